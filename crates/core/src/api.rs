@@ -1,0 +1,273 @@
+//! The wire types of API v1: the original's shapes, and what ours adds.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::record::UnitReport;
+use crate::unit::Content;
+
+/// Where API v1 lives.
+pub const V1: &str = "/fleet/v1";
+
+/// One line of a unit file, as the original's API carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitOption {
+    /// What stands before `=`.
+    pub name: String,
+    /// What stands in `[...]`.
+    pub section: String,
+    /// What stands behind `=`.
+    pub value: String,
+}
+
+/// A unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Unit {
+    /// The file's bytes in base64. Ours only: sent with `?content=true`, and taken before `options`.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "content_to_base64",
+        deserialize_with = "content_from_base64"
+    )]
+    pub content: Option<Content>,
+    /// What the machines report of it; the API never takes it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub current_state: String,
+    /// What is wanted: `inactive`, `loaded`, `launched`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub desired_state: String,
+    /// The machine it is scheduled to; never set for a global unit.
+    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    pub machine_id: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Its file, option by option.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<UnitOption>,
+}
+
+fn content_to_base64<S: Serializer>(
+    content: &Option<Content>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    content
+        .as_ref()
+        .map(|content| STANDARD.encode(content.as_bytes()))
+        .serialize(serializer)
+}
+
+fn content_from_base64<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Content>, D::Error> {
+    Option::<String>::deserialize(deserializer)?
+        .map(|text| {
+            STANDARD
+                .decode(text)
+                .map(Content::from)
+                .map_err(de::Error::custom)
+        })
+        .transpose()
+}
+
+/// A page of units.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitPage {
+    /// Asks for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+    /// Ordered by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Unit>,
+}
+
+/// A machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Machine {
+    /// Its machine id.
+    pub id: String,
+    /// Its metadata as units see it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// The address that listings show.
+    #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
+    pub primary_ip: String,
+}
+
+/// A page of machines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachinePage {
+    /// Ordered by id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<Machine>,
+    /// Asks for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+}
+
+/// What one machine's systemd says of one unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitState {
+    /// The compatible hash of the revision in place.
+    pub hash: String,
+    /// The machine.
+    #[serde(rename = "machineID")]
+    pub machine_id: String,
+    /// The unit.
+    pub name: String,
+    /// Such as `active`.
+    pub systemd_active_state: String,
+    /// Such as `loaded`.
+    pub systemd_load_state: String,
+    /// Such as `running`.
+    pub systemd_sub_state: String,
+}
+
+/// A page of states.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StatePage {
+    /// Asks for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+    /// Ordered by unit, then machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<UnitState>,
+}
+
+/// `GET status/NAME` (ours): a unit on every machine, read at one registry revision.
+///
+/// With `?after=REVISION` the answer waits, up to 30 seconds, until something about the unit or the machines
+/// has changed since that registry revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitStatus {
+    /// The registry revision that all of this was read at.
+    pub registry_revision: u64,
+    /// The unit.
+    pub name: String,
+    /// What is wanted.
+    pub desired_state: String,
+    /// Whether it is a global unit.
+    pub global: bool,
+    /// The `Description=` of its file; empty without one.
+    pub description: String,
+    /// The stable revision's number.
+    pub revision: u64,
+    /// The stable revision's compatible hash.
+    pub hash: String,
+    /// Every live machine, ordered by id.
+    pub machines: Vec<UnitOnMachine>,
+}
+
+/// One machine of a [`UnitStatus`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitOnMachine {
+    /// The machine.
+    #[serde(rename = "machineID")]
+    pub machine_id: String,
+    /// The address that listings show.
+    #[serde(rename = "primaryIP")]
+    pub primary_ip: String,
+    /// Whether the unit belongs there.
+    pub placed: bool,
+    /// Why it does, or does not.
+    pub reason: String,
+    /// What that machine's systemd says; absent where fleet has put no file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<UnitReport>,
+    /// What is wrong with it there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// `GET status` (ours): the cluster at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClusterStatus {
+    /// The registry revision that all of this was read at.
+    pub registry_revision: u64,
+    /// The registry's random id; empty before an engine has made it.
+    pub cluster: String,
+    /// The machine whose engine leads; empty if none does.
+    pub leader: String,
+    /// How many machines are live.
+    pub machines: usize,
+    /// How many units there are.
+    pub units: usize,
+    /// What is wrong, by machine and subject.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+/// Something wrong on a machine, or in the registry (then the machine is empty).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Problem {
+    /// The machine.
+    #[serde(rename = "machineID")]
+    pub machine_id: String,
+    /// A unit, a file, the state directory.
+    pub subject: String,
+    /// What is wrong, and what to do.
+    pub text: String,
+}
+
+/// The body of every error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// The inside of an [`ErrorBody`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// The HTTP status.
+    pub code: u16,
+    /// A sentence.
+    pub message: String,
+}
+
+/// One operation of `PATCH machines`, a JSON Patch on `/ID/metadata/KEY`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataOp {
+    /// `add`, `replace` or `remove`.
+    pub op: String,
+    /// `/ID/metadata/KEY`.
+    pub path: String,
+    /// The new value: `{"value": "x"}` as the original took it, or the bare string of its document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<MetadataValue>,
+}
+
+/// Both spellings of a metadata value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum MetadataValue {
+    /// `{"value": "x"}`
+    Object {
+        /// The value.
+        value: String,
+    },
+    /// `"x"`
+    Bare(String),
+}
+
+impl MetadataValue {
+    /// The value itself.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Object { value } | Self::Bare(value) => value,
+        }
+    }
+}

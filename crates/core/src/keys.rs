@@ -1,0 +1,77 @@
+//! Every registry key, in one place.
+//!
+//! Keys are relative to `etcd_key_prefix`, which the store puts in front. Unit names and machine ids are
+//! valid by construction, so no key can leave its prefix.
+
+use crate::machine::MachineId;
+use crate::unit::UnitName;
+
+/// A random id, made once; tells one registry from another.
+pub const CLUSTER: &str = "cluster";
+/// The engines' claim on leadership, under a lease.
+pub const LEADER: &str = "leader";
+/// Below it, one key for each unit.
+pub const UNITS: &str = "units/";
+/// Below it, older revisions: `history/<unit>/<number>`.
+pub const HISTORY: &str = "history/";
+/// Below it, each machine's presence, under that agent's lease.
+pub const MACHINES: &str = "machines/";
+/// Below it, what was set for a machine at run time.
+pub const METADATA: &str = "metadata/";
+/// Below it, each machine's report, under that agent's lease.
+pub const REPORTS: &str = "reports/";
+
+/// A unit's key.
+pub fn unit(name: &UnitName) -> String {
+    format!("{UNITS}{name}")
+}
+
+/// The prefix of a unit's older revisions.
+pub fn history_of(name: &UnitName) -> String {
+    format!("{HISTORY}{name}/")
+}
+
+/// The key of one older revision. The number is padded so that keys sort as numbers do.
+pub fn history(name: &UnitName, number: u64) -> String {
+    format!("{HISTORY}{name}/{number:010}")
+}
+
+/// A machine's presence.
+pub fn machine(id: &MachineId) -> String {
+    format!("{MACHINES}{id}")
+}
+
+/// What was set for a machine at run time.
+pub fn metadata(id: &MachineId) -> String {
+    format!("{METADATA}{id}")
+}
+
+/// A machine's report.
+pub fn report(id: &MachineId) -> String {
+    format!("{REPORTS}{id}")
+}
+
+/// The unit that a key below [`UNITS`] names.
+pub fn unit_of(key: &str) -> Option<UnitName> {
+    UnitName::parse(key.strip_prefix(UNITS)?).ok()
+}
+
+/// The machine that a key below `prefix` names.
+pub fn machine_of(prefix: &str, key: &str) -> Option<MachineId> {
+    MachineId::parse(key.strip_prefix(prefix)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_name_what_they_were_made_of() {
+        let name = UnitName::parse("web.service").expect("valid");
+        assert_eq!(unit_of(&unit(&name)), Some(name.clone()));
+        assert_eq!(unit_of("units/../leader"), None);
+        assert_eq!(unit_of("history/web.service"), None);
+        assert!(history(&name, 9) < history(&name, 10));
+        assert!(history(&name, 9).starts_with(&history_of(&name)));
+    }
+}

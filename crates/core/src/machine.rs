@@ -1,0 +1,117 @@
+//! Machines: who they are and what they say of themselves.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A machine's id: the 32 lower-case hexadecimal digits of `/etc/machine-id`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MachineId(String);
+
+/// A text that is no machine id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("machine id \"{0}\" is not 32 lower-case hexadecimal digits")]
+pub struct MachineIdError(String);
+
+impl MachineId {
+    /// Reads an id; blanks around it (the file's newline) are dropped.
+    pub fn parse(text: &str) -> Result<Self, MachineIdError> {
+        let id = text.trim();
+        let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+        if id.len() == 32 && id.bytes().all(hex) {
+            Ok(Self(id.to_owned()))
+        } else {
+            // The text may be a whole wrong file: the first characters are enough to recognise it.
+            Err(MachineIdError(id.chars().take(40).collect()))
+        }
+    }
+
+    /// All 32 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first eight digits, as listings show them before `...`.
+    pub fn short(&self) -> &str {
+        &self.0[..8]
+    }
+}
+
+impl fmt::Display for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for MachineId {
+    type Error = MachineIdError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<MachineId> for String {
+    fn from(id: MachineId) -> Self {
+        id.0
+    }
+}
+
+/// Metadata: what a unit's `MachineMetadata=` selects by.
+pub type Metadata = BTreeMap<String, String>;
+
+/// Metadata set at run time: a value replaces the machine's own, none hides it.
+pub type MetadataOverlay = BTreeMap<String, Option<String>>;
+
+/// A machine's own metadata with what was set at run time laid over it.
+pub fn overlay(own: &Metadata, set: &MetadataOverlay) -> Metadata {
+    let mut metadata = own.clone();
+    for (key, value) in set {
+        match value {
+            Some(value) => metadata.insert(key.clone(), value.clone()),
+            None => metadata.remove(key),
+        };
+    }
+    metadata
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_as_the_file_has_it() {
+        let id = MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79\n").expect("valid");
+        assert_eq!(id.short(), "190c6f8f");
+        for bad in [
+            "",
+            "190c6f8f",
+            "190C6F8FBBD25EFB88AAD49E6C499B79",
+            "../../../../../../../../../../ab",
+            "uninitialized",
+        ] {
+            assert!(MachineId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_removed_key_hides_the_machines_own() {
+        let own = Metadata::from([("az".into(), "1".into()), ("disk".into(), "ssd".into())]);
+        let set = MetadataOverlay::from([
+            ("az".into(), None),
+            ("disk".into(), Some("hdd".into())),
+            ("gpu".into(), Some("yes".into())),
+        ]);
+        let expected =
+            Metadata::from([("disk".into(), "hdd".into()), ("gpu".into(), "yes".into())]);
+        assert_eq!(overlay(&own, &set), expected);
+    }
+}

@@ -1,0 +1,106 @@
+//! The bytes of a unit file, kept as they came.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A unit file's bytes, verbatim. Cheap to clone.
+///
+/// In JSON it is a string where the bytes are UTF-8, so that a person can read a registry value, and
+/// `{"base64": "..."}` where they are not.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Content(Arc<[u8]>);
+
+impl Content {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes as text, with U+FFFD for what is not UTF-8; for showing only.
+    pub fn to_text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_text())
+    }
+}
+
+impl From<&[u8]> for Content {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<&str> for Content {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().into())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Wire<'a> {
+    Text(std::borrow::Cow<'a, str>),
+    Bytes { base64: String },
+}
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => Wire::Text(text.into()),
+            Err(_) => Wire::Bytes {
+                base64: STANDARD.encode(&self.0),
+            },
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Wire::deserialize(deserializer)? {
+            Wire::Text(text) => Ok(Self::from(&*text)),
+            Wire::Bytes { base64 } => STANDARD
+                .decode(&base64)
+                .map(Self::from)
+                .map_err(de::Error::custom),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn text_stays_readable_in_json() {
+        let content = Content::from("[Service]\n");
+        assert_eq!(
+            serde_json::to_string(&content).expect("serialises"),
+            "\"[Service]\\n\""
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_survive_json(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let content = Content::from(bytes);
+            let json = serde_json::to_string(&content).expect("serialises");
+            prop_assert_eq!(serde_json::from_str::<Content>(&json).expect("parses"), content);
+        }
+    }
+}

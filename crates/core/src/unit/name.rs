@@ -1,0 +1,307 @@
+//! Unit names: `prefix.type`, `prefix@.type` (a template) and `prefix@instance.type`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest name systemd accepts, in bytes (`UNIT_NAME_MAX`).
+pub const NAME_MAX: usize = 256;
+
+/// The kind of a unit, which is the suffix of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the variants are systemd's own words")]
+pub enum UnitKind {
+    Automount,
+    Busname,
+    Device,
+    Mount,
+    Path,
+    Scope,
+    Service,
+    Slice,
+    Snapshot,
+    Socket,
+    Swap,
+    Target,
+    Timer,
+}
+
+impl UnitKind {
+    const ALL: [(Self, &'static str); 13] = [
+        (Self::Automount, "automount"),
+        (Self::Busname, "busname"),
+        (Self::Device, "device"),
+        (Self::Mount, "mount"),
+        (Self::Path, "path"),
+        (Self::Scope, "scope"),
+        (Self::Service, "service"),
+        (Self::Slice, "slice"),
+        (Self::Snapshot, "snapshot"),
+        (Self::Socket, "socket"),
+        (Self::Swap, "swap"),
+        (Self::Target, "target"),
+        (Self::Timer, "timer"),
+    ];
+
+    /// The suffix, without its dot.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(kind, _)| *kind == self)
+            .map_or("", |(_, suffix)| suffix)
+    }
+
+    fn from_suffix(suffix: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(_, known)| *known == suffix)
+            .map(|(kind, _)| *kind)
+    }
+
+    /// The original allowed templates of these kinds only.
+    fn may_be_template(self) -> bool {
+        matches!(
+            self,
+            Self::Path | Self::Service | Self::Socket | Self::Target | Self::Timer
+        )
+    }
+}
+
+/// Why a string is no unit name. The texts are the original's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The empty string.
+    #[error("unit name cannot be empty")]
+    Empty,
+    /// Longer than [`NAME_MAX`] bytes.
+    #[error("unit name is {0} bytes long (max {NAME_MAX})")]
+    TooLong(usize),
+    /// No dot, or nothing before it or behind it.
+    #[error("unit name \"{0}\" must be of the form NAME.TYPE")]
+    NoSuffix(String),
+    /// A suffix systemd does not know.
+    #[error("invalid unit type: \"{0}\"")]
+    Kind(String),
+    /// A character outside `[a-zA-Z0-9:_.\@-]`.
+    #[error("invalid character '{0}' in unit name")]
+    Character(char),
+    /// `@foo.service`.
+    #[error("unit name cannot start in \"@\"")]
+    StartsWithAt,
+    /// `foo@1.mount`.
+    #[error("invalid unit type for template: \"{0}\"")]
+    TemplateKind(&'static str),
+    /// A name that a path would read as a folder.
+    #[error("unit name \"{0}\" cannot start with \".\"")]
+    Hidden(String),
+}
+
+/// A valid unit name. Holding one means that it is safe as a file name and as a registry key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UnitName {
+    name: String,
+    /// Where the prefix ends: at the first `@`, else at the dot before the kind.
+    prefix: usize,
+    /// Where the dot before the kind stands.
+    dot: usize,
+    kind: UnitKind,
+}
+
+impl UnitName {
+    /// Reads a name as it stands; a missing suffix is an error.
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        if name.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if name.len() > NAME_MAX {
+            return Err(NameError::TooLong(name.len()));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || ":_.\\@-".contains(c);
+        if let Some(c) = name.chars().find(|c| !allowed(*c)) {
+            return Err(NameError::Character(c));
+        }
+        if name.starts_with('@') {
+            return Err(NameError::StartsWithAt);
+        }
+        if name.starts_with('.') {
+            return Err(NameError::Hidden(name.to_owned()));
+        }
+        let dot = match name.rfind('.') {
+            Some(dot) if dot > 0 && dot + 1 < name.len() => dot,
+            _ => return Err(NameError::NoSuffix(name.to_owned())),
+        };
+        let suffix = &name[dot + 1..];
+        let kind =
+            UnitKind::from_suffix(suffix).ok_or_else(|| NameError::Kind(suffix.to_owned()))?;
+        let at = name[..dot].find('@');
+        if at.is_some() && !kind.may_be_template() {
+            return Err(NameError::TemplateKind(kind.as_str()));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            prefix: at.unwrap_or(dot),
+            dot,
+            kind,
+        })
+    }
+
+    /// Reads a name as a person types it: without a known suffix it is a service.
+    pub fn parse_lenient(name: &str) -> Result<Self, NameError> {
+        let known = name
+            .rfind('.')
+            .is_some_and(|dot| UnitKind::from_suffix(&name[dot + 1..]).is_some());
+        if known || name.is_empty() {
+            Self::parse(name)
+        } else {
+            Self::parse(&format!("{name}.service"))
+        }
+    }
+
+    /// The whole name.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// What kind of unit it names.
+    pub fn kind(&self) -> UnitKind {
+        self.kind
+    }
+
+    /// The name without its suffix (`%N`).
+    pub fn stem(&self) -> &str {
+        &self.name[..self.dot]
+    }
+
+    /// The part before `@`, else the name without its suffix (`%p`).
+    pub fn prefix(&self) -> &str {
+        &self.name[..self.prefix]
+    }
+
+    /// The part between `@` and the suffix (`%i`); empty for a template, none for a plain name.
+    pub fn instance(&self) -> Option<&str> {
+        (self.prefix < self.dot).then(|| &self.name[self.prefix + 1..self.dot])
+    }
+
+    /// Whether this is `prefix@.kind`: stored, never started.
+    pub fn is_template(&self) -> bool {
+        self.instance() == Some("")
+    }
+
+    /// The template that an instance takes its content from.
+    pub fn template(&self) -> Option<Self> {
+        let instance = self.instance()?;
+        if instance.is_empty() {
+            return None;
+        }
+        Self::parse(&format!("{}@.{}", self.prefix(), self.kind.as_str())).ok()
+    }
+}
+
+impl fmt::Display for UnitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl FromStr for UnitName {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        Self::parse(name)
+    }
+}
+
+impl TryFrom<String> for UnitName {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        Self::parse(&name)
+    }
+}
+
+impl From<UnitName> for String {
+    fn from(name: UnitName) -> Self {
+        name.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn error(name: &str) -> String {
+        UnitName::parse_lenient(name)
+            .expect_err("must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn a_plain_name_has_no_instance() {
+        let name = UnitName::parse("web.front.service").expect("valid");
+        assert_eq!(name.prefix(), "web.front");
+        assert_eq!(name.stem(), "web.front");
+        assert_eq!(name.instance(), None);
+        assert_eq!(name.template(), None);
+    }
+
+    #[test]
+    fn an_instance_names_its_template() {
+        let name = UnitName::parse("web@blue@1.timer").expect("valid");
+        assert_eq!(name.prefix(), "web");
+        assert_eq!(name.stem(), "web@blue@1");
+        assert_eq!(name.instance(), Some("blue@1"));
+        let template = name.template().expect("an instance has one");
+        assert_eq!(template.as_str(), "web@.timer");
+        assert!(template.is_template());
+        assert_eq!(template.template(), None);
+    }
+
+    #[test]
+    fn a_missing_or_unknown_suffix_means_service() {
+        for (typed, meant) in [
+            ("hello", "hello.service"),
+            ("a.b", "a.b.service"),
+            ("x@1", "x@1.service"),
+            ("x.timer", "x.timer"),
+        ] {
+            assert_eq!(UnitName::parse_lenient(typed).expect(typed).as_str(), meant);
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_the_original_said() {
+        assert_eq!(error(""), "unit name cannot be empty");
+        assert_eq!(
+            error("bad name.service"),
+            "invalid character ' ' in unit name"
+        );
+        assert_eq!(error("café.service"), "invalid character 'é' in unit name");
+        assert_eq!(error("@x.service"), "unit name cannot start in \"@\"");
+        assert_eq!(
+            error("foo@1.mount"),
+            "invalid unit type for template: \"mount\""
+        );
+        assert_eq!(
+            UnitName::parse("x.blah").expect_err("unknown").to_string(),
+            "invalid unit type: \"blah\""
+        );
+        assert_eq!(
+            error(&"a".repeat(260)),
+            "unit name is 268 bytes long (max 256)"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_a_name_is_a_safe_path_component(text in "\\PC*") {
+            if let Ok(name) = UnitName::parse_lenient(&text) {
+                prop_assert!(!name.as_str().contains('/'));
+                prop_assert!(!name.as_str().starts_with('.'));
+                prop_assert_eq!(UnitName::parse(name.as_str()), Ok(name));
+            }
+        }
+    }
+}

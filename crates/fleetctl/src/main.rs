@@ -1,0 +1,2 @@
+//! fleetctl
+fn main() {}

@@ -1,0 +1,4 @@
+//! Everything of fleet that touches the world: the store, systemd, the agent, the engine, the API.
+
+pub mod store;
+pub mod systemd;

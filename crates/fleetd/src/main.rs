@@ -1,0 +1,2 @@
+//! fleetd: see `fleetd --help`.
+fn main() {}

@@ -1,0 +1,136 @@
+//! The key-value seam below the registry: what fleet needs of etcd, and nothing more.
+//!
+//! Keys are text, relative to the configured prefix. A *store revision* counts the commits of the whole
+//! store; it has nothing to do with the revisions of a unit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+/// Why the store did not do what it was asked, by what the caller does about it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or did not answer in time. Normal; keep what runs, try again. A commit that
+    /// ended so may have been applied.
+    #[error("registry unavailable: {0}")]
+    Unavailable(String),
+    /// A watch asked for commits the store no longer keeps. Normal after a long absence; list again.
+    #[error("registry history before revision {0} is compacted")]
+    Compacted(u64),
+    /// The lease is gone, and its keys with it. Take a new one.
+    #[error("lease lost")]
+    LeaseLost,
+    /// A guard did not hold: somebody else was first. Read again and decide again.
+    #[error("refused: the registry has changed meanwhile")]
+    Refused,
+    /// It will never take this: too large, or not permitted. Report it; a retry does not help.
+    #[error("rejected by the registry: {0}")]
+    Rejected(String),
+}
+
+/// The result of every store call.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// A key's value and where it stands in the store's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The bytes.
+    pub value: Arc<[u8]>,
+    /// The commit that made the key.
+    pub created: u64,
+    /// The commit that wrote this value.
+    pub modified: u64,
+}
+
+/// Entries by key, all as they were at one store revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The store revision.
+    pub revision: u64,
+    /// What the keys held then.
+    pub entries: BTreeMap<String, Entry>,
+}
+
+/// A lease: its keys live as long as it is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub i64);
+
+/// What must hold for a commit to land.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// The key does not exist.
+    Absent(String),
+    /// The key was last written by that commit.
+    Unmodified(String, u64),
+    /// The key exists and was made by that commit, whatever was written since: fences a claim.
+    CreatedAt(String, u64),
+}
+
+/// One change of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Sets a key. Without a lease the key stays for good, even where it had one.
+    Put {
+        /// The key.
+        key: String,
+        /// Its new value.
+        value: Vec<u8>,
+        /// The lease it lives under.
+        lease: Option<LeaseId>,
+    },
+    /// Removes a key; one that is not there is no error.
+    Delete(String),
+    /// Removes every key below a prefix.
+    DeletePrefix(String),
+}
+
+/// One change that a watch saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A key was set.
+    Put(String, Entry),
+    /// A key went: deleted, or its lease ended.
+    Delete(String),
+}
+
+/// All changes of one commit, to the watched prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The commit.
+    pub revision: u64,
+    /// Its changes.
+    pub changes: Vec<Change>,
+}
+
+/// A running watch. It ends with an error, after which the reader lists and watches again; it never skips a
+/// commit in silence.
+#[async_trait]
+pub trait Watch: Send {
+    /// Waits for the next batch. Safe to cancel.
+    async fn next(&mut self) -> Result<Batch>;
+}
+
+/// The seam. Both stores pass the suite in [`conformance`].
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Reads all keys that start with any of the prefixes, at one revision. A whole key is a prefix too.
+    async fn list(&self, prefixes: &[&str]) -> Result<Snapshot>;
+
+    /// Makes all writes if all guards hold, else none of them. Answers the new revision.
+    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64>;
+
+    /// Follows the prefixes from the first commit after that revision. Returns once the store has accepted
+    /// the watch.
+    async fn watch(&self, prefixes: &[&str], after: u64) -> Result<Box<dyn Watch>>;
+
+    /// Takes a lease that ends unless renewed within `ttl` (whole seconds, 2 at least).
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId>;
+
+    /// Renews a lease.
+    async fn renew(&self, lease: LeaseId) -> Result<()>;
+
+    /// Ends a lease and removes its keys; one that is gone is no error.
+    async fn revoke(&self, lease: LeaseId) -> Result<()>;
+}

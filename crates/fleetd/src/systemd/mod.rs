@@ -1,0 +1,88 @@
+//! The seam to the machine's systemd: unit files in their directory, and the manager behind them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+pub use fleet_core::systemd::State;
+use fleet_core::unit::{Content, UnitName};
+
+/// Why systemd did not do what it was asked, by what the caller does about it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SystemdError {
+    /// The bus or PID 1 is not there just now (re-executing, bus restarted). Normal; look again later.
+    #[error("systemd is not reachable: {0}")]
+    Unavailable(String),
+    /// systemd refused it for this unit. Report it with the unit; others go on.
+    #[error("systemd refused: {0}")]
+    Refused(String),
+    /// The unit files' directory could not be read or written.
+    #[error("{0}")]
+    File(String),
+}
+
+/// The result of every call.
+pub type Result<T, E = SystemdError> = std::result::Result<T, E>;
+
+/// What costs a call for each unit, and is read only for units that changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// `StateChangeTimestamp`, in milliseconds since 1970; 0 if its state never changed.
+    pub since: u64,
+    /// `NRestarts` of a service; 0 for other kinds.
+    pub restarts: u32,
+    /// `Result`; empty for kinds that have none.
+    pub result: String,
+    /// Whether systemd has started it since it loaded it (`InvocationID` is set).
+    pub started: bool,
+}
+
+/// Which units to look at again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dirty {
+    /// These.
+    Units(BTreeSet<UnitName>),
+    /// All: systemd or the bus was away, or configuration was reloaded.
+    All,
+}
+
+/// The seam. Jobs are asked for, not waited for: what became of them is seen by looking again.
+#[async_trait]
+pub trait Systemd: Send + Sync {
+    /// Waits until something may have changed since the last call, and says what. Safe to cancel: nothing is
+    /// lost. Answers [`Dirty::All`] first.
+    async fn changed(&self) -> Dirty;
+
+    /// fleet's unit files on this machine.
+    async fn files(&self) -> Result<BTreeMap<UnitName, Content>>;
+
+    /// The state of each of these units, each in the answer; one that systemd does not know is `not-found`.
+    async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>>;
+
+    /// More about one unit.
+    async fn details(&self, name: &UnitName) -> Result<Details>;
+
+    /// Where a unit of this name that is not fleet's comes from: a file's path, or a sentence. None if the name
+    /// is free, or fleet's own file is what systemd would use.
+    async fn foreign(&self, name: &UnitName) -> Result<Option<String>>;
+
+    /// Puts a unit file into fleet's directory, whole or not at all.
+    async fn write(&self, name: &UnitName, content: &Content) -> Result<()>;
+
+    /// Makes systemd know a file of fleet's directory, at runtime; with `install`, its `[Install]` section too.
+    async fn link(&self, name: &UnitName, install: bool) -> Result<()>;
+
+    /// Undoes `link`, forgets a failure, and removes the file from fleet's directory.
+    async fn remove(&self, name: &UnitName) -> Result<()>;
+
+    /// Makes systemd read all changed files (daemon-reload).
+    async fn reload(&self) -> Result<()>;
+
+    /// Asks for a start job. Returns once systemd has taken the job; at most 16 run at once.
+    async fn start(&self, name: &UnitName) -> Result<()>;
+
+    /// Asks for a restart job, in the same way.
+    async fn restart(&self, name: &UnitName) -> Result<()>;
+
+    /// Asks for a stop job, in the same way.
+    async fn stop(&self, name: &UnitName) -> Result<()>;
+}
