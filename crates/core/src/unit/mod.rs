@@ -9,10 +9,12 @@ mod file;
 mod hash;
 mod lines;
 mod name;
+mod options;
 mod original;
 
 pub use content::Content;
 pub use file::{Assignment, Note, Severity, UnitFile};
 pub use hash::Hash;
 pub use name::{NAME_MAX, NameError, UnitKind, UnitName};
+pub use options::{FleetOptions, OptionsError};
 pub use original::serialize;
