@@ -5,6 +5,7 @@
 //! only. Neither is ever written back over a file that a person wrote: bytes in, bytes out.
 
 mod content;
+mod difference;
 mod file;
 mod hash;
 mod lines;
@@ -13,6 +14,7 @@ mod options;
 mod original;
 
 pub use content::Content;
+pub use difference::{Difference, Effect, difference, process_fingerprint};
 pub use file::{Assignment, Note, Severity, UnitFile};
 pub use hash::Hash;
 pub use name::{NAME_MAX, NameError, UnitKind, UnitName};
