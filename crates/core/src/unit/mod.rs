@@ -12,6 +12,7 @@ mod lines;
 mod name;
 mod options;
 mod original;
+mod service_type;
 
 pub use content::Content;
 pub use difference::{Difference, Effect, difference, process_fingerprint};
@@ -20,3 +21,4 @@ pub use hash::Hash;
 pub use name::{NAME_MAX, NameError, UnitKind, UnitName};
 pub use options::{FleetOptions, OptionsError};
 pub use original::serialize;
+pub use service_type::{ServiceType, service_type};
