@@ -34,17 +34,17 @@ pub(super) fn options(bytes: &[u8]) -> Vec<UnitOption> {
             (c, Some(section)) if !c.is_whitespace() => {
                 let end = rest.find(['=', '\n', '\r']).unwrap_or(rest.len());
                 let tail = rest.get(end + 1..).unwrap_or_default();
-                if rest[end..].starts_with('=') {
-                    let (value, tail) = value(tail);
-                    options.push(UnitOption {
-                        name: rest[..end].trim().to_owned(),
-                        section: section.to_owned(),
-                        value,
-                    });
-                    tail
-                } else {
-                    tail
+                if !rest[end..].starts_with('=') {
+                    rest = tail;
+                    continue;
                 }
+                let (value, tail) = value(tail);
+                options.push(UnitOption {
+                    name: rest[..end].trim().to_owned(),
+                    section: section.to_owned(),
+                    value,
+                });
+                tail
             }
             _ => after,
         };
@@ -55,8 +55,9 @@ pub(super) fn options(bytes: &[u8]) -> Vec<UnitOption> {
 /// Writes options as a unit file, byte for byte as the original did: each section once, in order of first
 /// appearance, with a blank line between sections.
 ///
-/// Meant for API clients that send options only. What a unit file can express comes back from
-/// [`UnitFile::parse`](super::UnitFile::parse) as the same options, grouped by section.
+/// Meant for API clients that send options only. [`UnitFile::parse`](super::UnitFile::parse) gives the same
+/// options back, grouped by section, unless one was no line of a unit file: a value that ends in `\` swallows
+/// what follows, and a newline starts a new option. Compare the two before trusting a stranger's options.
 pub fn serialize(options: &[UnitOption]) -> Content {
     let mut places = BTreeMap::new();
     let mut written: Vec<String> = Vec::new();
