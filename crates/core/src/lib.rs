@@ -3,6 +3,7 @@
 pub mod api;
 pub mod keys;
 pub mod machine;
+pub mod place;
 pub mod plan;
 pub mod record;
 pub mod submission;

@@ -13,7 +13,7 @@ use crate::systemd::State;
 use crate::unit::{Content, UnitName};
 
 /// What a machine should have of one unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// The number of the revision.
     pub revision: u64,
@@ -49,6 +49,13 @@ pub struct Observed {
     pub state: State,
     /// Where a unit of that name that is not fleet's comes from.
     pub foreign: Option<String>,
+}
+
+impl Observed {
+    /// Whether it is a unit that fleet put there.
+    fn is_fleets(&self) -> bool {
+        self.foreign.is_none() && (self.file.is_some() || self.mark.is_some())
+    }
 }
 
 /// One thing to do. The order of the variants is the order of a plan.
@@ -241,7 +248,7 @@ fn still_running<'a>(
     excludes.iter().find(|other| {
         !desired.contains_key(*other)
             && observed.get(*other).is_some_and(|seen| {
-                seen.foreign.is_none() && (seen.state.is_up() || seen.state.is_stopping())
+                seen.is_fleets() && (seen.state.is_up() || seen.state.is_stopping())
             })
     })
 }

@@ -1,6 +1,6 @@
 //! What systemd says of units, and what that means.
 
-use crate::unit::UnitKind;
+use crate::unit::{ServiceType, UnitKind};
 
 /// What systemd says of a unit at one moment, in its own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,19 +49,10 @@ impl State {
     }
 }
 
-/// What kind of success a unit can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// It should stay active.
-    Lasting,
-    /// It should have run to its end: `Type=oneshot`, or a service without a process of its own.
-    Oneshot,
-}
-
 /// Whether a unit that should be launched does what it should.
 ///
-/// `result` is systemd's `Result` of its last run.
-pub fn ready(kind: UnitKind, shape: Shape, state: &State, result: &str) -> bool {
+/// `result` is systemd's `Result` of its last run; `service` matters for services only.
+pub fn ready(kind: UnitKind, service: ServiceType, state: &State, result: &str) -> bool {
     if state.load != "loaded" {
         return false;
     }
@@ -70,7 +61,8 @@ pub fn ready(kind: UnitKind, shape: Shape, state: &State, result: &str) -> bool 
         // `result` alone would do for a oneshot that ran; with a job pending it is that of the run before.
         "inactive" => {
             kind == UnitKind::Service
-                && shape == Shape::Oneshot
+                && service.oneshot
+                && !service.remain_after_exit
                 && state.job.is_none()
                 && result == "success"
         }
@@ -81,6 +73,15 @@ pub fn ready(kind: UnitKind, shape: Shape, state: &State, result: &str) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LASTING: ServiceType = ServiceType {
+        oneshot: false,
+        remain_after_exit: false,
+    };
+    const ONESHOT: ServiceType = ServiceType {
+        oneshot: true,
+        remain_after_exit: false,
+    };
 
     fn state(active: &str, job: Option<&str>) -> State {
         State {
@@ -103,7 +104,7 @@ mod tests {
         ] {
             let state = state(active, None);
             assert_eq!(
-                ready(UnitKind::Service, Shape::Lasting, &state, "success"),
+                ready(UnitKind::Service, LASTING, &state, "success"),
                 is_ready,
                 "{active}"
             );
@@ -113,26 +114,16 @@ mod tests {
     #[test]
     fn a_oneshot_is_ready_when_it_is_done_with_success() {
         let done = state("inactive", None);
-        assert!(ready(UnitKind::Service, Shape::Oneshot, &done, "success"));
-        assert!(!ready(
-            UnitKind::Service,
-            Shape::Oneshot,
-            &done,
-            "exit-code"
-        ));
+        assert!(ready(UnitKind::Service, ONESHOT, &done, "success"));
+        assert!(!ready(UnitKind::Service, ONESHOT, &done, "exit-code"));
         let waiting = state("inactive", Some("start"));
-        assert!(!ready(
-            UnitKind::Service,
-            Shape::Oneshot,
-            &waiting,
-            "success"
-        ));
+        assert!(!ready(UnitKind::Service, ONESHOT, &waiting, "success"));
     }
 
     #[test]
     fn a_unit_whose_file_systemd_refuses_is_never_ready() {
         let mut bad = state("active", None);
         bad.load = "bad-setting".to_owned();
-        assert!(!ready(UnitKind::Service, Shape::Lasting, &bad, "success"));
+        assert!(!ready(UnitKind::Service, LASTING, &bad, "success"));
     }
 }

@@ -12,6 +12,9 @@ pub struct Seen {
     pub cluster: String,
     /// The newest store revision that was acted on.
     pub revision: u64,
+    /// It was older than that at some time since: its revisions mean nothing any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
 }
 
 /// What to do with the registry's present content.
@@ -19,36 +22,53 @@ pub struct Seen {
 pub enum Verdict {
     /// Act on it.
     Obey(Seen),
-    /// Keep what runs. The text says why and what to do.
-    Hold(String),
+    /// Keep what runs.
+    Hold {
+        /// Why, and what to do.
+        reason: String,
+        /// What to remember of it from now on.
+        seen: Option<Seen>,
+    },
 }
+
+const ACCEPT: &str = "to accept it as it is, stop fleetd here, remove desired.json from its state directory, and start it";
 
 /// Judges a registry by its cluster id and store revision. `seen` is none on a machine that never acted on one.
 pub fn judge(seen: Option<&Seen>, cluster: Option<&str>, revision: u64) -> Verdict {
-    let accept = "to accept it as it is, stop fleetd here, remove desired.json from its state directory, and start it";
-    let Some(cluster) = cluster else {
-        return Verdict::Hold(match seen {
-            None => {
-                "the registry has no cluster id yet: waiting for an engine to make it".to_owned()
-            }
-            Some(seen) => format!(
-                "the registry is empty, but this machine belongs to cluster {}: keeping what runs; restore the registry, or {accept}",
-                seen.cluster
-            ),
-        });
+    let hold = |reason| Verdict::Hold {
+        reason,
+        seen: seen.cloned(),
     };
-    match seen {
-        Some(seen) if seen.cluster != cluster => Verdict::Hold(format!(
-            "the registry is of cluster {cluster}, but this machine belongs to cluster {}: keeping what runs; mend etcd_servers, or {accept}",
-            seen.cluster
-        )),
-        Some(seen) if revision < seen.revision => Verdict::Hold(format!(
-            "the registry is at revision {revision}, but this machine has seen revision {}: it was restored from a backup; keeping what runs; {accept}",
-            seen.revision
-        )),
-        _ => Verdict::Obey(Seen {
+    match (seen, cluster) {
+        (None, None) => {
+            hold("the registry has no cluster id yet: waiting for an engine to make it".to_owned())
+        }
+        (None, Some(cluster)) => Verdict::Obey(Seen {
             cluster: cluster.to_owned(),
             revision,
+            restored: false,
+        }),
+        (Some(seen), None) => hold(format!(
+            "the registry is empty, but this machine belongs to cluster {}: keeping what runs; restore the registry, or {ACCEPT}",
+            seen.cluster
+        )),
+        (Some(seen), Some(cluster)) if seen.cluster != cluster => hold(format!(
+            "the registry is of cluster {cluster}, but this machine belongs to cluster {}: keeping what runs; mend etcd_servers, or {ACCEPT}",
+            seen.cluster
+        )),
+        (Some(seen), Some(_)) if seen.restored || revision < seen.revision => Verdict::Hold {
+            reason: format!(
+                "the registry was restored from a backup: it is older than revision {}, which this machine has seen; keeping what runs; {ACCEPT}",
+                seen.revision
+            ),
+            seen: Some(Seen {
+                restored: true,
+                ..seen.clone()
+            }),
+        },
+        (Some(seen), Some(_)) => Verdict::Obey(Seen {
+            revision,
+            ..seen.clone()
         }),
     }
 }
@@ -61,11 +81,12 @@ mod tests {
         Seen {
             cluster: "c1".to_owned(),
             revision: 100,
+            restored: false,
         }
     }
 
     fn held(seen: Option<&Seen>, cluster: Option<&str>, revision: u64) -> bool {
-        matches!(judge(seen, cluster, revision), Verdict::Hold(_))
+        matches!(judge(seen, cluster, revision), Verdict::Hold { .. })
     }
 
     #[test]
@@ -84,5 +105,13 @@ mod tests {
         assert!(held(Some(&seen()), None, 200), "wiped");
         assert!(held(Some(&seen()), Some("c1"), 99), "restored");
         assert!(held(Some(&seen()), Some("c2"), 200), "another cluster");
+    }
+
+    #[test]
+    fn a_restored_registry_stays_held_when_it_has_grown_past_what_was_seen() {
+        let Verdict::Hold { seen, .. } = judge(Some(&seen()), Some("c1"), 99) else {
+            panic!("obeyed")
+        };
+        assert!(held(seen.as_ref(), Some("c1"), 5_000));
     }
 }
