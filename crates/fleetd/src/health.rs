@@ -25,9 +25,8 @@ impl Heart {
 
     /// Whether the loop is idle, or has not worked on one thing for too long.
     pub fn beats(&self) -> bool {
-        self.0.lock().map_or(false, |since| {
-            since.is_none_or(|since| since.elapsed() < STUCK)
-        })
+        let since = self.0.lock().map(|since| *since);
+        since.is_ok_and(|since| since.is_none_or(|since| since.elapsed() < STUCK))
     }
 
     fn set(&self, since: Option<Instant>) {

@@ -154,7 +154,7 @@ async fn lead(
             () = sleep_until(renew_at) => {
                 let asked = Instant::now();
                 let renewed = tokio::time::timeout_at(lease_ends, store.renew(lease)).await;
-                match renewed.unwrap_or_else(|_| Err(StoreError::LeaseLost)) {
+                match renewed.unwrap_or(Err(StoreError::LeaseLost)) {
                     Ok(()) => {
                         lease_ends = asked + CLAIM_TTL;
                         renew_at = asked + CLAIM_TTL / 3;
