@@ -1,6 +1,7 @@
 //! The seam to the machine's systemd: unit files in their directory, and the manager behind them.
 
 mod changes;
+pub mod dbus;
 pub mod fake;
 
 use std::collections::{BTreeMap, BTreeSet};
