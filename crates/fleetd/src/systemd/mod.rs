@@ -1,5 +1,9 @@
 //! The seam to the machine's systemd: unit files in their directory, and the manager behind them.
 
+mod changes;
+pub mod dbus;
+pub mod fake;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
@@ -32,8 +36,20 @@ pub struct Details {
     pub restarts: u32,
     /// `Result`; empty for kinds that have none.
     pub result: String,
-    /// Whether systemd has started it since it loaded it (`InvocationID` is set).
+    /// Whether systemd has started it since it loaded it (`InvocationID` is set). systemd drops a unit that is
+    /// inactive again, unless another one refers to it: a oneshot that did its work looks as if it never ran.
+    /// Who must know has to remember.
     pub started: bool,
+}
+
+/// The state of a unit that systemd does not know.
+pub fn not_found() -> State {
+    State {
+        load: "not-found".to_owned(),
+        active: "inactive".to_owned(),
+        sub: "dead".to_owned(),
+        job: None,
+    }
 }
 
 /// Which units to look at again.
@@ -69,6 +85,7 @@ pub trait Systemd: Send + Sync {
     async fn write(&self, name: &UnitName, content: &Content) -> Result<()>;
 
     /// Makes systemd know a file of fleet's directory, at runtime; with `install`, its `[Install]` section too.
+    /// Refused if the name belongs to another's unit.
     async fn link(&self, name: &UnitName, install: bool) -> Result<()>;
 
     /// Undoes `link`, forgets a failure, and removes the file from fleet's directory.
@@ -83,6 +100,6 @@ pub trait Systemd: Send + Sync {
     /// Asks for a restart job, in the same way.
     async fn restart(&self, name: &UnitName) -> Result<()>;
 
-    /// Asks for a stop job, in the same way.
+    /// Asks for a stop job, in the same way. Refused if systemd has no such unit.
     async fn stop(&self, name: &UnitName) -> Result<()>;
 }

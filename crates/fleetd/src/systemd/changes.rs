@@ -1,0 +1,164 @@
+//! Which units somebody should look at again: filled by signals, emptied by [`Changes::next`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fleet_core::unit::UnitName;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::Dirty;
+
+/// The least time between two answers. One start makes about eight signals: without a pause a burst of starts
+/// would be read unit by unit, with it 1,000 starts took 32 reads.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The units that changed since they were last looked at, for one reader.
+pub(super) struct Changes {
+    seen: Mutex<Seen>,
+    wake: Notify,
+}
+
+struct Seen {
+    /// Signals come for every unit of the host; only these, fleet's own, are worth waking for.
+    followed: BTreeMap<String, UnitName>,
+    dirty: BTreeSet<UnitName>,
+    all: bool,
+    answered: Option<Instant>,
+}
+
+impl Changes {
+    /// Starts with everything to look at.
+    pub(super) fn new() -> Self {
+        Self {
+            seen: Mutex::new(Seen {
+                followed: BTreeMap::new(),
+                dirty: BTreeSet::new(),
+                all: true,
+                answered: None,
+            }),
+            wake: Notify::new(),
+        }
+    }
+
+    /// From now on changes of this unit count.
+    pub(super) fn follow(&self, name: &UnitName) {
+        let mut seen = self.seen();
+        if !seen.followed.contains_key(name.as_str()) {
+            seen.followed.insert(name.as_str().to_owned(), name.clone());
+        }
+    }
+
+    /// From now on changes of this unit count no more, which keeps the set as small as fleet's own units.
+    pub(super) fn forget(&self, name: &UnitName) {
+        self.seen().followed.remove(name.as_str());
+    }
+
+    /// This unit changed, if anybody cares.
+    pub(super) fn mark(&self, name: &str) {
+        let mut seen = self.seen();
+        if let Some(name) = seen.followed.get(name).cloned()
+            && seen.dirty.insert(name)
+        {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Anything may have changed.
+    pub(super) fn mark_all(&self) {
+        self.seen().all = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits for a change: the first is answered at once, those that follow gather for [`PAUSE`]. Safe to
+    /// cancel: what it answers is taken in the step that returns.
+    pub(super) async fn next(&self) -> Dirty {
+        loop {
+            let pause = {
+                let mut seen = self.seen();
+                let now = Instant::now();
+                let pause = seen.answered.map(|at| at + PAUSE).filter(|end| *end > now);
+                if !seen.all && seen.dirty.is_empty() {
+                    None
+                } else if pause.is_none() {
+                    seen.answered = Some(now);
+                    let units = std::mem::take(&mut seen.dirty);
+                    return if std::mem::take(&mut seen.all) {
+                        Dirty::All
+                    } else {
+                        Dirty::Units(units)
+                    };
+                } else {
+                    pause
+                }
+            };
+            match pause {
+                Some(end) => sleep_until(end).await,
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn unit(name: &str) -> UnitName {
+        UnitName::parse(name).expect("valid")
+    }
+
+    fn units(names: &[&str]) -> Dirty {
+        Dirty::Units(names.iter().map(|name| unit(name)).collect())
+    }
+
+    /// Changes of which `a.service` and `b.service` are followed, the first answer taken.
+    async fn followed() -> Changes {
+        let changes = Changes::new();
+        changes.follow(&unit("a.service"));
+        changes.follow(&unit("b.service"));
+        assert_eq!(changes.next().await, Dirty::All);
+        tokio::time::sleep(PAUSE).await;
+        changes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_change_is_told_at_once_and_the_next_ones_together() {
+        let changes = followed().await;
+        let start = Instant::now();
+        changes.mark("a.service");
+        assert_eq!(changes.next().await, units(&["a.service"]));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        changes.mark("b.service");
+        changes.mark("a.service");
+        assert_eq!(changes.next().await, units(&["a.service", "b.service"]));
+        assert_eq!(start.elapsed(), PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn units_that_nobody_follows_wake_nobody() {
+        let changes = followed().await;
+        changes.forget(&unit("b.service"));
+        changes.mark("b.service");
+        changes.mark("cron.service");
+        let quiet = timeout(Duration::from_secs(3600), changes.next()).await;
+        assert!(quiet.is_err(), "told {quiet:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_is_given_up_loses_nothing() {
+        let changes = followed().await;
+        changes.mark("a.service");
+        changes.next().await;
+        changes.mark("b.service");
+        assert!(timeout(PAUSE / 2, changes.next()).await.is_err());
+        assert_eq!(changes.next().await, units(&["b.service"]));
+    }
+}

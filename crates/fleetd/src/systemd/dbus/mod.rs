@@ -1,0 +1,249 @@
+//! The real systemd: unit files in a directory of fleet's, the manager over the system bus.
+
+mod files;
+mod jobs;
+mod links;
+mod proxy;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use fleet_core::systemd::State;
+use fleet_core::unit::{Content, UnitKind, UnitName};
+use zbus::OwnedObjectPath;
+
+use super::changes::Changes;
+use super::{Details, Dirty, Result, Systemd, SystemdError, not_found};
+use files::Directory;
+use jobs::Jobs;
+use proxy::{UnitRow, can_exist, unit_object};
+use session::{Bus, CALL, RELOAD, Session};
+
+/// A new job takes the place of one that waits, as `systemctl start` does it.
+const MODE: &str = "replace";
+/// Links of fleet live in /run and go with a reboot, as its files do.
+const RUNTIME: bool = true;
+/// Never replace a link that leads elsewhere: it is somebody else's unit.
+const FORCE: bool = false;
+
+/// This machine's systemd.
+pub struct Dbus {
+    directory: Directory,
+    changes: Arc<Changes>,
+    jobs: Arc<Jobs>,
+    bus: OnceLock<Bus>,
+}
+
+impl Dbus {
+    /// Keeps unit files in this directory, an absolute path. The system bus is connected to on first use.
+    pub fn new(units_directory: PathBuf) -> Self {
+        Self {
+            directory: Directory::new(units_directory),
+            changes: Arc::new(Changes::new()),
+            jobs: Arc::new(Jobs::new()),
+            bus: OnceLock::new(),
+        }
+    }
+
+    fn bus(&self) -> &Bus {
+        self.bus
+            .get_or_init(|| Bus::connect(self.changes.clone(), self.jobs.clone()))
+    }
+
+    async fn session(&self) -> Result<Arc<Session>> {
+        self.bus().session().await
+    }
+
+    async fn job(&self, method: &str, name: &UnitName) -> Result<()> {
+        let slot = self.jobs.take(name.as_str()).await?;
+        // Only now: the wait may outlive a session.
+        let session = self.session().await?;
+        let arguments = (name.as_str(), MODE);
+        let job = session.manager.inner().call(method, &arguments);
+        let object: OwnedObjectPath = session.ask(CALL, job).await?;
+        slot.keep(object.as_str());
+        Ok(())
+    }
+
+    /// The path systemd is told. A directory whose path is not UTF-8 cannot be told.
+    fn path(&self, name: &UnitName) -> Result<String> {
+        let path = self.directory.file(name);
+        path.to_str().map(str::to_owned).ok_or_else(|| {
+            SystemdError::File(format!("{}: the path must be UTF-8", path.display()))
+        })
+    }
+}
+
+#[async_trait]
+impl Systemd for Dbus {
+    async fn changed(&self) -> Dirty {
+        self.bus();
+        self.changes.next().await
+    }
+
+    async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
+        self.directory.read()
+    }
+
+    async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>> {
+        // Followed before they are read: a change in between is then told, and read again.
+        for name in names {
+            self.changes.follow(name);
+        }
+        let mut states: BTreeMap<_, _> = names
+            .iter()
+            .map(|name| (name.clone(), not_found()))
+            .collect();
+        let asked: Vec<_> = names.iter().filter(|name| can_exist(name)).collect();
+        if !asked.is_empty() {
+            let texts: Vec<_> = asked.iter().map(|name| name.as_str()).collect();
+            let session = self.session().await?;
+            let rows = session
+                .ask(CALL, session.manager.list_units_by_names(&texts))
+                .await?;
+            // In the order asked for. A row's own name may be another one: the unit that this is an alias of.
+            states.extend(asked.into_iter().cloned().zip(rows.into_iter().map(state)));
+        }
+        Ok(states)
+    }
+
+    async fn details(&self, name: &UnitName) -> Result<Details> {
+        if !can_exist(name) {
+            return Ok(Details::default());
+        }
+        let session = self.session().await?;
+        let object = unit_object(name.as_str());
+        let unit = "org.freedesktop.systemd1.Unit";
+        let own = format!("org.freedesktop.systemd1.{}", interface(name.kind()));
+        // Sent together: they cost one round trip.
+        let (since, invocation, restarts, result) = tokio::try_join!(
+            session.property::<u64>(&object, unit, "StateChangeTimestamp"),
+            session.property::<Vec<u8>>(&object, unit, "InvocationID"),
+            async {
+                match name.kind() {
+                    UnitKind::Service => session.property::<u32>(&object, &own, "NRestarts").await,
+                    _ => Ok(None),
+                }
+            },
+            session.property::<String>(&object, &own, "Result"),
+        )?;
+        Ok(Details {
+            since: since.unwrap_or_default() / 1000,
+            restarts: restarts.unwrap_or_default(),
+            result: result.unwrap_or_default(),
+            started: invocation.is_some_and(|id| id.iter().any(|byte| *byte != 0)),
+        })
+    }
+
+    async fn foreign(&self, name: &UnitName) -> Result<Option<String>> {
+        let session = self.session().await?;
+        if let Some(path) = links::clash(&session.unit_path, &self.directory, name) {
+            return Ok(Some(path));
+        }
+        if !can_exist(name) || self.directory.has(name) {
+            return Ok(None);
+        }
+        let rows = session
+            .ask(CALL, session.manager.list_units_by_names(&[name.as_str()]))
+            .await?;
+        // A slice is `loaded` without a file as soon as it is asked for, so inactive does not count.
+        let lives = |row| {
+            let state = state(row);
+            state.load == "loaded" && state.active != "inactive"
+        };
+        if !rows.into_iter().next().is_some_and(lives) {
+            return Ok(None);
+        }
+        // One that fleet removed and that still stops has a path, though nothing is there any more.
+        let fragment: Option<String> = session
+            .property(
+                &unit_object(name.as_str()),
+                "org.freedesktop.systemd1.Unit",
+                "FragmentPath",
+            )
+            .await?;
+        Ok(fragment
+            .is_none_or(|path| path.is_empty())
+            .then(|| "systemd has it without a unit file".to_owned()))
+    }
+
+    async fn write(&self, name: &UnitName, content: &Content) -> Result<()> {
+        self.changes.follow(name);
+        self.directory.write(name, content)
+    }
+
+    async fn link(&self, name: &UnitName, install: bool) -> Result<()> {
+        let path = self.path(name)?;
+        let session = self.session().await?;
+        // systemd itself would overwrite nothing, but it would enable another's unit that shadows this one.
+        if let Some(other) = links::clash(&session.unit_path, &self.directory, name) {
+            return Err(SystemdError::Refused(format!(
+                "unit {name} is there already: {other}; remove it, or give fleet's unit another name"
+            )));
+        }
+        links::uninstall(Path::new(links::RUNTIME), &self.directory, name)?;
+        let (manager, files) = (&session.manager, [&*path]);
+        if install {
+            let enable = manager.enable_unit_files(&files, RUNTIME, FORCE);
+            session.ask(CALL, enable).await?;
+        } else {
+            let link = manager.link_unit_files(&files, RUNTIME, FORCE);
+            session.ask(CALL, link).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, name: &UnitName) -> Result<()> {
+        let session = self.session().await?;
+        links::remove(Path::new(links::RUNTIME), &self.directory, name)?;
+        if can_exist(name) {
+            let reset = session.manager.reset_failed_unit(name.as_str());
+            match session.ask(CALL, reset).await {
+                // Not loaded: there is no failure to forget.
+                Ok(()) | Err(SystemdError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Last: as long as the file is there, a removal that stopped half way is seen and done again.
+        self.directory.remove(name)?;
+        self.changes.forget(name);
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<()> {
+        let session = self.session().await?;
+        session.ask(RELOAD, session.manager.reload()).await
+    }
+
+    async fn start(&self, name: &UnitName) -> Result<()> {
+        self.job("StartUnit", name).await
+    }
+
+    async fn restart(&self, name: &UnitName) -> Result<()> {
+        self.job("RestartUnit", name).await
+    }
+
+    async fn stop(&self, name: &UnitName) -> Result<()> {
+        self.job("StopUnit", name).await
+    }
+}
+
+fn state(row: UnitRow) -> State {
+    let (_, _, load, active, sub, _, _, job, kind, _) = row;
+    State {
+        load,
+        active,
+        sub,
+        job: (job != 0).then_some(kind),
+    }
+}
+
+/// The interface of a kind of unit, below systemd's own name: `Service` of `service`.
+fn interface(kind: UnitKind) -> String {
+    let mut name = kind.as_str().to_owned();
+    name[..1].make_ascii_uppercase();
+    name
+}

@@ -1,0 +1,311 @@
+//! A systemd in memory, for tests, simulations and benches: deterministic, and moved by tokio's clock alone.
+//!
+//! It knows what fleet relies on: files need a link, a changed file of a loaded unit needs a reload, jobs take
+//! their time, `/run` does not survive a reboot. It knows nothing of dependencies.
+
+mod unit;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use fleet_core::systemd::State;
+use fleet_core::unit::{Content, UnitName};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::changes::Changes;
+use super::{Details, Dirty, Result, Systemd, SystemdError, not_found};
+use unit::Unit;
+pub use unit::{Behaviour, Outcome};
+
+/// When a fake's machine booted, in milliseconds since 1970: times in reports look like times.
+const BOOTED: u64 = 1_800_000_000_000;
+
+/// The machine's systemd, as far as fleet can tell.
+pub struct Fake {
+    world: Mutex<World>,
+    changes: Changes,
+    /// A transition was planned that may come before the one that is waited for.
+    planned: Notify,
+}
+
+struct World {
+    booted: Instant,
+    available: bool,
+    files: BTreeMap<UnitName, Content>,
+    /// Linked units, and whether their `[Install]` section is linked too.
+    links: BTreeMap<UnitName, bool>,
+    units: BTreeMap<UnitName, Unit>,
+    foreign: BTreeMap<UnitName, String>,
+    behaviours: BTreeMap<UnitName, Behaviour>,
+    calls: BTreeMap<&'static str, u64>,
+    log: Vec<String>,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fake {
+    /// A machine that has just booted and has no unit of fleet.
+    pub fn new() -> Self {
+        Self {
+            world: Mutex::new(World {
+                booted: Instant::now(),
+                available: true,
+                files: BTreeMap::new(),
+                links: BTreeMap::new(),
+                units: BTreeMap::new(),
+                foreign: BTreeMap::new(),
+                behaviours: BTreeMap::new(),
+                calls: BTreeMap::new(),
+                log: Vec::new(),
+            }),
+            changes: Changes::new(),
+            planned: Notify::new(),
+        }
+    }
+
+    /// From its next start on this unit behaves so, whatever its file says.
+    pub fn behave(&self, name: &UnitName, behaviour: Behaviour) {
+        self.world().behaviours.insert(name.clone(), behaviour);
+    }
+
+    /// Lets another owner's unit of this name appear, or go (none).
+    pub fn set_foreign(&self, name: &UnitName, origin: Option<&str>) {
+        let mut world = self.world();
+        match origin {
+            Some(origin) => world.foreign.insert(name.clone(), origin.to_owned()),
+            None => world.foreign.remove(name),
+        };
+    }
+
+    /// Takes systemd off the bus, or brings it back. Its units run on; what happens is told on return.
+    pub fn set_available(&self, available: bool) {
+        self.world().available = available;
+        if available {
+            self.changes.mark_all();
+        }
+    }
+
+    /// Ends the main process of a unit that is active, as a crash does.
+    pub fn crash(&self, name: &UnitName) {
+        let mut world = self.world();
+        if let Some(unit) = world.units.get_mut(name) {
+            unit.crash(Instant::now());
+            self.changes.mark(name.as_str());
+        }
+    }
+
+    /// Restarts the machine: all that lies in /run is gone, and nothing runs. What was set up for tests stays.
+    pub fn reboot(&self) {
+        let mut world = self.world();
+        world.booted = Instant::now();
+        world.files.clear();
+        world.links.clear();
+        world.units.clear();
+        world.log.push("reboot".to_owned());
+        self.changes.mark_all();
+    }
+
+    /// The linked units, and whether their `[Install]` sections are.
+    pub fn links(&self) -> BTreeMap<UnitName, bool> {
+        self.world().links.clone()
+    }
+
+    /// How often a method of [`Systemd`] was called, such as `reload` or `states`.
+    pub fn calls(&self, method: &str) -> u64 {
+        self.world().calls.get(method).copied().unwrap_or_default()
+    }
+
+    /// What was changed, in order: `write a.service`, `reload`, `start a.service`. Empty again afterwards.
+    pub fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.world().log)
+    }
+
+    /// The world as it is now: due transitions have happened.
+    fn world(&self) -> MutexGuard<'_, World> {
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // An inactive unit that nothing refers to is dropped at once, and what systemd knew of its last run too.
+        world.units.retain(|name, unit| {
+            if unit.advance(now) {
+                self.changes.mark(name.as_str());
+            }
+            unit.lives()
+        });
+        world
+    }
+
+    /// The world behind the bus.
+    fn call(&self, method: &'static str) -> Result<MutexGuard<'_, World>> {
+        let mut world = self.world();
+        *world.calls.entry(method).or_default() += 1;
+        if world.available {
+            Ok(world)
+        } else {
+            Err(SystemdError::Unavailable("systemd left the bus".to_owned()))
+        }
+    }
+
+    fn job(
+        &self,
+        method: &'static str,
+        name: &UnitName,
+        ask: fn(&mut Unit, Behaviour, Instant),
+    ) -> Result<()> {
+        let mut world = self.call(method)?;
+        world.log.push(format!("{method} {name}"));
+        let unit = world
+            .load(name)
+            .ok_or_else(|| SystemdError::Refused(format!("Unit {name} not found.")))?;
+        let behaviour = Behaviour::of(unit.definition());
+        let behaviour = world.behaviours.get(name).copied().unwrap_or(behaviour);
+        if let Some(unit) = world.units.get_mut(name) {
+            ask(unit, behaviour, Instant::now());
+        }
+        self.changes.mark(name.as_str());
+        self.planned.notify_one();
+        Ok(())
+    }
+}
+
+impl World {
+    /// The unit, read from its linked file if systemd does not have it yet.
+    fn load(&mut self, name: &UnitName) -> Option<&mut Unit> {
+        let linked = self.links.contains_key(name);
+        if let Some(content) = self.files.get(name).filter(|_| linked) {
+            let unit = self.units.entry(name.clone());
+            return Some(
+                unit.or_insert_with(|| Unit::new(name.kind(), content.clone(), self.booted)),
+            );
+        }
+        self.units.get_mut(name)
+    }
+
+    fn foreign(&self, name: &UnitName) -> Option<String> {
+        let mut names = std::iter::once(name.clone()).chain(name.template());
+        names.find_map(|name| self.foreign.get(&name).cloned())
+    }
+}
+
+#[async_trait]
+impl Systemd for Fake {
+    async fn changed(&self) -> Dirty {
+        loop {
+            let next = self.world().units.values().filter_map(Unit::next).min();
+            let transition = async {
+                match next {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                dirty = self.changes.next() => return dirty,
+                () = self.planned.notified() => {}
+                () = transition => {}
+            }
+        }
+    }
+
+    async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
+        Ok(self.world().files.clone())
+    }
+
+    async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>> {
+        for name in names {
+            self.changes.follow(name);
+        }
+        let mut world = self.call("states")?;
+        let mut state =
+            |name: &UnitName| world.load(name).map_or_else(not_found, |unit| unit.state());
+        Ok(names
+            .iter()
+            .map(|name| (name.clone(), state(name)))
+            .collect())
+    }
+
+    async fn details(&self, name: &UnitName) -> Result<Details> {
+        let mut world = self.call("details")?;
+        let booted = world.booted;
+        Ok(world
+            .load(name)
+            .map(|unit| unit.details(|at| BOOTED + at.duration_since(booted).as_millis() as u64))
+            .unwrap_or_default())
+    }
+
+    async fn foreign(&self, name: &UnitName) -> Result<Option<String>> {
+        Ok(self.call("foreign")?.foreign(name))
+    }
+
+    async fn write(&self, name: &UnitName, content: &Content) -> Result<()> {
+        self.changes.follow(name);
+        let mut world = self.world();
+        world.log.push(format!("write {name}"));
+        world.files.insert(name.clone(), content.clone());
+        Ok(())
+    }
+
+    async fn link(&self, name: &UnitName, install: bool) -> Result<()> {
+        let mut world = self.call("link")?;
+        if !world.files.contains_key(name) {
+            return Err(SystemdError::Refused(format!(
+                "Unit file {name} does not exist."
+            )));
+        }
+        if let Some(origin) = world.foreign(name) {
+            return Err(SystemdError::Refused(format!(
+                "unit {name} is there already: {origin}"
+            )));
+        }
+        world.log.push(format!("link {name}"));
+        world.links.insert(name.clone(), install);
+        Ok(())
+    }
+
+    async fn remove(&self, name: &UnitName) -> Result<()> {
+        let mut world = self.call("remove")?;
+        world.log.push(format!("remove {name}"));
+        world.links.remove(name);
+        world.files.remove(name);
+        if let Some(unit) = world.units.get_mut(name) {
+            unit.forget_failure();
+        }
+        self.changes.forget(name);
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<()> {
+        let mut world = self.call("reload")?;
+        world.log.push("reload".to_owned());
+        let World {
+            files,
+            links,
+            units,
+            ..
+        } = &mut *world;
+        for (name, unit) in units {
+            if let Some(content) = files.get(name).filter(|_| links.contains_key(name)) {
+                unit.define(content.clone());
+            }
+        }
+        self.changes.mark_all();
+        Ok(())
+    }
+
+    async fn start(&self, name: &UnitName) -> Result<()> {
+        self.job("start", name, Unit::start)
+    }
+
+    async fn restart(&self, name: &UnitName) -> Result<()> {
+        self.job("restart", name, Unit::restart)
+    }
+
+    async fn stop(&self, name: &UnitName) -> Result<()> {
+        self.job("stop", name, Unit::stop)
+    }
+}

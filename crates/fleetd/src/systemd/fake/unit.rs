@@ -1,0 +1,306 @@
+//! One unit of the fake: what its file makes it do, and how far it has come.
+
+use std::time::Duration;
+
+use fleet_core::systemd::State;
+use fleet_core::unit::{Content, UnitKind};
+use tokio::time::Instant;
+
+use crate::systemd::Details;
+
+/// How a unit's start ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is active from then on.
+    Active,
+    /// It failed.
+    Fail,
+    /// It did its work and is inactive again, as a oneshot is.
+    ExitOk,
+}
+
+/// What a unit does when it is started and stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behaviour {
+    /// How long a start takes.
+    pub start: Duration,
+    /// How it ends.
+    pub result: Outcome,
+    /// How long a stop takes.
+    pub stop: Duration,
+    /// It fails after having been active for so long.
+    pub crash_after: Option<Duration>,
+}
+
+impl Behaviour {
+    /// What a unit file asks for: a oneshot exits unless it remains, `/bin/false` fails, all else becomes
+    /// active.
+    pub fn of(content: &Content) -> Self {
+        let text = content.to_text();
+        let has = |line: &str| text.lines().any(|other| other.trim() == line);
+        let result = if has("ExecStart=/bin/false") {
+            Outcome::Fail
+        } else if has("Type=oneshot") && !has("RemainAfterExit=yes") {
+            Outcome::ExitOk
+        } else {
+            Outcome::Active
+        };
+        Self {
+            start: Duration::from_millis(20),
+            result,
+            stop: Duration::from_millis(10),
+            crash_after: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Inactive,
+    Activating,
+    Active,
+    Deactivating,
+    Failed,
+}
+
+/// A unit that systemd has loaded.
+pub(super) struct Unit {
+    kind: UnitKind,
+    definition: Content,
+    phase: Phase,
+    since: Instant,
+    started: bool,
+    job: Option<&'static str>,
+    /// What the next start does; set when a job is taken.
+    behaviour: Behaviour,
+    /// When the phase ends by itself.
+    ends: Option<Instant>,
+}
+
+impl Unit {
+    pub(super) fn new(kind: UnitKind, definition: Content, booted: Instant) -> Self {
+        Self {
+            kind,
+            behaviour: Behaviour::of(&definition),
+            definition,
+            phase: Phase::Inactive,
+            since: booted,
+            started: false,
+            job: None,
+            ends: None,
+        }
+    }
+
+    /// The file as systemd read it last.
+    pub(super) fn definition(&self) -> &Content {
+        &self.definition
+    }
+
+    /// systemd read the file again.
+    pub(super) fn define(&mut self, definition: Content) {
+        self.definition = definition;
+    }
+
+    /// Whether systemd keeps it.
+    pub(super) fn lives(&self) -> bool {
+        self.phase != Phase::Inactive
+    }
+
+    /// When it changes next by itself.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.ends
+    }
+
+    pub(super) fn start(&mut self, behaviour: Behaviour, now: Instant) {
+        match self.phase {
+            Phase::Activating | Phase::Active => {}
+            // The start waits for the stop.
+            Phase::Deactivating => {
+                self.behaviour = behaviour;
+                self.job = Some("start");
+            }
+            Phase::Inactive | Phase::Failed => {
+                self.behaviour = behaviour;
+                self.begin(now);
+            }
+        }
+    }
+
+    pub(super) fn restart(&mut self, behaviour: Behaviour, now: Instant) {
+        match self.phase {
+            Phase::Inactive | Phase::Failed => self.start(behaviour, now),
+            Phase::Activating | Phase::Active | Phase::Deactivating => {
+                self.stop(behaviour, now);
+                self.behaviour = behaviour;
+                self.job = Some("restart");
+            }
+        }
+    }
+
+    pub(super) fn stop(&mut self, _next: Behaviour, now: Instant) {
+        if matches!(self.phase, Phase::Activating | Phase::Active) {
+            let ends = now + self.behaviour.stop;
+            self.enter(Phase::Deactivating, now, Some(ends));
+        }
+        self.job = (self.phase == Phase::Deactivating).then_some("stop");
+    }
+
+    pub(super) fn crash(&mut self, now: Instant) {
+        if self.phase == Phase::Active {
+            self.enter(Phase::Failed, now, None);
+        }
+    }
+
+    /// What `systemctl reset-failed` does.
+    pub(super) fn forget_failure(&mut self) {
+        if self.phase == Phase::Failed {
+            self.phase = Phase::Inactive;
+        }
+    }
+
+    /// Makes all transitions that are due; answers whether there were any.
+    pub(super) fn advance(&mut self, now: Instant) -> bool {
+        let mut moved = false;
+        while let Some(at) = self.ends.filter(|at| *at <= now) {
+            moved = true;
+            match self.phase {
+                Phase::Activating => {
+                    self.job = None;
+                    match self.behaviour.result {
+                        Outcome::Active => {
+                            let crash = self.behaviour.crash_after.map(|after| at + after);
+                            self.enter(Phase::Active, at, crash);
+                        }
+                        Outcome::Fail => self.enter(Phase::Failed, at, None),
+                        Outcome::ExitOk => self.enter(Phase::Inactive, at, None),
+                    }
+                }
+                Phase::Deactivating if self.job == Some("stop") => {
+                    self.job = None;
+                    self.enter(Phase::Inactive, at, None);
+                }
+                Phase::Deactivating => self.begin(at),
+                Phase::Active => self.enter(Phase::Failed, at, None),
+                Phase::Inactive | Phase::Failed => self.ends = None,
+            }
+        }
+        moved
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.started = true;
+        self.job = Some("start");
+        let ends = now + self.behaviour.start;
+        self.enter(Phase::Activating, now, Some(ends));
+    }
+
+    fn enter(&mut self, phase: Phase, at: Instant, ends: Option<Instant>) {
+        self.phase = phase;
+        self.since = at;
+        self.ends = ends;
+    }
+
+    pub(super) fn state(&self) -> State {
+        let (active, sub) = match self.phase {
+            Phase::Inactive => ("inactive", "dead"),
+            Phase::Activating => ("activating", "start"),
+            Phase::Active => ("active", self.active_sub()),
+            Phase::Deactivating => ("deactivating", "stop"),
+            Phase::Failed => ("failed", "failed"),
+        };
+        State {
+            load: "loaded".to_owned(),
+            active: active.to_owned(),
+            sub: sub.to_owned(),
+            job: self.job.map(str::to_owned),
+        }
+    }
+
+    fn active_sub(&self) -> &'static str {
+        match self.kind {
+            UnitKind::Service if self.definition.to_text().contains("RemainAfterExit=yes") => {
+                "exited"
+            }
+            UnitKind::Service | UnitKind::Scope => "running",
+            UnitKind::Socket => "listening",
+            UnitKind::Timer | UnitKind::Path | UnitKind::Automount => "waiting",
+            UnitKind::Mount => "mounted",
+            UnitKind::Device => "plugged",
+            _ => "active",
+        }
+    }
+
+    /// `time` turns a moment into milliseconds since 1970.
+    pub(super) fn details(&self, time: impl Fn(Instant) -> u64) -> Details {
+        let result = match (self.kind, self.phase) {
+            (UnitKind::Target | UnitKind::Slice | UnitKind::Device, _) => "",
+            (UnitKind::Service, Phase::Failed) => "exit-code",
+            (_, Phase::Failed) => "resources",
+            _ => "success",
+        };
+        Details {
+            since: if self.started { time(self.since) } else { 0 },
+            restarts: 0,
+            result: result.to_owned(),
+            started: self.started,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEHAVIOUR: Behaviour = Behaviour {
+        start: Duration::from_secs(3),
+        result: Outcome::Active,
+        stop: Duration::from_secs(2),
+        crash_after: Some(Duration::from_secs(10)),
+    };
+
+    /// The unit's active state at each of these seconds after its start.
+    fn course(behaviour: Behaviour, seconds: &[u64]) -> Vec<String> {
+        let zero = Instant::now();
+        let mut unit = Unit::new(UnitKind::Service, Content::from(""), zero);
+        unit.start(behaviour, zero);
+        let mut state = |second: &u64| {
+            unit.advance(zero + Duration::from_secs(*second));
+            unit.state().active
+        };
+        seconds.iter().map(&mut state).collect()
+    }
+
+    #[test]
+    fn a_start_takes_its_time_and_a_crash_comes_when_it_was_asked_for() {
+        assert_eq!(
+            course(BEHAVIOUR, &[2, 3, 12, 13]),
+            ["activating", "active", "active", "failed"]
+        );
+    }
+
+    #[test]
+    fn a_long_sleep_misses_no_transition() {
+        assert_eq!(course(BEHAVIOUR, &[100]), ["failed"]);
+        let oneshot = Behaviour {
+            result: Outcome::ExitOk,
+            ..BEHAVIOUR
+        };
+        assert_eq!(course(oneshot, &[100]), ["inactive"]);
+    }
+
+    #[test]
+    fn a_start_during_a_stop_follows_it() {
+        let zero = Instant::now();
+        let at = |second| zero + Duration::from_secs(second);
+        let mut unit = Unit::new(UnitKind::Service, Content::from(""), zero);
+        unit.start(BEHAVIOUR, zero);
+        unit.advance(at(3));
+        unit.stop(BEHAVIOUR, at(4));
+        unit.start(BEHAVIOUR, at(5));
+        assert_eq!(unit.state().active, "deactivating");
+        unit.advance(at(6));
+        assert_eq!(unit.state().active, "activating");
+        unit.advance(at(9));
+        assert_eq!(unit.state().active, "active");
+    }
+}
