@@ -2,8 +2,12 @@
 //!
 //! Keys are text, relative to the configured prefix. A *store revision* counts the commits of the whole
 //! store; it has nothing to do with the revisions of a unit.
+//!
+//! [`EtcdStore`] keeps the keys in etcd, [`Embedded`] in this process. One suite of laws, `tests/store.rs`,
+//! runs on both.
 
 mod embedded;
+mod etcd;
 mod request;
 
 use std::collections::BTreeMap;
@@ -13,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::embedded::{Embedded, OpenError};
+pub use self::etcd::{ConfigError, EtcdConfig, EtcdStore};
 
 /// Why the store did not do what it was asked, by what the caller does about it.
 #[derive(Debug, Clone, thiserror::Error)]
