@@ -2,12 +2,22 @@
 //!
 //! Keys are text, relative to the configured prefix. A *store revision* counts the commits of the whole
 //! store; it has nothing to do with the revisions of a unit.
+//!
+//! [`EtcdStore`] keeps the keys in etcd, [`Embedded`] in this process. One suite of laws, `tests/store.rs`,
+//! runs on both.
+
+mod embedded;
+mod etcd;
+mod request;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+
+pub use self::embedded::{Embedded, OpenError};
+pub use self::etcd::{ConfigError, EtcdConfig, EtcdStore};
 
 /// Why the store did not do what it was asked, by what the caller does about it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -57,7 +67,7 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub i64);
 
-/// What must hold for a commit to land.
+/// What must hold for a commit to land. At most 128 a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Guard {
     /// The key does not exist.
@@ -68,7 +78,8 @@ pub enum Guard {
     CreatedAt(String, u64),
 }
 
-/// One change of a commit.
+/// One change of a commit. At most 128 and 1.5 MiB a commit, and no key that is put and also changed by
+/// another write of the same commit: the limits of etcd, held by both stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// Sets a key. Without a lease the key stays for good, even where it had one.
@@ -95,7 +106,9 @@ pub enum Change {
     Delete(String),
 }
 
-/// All changes of one commit, to the watched prefixes.
+/// All changes of one commit to one watched prefix, or to several. A commit that touches several prefixes
+/// may come as one batch for each, with batches of other commits in between: whole and in order for each
+/// prefix, as etcd has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The commit.
@@ -112,23 +125,25 @@ pub trait Watch: Send {
     async fn next(&mut self) -> Result<Batch>;
 }
 
-/// The seam. Both stores pass the suite in [`conformance`].
+/// The seam. The laws that both stores keep are in `tests/store.rs`.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Reads all keys that start with any of the prefixes, at one revision. A whole key is a prefix too.
     async fn list(&self, prefixes: &[&str]) -> Result<Snapshot>;
 
-    /// Makes all writes if all guards hold, else none of them. Answers the new revision.
+    /// Makes all writes if all guards hold, else none of them. Answers the new revision, or the current one
+    /// where nothing changed.
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64>;
 
     /// Follows the prefixes from the first commit after that revision. Returns once the store has accepted
-    /// the watch.
+    /// the watch; where it no longer keeps those commits, this or the first `next` answers
+    /// [`StoreError::Compacted`].
     async fn watch(&self, prefixes: &[&str], after: u64) -> Result<Box<dyn Watch>>;
 
     /// Takes a lease that ends unless renewed within `ttl` (whole seconds, 2 at least).
     async fn grant(&self, ttl: Duration) -> Result<LeaseId>;
 
-    /// Renews a lease.
+    /// Renews a lease for another `ttl`.
     async fn renew(&self, lease: LeaseId) -> Result<()>;
 
     /// Ends a lease and removes its keys; one that is gone is no error.

@@ -1,0 +1,245 @@
+//! One endpoint at a time: a connection is kept for as long as it serves, and then it is the next one's turn.
+//!
+//! A balanced channel over all endpoints keeps calling the dead ones; see `docs/adr/0002-etcd-client.md`.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use etcd_client::{Client, KvClient, LeaseClient, WatchClient};
+use tokio::time::{sleep, timeout};
+
+use super::config::EtcdConfig;
+use super::failure::Failure;
+use crate::store::{Result, StoreError};
+
+/// The whole registry comes in one answer, and a watch that lags gets up to 1,000 commits in one message:
+/// the client's own 4 MiB are too few.
+const MAX_MESSAGE: usize = 256 << 20;
+/// Doubled with each failure in a row, up to the limit; of that, each takes a random part, so that the
+/// machines that lost a member together do not come back together.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// What may be asked again where no answer came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Anything that does no harm twice.
+    Always,
+    /// A commit: only where it was not applied, for certain.
+    Unsent,
+}
+
+/// The endpoints, and whose turn it is.
+pub(super) struct Endpoints {
+    config: EtcdConfig,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    /// Counts up with each endpoint that was given up; its remainder is the endpoint's place in the list.
+    turn: usize,
+    connection: Option<Arc<Connection>>,
+    failures_in_a_row: u32,
+}
+
+/// One endpoint's client, for as long as it serves.
+pub(super) struct Connection {
+    turn: usize,
+    endpoint: String,
+    client: Client,
+}
+
+impl Connection {
+    pub(super) fn kv(&self) -> KvClient {
+        self.client
+            .kv_client()
+            .max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    pub(super) fn watch(&self) -> WatchClient {
+        self.client
+            .watch_client()
+            .max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    pub(super) fn lease(&self) -> LeaseClient {
+        self.client.lease_client()
+    }
+
+    /// The error that a caller of the store gets.
+    pub(super) fn error(&self, failure: Failure) -> StoreError {
+        error(&self.endpoint, failure)
+    }
+}
+
+impl Endpoints {
+    /// Connects to nothing yet.
+    pub(super) fn new(config: EtcdConfig) -> Self {
+        Self {
+            current: Mutex::new(Current {
+                // Everybody has the same list: start anywhere in it.
+                turn: random() as usize % config.endpoints.len(),
+                connection: None,
+                failures_in_a_row: 0,
+            }),
+            config,
+        }
+    }
+
+    /// How long one request may take.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.config.request_timeout
+    }
+
+    /// Makes a request, at the next endpoint where this one fails and a repetition is harmless. Asks each
+    /// endpoint once and one of them twice, since a single one may just have been restarted.
+    pub(super) async fn call<T, F>(
+        &self,
+        repeat: Repeat,
+        request: impl Fn(Arc<Connection>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut causes: Vec<String> = Vec::new();
+        for _ in 0..=self.config.endpoints.len() {
+            let failures = self.current().failures_in_a_row;
+            sleep(pause(failures, random())).await;
+            let turn = self.current().turn;
+            let endpoint = self.endpoint(turn);
+            let failure = match self.attempt(turn, &request).await {
+                Ok(answer) => {
+                    self.current().failures_in_a_row = 0;
+                    return Ok(answer);
+                }
+                Err(failure) => failure,
+            };
+            let is_repeatable = match &failure {
+                Failure::Final(_) => return Err(error(endpoint, failure)),
+                Failure::Unsent(_) => true,
+                Failure::Unknown(_) => repeat == Repeat::Always,
+            };
+            self.give_up(turn);
+            if let StoreError::Unavailable(cause) = error(endpoint, failure)
+                && !causes.contains(&cause)
+            {
+                causes.push(cause);
+            }
+            if !is_repeatable {
+                break;
+            }
+        }
+        Err(StoreError::Unavailable(causes.join("; ")))
+    }
+
+    /// The connection served badly: whoever asks next gets another one.
+    pub(super) fn give_up_on(&self, connection: &Connection) {
+        self.give_up(connection.turn);
+    }
+
+    async fn attempt<T, F>(
+        &self,
+        turn: usize,
+        request: impl Fn(Arc<Connection>) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let limit = self.config.request_timeout;
+        let late = || format!("no answer within {limit:?}");
+        let connect = timeout(limit, self.connection(turn)).await;
+        let connection = connect.unwrap_or_else(|_| Err(Failure::Unsent(late())))?;
+        let answer = timeout(limit, request(connection)).await;
+        answer.unwrap_or_else(|_| Err(Failure::Unknown(late())))
+    }
+
+    /// The connection of that turn. Only a login goes over the wire here: without one, the client connects
+    /// with its first request.
+    async fn connection(&self, turn: usize) -> Result<Arc<Connection>, Failure> {
+        if let Some(connection) = &self.current().connection
+            && connection.turn == turn
+        {
+            return Ok(Arc::clone(connection));
+        }
+        let endpoint = self.endpoint(turn);
+        let options = (self.config.connect_options(endpoint))
+            .map_err(|error| Failure::Unsent(error.to_string()))?;
+        let client = Client::connect([endpoint], Some(options)).await;
+        let connection = Arc::new(Connection {
+            turn,
+            endpoint: endpoint.to_owned(),
+            client: client.map_err(|error| match Failure::from(error) {
+                Failure::Unknown(text) => Failure::Unsent(text),
+                other => other,
+            })?,
+        });
+        let mut current = self.current();
+        if current.turn == turn {
+            // Two may have connected at once: the later connection stays, the other serves its request.
+            current.connection = Some(Arc::clone(&connection));
+        }
+        Ok(connection)
+    }
+
+    fn give_up(&self, turn: usize) {
+        let mut current = self.current();
+        // Many requests may fail with one connection: the first of them ends its turn.
+        if current.turn == turn {
+            current.turn = turn.wrapping_add(1);
+            current.connection = None;
+            current.failures_in_a_row = current.failures_in_a_row.saturating_add(1);
+        }
+    }
+
+    fn endpoint(&self, turn: usize) -> &str {
+        &self.config.endpoints[turn % self.config.endpoints.len()]
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current
+            .lock()
+            .expect("nothing panics while it holds this")
+    }
+}
+
+fn error(endpoint: &str, failure: Failure) -> StoreError {
+    match failure {
+        Failure::Unsent(text) | Failure::Unknown(text) => {
+            StoreError::Unavailable(format!("etcd {endpoint}: {text}"))
+        }
+        Failure::Final(StoreError::Rejected(text)) => {
+            StoreError::Rejected(format!("etcd {endpoint}: {text}"))
+        }
+        Failure::Final(answer) => answer,
+    }
+}
+
+/// How long to wait before a connection after so many failures.
+fn pause(failures_in_a_row: u32, random: u32) -> Duration {
+    let Some(doublings) = failures_in_a_row.checked_sub(1) else {
+        return Duration::ZERO;
+    };
+    let limit = FIRST_PAUSE
+        .saturating_mul(1 << doublings.min(16))
+        .min(MAX_PAUSE);
+    limit.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+/// Chance, for spreading load alone: without a source of it all start alike, and nothing else changes.
+fn random() -> u32 {
+    getrandom::u32().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_grows_with_failures_up_to_a_second() {
+        assert_eq!(pause(0, u32::MAX), Duration::ZERO);
+        assert_eq!(pause(1, u32::MAX), Duration::from_millis(25));
+        assert_eq!(pause(2, u32::MAX), Duration::from_millis(50));
+        assert_eq!(pause(u32::MAX, u32::MAX), MAX_PAUSE);
+        assert_eq!(pause(u32::MAX, 0), Duration::ZERO);
+    }
+}

@@ -1,0 +1,105 @@
+//! What a failed request means for the next step: ask elsewhere, give up, or pass the answer on.
+
+use std::error::Error as _;
+
+use etcd_client::Error;
+use tonic::{Code, ConnectError, Status};
+
+use crate::store::StoreError;
+
+/// Why a request to one endpoint failed. The texts do not name the endpoint yet.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nothing was applied, for certain; another endpoint or a new login may serve.
+    Unsent(String),
+    /// The answer is missing: it may have been applied.
+    Unknown(String),
+    /// etcd has answered, and would answer the same elsewhere.
+    Final(StoreError),
+}
+
+type Cause = dyn std::error::Error + 'static;
+
+impl Failure {
+    fn rejected(text: String) -> Self {
+        Self::Final(StoreError::Rejected(text))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::GRpcStatus(status) => of_status(&status),
+            Error::InvalidArgs(_) | Error::InvalidUri(_) => Self::rejected(error.to_string()),
+            Error::TransportError(cause) => Self::Unknown(chain(String::new(), cause.source())),
+            other => Self::Unknown(other.to_string()),
+        }
+    }
+}
+
+fn of_status(status: &Status) -> Failure {
+    let message = status.message();
+    let message = message.strip_prefix("etcdserver: ").unwrap_or(message);
+    let says = |part: &str| message.contains(part);
+    let text = chain(message.to_owned(), status.source());
+    match status.code() {
+        Code::Unauthenticated => Failure::Unsent(text),
+        Code::InvalidArgument if says("auth store is old") => Failure::Unsent(text),
+        Code::Unavailable if says("no leader") || is_connect_error(status) => Failure::Unsent(text),
+        Code::NotFound if says("lease not found") => Failure::Final(StoreError::LeaseLost),
+        Code::InvalidArgument if says("authentication failed") => {
+            Failure::rejected(format!("{text}; check etcd_username and etcd_password"))
+        }
+        Code::InvalidArgument if says("user name is empty") => {
+            Failure::rejected(format!("{text}; set etcd_username and etcd_password"))
+        }
+        Code::FailedPrecondition if says("authentication is not enabled") => Failure::rejected(
+            format!("{text}; remove etcd_username, or enable it in etcd"),
+        ),
+        Code::PermissionDenied => Failure::rejected(format!(
+            "{text}; grant this etcd user a role that reads and writes below etcd_key_prefix"
+        )),
+        Code::ResourceExhausted if says("space exceeded") => Failure::rejected(format!(
+            "{text}; compact and defragment etcd, then disarm its alarm"
+        )),
+        Code::ResourceExhausted if says("too many requests") => Failure::Unsent(text),
+        Code::ResourceExhausted | Code::InvalidArgument | Code::OutOfRange => {
+            Failure::rejected(text)
+        }
+        _ => Failure::Unknown(text),
+    }
+}
+
+fn is_connect_error(status: &Status) -> bool {
+    causes(status.source()).any(|cause| cause.is::<ConnectError>())
+}
+
+/// The text and all its causes. The layers of the client repeat each other, so each text comes once.
+fn chain(text: String, source: Option<&Cause>) -> String {
+    let mut parts = vec![text];
+    for cause in causes(source) {
+        let cause = uncapitalised(&cause.to_string());
+        if cause != "transport error" && !parts.iter().any(|part| part.contains(&cause)) {
+            parts.push(cause);
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join(": ")
+}
+
+fn causes(first: Option<&Cause>) -> impl Iterator<Item = &Cause> {
+    std::iter::successors(first, |cause| (**cause).source())
+}
+
+/// `Connection refused` as `connection refused`; `TLS` stays.
+fn uncapitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first
+            .to_lowercase()
+            .chain([second])
+            .chain(letters)
+            .collect(),
+        _ => text.to_owned(),
+    }
+}

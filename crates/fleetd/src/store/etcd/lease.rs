@@ -1,0 +1,79 @@
+//! Renewals of leases, each over a stream that is opened once and kept.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use etcd_client::{Error, LeaseKeepAliveStream, LeaseKeeper};
+use tokio::time::timeout;
+
+use super::endpoints::{Connection, Endpoints, Repeat};
+use super::failure::Failure;
+use crate::store::{LeaseId, Result, StoreError};
+
+/// The streams of the leases that this process renews.
+#[derive(Default)]
+pub(super) struct KeepAlives(Mutex<BTreeMap<LeaseId, KeepAlive>>);
+
+struct KeepAlive {
+    connection: Arc<Connection>,
+    requests: LeaseKeeper,
+    answers: LeaseKeepAliveStream,
+}
+
+impl KeepAlives {
+    /// Renews a lease over its stream, or over a new one where there is none that works.
+    pub(super) async fn renew(&self, endpoints: &Endpoints, lease: LeaseId) -> Result<()> {
+        // Out of the map while it is in use: where the caller stops waiting, the stream goes, and with it an
+        // answer that the next renewal would take for its own.
+        let kept = self.streams().remove(&lease);
+        if let Some(mut stream) = kept {
+            match timeout(endpoints.request_timeout(), stream.renew()).await {
+                Ok(Ok(())) => {
+                    self.streams().insert(lease, stream);
+                    return Ok(());
+                }
+                Ok(Err(Failure::Final(answer))) => return Err(answer),
+                Ok(Err(_)) | Err(_) => endpoints.give_up_on(&stream.connection),
+            }
+        }
+        let open = |connection| KeepAlive::open(connection, lease);
+        let stream = endpoints.call(Repeat::Always, open).await?;
+        self.streams().insert(lease, stream);
+        Ok(())
+    }
+
+    /// Closes a lease's stream.
+    pub(super) fn forget(&self, lease: LeaseId) {
+        self.streams().remove(&lease);
+    }
+
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<LeaseId, KeepAlive>> {
+        self.0.lock().expect("nothing panics while it holds this")
+    }
+}
+
+impl KeepAlive {
+    /// Opening it renews the lease for the first time.
+    async fn open(connection: Arc<Connection>, lease: LeaseId) -> Result<Self, Failure> {
+        let opened = connection.lease().keep_alive(lease.0).await;
+        let (requests, answers) = opened.map_err(|error| match error {
+            // What the client makes of a lease that has no time left.
+            Error::LeaseKeepAliveError(_) => Failure::Final(StoreError::LeaseLost),
+            other => other.into(),
+        })?;
+        Ok(Self {
+            connection,
+            requests,
+            answers,
+        })
+    }
+
+    async fn renew(&mut self) -> Result<(), Failure> {
+        self.requests.keep_alive().await?;
+        match self.answers.message().await? {
+            Some(answer) if answer.ttl() > 0 => Ok(()),
+            Some(_) => Err(Failure::Final(StoreError::LeaseLost)),
+            None => Err(Failure::Unknown("the stream was ended".into())),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The store of a cluster: etcd, version 3.
+//!
+//! `endpoints` decides which member is asked, `failure` what a failed request means, `watch` and `lease` keep
+//! the two streams that outlive a request. Nothing but pings and lease renewals is sent while nothing changes.
+
+mod config;
+mod endpoints;
+mod failure;
+mod lease;
+mod watch;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use etcd_client::{
+    Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
+    TxnResponse,
+};
+
+pub use self::config::{ConfigError, EtcdConfig};
+use self::endpoints::{Endpoints, Repeat};
+use self::failure::Failure;
+use self::lease::KeepAlives;
+use self::watch::{EtcdWatch, Opened};
+use super::{Entry, Guard, LeaseId, Result, Snapshot, Store, StoreError, Watch, Write, request};
+
+/// A store in etcd. One connection, to one endpoint at a time, serves all requests and watches.
+pub struct EtcdStore {
+    endpoints: Arc<Endpoints>,
+    prefix: String,
+    keep_alives: KeepAlives,
+}
+
+impl EtcdStore {
+    /// A store for these settings. Reads the files they name, and connects with the first request.
+    pub fn new(config: EtcdConfig) -> Result<Self, ConfigError> {
+        let config = config.checked()?;
+        Ok(Self {
+            prefix: config.prefix.clone(),
+            endpoints: Arc::new(Endpoints::new(config)),
+            keep_alives: KeepAlives::default(),
+        })
+    }
+
+    async fn txn(&self, repeat: Repeat, txn: Txn) -> Result<TxnResponse> {
+        let request = |connection: Arc<endpoints::Connection>| {
+            let txn = txn.clone();
+            async move { Ok::<_, Failure>(connection.kv().txn(txn).await?) }
+        };
+        self.endpoints.call(repeat, request).await
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    fn compare(&self, guard: Guard) -> Compare {
+        match guard {
+            Guard::Absent(key) => Compare::create_revision(self.key(&key), CompareOp::Equal, 0),
+            Guard::Unmodified(key, at) => {
+                Compare::mod_revision(self.key(&key), CompareOp::Equal, at as i64)
+            }
+            Guard::CreatedAt(key, at) => {
+                Compare::create_revision(self.key(&key), CompareOp::Equal, at as i64)
+            }
+        }
+    }
+
+    fn operation(&self, write: Write) -> TxnOp {
+        match write {
+            Write::Put { key, value, lease } => {
+                let options = PutOptions::new().with_lease(lease.map_or(0, |lease| lease.0));
+                TxnOp::put(self.key(&key), value, Some(options))
+            }
+            Write::Delete(key) => TxnOp::delete(self.key(&key), None),
+            Write::DeletePrefix(prefix) => {
+                TxnOp::delete(self.key(&prefix), Some(DeleteOptions::new().with_prefix()))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for EtcdStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdStore")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for EtcdStore {
+    async fn list(&self, prefixes: &[&str]) -> Result<Snapshot> {
+        let range = |prefix| TxnOp::get(self.key(prefix), Some(GetOptions::new().with_prefix()));
+        let ranges: Vec<_> = request::disjoint(prefixes).into_iter().map(range).collect();
+        let answer = self
+            .txn(Repeat::Always, Txn::new().and_then(ranges))
+            .await?;
+        let mut snapshot = Snapshot {
+            revision: revision(&answer),
+            ..Snapshot::default()
+        };
+        for range in answer.op_responses() {
+            let TxnOpResponse::Get(mut range) = range else {
+                continue;
+            };
+            let pairs = range.take_kvs();
+            let rows = pairs
+                .iter()
+                .filter_map(|pair| Some((relative(pair, &self.prefix)?, entry(pair))));
+            snapshot.entries.extend(rows);
+        }
+        Ok(snapshot)
+    }
+
+    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
+        request::check(&guards, &writes)?;
+        let compares: Vec<_> = guards
+            .into_iter()
+            .map(|guard| self.compare(guard))
+            .collect();
+        let operations: Vec<_> = writes
+            .into_iter()
+            .map(|write| self.operation(write))
+            .collect();
+        let txn = Txn::new().when(compares).and_then(operations);
+        let answer = self.txn(Repeat::Unsent, txn).await?;
+        if !answer.succeeded() {
+            return Err(StoreError::Refused);
+        }
+        Ok(revision(&answer))
+    }
+
+    async fn watch(&self, prefixes: &[&str], after: u64) -> Result<Box<dyn Watch>> {
+        let prefixes = request::watched(prefixes)?;
+        let keys: Vec<_> = prefixes.iter().map(|prefix| self.key(prefix)).collect();
+        let open = |connection| Opened::open(connection, self.prefix.clone(), keys.clone(), after);
+        let opened = self.endpoints.call(Repeat::Always, open).await?;
+        Ok(Box::new(EtcdWatch {
+            endpoints: Arc::clone(&self.endpoints),
+            opened,
+        }))
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId> {
+        // A grant whose answer is lost leaves a lease without keys, which ends by itself.
+        let seconds = ttl.as_secs() as i64;
+        let request = |connection: Arc<endpoints::Connection>| async move {
+            Ok::<_, Failure>(LeaseId(connection.lease().grant(seconds, None).await?.id()))
+        };
+        self.endpoints.call(Repeat::Always, request).await
+    }
+
+    async fn renew(&self, lease: LeaseId) -> Result<()> {
+        self.keep_alives.renew(&self.endpoints, lease).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<()> {
+        self.keep_alives.forget(lease);
+        let request = |connection: Arc<endpoints::Connection>| async move {
+            connection.lease().revoke(lease.0).await?;
+            Ok(())
+        };
+        match self.endpoints.call(Repeat::Always, request).await {
+            Err(StoreError::LeaseLost) => Ok(()),
+            answer => answer,
+        }
+    }
+}
+
+fn revision(answer: &TxnResponse) -> u64 {
+    answer.header().map_or(0, |header| header.revision() as u64)
+}
+
+/// A key without the prefix. Whatever is no text there was not written by fleet.
+fn relative(pair: &KeyValue, prefix: &str) -> Option<String> {
+    let key = pair.key_str().ok()?;
+    Some(key.strip_prefix(prefix)?.to_owned())
+}
+
+fn entry(pair: &KeyValue) -> Entry {
+    Entry {
+        value: pair.value().into(),
+        created: pair.create_revision() as u64,
+        modified: pair.mod_revision() as u64,
+    }
+}

@@ -1,0 +1,90 @@
+//! What a request must look like before either store acts on it: etcd's own limits, so that what passes on a
+//! single machine also passes in a cluster.
+
+use super::{Guard, LeaseId, Result, StoreError, Write};
+
+/// etcd's `--max-txn-ops`; it counts guards and writes apart.
+const MAX_OPERATIONS: usize = 128;
+/// etcd's `--max-request-bytes`.
+const MAX_BYTES: usize = 3 * 512 * 1024;
+/// What etcd's encoding adds to a key and its value, at most; the key prefix is in it.
+const OVERHEAD_BYTES: usize = 96;
+
+/// Checks a commit that is about to be made.
+pub(super) fn check(guards: &[Guard], writes: &[Write]) -> Result<()> {
+    let operations = guards.len().max(writes.len());
+    if operations > MAX_OPERATIONS {
+        return Err(StoreError::Rejected(format!(
+            "a commit of {operations} operations is over the limit of {MAX_OPERATIONS}; make several of it"
+        )));
+    }
+    let bytes: usize = writes.iter().map(size).sum();
+    if bytes > MAX_BYTES {
+        return Err(StoreError::Rejected(format!(
+            "a commit of {bytes} bytes is over the limit of {MAX_BYTES}; make it smaller"
+        )));
+    }
+    for (at, write) in writes.iter().enumerate() {
+        let Write::Put { key, lease, .. } = write else {
+            continue;
+        };
+        // To etcd, lease 0 means "no lease": the key would stay for good.
+        if *lease == Some(LeaseId(0)) {
+            return Err(StoreError::LeaseLost);
+        }
+        let others = writes.iter().enumerate().filter(|(other, _)| *other != at);
+        if others
+            .map(|(_, other)| other)
+            .any(|other| touches(other, key))
+        {
+            return Err(StoreError::Rejected(format!(
+                "key {key} is changed twice in one commit; make two commits of it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The prefixes without those that another one covers: a key is listed or watched once.
+pub(super) fn disjoint<'a>(prefixes: &[&'a str]) -> Vec<&'a str> {
+    let mut kept = prefixes.to_vec();
+    kept.sort_unstable();
+    // In this order whatever a prefix covers follows it directly.
+    kept.dedup_by(|next, covering| next.starts_with(*covering));
+    kept
+}
+
+/// What a watch of those prefixes follows.
+pub(super) fn watched(prefixes: &[&str]) -> Result<Vec<String>> {
+    if prefixes.is_empty() {
+        return Err(StoreError::Rejected("a watch needs a prefix".into()));
+    }
+    Ok(disjoint(prefixes).into_iter().map(str::to_owned).collect())
+}
+
+fn size(write: &Write) -> usize {
+    OVERHEAD_BYTES
+        + match write {
+            Write::Put { key, value, .. } => key.len() + value.len(),
+            Write::Delete(key) | Write::DeletePrefix(key) => key.len(),
+        }
+}
+
+fn touches(write: &Write, key: &str) -> bool {
+    match write {
+        Write::Put { key: other, .. } | Write::Delete(other) => other == key,
+        Write::DeletePrefix(prefix) => key.starts_with(prefix.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_covered_prefix_is_dropped() {
+        assert_eq!(disjoint(&["b/", "a/x", "a/", "a/", "c"]), ["a/", "b/", "c"]);
+        assert_eq!(disjoint(&["a/", ""]), [""]);
+        assert_eq!(disjoint(&["a/", "a", "ab"]), ["a"]);
+    }
+}
