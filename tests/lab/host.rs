@@ -84,8 +84,8 @@ impl Host {
             name,
             powered: Mutex::default(),
         };
-        host.write_file("/etc/hostname", &format!("{}\n", host.name))?;
-        host.write_file("/etc/machine-id", &format!("{}\n", host.machine_id()))?;
+        host.write_file("/etc/hostname", format!("{}\n", host.name))?;
+        host.write_file("/etc/machine-id", format!("{}\n", host.machine_id()))?;
         Ok(host)
     }
 

@@ -25,7 +25,9 @@ pub fn wait_until(
             Ok(false) | Err(_) if Instant::now() < end => thread::sleep(PAUSE),
             Ok(false) => bail!("after {limit:?} it is still not so that {what}"),
             Err(error) => {
-                return Err(error.context(format!("after {limit:?} it is still not so that {what}")));
+                return Err(
+                    error.context(format!("after {limit:?} it is still not so that {what}"))
+                );
             }
         }
     }
