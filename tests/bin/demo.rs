@@ -43,10 +43,7 @@ fn main() -> ExitCode {
     };
     let result = clean_up_on_signals()
         .and_then(|()| prepare())
-        .and_then(|ready| match ready {
-            true => show(keep),
-            false => Ok(()),
-        });
+        .and_then(|()| show(keep));
     while INTERRUPTED.load(Ordering::SeqCst) {
         thread::park();
     }
