@@ -228,6 +228,11 @@ fn a_lab_that_ends_leaves_nothing() {
             "no {kind} in {traces:#?}"
         );
     }
+    cleanup::sweep().expect("sweep");
+    assert!(
+        lab.host(1).exec(&["true"]).is_ok(),
+        "a sweep took a lab that is in use"
+    );
     drop(lab);
     assert_eq!(cleanup::traces(&id).expect("traces"), [""; 0]);
 }

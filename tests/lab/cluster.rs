@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, mount};
 
 use crate::etcd::Member;
@@ -153,14 +153,9 @@ impl Lab {
     ) -> Result<()> {
         wait::wait_until(limit, what, condition).map_err(|error| {
             self.failed.store(true, Ordering::Relaxed);
-            let journals = self.hosts.iter().map(|host| {
-                format!(
-                    "\n--- journal of {} ---\n{}",
-                    host.name(),
-                    host.journal(30).unwrap_or_default()
-                )
-            });
-            anyhow!("{error:#}{}", journals.collect::<String>())
+            self.hosts
+                .iter()
+                .fold(error, |error, host| host.explained(&error))
         })
     }
 

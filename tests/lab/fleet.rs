@@ -128,19 +128,11 @@ impl Host {
         }
         self.write_file("/etc/fleet/fleet.conf", conf.to_string())?;
         self.exec(&["systemctl", "daemon-reload"])?.ok()?;
-        let enabled = self
-            .exec(&[
-                "systemctl",
-                "enable",
-                "--quiet",
-                "--now",
-                "fleet.socket",
-                "fleet.service",
-            ])?
-            .ok();
-        enabled
+        let units = ["fleet.socket", "fleet.service"];
+        self.exec(&[&["systemctl", "enable", "--quiet", "--now"], &units[..]].concat())?
+            .ok()
             .map(drop)
-            .with_context(|| self.journal(40).unwrap_or_default())
+            .map_err(|error| self.explained(&error))
     }
 
     /// Runs fleetctl inside the host.

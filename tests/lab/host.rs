@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -356,6 +356,12 @@ impl Host {
             &lines,
         ])?
         .ok()
+    }
+
+    /// An error, followed by the end of this host's journal.
+    pub(crate) fn explained(&self, error: &anyhow::Error) -> anyhow::Error {
+        let journal = self.journal(30).unwrap_or_default();
+        anyhow!("{error:#}\n--- journal of {} ---\n{journal}", self.name)
     }
 
     /// What the host printed while it booted and went down.
