@@ -85,7 +85,14 @@ fn step(name: &str, act: impl FnOnce() -> Result<()>) -> Result<()> {
 fn check_dependencies(skipped: &Path) -> Result<()> {
     let tools = target().join("tools");
     let own = tools.join("bin/cargo-deny");
-    let arguments = ["deny", "check", "licenses", "bans", "sources"];
+    let arguments = [
+        "deny",
+        "check",
+        "--hide-inclusion-graph",
+        "licenses",
+        "bans",
+        "sources",
+    ];
     if !own.exists() && !succeeds(program("cargo-deny").arg("--version")) {
         let install = ["install", "--quiet", "--locked", "--root"];
         if let Err(error) = run(program("cargo").args(install).arg(&tools).arg("cargo-deny")) {

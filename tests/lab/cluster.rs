@@ -51,7 +51,7 @@ impl Builder {
     ///
     /// Waits for its turn while two other labs exist: never start a lab while holding two.
     pub fn start(self) -> Result<Lab> {
-        requirements::require()?;
+        requirements::requirements().context("this machine cannot hold a lab")?;
         requirements::raise_limits()?;
         let rootfs = rootfs::provide()?;
         let place = place()?;

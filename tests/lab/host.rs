@@ -260,8 +260,9 @@ impl Host {
         Ok(())
     }
 
-    /// Boots, and waits until systemd says `running`.
+    /// Boots, and waits until systemd says `running`. A host that is on loses its power first.
     pub fn power_on(&self) -> Result<()> {
+        self.power_off()?;
         self.switch_on()?;
         self.await_boot()
     }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::exec::run;
 use crate::{cgroup, rootfs};
@@ -121,12 +121,4 @@ fn missing_packages() -> Vec<&'static str> {
         .filter(|(program, _)| !found(program))
         .map(|(_, package)| *package)
         .collect()
-}
-
-/// What [`requirements`] found, or an error with the advice a person needs.
-pub fn require() -> Result<()> {
-    if let Err(why) = requirements() {
-        bail!("this machine cannot hold a lab: it {why:#}");
-    }
-    Ok(())
 }
