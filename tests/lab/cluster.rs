@@ -1,0 +1,213 @@
+//! A lab as a whole: how it is ordered, started, watched and taken away.
+
+use std::fs::{self, File};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::mount::{MountFlags, mount};
+
+use crate::etcd::Member;
+use crate::folders::{self, Folder};
+use crate::host::Host;
+use crate::{cleanup, network, requirements, rootfs, wait};
+
+/// How many labs exist at once, over all processes of this checkout: what two cores carry without changing results.
+const AT_ONCE: usize = 2;
+
+/// Hosts and etcd members on one network; gone when dropped.
+#[derive(Debug)]
+pub struct Lab {
+    hosts: Vec<Host>,
+    members: Vec<Member>,
+    failed: AtomicBool,
+    folder: Folder,
+    _place: File,
+}
+
+/// What a lab shall consist of.
+#[derive(Debug, Clone)]
+#[must_use = "a lab exists once `start` or `test` is called"]
+pub struct Builder {
+    hosts: usize,
+    members: usize,
+}
+
+impl Builder {
+    /// The number of hosts, 1 unless told; at most 200.
+    pub fn hosts(mut self, hosts: usize) -> Self {
+        self.hosts = hosts;
+        self
+    }
+
+    /// The number of etcd members: 0 unless told, 1, or 3.
+    pub fn etcd(mut self, members: usize) -> Self {
+        self.members = members;
+        self
+    }
+
+    /// Boots everything, and waits until hosts say `running` and members say healthy.
+    ///
+    /// Waits for its turn while two other labs exist: never start a lab while holding two.
+    pub fn start(self) -> Result<Lab> {
+        requirements::requirements().context("this machine cannot hold a lab")?;
+        requirements::raise_limits()?;
+        let rootfs = rootfs::provide()?;
+        let place = place()?;
+        let folder = Folder::create()?;
+        mount(
+            "tmpfs",
+            folder.ram(),
+            "tmpfs",
+            MountFlags::empty(),
+            c"mode=0755",
+        )
+        .context("cannot mount a tmpfs")?;
+        // Complete from here on, so that an error below takes away what was made before it.
+        let mut lab = Lab {
+            hosts: vec![],
+            members: vec![],
+            failed: AtomicBool::new(false),
+            folder,
+            _place: place,
+        };
+        network::create_bridge(lab.id())?;
+        for number in 1..=self.members {
+            lab.members
+                .push(Member::create(&lab.folder, number, self.members)?);
+        }
+        for number in 1..=self.hosts {
+            lab.hosts.push(Host::create(&lab.folder, &rootfs, number)?);
+        }
+        lab.members.iter().try_for_each(Member::start)?;
+        lab.hosts.iter().try_for_each(Host::switch_on)?;
+        lab.members.iter().try_for_each(Member::await_healthy)?;
+        lab.hosts.iter().try_for_each(Host::await_boot)?;
+        Ok(lab)
+    }
+
+    /// The body of a test: starts a lab and hands it to `body`; skips, and says why, where no lab can be.
+    ///
+    /// # Panics
+    /// When the lab does not start or `body` fails; the logs are kept then.
+    pub fn test(self, body: impl FnOnce(&Lab) -> Result<()>) {
+        if let Err(why) = requirements::requirements() {
+            return requirements::skip(&format!("{why:#}"));
+        }
+        let lab = self
+            .start()
+            .unwrap_or_else(|error| panic!("the lab does not start: {error:#}"));
+        // The panic drops the lab, whose drop sees it and keeps the logs.
+        body(&lab).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+}
+
+impl Lab {
+    /// One host and no etcd, unless told otherwise.
+    pub fn builder() -> Builder {
+        Builder {
+            hosts: 1,
+            members: 0,
+        }
+    }
+
+    /// Eight hexadecimal digits that everything of this lab carries in its name.
+    pub fn id(&self) -> &str {
+        &self.folder.id
+    }
+
+    /// All hosts, the first one first.
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The host with this number, counted from 1 as addresses and names are.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn host(&self, number: usize) -> &Host {
+        &self.hosts[number - 1]
+    }
+
+    /// All etcd members, the first one first.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The etcd member with this number, counted from 1.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn member(&self, number: usize) -> &Member {
+        &self.members[number - 1]
+    }
+
+    /// Waits as [`wait_until`](crate::wait_until) does; an error has the end of each host's journal, and the logs
+    /// are kept.
+    pub fn wait_until(
+        &self,
+        limit: Duration,
+        what: &str,
+        condition: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        wait::wait_until(limit, what, condition).map_err(|error| {
+            self.failed.store(true, Ordering::Relaxed);
+            self.hosts
+                .iter()
+                .fold(error, |error, host| host.explained(&error))
+        })
+    }
+
+    /// Copies the logs to `target/lab/failed/<id>` and prints where they are.
+    fn keep_logs(&self) -> Result<()> {
+        let kept = folders::base().join("failed").join(self.id());
+        fs::create_dir_all(&kept)?;
+        for host in &self.hosts {
+            fs::write(
+                kept.join(format!("{}.journal", host.name())),
+                host.journal(100_000).unwrap_or_default(),
+            )?;
+            fs::copy(
+                host.console(),
+                kept.join(format!("{}.console", host.name())),
+            )?;
+        }
+        for member in &self.members {
+            fs::copy(member.log(), kept.join(format!("{}.log", member.name())))?;
+        }
+        eprintln!("lab: the logs of this run are in {}", kept.display());
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if (thread::panicking() || self.failed.load(Ordering::Relaxed))
+            && let Err(error) = self.keep_logs()
+        {
+            eprintln!("lab: cannot keep the logs: {error:#}");
+        }
+        if let Err(error) = cleanup::remove(self.id()) {
+            eprintln!(
+                "lab: {} is not removed, the next start tries again: {error:#}",
+                self.id()
+            );
+        }
+        self.hosts.iter().for_each(Host::reap);
+        self.members.iter().for_each(Member::reap);
+    }
+}
+
+/// Waits until fewer than [`AT_ONCE`] labs exist. The place is free again when the file is dropped.
+fn place() -> Result<File> {
+    loop {
+        for number in 1..=AT_ONCE {
+            let file = folders::lock_file(&format!("place{number}"))?;
+            if file.try_lock().is_ok() {
+                return Ok(file);
+            }
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}

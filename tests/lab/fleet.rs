@@ -1,0 +1,142 @@
+//! fleet on the hosts of a lab, installed as a package would.
+
+use std::env;
+use std::fmt::{self, Display};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::cluster::Lab;
+use crate::exec::Output;
+use crate::{Host, folders};
+
+/// The root of the source tree.
+pub fn repository() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
+}
+
+/// The directory with release builds of fleetd and fleetctl, built now if they are not up to date; once a process.
+pub fn binaries() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(|error| anyhow!(error))
+}
+
+fn build() -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--package=fleetd",
+            "--package=fleetctl",
+        ])
+        .current_dir(repository())
+        .status()
+        .context("cannot start cargo")?;
+    ensure!(
+        status.success(),
+        "cargo build of fleetd and fleetctl failed"
+    );
+    Ok(folders::target().join("release"))
+}
+
+/// The content of /etc/fleet/fleet.conf.
+#[derive(Debug, Clone)]
+pub struct FleetConf {
+    lines: Vec<String>,
+}
+
+impl FleetConf {
+    /// With these etcd endpoints; without any, the line is left out.
+    pub fn new(endpoints: &[String]) -> Self {
+        let servers: Vec<String> = endpoints
+            .iter()
+            .map(|endpoint| format!("\"{endpoint}\""))
+            .collect();
+        let lines = if servers.is_empty() {
+            vec![]
+        } else {
+            vec![format!("etcd_servers=[{}]", servers.join(","))]
+        };
+        Self { lines }
+    }
+
+    /// With static metadata, such as `region=us-west,az=1`.
+    pub fn metadata(self, pairs: &str) -> Self {
+        self.line(&format!("metadata=\"{pairs}\""))
+    }
+
+    /// With one more line, such as `agent_ttl=5s`.
+    pub fn line(mut self, line: &str) -> Self {
+        self.lines.push(line.to_owned());
+        self
+    }
+}
+
+impl Display for FleetConf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+impl Lab {
+    /// A configuration that names all etcd members of this lab.
+    pub fn fleet_conf(&self) -> FleetConf {
+        FleetConf::new(
+            &self
+                .members()
+                .iter()
+                .map(|member| member.endpoint())
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    /// Installs and starts fleet on every host, each with its own configuration.
+    pub fn install_fleet(&self, conf: impl Fn(&Host) -> FleetConf) -> Result<()> {
+        self.hosts()
+            .iter()
+            .try_for_each(|host| host.install_fleet(&conf(host)))
+    }
+}
+
+impl Host {
+    /// Installs fleet as a package would, and starts it. On a host that has it, this is an upgrade of the files alone:
+    /// a running fleetd goes on until it is restarted.
+    pub fn install_fleet(&self, conf: &FleetConf) -> Result<()> {
+        let built = binaries()?;
+        for binary in ["fleetd", "fleetctl"] {
+            // Renamed into place: a binary that runs cannot be written to.
+            let (new, place) = (
+                self.path(&format!("/usr/bin/.{binary}.new")),
+                self.path(&format!("/usr/bin/{binary}")),
+            );
+            fs::copy(built.join(binary), &new)
+                .with_context(|| format!("cannot install {binary} on {}", self.name()))?;
+            fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+            fs::rename(&new, &place)?;
+        }
+        for unit in ["fleet.service", "fleet.socket"] {
+            let content = fs::read(repository().join("units").join(unit))?;
+            self.write_file(&format!("/usr/lib/systemd/system/{unit}"), content)?;
+        }
+        self.write_file("/etc/fleet/fleet.conf", conf.to_string())?;
+        self.exec(&["systemctl", "daemon-reload"])?.ok()?;
+        let units = ["fleet.socket", "fleet.service"];
+        self.exec(&[&["systemctl", "enable", "--quiet", "--now"], &units[..]].concat())?
+            .ok()
+            .map(drop)
+            .map_err(|error| self.explained(&error))
+    }
+
+    /// Runs fleetctl inside the host.
+    pub fn fleetctl(&self, arguments: &[&str]) -> Result<Output> {
+        self.exec(&[&["fleetctl"], arguments].concat())
+    }
+}

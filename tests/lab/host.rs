@@ -1,0 +1,402 @@
+//! One host: systemd as PID 1 on an overlay of its own, and everything a test may do to it.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::mount::{MountFlags, mount};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cgroup::Cgroup;
+use crate::exec::{self, Output};
+use crate::folders::Folder;
+use crate::network::{self, Link};
+use crate::wait::wait_until;
+
+/// Bound of one command inside a host. The slowest, a fleetctl that waits for units, takes a few seconds.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// Bound of a boot. A second is usual; thirty hosts at once on two cores have taken ten.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// Bound of an orderly shutdown; systemd itself would wait 90 s for a unit that ignores SIGTERM.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+
+/// The ids of the first hosts, the ones the original's recorded transcripts show for n1, n2 and n3.
+const MACHINE_IDS: [&str; 3] = [
+    "631e82f9bbd25efb88aad49e6c499b79",
+    "6650bd8acb14499365bce5a3533bd6c5",
+    "3f3fab35461707ed4699d4df0c87385e",
+];
+
+/// A real systemd host. All methods take `&self`, so that a test may hold several hosts.
+#[derive(Debug)]
+pub struct Host {
+    number: usize,
+    name: String,
+    /// Unlike `name`, unique on this machine.
+    container: String,
+    link: Link,
+    cgroup: Cgroup,
+    root: PathBuf,
+    console: PathBuf,
+    powered: Mutex<Option<Powered>>,
+}
+
+#[derive(Debug)]
+struct Powered {
+    nspawn: Child,
+    pid1: Pid,
+}
+
+impl Host {
+    /// Lays out host `number` (from 1), switched off.
+    pub(crate) fn create(folder: &Folder, rootfs: &Path, number: usize) -> Result<Self> {
+        let name = format!("n{number}");
+        let layers = folder.ram().join(&name);
+        let [upper, work, root] = ["upper", "work", "root"].map(|layer| layers.join(layer));
+        for layer in [&upper, &work, &root] {
+            fs::create_dir_all(layer)?;
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            rootfs.display(),
+            upper.display(),
+            work.display()
+        );
+        mount(
+            "overlay",
+            &root,
+            "overlay",
+            MountFlags::empty(),
+            CString::new(options)?.as_c_str(),
+        )
+        .with_context(|| format!("cannot mount the overlay of {name}"))?;
+        let host = Self {
+            number,
+            container: network::prefix(&folder.id) + &name,
+            link: Link::create(&folder.id, &name, &address(number))?,
+            cgroup: Cgroup::new(&folder.id, &name)?,
+            console: layers.join("console.log"),
+            root,
+            name,
+            powered: Mutex::default(),
+        };
+        host.write_file("/etc/hostname", format!("{}\n", host.name))?;
+        host.write_file("/etc/machine-id", format!("{}\n", host.machine_id()))?;
+        Ok(host)
+    }
+
+    /// Counted from 1.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// The host name: `n1`, `n2`, ...
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address on the lab's network: `10.99.1.<number>`.
+    pub fn address(&self) -> String {
+        address(self.number)
+    }
+
+    /// The content of /etc/machine-id; the same for the same number in every lab.
+    pub fn machine_id(&self) -> String {
+        MACHINE_IDS
+            .get(self.number - 1)
+            .map_or_else(|| format!("{:032x}", self.number), |id| (*id).to_owned())
+    }
+
+    /// This host's cable.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The network is gone: nothing arrives and nothing leaves.
+    pub fn partition(&self) -> Result<()> {
+        self.link.cut()
+    }
+
+    /// The network is back.
+    pub fn heal(&self) -> Result<()> {
+        self.link.restore()
+    }
+
+    /// The pid of the host's PID 1, as this machine counts; an error while the host is off.
+    pub fn pid1(&self) -> Result<i32> {
+        let powered = self.powered();
+        let powered = powered
+            .as_ref()
+            .with_context(|| format!("host {} is off", self.name))?;
+        Ok(powered.pid1.as_raw_nonzero().get())
+    }
+
+    /// Where this machine sees a file of the host: the way to its sockets, and to files in its /run.
+    ///
+    /// An absolute symbolic link on the way (/var/run is one) leads out of the host; name the real place.
+    pub fn path(&self, path: &str) -> PathBuf {
+        let root = self.pid1().map_or_else(
+            |_| self.root.clone(),
+            |pid| format!("/proc/{pid}/root").into(),
+        );
+        root.join(path.trim_start_matches('/'))
+    }
+
+    /// Runs a command inside the host, as root, for at most a minute.
+    ///
+    /// # Errors
+    /// When the host is off or the time is up. A failure of the command itself is in the [`Output`].
+    pub fn exec(&self, command: &[&str]) -> Result<Output> {
+        let (pid, limit) = (
+            self.pid1()?.to_string(),
+            COMMAND_LIMIT.as_secs().to_string(),
+        );
+        let started = Instant::now();
+        // `timeout` runs inside, where it ends the command itself rather than the way into the host.
+        let output = exec::finish(
+            Command::new("nsenter")
+                .args(["-t", &pid, "-a", "--", "timeout", "--kill-after=2", &limit])
+                .args(command)
+                .env_clear()
+                .env(
+                    "PATH",
+                    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                )
+                .env("HOME", "/root"),
+            format!("{}# {}", self.name, command.join(" ")),
+        )?;
+        if started.elapsed() >= COMMAND_LIMIT {
+            bail!("`{}` did not end within {COMMAND_LIMIT:?}", output.command);
+        }
+        Ok(output)
+    }
+
+    /// Runs a shell script inside the host. Redirect the output of what it leaves running.
+    pub fn sh(&self, script: &str) -> Result<Output> {
+        self.exec(&["sh", "-c", script])
+    }
+
+    /// Writes a file, and the directories above it. The host may be off.
+    pub fn write_file(&self, path: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        let file = self.path(path);
+        file.parent().map(fs::create_dir_all).transpose()?;
+        fs::write(&file, content).with_context(|| format!("cannot write {path} on {}", self.name))
+    }
+
+    /// Reads a file. The host may be off.
+    pub fn read_file(&self, path: &str) -> Result<String> {
+        fs::read_to_string(self.path(path))
+            .with_context(|| format!("cannot read {path} on {}", self.name))
+    }
+
+    /// One property of a unit, as `systemctl show` prints it.
+    pub fn systemctl_show(&self, unit: &str, property: &str) -> Result<String> {
+        let shown = self
+            .exec(&[
+                "systemctl",
+                "show",
+                "--value",
+                "--property",
+                property,
+                "--",
+                unit,
+            ])?
+            .ok()?;
+        Ok(shown.trim_end().to_owned())
+    }
+
+    /// Whether a unit's ActiveState is `active`; `false` too when the host cannot say.
+    pub fn is_active(&self, unit: &str) -> bool {
+        self.systemctl_show(unit, "ActiveState")
+            .is_ok_and(|state| state == "active")
+    }
+
+    /// The pid of a service's main process as the host counts; 0 when it has none.
+    pub fn main_pid(&self, unit: &str) -> Result<u32> {
+        let pid = self.systemctl_show(unit, "MainPID")?;
+        pid.parse()
+            .with_context(|| format!("{unit} has the main pid `{pid}`"))
+    }
+
+    /// Ends a service's main process with SIGKILL: a crash.
+    pub fn kill_main(&self, unit: &str) -> Result<()> {
+        self.exec(&[
+            "systemctl",
+            "kill",
+            "--signal=KILL",
+            "--kill-who=main",
+            unit,
+        ])?
+        .ok()
+        .map(drop)
+    }
+
+    /// Shuts down in order, then boots: the same files, a fresh /run.
+    pub fn reboot(&self) -> Result<()> {
+        self.exec(&["systemctl", "poweroff", "--no-block"])?.ok()?;
+        wait_until(
+            SHUTDOWN_LIMIT,
+            &format!("host {} is off", self.name),
+            || match self.powered().as_mut() {
+                Some(powered) => Ok(powered.nspawn.try_wait()?.is_some()),
+                None => Ok(true),
+            },
+        )?;
+        *self.powered() = None;
+        self.power_on()
+    }
+
+    /// Pulls the plug: nothing is stopped in order, nothing is written any more.
+    pub fn power_off(&self) -> Result<()> {
+        if let Some(mut powered) = self.powered().take() {
+            // Ending PID 1 of a pid namespace ends all of it; systemd-nspawn then ends by itself.
+            kill_process(powered.pid1, Signal::KILL)?;
+            powered.nspawn.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Boots, and waits until systemd says `running`. A host that is on loses its power first.
+    pub fn power_on(&self) -> Result<()> {
+        self.power_off()?;
+        self.switch_on()?;
+        self.await_boot()
+    }
+
+    /// Starts PID 1 and returns at once, so that several hosts boot together.
+    pub(crate) fn switch_on(&self) -> Result<()> {
+        let root = self.root.display().to_string();
+        let mut nspawn = self
+            .cgroup
+            .launch(&[
+                "systemd-nspawn",
+                "--quiet",
+                "--boot",
+                "--register=no",
+                "--keep-unit",
+                "--console=pipe",
+                "--link-journal=no",
+                "--resolv-conf=off",
+                "--timezone=off",
+                &format!("--directory={root}"),
+                &format!("--machine={}", self.container),
+                &format!("--hostname={}", self.name),
+                &format!("--network-namespace-path={}", self.link.path()),
+            ])?
+            .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+            .stdin(Stdio::null())
+            .stdout(
+                File::options()
+                    .create(true)
+                    .append(true)
+                    .open(&self.console)?,
+            )
+            .stderr(
+                File::options()
+                    .create(true)
+                    .append(true)
+                    .open(&self.console)?,
+            )
+            .spawn()
+            .context("cannot start `sh`")?;
+        let mut found = None;
+        let booting = wait_until(
+            BOOT_LIMIT,
+            &format!("host {} has a PID 1", self.name),
+            || {
+                found = first_process(nspawn.id());
+                Ok(found.is_some() || nspawn.try_wait()?.is_some())
+            },
+        );
+        let Some(pid1) = found else {
+            let console = fs::read_to_string(&self.console).unwrap_or_default();
+            bail!(
+                "host {} did not boot ({booting:?}); its console says:\n{console}",
+                self.name
+            );
+        };
+        *self.powered() = Some(Powered { nspawn, pid1 });
+        Ok(())
+    }
+
+    /// Waits for the end of a boot.
+    pub(crate) fn await_boot(&self) -> Result<()> {
+        let mut state = String::new();
+        wait_until(
+            BOOT_LIMIT,
+            &format!("host {} has booted", self.name),
+            || {
+                state = self.exec(&["systemctl", "is-system-running"])?.stdout;
+                Ok(matches!(state.trim_end(), "running" | "degraded"))
+            },
+        )?;
+        if state.trim_end() == "degraded" {
+            bail!(
+                "host {} booted with failed units:\n{}",
+                self.name,
+                self.sh("systemctl --failed --no-legend")?.stdout
+            );
+        }
+        Ok(())
+    }
+
+    /// The journal, all boots, oldest first, its last `lines`; of a host that is off too.
+    pub fn journal(&self, lines: usize) -> Result<String> {
+        let directory = self.root.join("var/log/journal").display().to_string();
+        let lines = format!("--lines={lines}");
+        exec::run(&[
+            "journalctl",
+            "--directory",
+            &directory,
+            "--output=short-precise",
+            "--no-pager",
+            &lines,
+        ])?
+        .ok()
+    }
+
+    /// An error, followed by the end of this host's journal.
+    pub(crate) fn explained(&self, error: &anyhow::Error) -> anyhow::Error {
+        let journal = self.journal(30).unwrap_or_default();
+        anyhow!("{error:#}\n--- journal of {} ---\n{journal}", self.name)
+    }
+
+    /// What the host printed while it booted and went down.
+    pub(crate) fn console(&self) -> &Path {
+        &self.console
+    }
+
+    /// Waits for the process of a host that was ended from outside.
+    pub(crate) fn reap(&self) {
+        if let Some(mut powered) = self.powered().take() {
+            let _ = powered.nspawn.wait();
+        }
+    }
+
+    fn powered(&self) -> MutexGuard<'_, Option<Powered>> {
+        // A panic while it was held leaves nothing half done.
+        self.powered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn address(number: usize) -> String {
+    format!("10.99.1.{number}")
+}
+
+/// The child of a systemd-nspawn that is the first process of a pid namespace. The child before it, which sets up
+/// the mounts, is not.
+fn first_process(nspawn: u32) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
+    children.split_whitespace().find_map(|pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let namespaces = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))?;
+        let is_first = namespaces.split_whitespace().count() > 1 && namespaces.ends_with("\t1");
+        is_first.then(|| Pid::from_raw(pid.parse().ok()?)).flatten()
+    })
+}

@@ -1,0 +1,91 @@
+//! The hosts' root file system: a minimal Debian or Ubuntu, made once and shared by all hosts.
+//!
+//! It is of this machine's own release, so that binaries built here run there.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::exec::run;
+use crate::folders;
+
+/// What a plain host has, and an SSH server for `fleetctl --tunnel` (off until a test starts it).
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,libpam-systemd,openssh-server";
+
+/// Units that would run, or write, at moments no test chose.
+const MASKED: &[&str] = &[
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "systemd-tmpfiles-clean.timer",
+];
+
+/// The journal survives a reboot and loses nothing: it is what a failed test is explained with.
+const JOURNALD: &str =
+    "[Journal]\nStorage=persistent\nSystemMaxUse=64M\nRateLimitBurst=0\nForwardToConsole=no\n";
+
+/// The release of this machine that the hosts get too, such as `bookworm`.
+pub(crate) fn suite() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release")
+        .context("needs Debian or Ubuntu: no /etc/os-release")?;
+    let of = |key: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .map(|value| value.trim_matches('"'))
+    };
+    match (of("ID"), of("VERSION_CODENAME")) {
+        (Some("debian" | "ubuntu"), Some(suite)) => Ok(suite.to_owned()),
+        (id, _) => bail!(
+            "needs Debian or Ubuntu, this is {}",
+            id.unwrap_or("unknown")
+        ),
+    }
+}
+
+/// The finished root file system, made now if it is not there yet. Half a minute, and about 250 MB.
+pub(crate) fn provide() -> Result<PathBuf> {
+    let suite = suite()?;
+    let mut recipe = DefaultHasher::new();
+    (&suite, PACKAGES, MASKED, JOURNALD).hash(&mut recipe);
+    let finished = folders::base().join(format!("rootfs-{:016x}", recipe.finish()));
+    let _turn = folders::turn("rootfs")?;
+    if !finished.exists() {
+        let unfinished = finished.with_extension("unfinished");
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
+        }
+        make(&suite, &unfinished)?;
+        fs::rename(&unfinished, &finished)?;
+    }
+    Ok(finished)
+}
+
+fn make(suite: &str, root: &Path) -> Result<()> {
+    let text = root
+        .to_str()
+        .context("the target directory's path is not UTF-8")?;
+    eprintln!("lab: making the root file system of {suite} hosts, once");
+    run(&[
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        &format!("--include={PACKAGES}"),
+        suite,
+        text,
+    ])?
+    .ok()?;
+    for unit in MASKED {
+        symlink("/dev/null", root.join("etc/systemd/system").join(unit))?;
+    }
+    fs::write(root.join("etc/systemd/journald.conf"), JOURNALD)?;
+    // There is no name server in a lab; asking one would only add seconds of silence.
+    fs::write(root.join("etc/resolv.conf"), "")?;
+    run(&["systemctl", "--root", text, "disable", "ssh.service"])?.ok()?;
+    Ok(())
+}
