@@ -1,0 +1,316 @@
+//! status: how units fare on every machine, or the cluster at a glance.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use clap::Args;
+use fleet_core::api::{ClusterStatus, UnitOnMachine, UnitStatus};
+
+use crate::client::Client;
+use crate::describe;
+use crate::output::{talk, write};
+use crate::select::known_units;
+
+/// systemctl's exit codes: scripts that ask either need to know only one set.
+const NOT_ACTIVE: u8 = 3;
+const NO_SUCH_UNIT: u8 = 4;
+
+#[derive(Args)]
+#[command(after_help = "Exit codes with units, as systemctl's:
+  0  all are active wherever they belong
+  3  some are not
+  4  some do not exist
+
+Examples:
+  fleetctl status
+  fleetctl status hello.service 'web@*'")]
+pub(crate) struct Status {
+    /// Names or glob patterns of units in the registry
+    #[arg(value_name = "UNIT")]
+    names: Vec<String>,
+}
+
+impl Status {
+    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<ExitCode> {
+        if self.names.is_empty() {
+            let cluster = client
+                .cluster_status()
+                .await
+                .context("Error retrieving status of the cluster")?;
+            write(cluster_text(&cluster).as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let retrieving = "Error retrieving status of units";
+        let known = known_units(client.units().await.context(retrieving)?, &self.names)?;
+        let mut missing = known.unknown;
+        let mut blocks = Vec::new();
+        let mut all_active = true;
+        for unit in known.units {
+            match client
+                .unit_status(&unit.name, None)
+                .await
+                .context(retrieving)?
+            {
+                Some(status) => {
+                    all_active &= is_active(&status);
+                    blocks.push(unit_text(&status, SystemTime::now()));
+                }
+                None => missing.push(unit.name),
+            }
+        }
+        write(blocks.join("\n").as_bytes())?;
+        for name in &missing {
+            talk(format_args!("Unit {name} does not exist."));
+        }
+        Ok(match (missing.is_empty(), all_active) {
+            (true, true) => ExitCode::SUCCESS,
+            (true, false) => NOT_ACTIVE.into(),
+            (false, _) => NO_SUCH_UNIT.into(),
+        })
+    }
+}
+
+/// Whether the unit runs, or did its work, on every machine where it belongs, and on one at least.
+fn is_active(status: &UnitStatus) -> bool {
+    let active = |unit: &UnitOnMachine| {
+        unit.report.as_ref().is_some_and(|report| {
+            report.ready || ["active", "reloading"].contains(&report.active.as_str())
+        })
+    };
+    let mut placed = status.machines.iter().filter(|unit| unit.placed).peekable();
+    placed.peek().is_some() && placed.all(active)
+}
+
+fn unit_text(status: &UnitStatus, now: SystemTime) -> String {
+    let mut text = status.name.clone();
+    if !status.description.is_empty() {
+        write_to(&mut text, format_args!(" - {}", status.description));
+    }
+    let hash = describe::short_hash(&status.hash);
+    write_to(
+        &mut text,
+        format_args!(
+            "\n  Target: {}\nRevision: {} ({hash})\n",
+            status.desired_state, status.revision
+        ),
+    );
+
+    let (placed, elsewhere): (Vec<_>, Vec<_>) =
+        status.machines.iter().partition(|unit| unit.placed);
+    let count = |n| {
+        if n == 1 {
+            "1 machine".to_owned()
+        } else {
+            format!("{n} machines")
+        }
+    };
+    write_to(
+        &mut text,
+        format_args!(
+            "Machines: on {} of {}\n",
+            placed.len(),
+            count(status.machines.len())
+        ),
+    );
+    for unit in placed {
+        write_to(
+            &mut text,
+            format_args!("  {}\n", machine_line(unit, status, now)),
+        );
+        if let Some(problem) = &unit.problem {
+            write_to(&mut text, format_args!("    problem: {problem}\n"));
+        }
+    }
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for unit in &elsewhere {
+        *reasons.entry(&unit.reason).or_default() += 1;
+    }
+    for (reason, machines) in reasons {
+        write_to(
+            &mut text,
+            format_args!("  not on {}: {reason}\n", count(machines)),
+        );
+    }
+    text
+}
+
+fn machine_line(unit: &UnitOnMachine, status: &UnitStatus, now: SystemTime) -> String {
+    let machine = describe::machine(&unit.machine_id, &unit.primary_ip, false);
+    let Some(report) = &unit.report else {
+        return format!("{machine}  not reported yet");
+    };
+    let mut line = format!("{machine}  {}", describe::state(report));
+    if report.since > 0 {
+        line.push_str(&format!(" since {}", describe::moment(report.since, now)));
+    }
+    if report.revision != status.revision {
+        line.push_str(&format!(", revision {}", report.revision));
+    }
+    line
+}
+
+fn cluster_text(cluster: &ClusterStatus) -> String {
+    let or_none = |text: &str, none: &str| {
+        if text.is_empty() {
+            none.to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    let mut text = format!(
+        "Registry: {}, revision {}\n  Leader: {}\nMachines: {}\n   Units: {}\n",
+        or_none(&cluster.cluster, "no cluster yet"),
+        cluster.registry_revision,
+        or_none(&cluster.leader, "none"),
+        cluster.machines,
+        cluster.units,
+    );
+    if cluster.problems.is_empty() {
+        text.push_str("Problems: none\n");
+    } else {
+        write_to(
+            &mut text,
+            format_args!("Problems: {}\n", cluster.problems.len()),
+        );
+    }
+    for problem in &cluster.problems {
+        let place = if problem.machine_id.is_empty() {
+            "registry".to_owned()
+        } else {
+            describe::short_id(&problem.machine_id)
+        };
+        write_to(
+            &mut text,
+            format_args!("  {place} {}: {}\n", problem.subject, problem.text),
+        );
+    }
+    text
+}
+
+fn write_to(text: &mut String, what: std::fmt::Arguments) {
+    text.write_fmt(what).expect("a String takes all text");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fleet_core::api::Problem;
+    use fleet_core::record::UnitReport;
+    use std::time::Duration;
+
+    const SINCE: u64 = 1_795_329_641_000;
+
+    fn on_machine(id: &str, report: Option<UnitReport>) -> UnitOnMachine {
+        UnitOnMachine {
+            machine_id: id.repeat(32),
+            primary_ip: format!("10.99.1.{id}"),
+            placed: true,
+            report,
+            ..UnitOnMachine::default()
+        }
+    }
+
+    fn report(active: &str, sub: &str) -> UnitReport {
+        UnitReport {
+            load: "loaded".into(),
+            active: active.into(),
+            sub: sub.into(),
+            revision: 2,
+            hash: String::new(),
+            since: SINCE,
+            restarts: 0,
+            result: "success".into(),
+            ready: active == "active",
+        }
+    }
+
+    fn hello(machines: Vec<UnitOnMachine>) -> UnitStatus {
+        UnitStatus {
+            name: "hello.service".into(),
+            description: "Hello global".into(),
+            desired_state: "launched".into(),
+            global: true,
+            revision: 2,
+            hash: "e83c16edc9c35e3b86d078e1c4c8841f42bf397b".into(),
+            machines,
+            ..UnitStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_unit_shows_each_machine_that_has_it_and_why_others_do_not() {
+        let failed = UnitReport {
+            restarts: 5,
+            result: "exit-code".into(),
+            revision: 1,
+            ..report("failed", "failed")
+        };
+        let mut clash = on_machine("3", None);
+        clash.problem = Some("a unit of that name is there already, and not fleet's".into());
+        let mut elsewhere = on_machine("4", None);
+        elsewhere.placed = false;
+        elsewhere.reason = "metadata host is n4, not n1".into();
+        let status = hello(vec![
+            on_machine("1", Some(report("active", "running"))),
+            on_machine("2", Some(failed)),
+            clash,
+            elsewhere,
+        ]);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(SINCE + 6_000);
+        insta::assert_snapshot!(unit_text(&status, now), @r"
+        hello.service - Hello global
+          Target: launched
+        Revision: 2 (e83c16e)
+        Machines: on 3 of 4 machines
+          11111111.../10.99.1.1  active (running) since 2026-11-22 06:40:41 UTC; 6s ago
+          22222222.../10.99.1.2  failed (failed), 5 restarts, result exit-code since 2026-11-22 06:40:41 UTC; 6s ago, revision 1
+          33333333.../10.99.1.3  not reported yet
+            problem: a unit of that name is there already, and not fleet's
+          not on 1 machine: metadata host is n4, not n1
+        ");
+    }
+
+    #[test]
+    fn a_unit_is_active_when_it_is_so_wherever_it_belongs() {
+        let running = || on_machine("1", Some(report("active", "running")));
+        let mut elsewhere = on_machine("2", None);
+        elsewhere.placed = false;
+        assert!(is_active(&hello(vec![running(), elsewhere.clone()])));
+        assert!(!is_active(&hello(vec![running(), on_machine("2", None)])));
+        assert!(!is_active(&hello(vec![elsewhere])));
+    }
+
+    #[test]
+    fn the_cluster_at_a_glance_names_every_problem() {
+        let cluster = ClusterStatus {
+            registry_revision: 17,
+            machines: 3,
+            units: 1,
+            problems: vec![
+                Problem {
+                    machine_id: "1".repeat(32),
+                    subject: "hello.service".into(),
+                    text: "the name is taken".into(),
+                },
+                Problem {
+                    subject: "units/x.service".into(),
+                    text: "it is damaged".into(),
+                    ..Problem::default()
+                },
+            ],
+            ..ClusterStatus::default()
+        };
+        insta::assert_snapshot!(cluster_text(&cluster), @r"
+        Registry: no cluster yet, revision 17
+          Leader: none
+        Machines: 3
+           Units: 1
+        Problems: 2
+          11111111... hello.service: the name is taken
+          registry units/x.service: it is damaged
+        ");
+    }
+}

@@ -1,0 +1,107 @@
+//! stop, unload, destroy: take units that the registry knows off the machines.
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use fleet_core::api::Unit;
+use fleet_core::record::TargetState;
+use fleet_core::unit::UnitName;
+
+use super::launch::Blocking;
+use crate::client::Client;
+use crate::options::is_global;
+use crate::output::{say, talk};
+use crate::select::known_units;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fleetctl stop hello.service
+  fleetctl stop 'web@*'")]
+pub(crate) struct Stop {
+    /// Names or glob patterns of units in the registry
+    #[arg(value_name = "UNIT")]
+    names: Vec<String>,
+    #[command(flatten)]
+    _blocking: Blocking,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fleetctl destroy hello.service
+  fleetctl destroy 'web@*'")]
+pub(crate) struct Destroy {
+    /// Names or glob patterns of units in the registry
+    #[arg(value_name = "UNIT")]
+    names: Vec<String>,
+}
+
+impl Stop {
+    /// Takes units back to `target`: loaded to stop them, inactive to unload them.
+    pub(super) async fn run(self, client: &mut Client, target: TargetState) -> anyhow::Result<()> {
+        let (verb, done, failed) = match target {
+            TargetState::Loaded => ("stop", "stopped", "Error stopping units"),
+            _ => ("unload", "unloaded", "Error unloading units"),
+        };
+        let units = named(client, &self.names).await?;
+        if units.is_empty() {
+            return Ok(());
+        }
+        if let Some(unit) = units.iter().find(|unit| is_below(unit, target)) {
+            bail!(
+                "Unable to {verb} unit {} in state {}",
+                unit.name,
+                unit.desired_state
+            );
+        }
+        for unit in units {
+            if unit.desired_state != target.as_str() {
+                let name = UnitName::parse(&unit.name).context(failed)?;
+                client.put_unit(&name, None, target).await.context(failed)?;
+            }
+            if is_global(&unit.options) {
+                say(format_args!("Triggered global unit {} {verb}", unit.name))?;
+            }
+        }
+        // The brackets held the units that are not global: fleet 1.0 waited for those.
+        talk(format_args!("Successfully {done} units []."));
+        Ok(())
+    }
+}
+
+impl Destroy {
+    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
+        for unit in named(client, &self.names).await? {
+            client
+                .destroy_unit(&unit.name)
+                .await
+                .context("Error destroying units")?;
+            say(format_args!("Destroyed {}", unit.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// To stop an inactive unit would load it.
+fn is_below(unit: &Unit, target: TargetState) -> bool {
+    TargetState::parse(&unit.desired_state).is_some_and(|state| state < target)
+}
+
+/// The units that the arguments name. Unknown ones are told, and are no error: they are as gone as was asked.
+async fn named(client: &mut Client, arguments: &[String]) -> anyhow::Result<Vec<Unit>> {
+    if arguments.is_empty() {
+        talk("No units given");
+        return Ok(Vec::new());
+    }
+    let units = client
+        .units()
+        .await
+        .context("Error retrieving list of units from repository")?;
+    let known = known_units(units, arguments)?;
+    if known.units.is_empty() {
+        talk("Units not found in registry");
+    } else {
+        for argument in known.unknown {
+            talk(format_args!("Unit {argument} not found in registry"));
+        }
+    }
+    Ok(known.units)
+}
