@@ -236,11 +236,10 @@ fn print<T>(
         let cell = |(_, show): &Column<T>| dash(on_one_line(&show(&item, format.full)));
         columns.iter().map(cell).collect()
     }));
-    write(align(&rows).as_bytes())?;
-    Ok(())
+    write(align(&rows).as_bytes())
 }
 
-/// A description may be continued over lines, or hold what a terminal would obey.
+/// A description may be continued over lines, hold tabs, or what a terminal would obey.
 fn on_one_line(cell: &str) -> String {
     cell.replace(char::is_control, " ")
 }

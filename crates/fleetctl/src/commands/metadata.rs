@@ -104,8 +104,7 @@ impl ChangeMetadata {
             "Changed metadata of {}: {}",
             short_id(&machine.id),
             join(&metadata)
-        ))?;
-        Ok(())
+        ))
     }
 }
 

@@ -1,7 +1,6 @@
 //! status: how units fare on every machine, or the cluster at a glance.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -11,7 +10,7 @@ use fleet_core::api::{ClusterStatus, UnitOnMachine, UnitStatus};
 
 use crate::client::Client;
 use crate::describe;
-use crate::output::{talk, write};
+use crate::output::{say, talk};
 use crate::select::known_units;
 
 /// systemctl's exit codes: scripts that ask either need to know only one set.
@@ -40,7 +39,7 @@ impl Status {
                 .cluster_status()
                 .await
                 .context("Error retrieving status of the cluster")?;
-            write(cluster_text(&cluster).as_bytes())?;
+            say(cluster_text(&cluster))?;
             return Ok(ExitCode::SUCCESS);
         }
         let retrieving = "Error retrieving status of units";
@@ -61,7 +60,9 @@ impl Status {
                 None => missing.push(unit.name),
             }
         }
-        write(blocks.join("\n").as_bytes())?;
+        if !blocks.is_empty() {
+            say(blocks.join("\n\n"))?;
+        }
         for name in &missing {
             talk(format_args!("Unit {name} does not exist."));
         }
@@ -85,56 +86,48 @@ fn is_active(status: &UnitStatus) -> bool {
 }
 
 fn unit_text(status: &UnitStatus, now: SystemTime) -> String {
-    let mut text = status.name.clone();
-    if !status.description.is_empty() {
-        write_to(&mut text, format_args!(" - {}", status.description));
-    }
-    let hash = describe::short_hash(&status.hash);
-    write_to(
-        &mut text,
-        format_args!(
-            "\n  Target: {}\nRevision: {} ({hash})\n",
-            status.desired_state, status.revision
-        ),
-    );
-
+    let title = match status.description.as_str() {
+        "" => status.name.clone(),
+        description => format!("{} - {description}", status.name),
+    };
     let (placed, elsewhere): (Vec<_>, Vec<_>) =
         status.machines.iter().partition(|unit| unit.placed);
-    let count = |n| {
-        if n == 1 {
-            "1 machine".to_owned()
-        } else {
-            format!("{n} machines")
-        }
-    };
-    write_to(
-        &mut text,
-        format_args!(
-            "Machines: on {} of {}\n",
+    let mut lines = vec![
+        title,
+        format!("  Target: {}", status.desired_state),
+        format!(
+            "Revision: {} ({})",
+            status.revision,
+            describe::short_hash(&status.hash)
+        ),
+        format!(
+            "Machines: on {} of {}",
             placed.len(),
             count(status.machines.len())
         ),
-    );
+    ];
     for unit in placed {
-        write_to(
-            &mut text,
-            format_args!("  {}\n", machine_line(unit, status, now)),
+        lines.push(format!("  {}", machine_line(unit, status, now)));
+        lines.extend(
+            unit.problem
+                .as_ref()
+                .map(|problem| format!("    problem: {problem}")),
         );
-        if let Some(problem) = &unit.problem {
-            write_to(&mut text, format_args!("    problem: {problem}\n"));
-        }
     }
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    for unit in &elsewhere {
+    for unit in elsewhere {
         *reasons.entry(&unit.reason).or_default() += 1;
     }
-    for (reason, machines) in reasons {
-        write_to(
-            &mut text,
-            format_args!("  not on {}: {reason}\n", count(machines)),
-        );
+    let not_on = |(reason, machines)| format!("  not on {}: {reason}", count(machines));
+    lines.extend(reasons.into_iter().map(not_on));
+    lines.join("\n")
+}
+
+fn count(machines: usize) -> String {
+    match machines {
+        1 => "1 machine".to_owned(),
+        n => format!("{n} machines"),
     }
-    text
 }
 
 fn machine_line(unit: &UnitOnMachine, status: &UnitStatus, now: SystemTime) -> String {
@@ -153,45 +146,29 @@ fn machine_line(unit: &UnitOnMachine, status: &UnitStatus, now: SystemTime) -> S
 }
 
 fn cluster_text(cluster: &ClusterStatus) -> String {
-    let or_none = |text: &str, none: &str| {
-        if text.is_empty() {
-            none.to_owned()
-        } else {
-            text.to_owned()
-        }
-    };
-    let mut text = format!(
-        "Registry: {}, revision {}\n  Leader: {}\nMachines: {}\n   Units: {}\n",
-        or_none(&cluster.cluster, "no cluster yet"),
-        cluster.registry_revision,
-        or_none(&cluster.leader, "none"),
-        cluster.machines,
-        cluster.units,
-    );
-    if cluster.problems.is_empty() {
-        text.push_str("Problems: none\n");
-    } else {
-        write_to(
-            &mut text,
-            format_args!("Problems: {}\n", cluster.problems.len()),
-        );
-    }
-    for problem in &cluster.problems {
-        let place = if problem.machine_id.is_empty() {
-            "registry".to_owned()
-        } else {
-            describe::short_id(&problem.machine_id)
+    let or = |text: &str, none: &str| if text.is_empty() { none } else { text }.to_owned();
+    let mut lines = vec![
+        format!(
+            "Registry: {}, revision {}",
+            or(&cluster.cluster, "no cluster id yet"),
+            cluster.registry_revision
+        ),
+        format!("  Leader: {}", or(&cluster.leader, "none")),
+        format!("Machines: {}", cluster.machines),
+        format!("   Units: {}", cluster.units),
+        match cluster.problems.len() {
+            0 => "Problems: none".to_owned(),
+            n => format!("Problems: {n}"),
+        },
+    ];
+    lines.extend(cluster.problems.iter().map(|problem| {
+        let place = match problem.machine_id.as_str() {
+            "" => "registry".to_owned(),
+            id => describe::short_id(id),
         };
-        write_to(
-            &mut text,
-            format_args!("  {place} {}: {}\n", problem.subject, problem.text),
-        );
-    }
-    text
-}
-
-fn write_to(text: &mut String, what: std::fmt::Arguments) {
-    text.write_fmt(what).expect("a String takes all text");
+        format!("  {place} {}: {}", problem.subject, problem.text)
+    }));
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -304,7 +281,7 @@ mod tests {
             ..ClusterStatus::default()
         };
         insta::assert_snapshot!(cluster_text(&cluster), @r"
-        Registry: no cluster yet, revision 17
+        Registry: no cluster id yet, revision 17
           Leader: none
         Machines: 3
            Units: 1
