@@ -1,0 +1,321 @@
+//! The registry and the machines behind the fake API. It knows just enough of unit files for the transcripts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet_core::api::{
+    ClusterStatus, Machine, MetadataOp, Unit, UnitOnMachine, UnitOption, UnitState, UnitStatus,
+};
+use fleet_core::record::UnitReport;
+use fleet_core::unit::Content;
+use sha1::{Digest as _, Sha1};
+
+use super::Answer;
+
+/// Everything there is.
+pub(crate) struct World {
+    /// Counts every change.
+    pub(crate) revision: u64,
+    /// Whether the machines do nothing for now.
+    pub(crate) held: bool,
+    units: BTreeMap<String, Stored>,
+    machines: BTreeMap<String, Machine>,
+    reports: BTreeMap<(String, String), UnitReport>,
+}
+
+struct Stored {
+    content: Content,
+    options: Vec<UnitOption>,
+    target: String,
+    revision: u64,
+}
+
+impl Stored {
+    fn values(&self, section: &str, name: &str) -> Vec<&str> {
+        values(&self.options, section, name)
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let machine = |id: &str, n: u8| {
+            let machine = Machine {
+                id: id.into(),
+                metadata: [("host".to_owned(), format!("n{n}"))].into(),
+                primary_ip: format!("10.99.1.{n}"),
+            };
+            (id.to_owned(), machine)
+        };
+        Self {
+            revision: 1,
+            held: false,
+            units: BTreeMap::new(),
+            machines: BTreeMap::from([
+                machine("3f3fab35461707ed4699d4df0c87385e", 3),
+                machine("631e82f9bbd25efb88aad49e6c499b79", 1),
+                machine("6650bd8acb14499365bce5a3533bd6c5", 2),
+            ]),
+            reports: BTreeMap::new(),
+        }
+    }
+}
+
+impl World {
+    pub(super) fn machines(&self) -> Vec<&Machine> {
+        self.machines.values().collect()
+    }
+
+    pub(super) fn patch(&mut self, ops: &[MetadataOp]) -> Answer {
+        for op in ops {
+            let [_, id, _, key] = op.path.split('/').collect::<Vec<_>>()[..] else {
+                return Answer::error(400, "machine metadata path invalid");
+            };
+            let metadata = &mut self.machines.get_mut(id).expect("known").metadata;
+            match &op.value {
+                Some(value) => metadata.insert(key.into(), value.as_str().into()),
+                None => metadata.remove(key),
+            };
+        }
+        self.changed();
+        Answer::empty(204)
+    }
+
+    pub(super) fn units(&self) -> Vec<Unit> {
+        self.units
+            .keys()
+            .filter_map(|name| self.unit(name, false))
+            .collect()
+    }
+
+    pub(super) fn unit(&self, name: &str, content: bool) -> Option<Unit> {
+        let stored = self.units.get(name)?;
+        Some(Unit {
+            name: name.into(),
+            content: content.then(|| stored.content.clone()),
+            options: stored.options.clone(),
+            desired_state: stored.target.clone(),
+            current_state: "inactive".into(),
+            ..Unit::default()
+        })
+    }
+
+    pub(super) fn put(&mut self, name: &str, unit: Unit) -> Answer {
+        let mut answer = Answer::empty(if self.units.contains_key(name) {
+            204
+        } else {
+            201
+        });
+        let options = unit.content.as_ref().map(options);
+        let effective = match (&options, self.units.get(name)) {
+            (Some(options), _) => options,
+            (None, Some(stored)) => &stored.options,
+            (None, None) => {
+                return Answer::error(409, "unit does not exist and options field empty");
+            }
+        };
+        if effective.is_empty() {
+            return Answer::error(400, "unit file is empty");
+        }
+        let fleet = |key| values(effective, "X-Fleet", key);
+        let global = fleet("Global") == ["true"];
+        if global && !fleet("MachineID").is_empty() {
+            return Answer::error(400, "MachineID cannot be used with Global");
+        }
+        if unit.desired_state != "inactive" && !global {
+            let text = format!("unit {name} is not global: set Global=true in [X-Fleet]");
+            return Answer::error(409, text);
+        }
+        if !fleet("Colour").is_empty() {
+            answer.warnings.push(format!(
+                "Unit {name}: unrecognized requirement in [X-Fleet] section: \"Colour\""
+            ));
+        }
+        match (unit.content.zip(options), self.units.get_mut(name)) {
+            (Some((content, options)), known) => {
+                let revision = known.map_or(1, |known| known.revision + 1);
+                let stored = Stored {
+                    content,
+                    options,
+                    target: unit.desired_state,
+                    revision,
+                };
+                self.units.insert(name.into(), stored);
+            }
+            (None, Some(known)) => known.target = unit.desired_state,
+            (None, None) => {}
+        }
+        self.changed();
+        answer
+    }
+
+    pub(super) fn destroy(&mut self, name: &str) -> Answer {
+        if self.units.remove(name).is_none() {
+            return Answer::error(404, "unit does not exist");
+        }
+        self.changed();
+        Answer::empty(204)
+    }
+
+    pub(super) fn states(&self) -> Vec<UnitState> {
+        self.reports
+            .iter()
+            .map(|((name, machine), report)| UnitState {
+                name: name.clone(),
+                machine_id: machine.clone(),
+                hash: report.hash.clone(),
+                systemd_active_state: report.active.clone(),
+                systemd_load_state: report.load.clone(),
+                systemd_sub_state: report.sub.clone(),
+            })
+            .collect()
+    }
+
+    pub(super) fn cluster_status(&self) -> ClusterStatus {
+        ClusterStatus {
+            registry_revision: 0, // The transcripts are not to depend on how often anything changed.
+            cluster: "0123456789abcdef0123456789abcdef".into(),
+            leader: self.machines.keys().next().cloned().unwrap_or_default(),
+            machines: self.machines.len(),
+            units: self.units.len(),
+            problems: Vec::new(),
+        }
+    }
+
+    pub(super) fn unit_status(&self, name: &str) -> Option<UnitStatus> {
+        let stored = self.units.get(name)?;
+        let machines = self.machines.values().map(|machine| {
+            let refused = refusal(name, stored, machine);
+            UnitOnMachine {
+                machine_id: machine.id.clone(),
+                primary_ip: machine.primary_ip.clone(),
+                placed: refused.is_none(),
+                reason: refused.unwrap_or_default(),
+                report: self
+                    .reports
+                    .get(&(name.to_owned(), machine.id.clone()))
+                    .cloned(),
+                problem: None,
+            }
+        });
+        Some(UnitStatus {
+            registry_revision: self.revision,
+            name: name.into(),
+            desired_state: stored.target.clone(),
+            global: true,
+            description: stored.values("Unit", "Description").concat(),
+            revision: stored.revision,
+            hash: hash(&stored.content),
+            machines: machines.collect(),
+        })
+    }
+
+    fn changed(&mut self) {
+        self.revision += 1;
+        if !self.held {
+            self.settle();
+        }
+    }
+
+    /// Every machine does what is wanted of it, and reports it.
+    pub(super) fn settle(&mut self) {
+        self.reports.clear();
+        for (name, stored) in &self.units {
+            let (active, sub) = match stored.target.as_str() {
+                "inactive" => continue,
+                "loaded" => ("inactive", "dead"),
+                _ if stored.values("Service", "ExecStart") == ["/does/not/exist"] => {
+                    ("failed", "failed")
+                }
+                _ => ("active", "running"),
+            };
+            let result = if active == "failed" {
+                "exit-code"
+            } else {
+                "success"
+            };
+            let report = UnitReport {
+                load: "loaded".into(),
+                active: active.into(),
+                sub: sub.into(),
+                revision: stored.revision,
+                hash: hash(&stored.content),
+                since: 0,
+                restarts: 0,
+                result: result.into(),
+                ready: active == "active",
+            };
+            for machine in self.machines.values() {
+                if refusal(name, stored, machine).is_none() {
+                    let key = (name.clone(), machine.id.clone());
+                    self.reports.insert(key, report.clone());
+                }
+            }
+        }
+    }
+
+    /// Makes systemd restart nothing: the unit fails on that machine.
+    pub(crate) fn fail(&mut self, unit: &str, machine: &str) {
+        let key = self
+            .reports
+            .keys()
+            .find(|(name, id)| name == unit && id.starts_with(machine))
+            .cloned()
+            .expect("the unit is there");
+        let report = self.reports.get_mut(&key).expect("found above");
+        report.active = "failed".into();
+        report.sub = "failed".into();
+        report.result = "exit-code".into();
+        report.ready = false;
+    }
+}
+
+/// Why a unit does not belong on a machine.
+fn refusal(name: &str, stored: &Stored, machine: &Machine) -> Option<String> {
+    let instance = name.split(['@', '.']).nth(1).unwrap_or_default();
+    let wanted: BTreeSet<String> = stored
+        .values("X-Fleet", "MachineMetadata")
+        .iter()
+        .map(|pair| pair.replace("%i", instance))
+        .collect();
+    let matches = machine
+        .metadata
+        .iter()
+        .any(|(key, value)| wanted.contains(&format!("{key}={value}")));
+    (!wanted.is_empty() && !matches).then(|| {
+        let wanted: Vec<String> = wanted.into_iter().collect();
+        format!("metadata does not match {}", wanted.join(" or "))
+    })
+}
+
+fn values<'a>(options: &'a [UnitOption], section: &str, name: &str) -> Vec<&'a str> {
+    options
+        .iter()
+        .filter(|option| option.section == section && option.name == name)
+        .map(|option| option.value.as_str())
+        .collect()
+}
+
+fn options(content: &Content) -> Vec<UnitOption> {
+    let text = content.to_text();
+    let mut section = "";
+    let mut options = Vec::new();
+    for line in text.lines() {
+        if let Some(header) = line.strip_prefix('[') {
+            section = header.trim_end_matches(']');
+        } else if let Some((name, value)) = line.split_once('=') {
+            options.push(UnitOption {
+                name: name.into(),
+                section: section.into(),
+                value: value.into(),
+            });
+        }
+    }
+    options
+}
+
+/// The units of the tests are written as fleet 1.0 would write them back, so that their bytes hash alike.
+fn hash(content: &Content) -> String {
+    Sha1::digest(content.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
