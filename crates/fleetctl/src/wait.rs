@@ -39,26 +39,40 @@ struct Progress {
     verdict: Verdict,
 }
 
-/// Judges a status. `before` is the status from before the change that is waited for, if there was one:
-/// a failure that stood there already, unchanged, says nothing about this start.
+/// Judges a status. `before` is the status from before the change that is waited for, if there was one.
 fn judge(status: &UnitStatus, before: Option<&UnitStatus>) -> Progress {
-    let stale = |unit: &UnitOnMachine| before.is_some_and(|before| before.machines.contains(unit));
-    let placed = || status.machines.iter().filter(|unit| unit.placed);
-    let ready = placed().filter(|unit| is_ready(unit, status)).count();
-    let failed = placed()
-        .filter(|unit| !is_ready(unit, status) && has_failed(unit) && !stale(unit))
-        .count();
-    let total = placed().count();
+    // A failure, or a oneshot that did its work, says nothing about this start while it stands as it stood
+    // before. What is active already needs no start, and its report need not change.
+    let stale = |unit: &UnitOnMachine| {
+        !unit
+            .report
+            .as_ref()
+            .is_some_and(|report| report.active == "active")
+            && before.is_some_and(|before| before.machines.contains(unit))
+    };
+    let (mut placed, mut ready, mut failed) = (0, 0, 0);
+    for unit in status.machines.iter().filter(|unit| unit.placed) {
+        placed += 1;
+        if stale(unit) {
+            continue;
+        }
+        if is_ready(unit, status) {
+            ready += 1;
+        } else if has_failed(unit) {
+            failed += 1;
+        }
+    }
+    let verdict = if ready == placed {
+        Verdict::Ready
+    } else if ready + failed == placed {
+        Verdict::Stuck
+    } else {
+        Verdict::Moving
+    };
     Progress {
         ready,
-        placed: total,
-        verdict: if ready == total {
-            Verdict::Ready
-        } else if ready + failed == total {
-            Verdict::Stuck
-        } else {
-            Verdict::Moving
-        },
+        placed,
+        verdict,
     }
 }
 
@@ -288,6 +302,20 @@ mod tests {
         assert_eq!(judge(&before, Some(&before)).verdict, Verdict::Moving);
         let again = status(vec![on_machine("failed", false, 2, 8)]);
         assert_eq!(judge(&again, Some(&before)).verdict, Verdict::Stuck);
+    }
+
+    #[test]
+    fn a_oneshot_that_ran_before_the_start_has_to_run_again() {
+        let before = status(vec![on_machine("inactive", true, 2, 7)]);
+        assert_eq!(judge(&before, Some(&before)).verdict, Verdict::Moving);
+        let again = status(vec![on_machine("inactive", true, 2, 8)]);
+        assert_eq!(judge(&again, Some(&before)).verdict, Verdict::Ready);
+    }
+
+    #[test]
+    fn what_is_active_before_the_start_is_ready() {
+        let before = status(vec![on_machine("active", true, 2, 7)]);
+        assert_eq!(judge(&before, Some(&before)).verdict, Verdict::Ready);
     }
 
     #[test]
