@@ -115,6 +115,7 @@ mod tests {
         );
         let bad = UnitReport {
             load: "bad-setting".into(),
+            result: String::new(),
             active: "inactive".into(),
             sub: "dead".into(),
             ..report()

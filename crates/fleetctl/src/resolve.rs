@@ -421,6 +421,22 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_is_replaced_by_its_file_then_the_template_file_then_the_registrys_template() {
+        for (file, in_dir, taken) in [
+            (Some("own"), Some("dir"), "own"),
+            (None, Some("dir"), "dir"),
+            (None, None, "reg"),
+        ] {
+            let mut sources = instance(file, Some("reg"), in_dir);
+            sources.registered = hello(Some(("old", Launched)), None).registered;
+            assert_eq!(
+                decide(sources, Launched, true).expect("found"),
+                Decision::Write(taken.into())
+            );
+        }
+    }
+
+    #[test]
     fn replace_never_takes_a_unit_back() {
         for (target, registered, allowed) in [
             (Inactive, Inactive, true),

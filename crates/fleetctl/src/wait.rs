@@ -44,10 +44,9 @@ fn judge(status: &UnitStatus, before: Option<&UnitStatus>) -> Progress {
     // A failure, or a oneshot that did its work, says nothing about this start while it stands as it stood
     // before. What is active already needs no start, and its report need not change.
     let stale = |unit: &UnitOnMachine| {
-        !unit
-            .report
+        unit.report
             .as_ref()
-            .is_some_and(|report| report.active == "active")
+            .is_none_or(|report| report.active != "active")
             && before.is_some_and(|before| before.machines.contains(unit))
     };
     let (mut placed, mut ready, mut failed) = (0, 0, 0);
@@ -128,7 +127,7 @@ async fn one_until_ready(
         let answer =
             tokio::time::timeout_at(deadline, client.unit_status(name.as_str(), after)).await;
         let Ok(answer) = answer else {
-            line.end();
+            drop(line);
             talk(format_args!(
                 "{name}: not ready after {}",
                 humantime::format_duration(timeout)
@@ -139,12 +138,12 @@ async fn one_until_ready(
             return Ok(false);
         };
         let Some(status) = answer? else {
-            line.end();
+            drop(line);
             talk(format_args!("{name}: destroyed meanwhile"));
             return Ok(false);
         };
         if status.desired_state != TargetState::Launched.as_str() {
-            line.end();
+            drop(line);
             talk(format_args!(
                 "{name}: its target state was set to {} meanwhile",
                 status.desired_state
@@ -158,12 +157,9 @@ async fn one_until_ready(
         });
         match progress.verdict {
             Verdict::Moving => last = Some(status),
-            Verdict::Ready => {
-                line.end();
-                return Ok(true);
-            }
+            Verdict::Ready => return Ok(true),
             Verdict::Stuck => {
-                line.end();
+                drop(line);
                 complain(&status);
                 return Ok(false);
             }
@@ -205,12 +201,13 @@ impl ProgressLine {
             talk(text);
         }
     }
+}
 
-    /// Leaves the line as it stands.
-    fn end(&self) {
-        let mut stderr = io::stderr();
-        if stderr.is_terminal() && !self.shown.is_empty() {
-            let _ = writeln!(stderr);
+/// Leaves the line as it stands, so that what is told next starts a new one.
+impl Drop for ProgressLine {
+    fn drop(&mut self) {
+        if io::stderr().is_terminal() && !self.shown.is_empty() {
+            talk("");
         }
     }
 }

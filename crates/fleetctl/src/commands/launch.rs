@@ -1,11 +1,10 @@
 //! submit, load, start: bring units into the registry and on their way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use fleet_core::api::UnitStatus;
 use fleet_core::record::TargetState;
 use fleet_core::unit::UnitName;
 
@@ -91,13 +90,29 @@ impl Start {
     }
 }
 
-/// A unit that is in the registry, on its way to the target.
+/// A unit named on the command line, and what is to become of it.
+struct Planned {
+    name: UnitName,
+    registered: Option<Registered>,
+    decision: Decision,
+}
+
+impl Planned {
+    fn changes(&self, target: TargetState) -> bool {
+        let state = self.registered.as_ref().map(|unit| unit.target);
+        matches!(self.decision, Decision::Write(_)) || state != Some(target)
+    }
+}
+
+/// A unit whose content is in the registry.
 struct Brought {
     name: UnitName,
     state: Registered,
     written: bool,
 }
 
+/// Brings units into the registry, and then to the target state. All content is accepted before anything
+/// starts, so that a bad last file leaves nothing half started.
 async fn bring(
     client: &mut Client,
     units: &Units,
@@ -111,130 +126,98 @@ async fn bring(
         talk("No units given");
         return Ok(());
     }
-    let decided = decide_all(client, units, target)
-        .await
-        .context("Error creating units")?;
-
-    let verb = match target {
-        TargetState::Inactive => "submit",
-        TargetState::Loaded => "load",
-        TargetState::Launched => "start",
+    let creating = "Error creating units";
+    let (verb, activating) = match target {
+        TargetState::Inactive => ("submit", creating),
+        TargetState::Loaded => ("load", "Error loading units"),
+        TargetState::Launched => ("start", "Error starting units"),
     };
-    let activating = match target {
-        TargetState::Launched => "Error starting units",
-        _ => "Error loading units",
-    };
+    let planned = plan(client, units, target).await.context(creating)?;
     if target > TargetState::Inactive
-        && let Some((name, ..)) = decided.iter().find(|(name, ..)| name.is_template())
+        && let Some(unit) = planned.iter().find(|unit| unit.name.is_template())
     {
-        return Err(anyhow!("cannot activate template \"{name}\"")).context(activating);
+        return Err(anyhow!("cannot activate template \"{}\"", unit.name)).context(activating);
     }
 
     let mut before = BTreeMap::new();
     if wait.is_some() {
-        for (name, registered, _) in &decided {
-            if registered.is_some()
-                && let Some(status) = client
-                    .unit_status(name.as_str(), None)
-                    .await
+        for unit in planned.iter().filter(|unit| unit.changes(target)) {
+            let status = client.unit_status(unit.name.as_str(), None).await;
+            before.extend(
+                status
                     .context(activating)?
-            {
-                before.insert(name.clone(), status);
-            }
+                    .map(|status| (unit.name.clone(), status)),
+            );
         }
     }
-
-    // All content is accepted before anything starts, so that a bad last file leaves nothing half started.
     let mut brought = Vec::new();
-    for (name, registered, decision) in decided {
-        brought.push(
-            write(client, name, registered, decision)
-                .await
-                .context("Error creating units")?,
-        );
+    for unit in planned {
+        brought.push(write(client, unit).await.context(creating)?);
+    }
+    if target == TargetState::Inactive {
+        return Ok(());
     }
     for unit in &brought {
-        if target > TargetState::Inactive {
-            activate(client, unit, target, verb)
-                .await
-                .context(activating)?;
-        }
+        activate(client, unit, target, verb)
+            .await
+            .context(activating)?;
     }
     if let Some(timeout) = wait {
-        let changed = |unit: &&Brought| unit.written || unit.state.target != target;
-        let before = keep(before, brought.iter().filter(changed));
         let names: Vec<UnitName> = brought.into_iter().map(|unit| unit.name).collect();
         wait::until_ready(client, &names, &before, timeout).await?;
     }
     Ok(())
 }
 
-fn keep<'a>(
-    mut statuses: BTreeMap<UnitName, UnitStatus>,
-    of: impl Iterator<Item = &'a Brought>,
-) -> BTreeMap<UnitName, UnitStatus> {
-    let names: BTreeSet<&UnitName> = of.map(|unit| &unit.name).collect();
-    statuses.retain(|name, _| names.contains(name));
-    statuses
-}
-
 /// Decides for every unit before anything is changed. A unit named twice counts once.
-async fn decide_all(
+async fn plan(
     client: &mut Client,
     units: &Units,
     target: TargetState,
-) -> anyhow::Result<Vec<(UnitName, Option<Registered>, Decision)>> {
-    let mut decided: Vec<(UnitName, Option<Registered>, Decision)> = Vec::new();
+) -> anyhow::Result<Vec<Planned>> {
+    let mut planned: Vec<Planned> = Vec::new();
     for argument in &units.names {
         let sources = Sources::look_up(client, argument).await?;
-        let (name, registered) = (sources.name.clone(), sources.registered.clone());
-        if decided.iter().all(|(known, ..)| *known != name) {
-            let decision = decide(sources, target, units.replace)?;
-            decided.push((name, registered, decision));
+        if planned.iter().any(|unit| unit.name == sources.name) {
+            continue;
         }
+        planned.push(Planned {
+            name: sources.name.clone(),
+            registered: sources.registered.clone(),
+            decision: decide(sources, target, units.replace)?,
+        });
     }
-    Ok(decided)
+    Ok(planned)
 }
 
 /// Brings the registry's content of a unit up to date.
-async fn write(
-    client: &mut Client,
-    name: UnitName,
-    registered: Option<Registered>,
-    decision: Decision,
-) -> anyhow::Result<Brought> {
-    let written = match decision {
+async fn write(client: &mut Client, unit: Planned) -> anyhow::Result<Brought> {
+    let name = unit.name;
+    let mut state = unit.registered;
+    let mut written = false;
+    match unit.decision {
+        Decision::Keep => {}
+        Decision::Same => say(format_args!(
+            "Found same Unit({name}) in Registry, nothing to do"
+        ))?,
+        Decision::KeepWithWarning(warning) => talk(warning),
         Decision::Write(content) => {
             // A unit that runs goes on running: its target state stays while its content changes.
-            let target = registered
-                .as_ref()
-                .map_or(TargetState::Inactive, |unit| unit.target);
+            let target = state.map_or(TargetState::Inactive, |state| state.target);
             client
                 .put_unit(&name, Some(content), target)
                 .await
                 .with_context(|| format!("failed creating unit {name}"))?;
-            true
+            // Only fleetd knows how the new content reads.
+            state = Registered::get(client, &name).await?;
+            written = true;
         }
-        Decision::Keep => false,
-        Decision::Same => {
-            say(format_args!(
-                "Found same Unit({name}) in Registry, nothing to do"
-            ))?;
-            false
-        }
-        Decision::KeepWithWarning(warning) => {
-            talk(warning);
-            false
-        }
-    };
-    let registered = match registered {
-        Some(registered) if !written => Some(registered),
-        _ => Registered::get(client, &name).await?,
-    };
-    let state = registered.with_context(|| format!("unit {name} was destroyed meanwhile"))?;
+    }
+    let state = state.with_context(|| format!("unit {name} was destroyed meanwhile"))?;
     if written {
-        let of_others = if state.global { "" } else { "inactive" };
-        say(format_args!("Unit {name} {of_others}"))?;
+        // Byte for byte as ever: a global unit has a blank where others have their state.
+        let shown = if state.global { "" } else { "inactive" };
+        say(format_args!("Unit {name} {shown}"))?;
     }
     Ok(Brought {
         name,
@@ -257,6 +240,5 @@ async fn activate(
         return Ok(());
     }
     let global = if unit.state.global { "global " } else { "" };
-    say(format_args!("Triggered {global}unit {name} {verb}"))?;
-    Ok(())
+    say(format_args!("Triggered {global}unit {name} {verb}"))
 }

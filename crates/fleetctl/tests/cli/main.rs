@@ -4,4 +4,5 @@ mod fake_fleetd;
 mod session;
 mod streams;
 mod transcripts;
+mod update;
 mod wait;

@@ -15,6 +15,8 @@ use super::Answer;
 pub(crate) struct World {
     /// Counts every change.
     pub(crate) revision: u64,
+    /// The target state of every PUT, in order.
+    pub(crate) targets: Vec<String>,
     /// Whether the machines do nothing for now.
     pub(crate) held: bool,
     units: BTreeMap<String, Stored>,
@@ -47,6 +49,7 @@ impl Default for World {
         };
         Self {
             revision: 1,
+            targets: Vec::new(),
             held: false,
             units: BTreeMap::new(),
             machines: BTreeMap::from([
@@ -104,6 +107,7 @@ impl World {
         } else {
             201
         });
+        self.targets.push(unit.desired_state.clone());
         let options = unit.content.as_ref().map(options);
         let effective = match (&options, self.units.get(name)) {
             (Some(options), _) => options,
