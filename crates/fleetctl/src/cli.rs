@@ -73,7 +73,7 @@ pub(crate) struct Connect {
 /// Flags of fleet 1.0 that scripts may give and that change nothing here.
 #[derive(clap::Args)]
 struct Accepted {
-    #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide = true, num_args = 0..=1, require_equals = true)]
     debug: Option<String>,
     #[arg(long, global = true, env = "FLEETCTL_CA_FILE", hide = true)]
     ca_file: Option<String>,
@@ -89,7 +89,7 @@ struct Accepted {
     etcd_certfile: Option<String>,
     #[arg(long, global = true, env = "FLEETCTL_ETCD_KEYFILE", hide = true)]
     etcd_keyfile: Option<String>,
-    #[arg(long, global = true, env = "FLEETCTL_EXPERIMENTAL_API", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, global = true, env = "FLEETCTL_EXPERIMENTAL_API", hide = true, num_args = 0..=1, require_equals = true)]
     experimental_api: Option<String>,
     #[arg(long, global = true, env = "FLEETCTL_KNOWN_HOSTS_FILE", hide = true)]
     known_hosts_file: Option<String>,
@@ -97,7 +97,7 @@ struct Accepted {
     ssh_timeout: Option<String>,
     #[arg(long, global = true, env = "FLEETCTL_SSH_USERNAME", hide = true)]
     ssh_username: Option<String>,
-    #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide = true, num_args = 0..=1, require_equals = true)]
     strict_host_key_checking: Option<String>,
 }
 

@@ -121,23 +121,10 @@ async fn one_until_ready(
     timeout: Duration,
 ) -> anyhow::Result<bool> {
     let mut line = ProgressLine::default();
-    let mut last: Option<UnitStatus> = None;
+    // The first look is free: a unit whose turn comes after the deadline is judged too.
+    let mut answer = client.unit_status(name.as_str(), None).await?;
     loop {
-        let after = last.as_ref().map(|status| status.registry_revision);
-        let answer =
-            tokio::time::timeout_at(deadline, client.unit_status(name.as_str(), after)).await;
-        let Ok(answer) = answer else {
-            drop(line);
-            talk(format_args!(
-                "{name}: not ready after {}",
-                humantime::format_duration(timeout)
-            ));
-            if let Some(status) = &last {
-                complain(status);
-            }
-            return Ok(false);
-        };
-        let Some(status) = answer? else {
+        let Some(status) = answer else {
             drop(line);
             talk(format_args!("{name}: destroyed meanwhile"));
             return Ok(false);
@@ -156,15 +143,32 @@ async fn one_until_ready(
             placed => format!("{name}: {}/{placed} ready", progress.ready),
         });
         match progress.verdict {
-            Verdict::Moving => last = Some(status),
             Verdict::Ready => return Ok(true),
             Verdict::Stuck => {
                 drop(line);
                 complain(&status);
                 return Ok(false);
             }
+            Verdict::Moving => {}
         }
-        tokio::time::sleep(PAUSE).await;
+        let next = async {
+            tokio::time::sleep(PAUSE).await;
+            client
+                .unit_status(name.as_str(), Some(status.registry_revision))
+                .await
+        };
+        answer = match tokio::time::timeout_at(deadline, next).await {
+            Ok(answer) => answer?,
+            Err(_elapsed) => {
+                drop(line);
+                talk(format_args!(
+                    "{name}: not ready after {}",
+                    humantime::format_duration(timeout)
+                ));
+                complain(&status);
+                return Ok(false);
+            }
+        };
     }
 }
 

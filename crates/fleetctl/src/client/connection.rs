@@ -85,8 +85,6 @@ impl Connection {
     ) -> Result<(Parts, Bytes), ConnectionError> {
         let answer = tokio::time::timeout(timeout, self.send(method, path, json)).await;
         answer.unwrap_or_else(|_elapsed| {
-            // The late answer to this request must never be read as the answer to the next one.
-            self.open = None;
             Err(ConnectionError::TimedOut {
                 endpoint: self.endpoint.clone(),
                 timeout,
@@ -111,27 +109,29 @@ impl Connection {
             .body(Full::from(json.unwrap_or_default()))
             .expect("paths are percent-encoded");
 
-        let endpoint = self.endpoint.clone();
-        let open = self.ready().await?;
+        let mut open = self.ready().await?;
         let exchange = async {
             let (parts, body) = open.send_request(request).await?.into_parts();
             Ok((parts, body.collect().await?.to_bytes()))
         };
-        exchange
-            .await
-            .map_err(|why| ConnectionError::Lost { endpoint, why })
+        let answer = exchange.await.map_err(|why| ConnectionError::Lost {
+            endpoint: self.endpoint.clone(),
+            why,
+        })?;
+        // Only now: after a failure, or when nobody waits for the answer any more, the connection goes, so that
+        // a late answer is never read as the answer to the next request.
+        self.open = Some(open);
+        Ok(answer)
     }
 
     /// The open connection, or a new one.
-    async fn ready(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, ConnectionError> {
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.connect().await?,
-        };
-        if open.ready().await.is_err() {
-            open = self.connect().await?;
+    async fn ready(&mut self) -> Result<SendRequest<Full<Bytes>>, ConnectionError> {
+        if let Some(mut open) = self.open.take()
+            && open.ready().await.is_ok()
+        {
+            return Ok(open);
         }
-        Ok(self.open.insert(open))
+        self.connect().await
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ConnectionError> {

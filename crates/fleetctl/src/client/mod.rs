@@ -108,10 +108,10 @@ impl Client {
         .await
     }
 
-    /// Removes a unit; one that is gone already is no error.
-    pub(crate) async fn destroy_unit(&mut self, name: &str) -> Result<(), ClientError> {
+    /// Removes a unit; answers whether there was one.
+    pub(crate) async fn destroy_unit(&mut self, name: &str) -> Result<bool, ClientError> {
         let path = format!("units/{}", encode(name));
-        found(self.send(Method::DELETE, &path, None::<&()>).await).map(Option::unwrap_or_default)
+        found(self.send(Method::DELETE, &path, None::<&()>).await).map(|gone| gone.is_some())
     }
 
     /// The cluster at a glance.

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use clap::Args;
 use fleet_core::api::{ClusterStatus, UnitOnMachine, UnitStatus};
+use fleet_core::record::TargetState;
 
 use crate::client::Client;
 use crate::describe;
@@ -78,7 +79,9 @@ impl Status {
 fn is_active(status: &UnitStatus) -> bool {
     let active = |unit: &UnitOnMachine| {
         unit.report.as_ref().is_some_and(|report| {
-            report.ready || ["active", "reloading"].contains(&report.active.as_str())
+            // A oneshot that did its work is inactive; one that is only loaded has not.
+            let done = report.ready && status.desired_state == TargetState::Launched.as_str();
+            done || ["active", "reloading"].contains(&report.active.as_str())
         })
     };
     let mut placed = status.machines.iter().filter(|unit| unit.placed).peekable();
@@ -258,6 +261,18 @@ mod tests {
         assert!(is_active(&hello(vec![running(), elsewhere.clone()])));
         assert!(!is_active(&hello(vec![running(), on_machine("2", None)])));
         assert!(!is_active(&hello(vec![elsewhere])));
+    }
+
+    #[test]
+    fn a_oneshot_is_active_when_it_did_its_work() {
+        let done = UnitReport {
+            ready: true,
+            ..report("inactive", "dead")
+        };
+        let mut status = hello(vec![on_machine("1", Some(done))]);
+        assert!(is_active(&status));
+        status.desired_state = "loaded".into();
+        assert!(!is_active(&status));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::launch::Blocking;
 use crate::client::Client;
 use crate::options::is_global;
 use crate::output::{say, talk};
-use crate::select::known_units;
+use crate::select::{Known, known_units};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -41,8 +41,12 @@ impl Stop {
             TargetState::Loaded => ("stop", "stopped", "Error stopping units"),
             _ => ("unload", "unloaded", "Error unloading units"),
         };
-        let units = named(client, &self.names).await?;
-        if units.is_empty() {
+        let Some(Known { units, unknown }) = named(client, &self.names).await? else {
+            return Ok(());
+        };
+        let any = !units.is_empty();
+        tell_unknown(&unknown, any);
+        if !any {
             return Ok(());
         }
         if let Some(unit) = units.iter().find(|unit| is_below(unit, target)) {
@@ -69,13 +73,22 @@ impl Stop {
 
 impl Destroy {
     pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
-        for unit in named(client, &self.names).await? {
-            client
-                .destroy_unit(&unit.name)
-                .await
-                .context("Error destroying units")?;
-            say(format_args!("Destroyed {}", unit.name))?;
+        let Some(known) = named(client, &self.names).await? else {
+            return Ok(());
+        };
+        // A unit that fleetd cannot read is in no listing, and this is the way to be rid of it.
+        let (mut unknown, mut any) = (Vec::new(), false);
+        let listed = known.units.into_iter().map(|unit| unit.name);
+        for name in listed.chain(known.unknown) {
+            let destroyed = client.destroy_unit(&name).await;
+            if destroyed.context("Error destroying units")? {
+                any = true;
+                say(format_args!("Destroyed {name}"))?;
+            } else {
+                unknown.push(name);
+            }
         }
+        tell_unknown(&unknown, any);
         Ok(())
     }
 }
@@ -85,23 +98,26 @@ fn is_below(unit: &Unit, target: TargetState) -> bool {
     TargetState::parse(&unit.desired_state).is_some_and(|state| state < target)
 }
 
-/// The units that the arguments name. Unknown ones are told, and are no error: they are as gone as was asked.
-async fn named(client: &mut Client, arguments: &[String]) -> anyhow::Result<Vec<Unit>> {
+/// The units that the arguments name; none without arguments.
+async fn named(client: &mut Client, arguments: &[String]) -> anyhow::Result<Option<Known>> {
     if arguments.is_empty() {
         talk("No units given");
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let units = client
         .units()
         .await
         .context("Error retrieving list of units from repository")?;
-    let known = known_units(units, arguments)?;
-    if known.units.is_empty() {
+    known_units(units, arguments).map(Some)
+}
+
+/// Unknown units are no error: they are as gone as was asked.
+fn tell_unknown(unknown: &[String], any_known: bool) {
+    if !any_known {
         talk("Units not found in registry");
-    } else {
-        for argument in known.unknown {
-            talk(format_args!("Unit {argument} not found in registry"));
-        }
+        return;
     }
-    Ok(known.units)
+    for name in unknown {
+        talk(format_args!("Unit {name} not found in registry"));
+    }
 }

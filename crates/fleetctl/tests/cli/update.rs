@@ -1,4 +1,4 @@
-//! What fleetctl asks of the registry when units are created and replaced.
+//! What fleetctl asks of the registry when units are created, replaced and destroyed.
 
 use crate::session::Session;
 
@@ -50,4 +50,19 @@ fn what_is_done_already_is_not_asked_again() {
     assert!(session.targets_of("fleetctl start hello").is_empty());
     session.run("fleetctl stop hello");
     assert!(session.targets_of("fleetctl stop hello").is_empty());
+}
+
+#[test]
+fn a_unit_that_fleetd_cannot_read_can_be_destroyed() {
+    let session = Session::start();
+    session.run("fleetctl submit hello");
+    session
+        .fleetd
+        .change(|world| world.damaged.push("hello.service".to_owned()));
+    insta::assert_snapshot!(session.run("fleetctl destroy hello nosuch"), @r"
+    $ fleetctl destroy hello nosuch
+    o| Destroyed hello.service
+    e| Unit nosuch.service not found in registry
+    [rc=0]
+    ");
 }

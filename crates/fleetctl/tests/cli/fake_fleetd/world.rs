@@ -17,6 +17,8 @@ pub(crate) struct World {
     pub(crate) revision: u64,
     /// The target state of every PUT, in order.
     pub(crate) targets: Vec<String>,
+    /// Units whose records cannot be read: no listing has them.
+    pub(crate) damaged: Vec<String>,
     /// Whether the machines do nothing for now.
     pub(crate) held: bool,
     units: BTreeMap<String, Stored>,
@@ -50,6 +52,7 @@ impl Default for World {
         Self {
             revision: 1,
             targets: Vec::new(),
+            damaged: Vec::new(),
             held: false,
             units: BTreeMap::new(),
             machines: BTreeMap::from([
@@ -85,6 +88,7 @@ impl World {
     pub(super) fn units(&self) -> Vec<Unit> {
         self.units
             .keys()
+            .filter(|name| !self.damaged.contains(name))
             .filter_map(|name| self.unit(name, false))
             .collect()
     }
