@@ -3,6 +3,10 @@
 pub mod api;
 pub mod keys;
 pub mod machine;
+pub mod place;
+pub mod plan;
 pub mod record;
+pub mod submission;
 pub mod systemd;
+pub mod trust;
 pub mod unit;

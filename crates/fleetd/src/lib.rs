@@ -1,4 +1,12 @@
 //! Everything of fleet that touches the world: the store, systemd, the agent, the engine, the API.
 
+pub mod agent;
+pub mod api;
+pub mod atomic_file;
+pub mod backoff;
+pub mod engine;
+pub mod health;
+pub mod mirror;
+pub mod registry;
 pub mod store;
 pub mod systemd;

@@ -1,7 +1,127 @@
 //! Units: what they are called, what their files say, and what fleet reads from `[X-Fleet]`.
+//!
+//! A file is read twice, on purpose. [`UnitFile`]'s assignments are what systemd sees, and every decision is
+//! made from them. Its options are what the original fleet's library saw, and serve [`struct@Hash`] and the API
+//! only. Neither is ever written back over a file that a person wrote: bytes in, bytes out.
 
 mod content;
+mod difference;
+mod file;
+mod hash;
+mod lines;
 mod name;
+mod options;
+mod original;
+mod service_type;
 
 pub use content::Content;
+pub use difference::{Difference, Effect, difference, process_fingerprint};
+pub use file::{Assignment, Note, Severity, UnitFile};
+pub use hash::Hash;
 pub use name::{NAME_MAX, NameError, UnitKind, UnitName};
+pub use options::{FleetOptions, OptionsError};
+pub use original::serialize;
+pub use service_type::{ServiceType, service_type};
+
+/// A unit with its file read, so that it is read once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// The unit's name; for an instance not its template's.
+    pub name: UnitName,
+    /// What the file says.
+    pub file: UnitFile,
+    /// What it asks of fleet.
+    pub options: FleetOptions,
+    /// The compatible hash.
+    pub hash: Hash,
+}
+
+/// Why a unit file is not accepted. The texts are the original's, with the line where there is one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUnit {
+    /// systemd or the original could not read it.
+    #[error("{0}")]
+    Unreadable(Note),
+    /// It has no options at all.
+    #[error("unit file is empty")]
+    Empty,
+    /// Its `[X-Fleet]` contradicts itself.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+}
+
+impl Parsed {
+    /// Reads a unit file. It never fails; see [`Parsed::validate`].
+    pub fn parse(name: UnitName, content: &Content) -> Self {
+        let file = UnitFile::parse(content.as_bytes());
+        Self {
+            options: FleetOptions::read(&name, &file),
+            hash: Hash::of(file.options()),
+            name,
+            file,
+        }
+    }
+
+    /// Whether the unit may be submitted; only the first problem is told.
+    pub fn validate(&self) -> Result<(), InvalidUnit> {
+        let mut notes = self.file.notes().iter();
+        if let Some(note) = notes.find(|note| note.severity == Severity::Error) {
+            return Err(InvalidUnit::Unreadable(note.clone()));
+        }
+        if self.file.assignments().is_empty() {
+            return Err(InvalidUnit::Empty);
+        }
+        Ok(self.options.validate()?)
+    }
+
+    /// What is wrong in the file and in its `[X-Fleet]` section, by line.
+    pub fn notes(&self) -> Vec<&Note> {
+        let mut notes: Vec<_> = self
+            .file
+            .notes()
+            .iter()
+            .chain(&self.options.notes)
+            .collect();
+        notes.sort_by_key(|note| note.line);
+        notes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(content: &str) -> Option<String> {
+        let name = UnitName::parse("web.service").expect("valid");
+        let unit = Parsed::parse(name, &Content::from(content));
+        unit.validate().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_unit_is_refused_for_its_first_problem_only() {
+        for (content, refusal) in [
+            ("", "unit file is empty"),
+            ("# a comment\n[Service]\n", "unit file is empty"),
+            ("ExecStart=/bin/true\n", "unit file is empty"),
+            (
+                "[X-Fleet]\nGlobal=true\nMachineID=x\n[Service",
+                "unable to find end of section (line 4)",
+            ),
+            (
+                "[X-Fleet]\nGlobal=true\nMachineID=x\n",
+                "MachineID cannot be used with Global",
+            ),
+        ] {
+            assert_eq!(problem(content).as_deref(), Some(refusal));
+        }
+        assert_eq!(problem("=1\n[X-Fleet]\nColour=blue\n"), None);
+    }
+
+    #[test]
+    fn notes_of_the_file_and_of_the_section_are_told_by_line() {
+        let content = Content::from("x=1\n[X-Fleet]\nColour=blue\n=1\n");
+        let unit = Parsed::parse(UnitName::parse("web.service").expect("valid"), &content);
+        let lines: Vec<_> = unit.notes().iter().map(|note| note.line).collect();
+        assert_eq!(lines, [1, 3, 4]);
+    }
+}

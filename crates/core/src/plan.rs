@@ -1,0 +1,258 @@
+//! From what a machine should have and what it has to the ordered tasks that close the gap.
+//!
+//! A plan leaves nothing to decide for whoever carries it out, and every task says why it is there. It names
+//! only what can be done now: a unit that is still stopping gets its next task when it has stopped, in the plan
+//! that is made then. Carrying a plan out and planning again gives the empty plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::systemd::State;
+use crate::unit::{Content, UnitName};
+
+/// What a machine should have of one unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// The number of the revision.
+    pub revision: u64,
+    /// That revision's bytes.
+    pub content: Content,
+    /// The part of them that a running process depends on (`unit::process_fingerprint`).
+    pub process: String,
+    /// Whether they have an `[Install]` section.
+    pub install: bool,
+    /// Started once, or only loaded.
+    pub launch: bool,
+    /// Units that must not run beside it (`Conflicts` of either).
+    pub excludes: BTreeSet<UnitName>,
+}
+
+/// What the agent remembers of a unit that it put in place, until the next boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The revision whose file is in place and linked.
+    pub revision: u64,
+    /// The process part of the revision that was started; none if it was not, or was stopped again.
+    pub launched: Option<String>,
+}
+
+/// What a machine has of one unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// fleet's file.
+    pub file: Option<Content>,
+    /// What the agent remembers.
+    pub mark: Option<Mark>,
+    /// What systemd says.
+    pub state: State,
+    /// Where a unit of that name that is not fleet's comes from.
+    pub foreign: Option<String>,
+}
+
+impl Observed {
+    /// Whether it is a unit that fleet put there.
+    fn is_fleets(&self) -> bool {
+        self.foreign.is_none() && (self.file.is_some() || self.mark.is_some())
+    }
+}
+
+/// One thing to do. The order of the variants is the order of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// Take the unit's file and links away; it does not run.
+    Remove,
+    /// Put the file in place.
+    Write(Content),
+    /// Make systemd's links those that the file asks for; `install`: it has an `[Install]` section.
+    Link {
+        /// Whether there is an `[Install]` section to enable.
+        install: bool,
+    },
+    /// daemon-reload, for all units at once.
+    Reload,
+    /// Ask for a stop job.
+    Stop,
+    /// Ask for a restart job.
+    Restart,
+    /// Ask for a start job.
+    Start,
+}
+
+/// A step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// What to do.
+    pub action: Action,
+    /// To which unit; none for [`Action::Reload`].
+    pub unit: Option<UnitName>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self.action {
+            Action::Remove => "remove",
+            Action::Write(_) => "write",
+            Action::Link { install: false } => "link",
+            Action::Link { install: true } => "enable",
+            Action::Reload => "reload",
+            Action::Stop => "stop",
+            Action::Restart => "restart",
+            Action::Start => "start",
+        };
+        match &self.unit {
+            Some(unit) => write!(f, "{verb} {unit}: {}", self.reason),
+            None => write!(f, "{verb}: {}", self.reason),
+        }
+    }
+}
+
+/// What to do now, what to wait for, and what will not be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In order.
+    pub tasks: Vec<Task>,
+    /// Units that get their next task later, and what that waits for.
+    pub waits: BTreeMap<UnitName, String>,
+    /// Units that are left alone, and why.
+    pub refused: BTreeMap<UnitName, String>,
+}
+
+/// What a unit that was never seen looks like.
+fn unseen() -> Observed {
+    Observed {
+        file: None,
+        mark: None,
+        state: State::not_found(),
+        foreign: None,
+    }
+}
+
+/// Plans one machine. `observed` holds every unit that fleet has a file or a mark of, and every desired one.
+pub fn plan(
+    desired: &BTreeMap<UnitName, Desired>,
+    observed: &BTreeMap<UnitName, Observed>,
+) -> Plan {
+    let mut plan = Plan::default();
+    let mut reload = Vec::new();
+    for (name, seen) in observed {
+        if !desired.contains_key(name) {
+            plan.unwanted(name, seen);
+        }
+    }
+    let unseen = unseen();
+    for (name, want) in desired {
+        let seen = observed.get(name).unwrap_or(&unseen);
+        if let Some(origin) = &seen.foreign {
+            let reason = format!("a unit of this name that is not fleet's exists ({origin})");
+            plan.refused.insert(name.clone(), reason);
+            continue;
+        }
+        if plan.put_in_place(name, want, seen) {
+            reload.push(name.as_str());
+        }
+        if !want.launch {
+            plan.loaded_only(name, seen);
+        } else if let Some(other) = still_running(&want.excludes, desired, observed) {
+            let wait = format!("{other} conflicts with it and has not stopped yet");
+            plan.waits.insert(name.clone(), wait);
+        } else {
+            plan.launch(name, want, seen);
+        }
+    }
+    if !reload.is_empty() {
+        plan.tasks.push(Task {
+            action: Action::Reload,
+            unit: None,
+            reason: format!("systemd has read older files of {}", reload.join(", ")),
+        });
+    }
+    plan.tasks
+        .sort_by(|a, b| (&a.action, &a.unit).cmp(&(&b.action, &b.unit)));
+    plan
+}
+
+impl Plan {
+    fn task(&mut self, unit: &UnitName, action: Action, reason: impl Into<String>) {
+        self.tasks.push(Task {
+            action,
+            unit: Some(unit.clone()),
+            reason: reason.into(),
+        });
+    }
+
+    fn unwanted(&mut self, name: &UnitName, seen: &Observed) {
+        if seen.file.is_none() && seen.mark.is_none() {
+            return;
+        }
+        let ours = seen.foreign.is_none();
+        if ours && seen.state.is_stopping() {
+            self.waits.insert(name.clone(), "it is stopping".to_owned());
+        } else if ours && seen.state.is_up() {
+            self.task(name, Action::Stop, "it does not belong on this machine");
+        } else {
+            self.task(name, Action::Remove, "it does not belong on this machine");
+        }
+    }
+
+    /// Answers whether systemd must read the file again.
+    fn put_in_place(&mut self, name: &UnitName, want: &Desired, seen: &Observed) -> bool {
+        let same = seen.file.as_ref() == Some(&want.content);
+        if !same {
+            let reason = match &seen.file {
+                None => format!("revision {} belongs on this machine", want.revision),
+                Some(_) => format!("its file is not that of revision {}", want.revision),
+            };
+            self.task(name, Action::Write(want.content.clone()), reason);
+        }
+        let linked = seen.mark.as_ref().map(|mark| mark.revision) == Some(want.revision);
+        if !same || !linked || seen.state.is_not_found() {
+            let action = Action::Link {
+                install: want.install,
+            };
+            self.task(name, action, "systemd must know its file");
+        }
+        // A mark of an older revision beside the right file: written, but perhaps never read.
+        !seen.state.is_not_found() && (!same || !linked)
+    }
+
+    fn loaded_only(&mut self, name: &UnitName, seen: &Observed) {
+        let launched = seen.mark.as_ref().and_then(|mark| mark.launched.as_ref());
+        // A loaded unit may be started by its socket or timer; only what fleet started is stopped.
+        if launched.is_some() {
+            self.task(name, Action::Stop, "it should be loaded, not launched");
+        }
+    }
+
+    fn launch(&mut self, name: &UnitName, want: &Desired, seen: &Observed) {
+        match seen.mark.as_ref().and_then(|mark| mark.launched.as_ref()) {
+            None => self.task(name, Action::Start, "it should be launched"),
+            Some(process) if *process != want.process => {
+                let reason = format!("it runs an older revision than {}", want.revision);
+                self.task(name, Action::Restart, reason);
+            }
+            // Started once: from here on it is systemd's, whatever becomes of it.
+            Some(_) => {}
+        }
+    }
+}
+
+fn still_running<'a>(
+    excludes: &'a BTreeSet<UnitName>,
+    desired: &BTreeMap<UnitName, Desired>,
+    observed: &BTreeMap<UnitName, Observed>,
+) -> Option<&'a UnitName> {
+    excludes.iter().find(|other| {
+        !desired.contains_key(*other)
+            && observed.get(*other).is_some_and(|seen| {
+                seen.is_fleets() && (seen.state.is_up() || seen.state.is_stopping())
+            })
+    })
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

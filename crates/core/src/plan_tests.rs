@@ -1,0 +1,285 @@
+//! Plans as tables: what is wanted and seen, and what follows.
+
+use super::*;
+use proptest::prelude::*;
+
+fn name(text: &str) -> UnitName {
+    UnitName::parse(text).expect("valid")
+}
+
+fn want(revision: u64, content: &str, launch: bool) -> Desired {
+    Desired {
+        revision,
+        content: Content::from(content),
+        process: content.trim_end_matches('#').to_owned(),
+        install: content.contains("[Install]"),
+        launch,
+        excludes: BTreeSet::new(),
+    }
+}
+
+fn state(active: &str, job: Option<&str>) -> State {
+    State {
+        load: "loaded".to_owned(),
+        active: active.to_owned(),
+        sub: String::new(),
+        job: job.map(str::to_owned),
+    }
+}
+
+fn seen(revision: u64, content: &str, launched: Option<&str>, active: &str) -> Observed {
+    Observed {
+        file: Some(Content::from(content)),
+        mark: Some(Mark {
+            revision,
+            launched: launched.map(str::to_owned),
+        }),
+        state: state(active, None),
+        foreign: None,
+    }
+}
+
+fn show(desired: &[(&str, Desired)], observed: &[(&str, Observed)]) -> String {
+    let desired = desired
+        .iter()
+        .map(|(unit, want)| (name(unit), want.clone()));
+    let observed = observed
+        .iter()
+        .map(|(unit, seen)| (name(unit), seen.clone()));
+    let plan = plan(&desired.collect(), &observed.collect());
+    let mut text: Vec<String> = plan.tasks.iter().map(Task::to_string).collect();
+    text.extend(plan.waits.iter().map(|(u, why)| format!("wait {u}: {why}")));
+    text.extend(
+        plan.refused
+            .iter()
+            .map(|(u, why)| format!("refuse {u}: {why}")),
+    );
+    text.join("\n")
+}
+
+#[test]
+fn a_new_unit_is_written_linked_and_started_without_a_reload() {
+    insta::assert_snapshot!(show(&[("a.service", want(1, "x", true))], &[]), @r"
+    write a.service: revision 1 belongs on this machine
+    link a.service: systemd must know its file
+    start a.service: it should be launched
+    ");
+}
+
+#[test]
+fn a_loaded_unit_is_not_started() {
+    insta::assert_snapshot!(show(&[("a.service", want(1, "x [Install]", false))], &[]), @r"
+    write a.service: revision 1 belongs on this machine
+    enable a.service: systemd must know its file
+    ");
+}
+
+#[test]
+fn a_unit_that_was_started_once_is_left_to_systemd() {
+    for active in ["active", "failed", "inactive", "activating", "deactivating"] {
+        let desired = [("a.service", want(1, "x", true))];
+        assert_eq!(
+            show(&desired, &[("a.service", seen(1, "x", Some("x"), active))]),
+            ""
+        );
+    }
+}
+
+#[test]
+fn an_update_is_one_reload_for_all_units_and_a_restart_each() {
+    let desired = [
+        ("a.service", want(2, "y", true)),
+        ("b.service", want(5, "z", true)),
+    ];
+    let observed = [
+        ("a.service", seen(1, "x", Some("x"), "active")),
+        ("b.service", seen(4, "x", Some("x"), "failed")),
+    ];
+    insta::assert_snapshot!(show(&desired, &observed), @r"
+    write a.service: its file is not that of revision 2
+    write b.service: its file is not that of revision 5
+    link a.service: systemd must know its file
+    link b.service: systemd must know its file
+    reload: systemd has read older files of a.service, b.service
+    restart a.service: it runs an older revision than 2
+    restart b.service: it runs an older revision than 5
+    ");
+}
+
+#[test]
+fn an_update_that_the_process_does_not_see_restarts_nothing() {
+    let desired = [("a.service", want(2, "x#", true))];
+    insta::assert_snapshot!(show(&desired, &[("a.service", seen(1, "x", Some("x"), "active"))]), @r"
+    write a.service: its file is not that of revision 2
+    link a.service: systemd must know its file
+    reload: systemd has read older files of a.service
+    ");
+}
+
+#[test]
+fn a_file_that_was_changed_by_hand_is_put_right_and_nothing_restarts() {
+    let desired = [("a.service", want(1, "x", true))];
+    insta::assert_snapshot!(show(&desired, &[("a.service", seen(1, "hand", Some("x"), "active"))]), @r"
+    write a.service: its file is not that of revision 1
+    link a.service: systemd must know its file
+    reload: systemd has read older files of a.service
+    ");
+}
+
+#[test]
+fn stopping_a_unit_keeps_its_file() {
+    let desired = [("a.service", want(1, "x", false))];
+    insta::assert_snapshot!(show(&desired, &[("a.service", seen(1, "x", Some("x"), "active"))]), @"stop a.service: it should be loaded, not launched");
+}
+
+#[test]
+fn a_loaded_unit_that_its_socket_started_is_left_running() {
+    let desired = [("a.service", want(1, "x", false))];
+    assert_eq!(
+        show(&desired, &[("a.service", seen(1, "x", None, "active"))]),
+        ""
+    );
+}
+
+#[test]
+fn an_unwanted_unit_is_stopped_then_awaited_then_removed() {
+    let mut unit = seen(1, "x", Some("x"), "active");
+    insta::assert_snapshot!(show(&[], &[("a.service", unit.clone())]), @"stop a.service: it does not belong on this machine");
+    unit.state = state("deactivating", Some("stop"));
+    insta::assert_snapshot!(show(&[], &[("a.service", unit.clone())]), @"wait a.service: it is stopping");
+    unit.state = state("inactive", None);
+    insta::assert_snapshot!(show(&[], &[("a.service", unit)]), @"remove a.service: it does not belong on this machine");
+}
+
+#[test]
+fn a_foreign_unit_is_refused_and_others_go_on() {
+    let mut foreign = unseen();
+    foreign.state = state("active", None);
+    foreign.foreign = Some("/etc/systemd/system/a.service".to_owned());
+    let desired = [
+        ("a.service", want(1, "x", true)),
+        ("b.service", want(1, "x", false)),
+    ];
+    insta::assert_snapshot!(show(&desired, &[("a.service", foreign.clone())]), @r"
+    write b.service: revision 1 belongs on this machine
+    link b.service: systemd must know its file
+    refuse a.service: a unit of this name that is not fleet's exists (/etc/systemd/system/a.service)
+    ");
+    assert_eq!(
+        show(&[], &[("a.service", foreign)]),
+        "",
+        "never stopped, never removed"
+    );
+}
+
+#[test]
+fn a_unit_waits_until_what_it_conflicts_with_has_stopped() {
+    let mut new = want(1, "x", true);
+    new.excludes = BTreeSet::from([name("old.service")]);
+    let desired = [("new.service", new)];
+    insta::assert_snapshot!(show(&desired, &[("old.service", seen(1, "x", Some("x"), "active"))]), @r"
+    write new.service: revision 1 belongs on this machine
+    link new.service: systemd must know its file
+    stop old.service: it does not belong on this machine
+    wait new.service: old.service conflicts with it and has not stopped yet
+    ");
+}
+
+/// Carries a plan out on paper, as a systemd without failures would.
+fn carry_out(
+    plan: &Plan,
+    desired: &BTreeMap<UnitName, Desired>,
+    observed: &mut BTreeMap<UnitName, Observed>,
+) {
+    for task in &plan.tasks {
+        let Some(unit) = &task.unit else { continue };
+        let seen = observed.entry(unit.clone()).or_insert_with(unseen);
+        match &task.action {
+            Action::Remove => {
+                observed.remove(unit);
+            }
+            Action::Write(content) => seen.file = Some(content.clone()),
+            Action::Link { .. } => {
+                seen.state.load = "loaded".to_owned();
+                let launched = seen.mark.take().and_then(|mark| mark.launched);
+                seen.mark = Some(Mark {
+                    revision: desired[unit].revision,
+                    launched,
+                });
+            }
+            Action::Reload => {}
+            Action::Stop => {
+                seen.state = state("inactive", None);
+                if let Some(mark) = &mut seen.mark {
+                    mark.launched = None;
+                }
+            }
+            Action::Restart | Action::Start => {
+                seen.state = state("active", None);
+                if let Some(mark) = &mut seen.mark {
+                    mark.launched = Some(desired[unit].process.clone());
+                }
+            }
+        }
+    }
+}
+
+fn units() -> impl Strategy<Value = UnitName> {
+    prop::sample::select(vec!["a.service", "b.timer", "c@1.service", "d.socket"]).prop_map(name)
+}
+
+fn contents() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["x", "y", "x#", "z [Install]"]).prop_map(str::to_owned)
+}
+
+fn desireds() -> impl Strategy<Value = Desired> {
+    (
+        1..4u64,
+        contents(),
+        any::<bool>(),
+        prop::collection::btree_set(units(), 0..2),
+    )
+        .prop_map(|(revision, content, launch, excludes)| Desired {
+            excludes,
+            ..want(revision, &content, launch)
+        })
+}
+
+fn observeds() -> impl Strategy<Value = Observed> {
+    let actives = prop::sample::select(vec!["active", "inactive", "failed", "activating"]);
+    let marks = prop::option::of((1..4u64, prop::option::of(contents())));
+    (prop::option::of(contents()), marks, actives).prop_map(|(file, mark, active)| Observed {
+        file: file.map(|text| Content::from(text.as_str())),
+        mark: mark.map(|(revision, launched)| Mark { revision, launched }),
+        state: state(active, None),
+        foreign: None,
+    })
+}
+
+proptest! {
+    #[test]
+    fn carrying_plans_out_comes_to_rest_with_what_was_wanted(
+        desired in prop::collection::btree_map(units(), desireds(), 0..4),
+        mut observed in prop::collection::btree_map(units(), observeds(), 0..4),
+    ) {
+        // Stop, remove, start after a conflict: three plans at the most.
+        for _ in 0..3 {
+            let plan = plan(&desired, &observed);
+            carry_out(&plan, &desired, &mut observed);
+        }
+        prop_assert_eq!(plan(&desired, &observed), Plan::default());
+        for (name, want) in &desired {
+            prop_assert_eq!(observed[name].file.as_ref(), Some(&want.content));
+        }
+    }
+
+    #[test]
+    fn a_plan_is_in_order_with_one_reload_at_most(
+        desired in prop::collection::btree_map(units(), desireds(), 0..4),
+        observed in prop::collection::btree_map(units(), observeds(), 0..4),
+    ) {
+        let plan = plan(&desired, &observed);
+        prop_assert!(plan.tasks.is_sorted_by(|a, b| (&a.action, &a.unit) <= (&b.action, &b.unit)));
+        prop_assert!(plan.tasks.iter().filter(|task| task.action == Action::Reload).count() <= 1);
+    }
+}

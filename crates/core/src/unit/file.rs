@@ -1,0 +1,328 @@
+//! A unit file as systemd reads it, with notes on what is wrong in it.
+//!
+//! The rules are systemd 252's, and the corpus in `tests/systemd/` holds each of them against the real one:
+//!
+//! * Lines are joined and comments dropped first, as [`lines`](super::lines) says.
+//! * A line that has no `=`, has no name before it or stands outside a section is ignored.
+//! * A line that is not UTF-8, even in `[X-Fleet]`, and a malformed section header make systemd give up on the
+//!   file: nothing after them counts.
+
+use std::fmt;
+
+use crate::api::UnitOption;
+
+use super::lines::{BLANKS, joined_lines};
+use super::original;
+
+/// How bad a [`Note`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// What the note is about is ignored; the rest of the file counts.
+    Warning,
+    /// The file must not be accepted: systemd or the original refuses it.
+    Error,
+}
+
+/// Something wrong in a unit file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Where, counted from 1; the first line of a continued one.
+    pub line: usize,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, and what is done about it; the original's words where it had some.
+    pub text: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (line {})", self.text, self.line)
+    }
+}
+
+/// One `Key=value` of a unit file, as systemd sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The section it stands in, without brackets.
+    pub section: String,
+    /// What stands before the first `=`, without the blanks around it.
+    pub key: String,
+    /// What stands behind it, continuations joined, without the blanks around it. Quotes, escapes and
+    /// specifiers are left as they are.
+    pub value: String,
+    /// Where, counted from 1; the first line of a continued one.
+    pub line: usize,
+}
+
+/// What a unit file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnitFile {
+    assignments: Vec<Assignment>,
+    options: Vec<UnitOption>,
+    notes: Vec<Note>,
+}
+
+impl UnitFile {
+    /// Reads a unit file. It never fails: what cannot be used becomes a note.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut file = Self {
+            options: original::options(bytes),
+            ..Self::default()
+        };
+        let lines = joined_lines(bytes);
+        let mut section = None;
+        for (line, bytes) in &lines {
+            let Some(text) = text(bytes) else {
+                file.note(
+                    *line,
+                    Severity::Error,
+                    "not UTF-8: systemd refuses the file",
+                );
+                break;
+            };
+            if let Some(header) = text.strip_prefix('[') {
+                match section_name(header) {
+                    Ok(name) => section = Some(name),
+                    Err(problem) => {
+                        file.note(*line, Severity::Error, problem);
+                        break;
+                    }
+                }
+            } else if !text.is_empty() {
+                file.assign(*line, section, text);
+            }
+        }
+        if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
+            let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+            file.note(line, Severity::Error, "a NUL byte: a unit file is text");
+        }
+        file.notes.sort_by_key(|note| note.line);
+        file
+    }
+
+    fn assign(&mut self, line: usize, section: Option<&str>, text: &str) {
+        match (section, text.split_once('=')) {
+            (None, _) => self.note(
+                line,
+                Severity::Warning,
+                "a line before the first section: systemd ignores it",
+            ),
+            // systemd ignores such a line; the original refused the file, and so does fleet.
+            (_, None) => self.note(
+                line,
+                Severity::Error,
+                "unexpected newline encountered while parsing option name",
+            ),
+            (_, Some(("", _))) => self.note(
+                line,
+                Severity::Warning,
+                "no option name before \"=\": systemd ignores this line",
+            ),
+            (Some(section), Some((key, value))) => self.assignments.push(Assignment {
+                section: section.to_owned(),
+                key: key.trim_end_matches(BLANKS).to_owned(),
+                value: value.trim_start_matches(BLANKS).to_owned(),
+                line,
+            }),
+        }
+    }
+
+    fn note(&mut self, line: usize, severity: Severity, text: impl Into<String>) {
+        self.notes.push(Note {
+            line,
+            severity,
+            text: text.into(),
+        });
+    }
+
+    /// Everything that the file assigns, in order.
+    pub fn assignments(&self) -> &[Assignment] {
+        &self.assignments
+    }
+
+    /// The options as the original's library read them, for its hash and its API; never for decisions.
+    pub fn options(&self) -> &[UnitOption] {
+        &self.options
+    }
+
+    /// What is wrong in the file.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// All values of a setting that is a list, in order. An empty assignment drops those before
+    /// it, as in all of systemd's lists but dependencies (`After=` and its like).
+    pub fn values(&self, section: &str, key: &str) -> Vec<&str> {
+        let mut values = Vec::new();
+        for value in self.assigned(section, key) {
+            if value.is_empty() {
+                values.clear();
+            } else {
+                values.push(value);
+            }
+        }
+        values
+    }
+
+    /// The value of a setting that has one: the last assignment wins, and an empty one means none.
+    pub fn last(&self, section: &str, key: &str) -> Option<&str> {
+        self.assigned(section, key)
+            .next_back()
+            .filter(|value| !value.is_empty())
+    }
+
+    /// `Description=`, with specifiers as they stand; empty without one.
+    pub fn description(&self) -> &str {
+        self.last("Unit", "Description").unwrap_or_default()
+    }
+
+    /// The values assigned to a setting, empty ones too.
+    pub(super) fn assigned(
+        &self,
+        section: &str,
+        key: &str,
+    ) -> impl DoubleEndedIterator<Item = &str> {
+        self.assignments
+            .iter()
+            .filter(move |found| found.section == section && found.key == key)
+            .map(|found| found.value.as_str())
+    }
+}
+
+/// The line without blanks around it, unless systemd refuses its characters. It refuses noncharacters such
+/// as U+FFFE together with what is not UTF-8.
+fn text(line: &[u8]) -> Option<&str> {
+    let noncharacter = |c| matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe;
+    std::str::from_utf8(line)
+        .ok()
+        .filter(|text| !text.contains(noncharacter))
+        .map(|text| text.trim_matches(BLANKS))
+}
+
+/// The name in a section header, given from behind its `[`, or what systemd or the original has against it.
+fn section_name(header: &str) -> Result<&str, String> {
+    let Some((name, garbage)) = header.split_once(']') else {
+        return Err("unable to find end of section".to_owned());
+    };
+    if !garbage.is_empty() {
+        // The original left the name out and printed bytes, and scripts may look for that.
+        let bytes: Vec<String> = garbage.trim().bytes().map(|b| b.to_string()).collect();
+        return Err(format!(
+            "found garbage after section name : [{}]",
+            bytes.join(" ")
+        ));
+    }
+    if name.contains(|c: char| c.is_ascii_control() || "\"'\\".contains(c)) {
+        return Err("bad characters in section name".to_owned());
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn notes(text: &[u8]) -> Vec<String> {
+        UnitFile::parse(text)
+            .notes()
+            .iter()
+            .map(|note| format!("{:?}: {note}", note.severity))
+            .collect()
+    }
+
+    #[test]
+    fn a_list_is_reset_by_an_empty_assignment_and_a_single_value_by_the_last() {
+        let file = UnitFile::parse(
+            b"[Service]\nExecStart=/a\nExecStart=\nExecStart=/b\n[Unit]\nDescription=x\n\
+            [Service]\nExecStart=/c\n[Unit]\nDescription=\n",
+        );
+        assert_eq!(file.values("Service", "ExecStart"), ["/b", "/c"]);
+        assert_eq!(file.last("Service", "ExecStart"), Some("/c"));
+        assert_eq!(file.last("Unit", "Description"), None);
+        assert_eq!(file.description(), "");
+        assert!(file.notes().is_empty());
+    }
+
+    #[test]
+    fn a_value_knows_its_first_line() {
+        let file = UnitFile::parse(b"[A]\r\n# c\r\nk=1 \\\r\n; c\r\n  2\r\nl=3");
+        let found: Vec<_> = file
+            .assignments()
+            .iter()
+            .map(|a| (a.line, a.key.as_str(), a.value.as_str()))
+            .collect();
+        assert_eq!(found, [(3, "k", "1    2"), (6, "l", "3")]);
+    }
+
+    #[test]
+    fn what_systemd_or_the_original_refused_is_an_error() {
+        for (text, note) in [
+            (
+                &b"[Service"[..],
+                "Error: unable to find end of section (line 1)",
+            ),
+            (
+                b"\n[Service] foo\n",
+                "Error: found garbage after section name : [102 111 111] (line 2)",
+            ),
+            (
+                b"[Service]\nfoo\n",
+                "Error: unexpected newline encountered while parsing option name (line 2)",
+            ),
+            (
+                b"[Service]\nk=a\0b\n",
+                "Error: a NUL byte: a unit file is text (line 2)",
+            ),
+            (
+                b"[Service]\n# \xff\nk=\xff\n",
+                "Error: not UTF-8: systemd refuses the file (line 3)",
+            ),
+            (
+                b"[Ser\"vice]\n",
+                "Error: bad characters in section name (line 1)",
+            ),
+        ] {
+            assert_eq!(notes(text)[0], note, "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn what_systemd_ignores_is_a_warning() {
+        assert_eq!(
+            notes(b"k=1\n[A]\n=2\n"),
+            [
+                "Warning: a line before the first section: systemd ignores it (line 1)",
+                "Warning: no option name before \"=\": systemd ignores this line (line 3)",
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_counts_behind_a_broken_header() {
+        let file = UnitFile::parse(b"[A]\nk=1\n[B\nl=2\n[C]\nm=3\n");
+        assert_eq!(file.assignments().len(), 1);
+    }
+
+    #[test]
+    fn a_line_longer_than_the_original_allowed_is_read() {
+        let long = "x".repeat(100_000);
+        let file = UnitFile::parse(format!("[Unit]\nDescription={long}\n").as_bytes());
+        assert_eq!(file.description(), long);
+        assert_eq!(file.options()[0].value, long);
+        assert!(file.notes().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            bytes in proptest::collection::vec(
+                prop_oneof![any::<u8>(), proptest::sample::select(&b"[]=\\\n\r\0 #;k\xef\xbb\xbf"[..])],
+                0..300,
+            ),
+        ) {
+            let file = UnitFile::parse(&bytes);
+            prop_assert!(file.notes().iter().all(|note| note.line > 0));
+        }
+    }
+}

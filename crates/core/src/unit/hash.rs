@@ -1,0 +1,59 @@
+//! The hash that listings show for a unit file, equal to what the original fleet showed.
+
+use std::fmt;
+
+use sha1::{Digest, Sha1};
+
+use crate::api::UnitOption;
+
+use super::serialize;
+
+/// The SHA-1 of a unit file as [`serialize`] writes it. It compares files in listings; nothing that must
+/// resist an attacker rests on it, and files that differ in comments only have the same one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hash([u8; 20]);
+
+impl Hash {
+    /// The hash of a file with these options.
+    pub fn of(options: &[UnitOption]) -> Self {
+        Self(Sha1::digest(serialize(options).as_bytes()).into())
+    }
+
+    /// The first seven of its 40 digits, as listings show it without `--full`.
+    pub fn short(&self) -> String {
+        let mut digits = self.to_string();
+        digits.truncate(7);
+        digits
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unit::UnitFile;
+
+    #[test]
+    fn listings_show_what_the_original_showed() {
+        // Recorded from the original's `list-unit-files` and `list-unit-files --full`.
+        let file = UnitFile::parse(
+            b"# any comment\n[Unit]\nDescription=Hello global\n[Service]\n\
+            ExecStart=/bin/bash -c \"while true; do echo Hello, Global World; sleep 1; done\"\n\
+            [X-Fleet]\nGlobal=true\n",
+        );
+        let hash = Hash::of(file.options());
+        assert_eq!(hash.to_string(), "e83c16edc9c35e3b86d078e1c4c8841f42bf397b");
+        assert_eq!(hash.short(), "e83c16e");
+    }
+}

@@ -1,0 +1,201 @@
+//! Unit files as the original fleet's library read and wrote them, which its HASH and its API show.
+//!
+//! This is a second reading beside [`UnitFile`](super::UnitFile)'s, and on purpose: it keeps the backslash
+//! and newline of a continuation inside the value, takes a comment there as part of the value, lets a comment
+//! that ends in `\` swallow the next line, and does not continue a line that ends in `\` and CR. Hashes stay
+//! comparable only if all of that stays. No decision is made from it.
+//!
+//! Where the original gave up, this skips the line: [`UnitFile`](super::UnitFile) has a note for it. The
+//! original's limit of 2048 bytes a line is gone, because systemd reads lines of up to 1 MiB.
+
+use std::collections::BTreeMap;
+
+use crate::api::UnitOption;
+
+use super::Content;
+
+/// Reads the options of a unit file. Never fails.
+pub(super) fn options(bytes: &[u8]) -> Vec<UnitOption> {
+    let text = as_go_text(bytes);
+    let mut options = Vec::new();
+    let mut section = None;
+    let mut rest = text.as_str();
+    while let Some(first) = rest.chars().next() {
+        let after = &rest[first.len_utf8()..];
+        rest = match (first, section) {
+            ('[', _) => {
+                let Some((name, tail)) = after.split_once(']') else {
+                    break;
+                };
+                section = Some(name);
+                split_line(tail).1
+            }
+            ('#' | ';', _) => after_comment(after),
+            (c, Some(section)) if !c.is_whitespace() => {
+                let end = rest.find(['=', '\n', '\r']).unwrap_or(rest.len());
+                let tail = rest.get(end + 1..).unwrap_or_default();
+                if !rest[end..].starts_with('=') {
+                    rest = tail;
+                    continue;
+                }
+                let (value, tail) = value(tail);
+                options.push(UnitOption {
+                    name: rest[..end].trim().to_owned(),
+                    section: section.to_owned(),
+                    value,
+                });
+                tail
+            }
+            _ => after,
+        };
+    }
+    options
+}
+
+/// Writes options as a unit file, byte for byte as the original did: each section once, in order of first
+/// appearance, with a blank line between sections.
+///
+/// Meant for API clients that send options only. [`UnitFile::parse`](super::UnitFile::parse) gives the same
+/// options back, grouped by section, unless one was no line of a unit file: a value that ends in `\` swallows
+/// what follows, and a newline starts a new option. Compare the two before trusting a stranger's options.
+pub fn serialize(options: &[UnitOption]) -> Content {
+    let mut places = BTreeMap::new();
+    let mut written: Vec<String> = Vec::new();
+    for option in options {
+        let place = *places.entry(&option.section).or_insert_with(|| {
+            written.push(format!("[{}]\n", option.section));
+            written.len() - 1
+        });
+        written[place] += &format!("{}={}\n", option.name, option.value);
+    }
+    Content::from(written.join("\n").into_bytes())
+}
+
+/// Go's JSON encoder put one U+FFFD for every byte that is not UTF-8, and the original hashed what came out
+/// of it. `from_utf8_lossy` would put one for several bytes.
+fn as_go_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '\u{fffd}'));
+    }
+    text
+}
+
+/// The line without its newline, and what follows.
+fn split_line(text: &str) -> (&str, &str) {
+    text.split_once('\n').unwrap_or((text, ""))
+}
+
+fn after_comment(mut text: &str) -> &str {
+    loop {
+        let (line, tail) = split_line(text);
+        text = tail;
+        if !line.strip_suffix(' ').unwrap_or(line).ends_with('\\') {
+            return text;
+        }
+    }
+}
+
+/// Reads a value from behind its `=`, and says what follows.
+fn value(mut text: &str) -> (String, &str) {
+    let mut value = String::new();
+    loop {
+        let ends_the_file = !text.contains('\n');
+        let (line, tail) = split_line(text);
+        text = tail;
+        if line.trim().is_empty() {
+            break;
+        }
+        value.push_str(line);
+        if !line.ends_with('\\') {
+            break;
+        }
+        if !ends_the_file {
+            value.push('\n');
+        }
+    }
+    // A blank line ended the continuation: the original kept the newline that it had put there.
+    let newline = if value.ends_with('\n') { "\n" } else { "" };
+    (format!("{}{newline}", value.trim()), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Vec<String> {
+        options(text.as_bytes())
+            .into_iter()
+            .map(|option| format!("{}.{}={}", option.section, option.name, option.value))
+            .collect()
+    }
+
+    #[test]
+    fn a_continuation_keeps_its_backslash_and_newline() {
+        assert_eq!(
+            read("[A]\nk=one \\\n  # two\nl=3"),
+            ["A.k=one \\\n  # two", "A.l=3"]
+        );
+        assert_eq!(read("[A]\nk=one \\\n  \nl=3\n"), ["A.k=one \\\n", "A.l=3"]);
+        assert_eq!(read("[A]\nk=one \\"), ["A.k=one \\"]);
+    }
+
+    #[test]
+    fn a_comment_that_ends_in_a_backslash_swallows_the_next_line() {
+        for comment in ["# c \\", "; c \\", " #\\ "] {
+            assert_eq!(read(&format!("[A]\n{comment}\nk=1\nl=2")), ["A.l=2"]);
+        }
+    }
+
+    #[test]
+    fn what_the_original_refused_is_skipped() {
+        assert_eq!(
+            read("junk\n[A] x\nno equals\nk=1\n=2\n[B"),
+            ["A.k=1", "A.=2"]
+        );
+    }
+
+    #[test]
+    fn every_byte_that_is_no_text_counts_once() {
+        assert_eq!(options(b"[A]\nk=\xe2\x82\n")[0].value, "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn sections_are_merged_in_order_of_appearance() {
+        let content = serialize(&options(b"[B]\nk=1\n[A]\nl=2\n[B]\nm=3\n"));
+        assert_eq!(content.to_text(), "[B]\nk=1\nm=3\n\n[A]\nl=2\n");
+    }
+
+    /// A file of lines that people write, in an order that nobody writes.
+    fn file() -> impl Strategy<Value = String> {
+        let line = prop_oneof![
+            "\\[[A-C]\\]",
+            "[a-c]{1,2} ?= ?[a-z \"]{0,8}",
+            "[a-c]=[a-z]{0,3} \\\\\n  [a-z]{1,8}",
+            "[#;][a-z ]{0,8}",
+            Just(String::new()),
+        ];
+        proptest::collection::vec(line, 0..20).prop_map(|lines| lines.join("\n") + "\n")
+    }
+
+    proptest! {
+        #[test]
+        fn options_survive_being_written_and_read(text in file()) {
+            let mut sent = options(text.as_bytes());
+            let written = serialize(&sent);
+            let mut read = options(written.as_bytes());
+            prop_assert_eq!(serialize(&read), written);
+            // Only the order between sections is lost.
+            sent.sort_by(|a, b| a.section.cmp(&b.section));
+            read.sort_by(|a, b| a.section.cmp(&b.section));
+            prop_assert_eq!(read, sent);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            options(&bytes);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Whether a service is expected to go on running, which decides when it counts as ready.
+
+use super::UnitFile;
+
+/// The part of a `[Service]` section that says what success looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceType {
+    /// It runs to its end (`Type=oneshot`); anything else is meant to go on.
+    pub oneshot: bool,
+    /// It counts as active after its end (`RemainAfterExit=`).
+    pub remain_after_exit: bool,
+}
+
+/// Reads it as systemd does: a value systemd does not know leaves the one before it in force, and a service
+/// without `Type=`, `BusName=` and `ExecStart=` is oneshot.
+pub fn service_type(file: &UnitFile) -> ServiceType {
+    const TYPES: [&str; 8] = [
+        "simple",
+        "exec",
+        "forking",
+        "oneshot",
+        "dbus",
+        "notify",
+        "notify-reload",
+        "idle",
+    ];
+    let named = file
+        .assigned("Service", "Type")
+        .rfind(|name| TYPES.contains(name));
+    ServiceType {
+        oneshot: named.map_or_else(
+            || {
+                file.last("Service", "BusName").is_none()
+                    && file.values("Service", "ExecStart").is_empty()
+            },
+            |name| name == "oneshot",
+        ),
+        remain_after_exit: file
+            .assigned("Service", "RemainAfterExit")
+            .filter_map(truth)
+            .next_back()
+            .unwrap_or(false),
+    }
+}
+
+/// A boolean in systemd's spellings.
+fn truth(word: &str) -> Option<bool> {
+    match word.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_oneshot_when_systemd_says_so() {
+        for (section, oneshot, remain_after_exit) in [
+            ("ExecStart=/a", false, false),
+            ("Type=oneshot\nExecStart=/a", true, false),
+            (
+                "Type=oneshot\nExecStart=/a\nRemainAfterExit=Yes",
+                true,
+                true,
+            ),
+            ("Type=oneshot\nType=bogus\nType=\nExecStart=/a", true, false),
+            ("Type=oneshot\nType=exec\nExecStart=/a", false, false),
+            (
+                "ExecStop=/a\nRemainAfterExit=1\nRemainAfterExit=maybe",
+                true,
+                true,
+            ),
+            (
+                "ExecStart=/a\nRemainAfterExit=1\nRemainAfterExit=no",
+                false,
+                false,
+            ),
+            ("BusName=a.b", false, false),
+        ] {
+            let file = UnitFile::parse(format!("[Service]\n{section}\n").as_bytes());
+            let expected = ServiceType {
+                oneshot,
+                remain_after_exit,
+            };
+            assert_eq!(service_type(&file), expected, "{section}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Unit files mean what they meant to the original fleet: hash, `[X-Fleet]` and what validation says of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use fleet_core::unit::{Content, Parsed, UnitName};
+
+#[test]
+fn every_vector_means_what_the_original_made_of_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let table = fs::read_to_string(folder.join("expected.tsv")).expect("the table is there");
+    let mut rows = 0;
+    for row in table.lines().skip(1) {
+        let [name, hash, global, conflicts, metadata, validation] =
+            <[&str; 6]>::try_from(row.split('\t').collect::<Vec<_>>()).expect("six columns");
+        let content = Content::from(fs::read(folder.join(name)).expect(name));
+        let unit = Parsed::parse(UnitName::parse(name).expect(name), &content);
+
+        assert_eq!(unit.hash.to_string(), hash, "{name}");
+        assert_eq!(unit.options.global.to_string(), global, "{name}");
+        let expected: Vec<String> = serde_json::from_str(conflicts).expect("a list");
+        let found: Vec<_> = unit.options.conflicts.iter().map(|c| c.as_str()).collect();
+        assert_eq!(found, expected, "{name}");
+        let expected: BTreeMap<String, BTreeSet<String>> =
+            serde_json::from_str(metadata).expect("an object");
+        assert_eq!(unit.options.machine_metadata, expected, "{name}");
+        assert_eq!(unit.validate(), Ok(()), "{name}");
+        // The original said that an option is unknown, and took the unit all the same.
+        if validation != "ok" {
+            assert_eq!(unit.options.notes[0].text, validation, "{name}");
+        }
+        rows += 1;
+    }
+    assert_eq!(rows, 8);
+}

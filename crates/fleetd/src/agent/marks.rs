@@ -1,0 +1,145 @@
+//! What the agent remembers of the units it put in place, until the next boot.
+//!
+//! The file lies beside the unit files under /run, so both vanish together at a reboot and everything is started
+//! anew; while the machine is up, a fleetd that starts again finds here what was started, and starts nothing twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+
+use fleet_core::plan::Mark;
+use fleet_core::unit::UnitName;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic_file;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Content {
+    units: BTreeMap<UnitName, Mark>,
+    /// Marked as launched before systemd was asked. Left over by a crash between the two.
+    starting: BTreeSet<UnitName>,
+}
+
+/// The marks, in memory and on file.
+#[derive(Debug)]
+pub(super) struct Marks {
+    content: Content,
+    saved: Content,
+    path: Option<PathBuf>,
+}
+
+impl Marks {
+    /// Reads the marks. A file that cannot be read counts as none: units that run are found running, and only a
+    /// oneshot that is done would run again.
+    pub(super) fn open(path: PathBuf) -> Self {
+        let content = match atomic_file::load::<Content>(&path) {
+            Ok(content) => content.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, "marks of started units are lost");
+                Content::default()
+            }
+        };
+        Self {
+            saved: content.clone(),
+            content,
+            path: Some(path),
+        }
+    }
+
+    /// Marks that are not kept on file.
+    pub(super) fn in_memory() -> Self {
+        Self {
+            content: Content::default(),
+            saved: Content::default(),
+            path: None,
+        }
+    }
+
+    /// A unit's mark.
+    pub(super) fn get(&self, name: &UnitName) -> Option<&Mark> {
+        self.content.units.get(name)
+    }
+
+    /// The units that have one.
+    pub(super) fn names(&self) -> impl Iterator<Item = &UnitName> {
+        self.content.units.keys()
+    }
+
+    /// The units that a crash left between the mark and the start.
+    pub(super) fn unsettled(&self) -> Vec<UnitName> {
+        self.content.starting.iter().cloned().collect()
+    }
+
+    /// That revision's file is in place and linked.
+    pub(super) fn linked(&mut self, name: &UnitName, revision: u64) {
+        self.content
+            .units
+            .entry(name.clone())
+            .and_modify(|mark| mark.revision = revision)
+            .or_insert(Mark {
+                revision,
+                launched: None,
+            });
+    }
+
+    /// systemd will be asked to start it. To be saved before it is asked.
+    pub(super) fn starting(&mut self, name: &UnitName, process: &str) {
+        self.launched(name, Some(process.to_owned()));
+        self.content.starting.insert(name.clone());
+    }
+
+    /// Whether it was started, and with which process part.
+    pub(super) fn launched(&mut self, name: &UnitName, process: Option<String>) {
+        self.content.starting.remove(name);
+        if let Some(mark) = self.content.units.get_mut(name) {
+            mark.launched = process;
+        }
+    }
+
+    /// systemd has taken the start: the mark stands.
+    pub(super) fn settled(&mut self, name: &UnitName) {
+        self.content.starting.remove(name);
+    }
+
+    /// The unit is gone.
+    pub(super) fn forget(&mut self, name: &UnitName) {
+        self.content.units.remove(name);
+        self.content.starting.remove(name);
+    }
+
+    /// Writes the file if anything has changed.
+    pub(super) fn save(&mut self) -> io::Result<()> {
+        if self.content == self.saved {
+            return Ok(());
+        }
+        if let Some(path) = &self.path {
+            atomic_file::save(path, &self.content)?;
+        }
+        self.saved = self.content.clone();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_between_mark_and_start_is_seen_afterwards() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("marks.json");
+        let name = UnitName::parse("a.service").expect("valid");
+        let mut marks = Marks::open(path.clone());
+        marks.linked(&name, 1);
+        marks.starting(&name, "p");
+        marks.save().expect("saves");
+        let mut found = Marks::open(path.clone());
+        assert_eq!(found.unsettled(), vec![name.clone()]);
+        found.settled(&name);
+        found.save().expect("saves");
+        let settled = Marks::open(path);
+        assert!(settled.unsettled().is_empty());
+        let launched = settled.get(&name).and_then(|mark| mark.launched.clone());
+        assert_eq!(launched.as_deref(), Some("p"));
+    }
+}

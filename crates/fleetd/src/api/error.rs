@@ -1,0 +1,77 @@
+//! Errors as the API answers them.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use fleet_core::api::{ErrorBody, ErrorDetail};
+
+use crate::registry::RegistryError;
+use crate::store::StoreError;
+
+/// A status and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ApiError {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+}
+
+/// The result of every handler.
+pub(super) type Result<T> = std::result::Result<T, ApiError>;
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+        }
+    }
+
+    /// 400.
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 409.
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, message)
+    }
+
+    /// 404 for a unit, in the original's words.
+    pub(super) fn no_unit() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unit does not exist")
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let status = match &error {
+            StoreError::Rejected(_) => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Refused => StatusCode::CONFLICT,
+            StoreError::Unavailable(_) | StoreError::Compacted(_) | StoreError::LeaseLost => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Store(error) => error.into(),
+            RegistryError::Record(..) => Self::conflict(format!(
+                "{error}; to be rid of it: fleetctl destroy, then submit it again"
+            )),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let error = ErrorDetail {
+            code: self.status.as_u16(),
+            message: self.message,
+        };
+        (self.status, Json(ErrorBody { error })).into_response()
+    }
+}

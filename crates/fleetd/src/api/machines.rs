@@ -1,0 +1,121 @@
+//! `machines`: who is live, and what is set for them.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use fleet_core::api::{Machine, MachinePage, MetadataOp, MetadataValue};
+use fleet_core::machine::MachineId;
+
+use super::error::{ApiError, Result};
+use super::page::page;
+use super::view::{MACHINES, View};
+use super::{Api, Query, body};
+
+pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<MachinePage>> {
+    let view = View::read(&**api.registry.store(), &MACHINES).await?;
+    let machines = view
+        .machines
+        .into_iter()
+        .map(|(id, machine)| Machine {
+            id: id.to_string(),
+            metadata: machine.metadata,
+            primary_ip: machine.primary_ip,
+        })
+        .collect();
+    let (machines, next_page_token) = page(machines, &query.page_tokens, api.page_limit)?;
+    Ok(Json(MachinePage {
+        machines,
+        next_page_token,
+    }))
+}
+
+pub(super) async fn patch(State(api): State<Api>, bytes: Bytes) -> Result<StatusCode> {
+    let operations: Vec<MetadataOp> = body::decode(&bytes)?;
+    let changes = operations.iter().map(change).collect::<Result<Vec<_>>>()?;
+    api.registry.set_metadata(&changes).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// One operation as the machine, the key, and its new value or none.
+fn change(operation: &MetadataOp) -> Result<(MachineId, String, Option<String>)> {
+    let value = operation.value.as_ref().map_or("", MetadataValue::as_str);
+    let value = match operation.op.as_str() {
+        "add" | "replace" => Some(value.to_owned()),
+        "remove" => None,
+        _ => return Err(ApiError::bad("invalid op: expect add, remove, or replace")),
+    };
+    let mut parts = operation.path.split('/');
+    let (Some(""), Some(machine), Some("metadata"), Some(key), None) = (
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+    ) else {
+        return Err(ApiError::bad("machine metadata path invalid"));
+    };
+    if value.as_ref().is_some_and(String::is_empty) {
+        let text = "invalid value: add and replace require a value";
+        return Err(ApiError::bad(text));
+    }
+    for (what, text) in [("key", key), ("value", value.as_deref().unwrap_or("x"))] {
+        // What `MachineMetadata=` could not name, or a listing could not show.
+        if text.is_empty() || text.contains(['=', ',', '"']) || text.contains(char::is_control) {
+            let text =
+                format!("metadata {what} {text:?} must not be empty or contain any of = , \"");
+            return Err(ApiError::bad(text));
+        }
+    }
+    let machine = MachineId::parse(machine).map_err(|error| ApiError::bad(error.to_string()))?;
+    Ok((machine, key.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> std::result::Result<(String, Option<String>), String> {
+        let operation: MetadataOp = serde_json::from_str(json).expect("an operation");
+        change(&operation)
+            .map(|(_, key, value)| (key, value))
+            .map_err(|error| error.message)
+    }
+
+    #[test]
+    fn both_spellings_of_a_value_work() {
+        let id = "a".repeat(32);
+        let expected = Ok(("az".to_owned(), Some("1".to_owned())));
+        let object =
+            format!(r#"{{"op":"add","path":"/{id}/metadata/az","value":{{"value":"1"}}}}"#);
+        assert_eq!(read(&object), expected);
+        let bare = format!(r#"{{"op":"replace","path":"/{id}/metadata/az","value":"1"}}"#);
+        assert_eq!(read(&bare), expected);
+        let remove = format!(r#"{{"op":"remove","path":"/{id}/metadata/az"}}"#);
+        assert_eq!(read(&remove), Ok(("az".to_owned(), None)));
+    }
+
+    #[test]
+    fn bad_operations_are_refused_in_the_originals_words() {
+        for (operation, message) in [
+            (
+                r#"{"op":"noop","path":"/x/metadata/foo","value":{"value":"v"}}"#,
+                "invalid op: expect add, remove, or replace",
+            ),
+            (
+                r#"{"op":"add","path":"/x/foo","value":{"value":"v"}}"#,
+                "machine metadata path invalid",
+            ),
+            (
+                r#"{"op":"add","path":"/x/metadata/foo","value":{"value":""}}"#,
+                "invalid value: add and replace require a value",
+            ),
+            (
+                r#"{"op":"add","path":"/../metadata/foo","value":"v"}"#,
+                "machine id \"..\" is not 32 lower-case hexadecimal digits",
+            ),
+        ] {
+            assert_eq!(read(operation), Err(message.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! API v1: the original's, and a `status` of our own, as JSON over HTTP.
+//!
+//! Every answer is read from the registry when it is asked for, at one revision; nothing is cached, so there is
+//! nothing to be stale and nothing to keep up while nobody asks.
+
+mod body;
+mod error;
+mod machines;
+mod page;
+mod state;
+mod status;
+mod units;
+mod view;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::http::header::SERVER;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use fleet_core::api::V1;
+use fleet_core::record::CONTENT_MAX;
+
+use self::error::ApiError;
+use crate::registry::Registry;
+
+/// The largest request: a unit file in base64, and the rest of its JSON.
+const BODY_MAX: usize = CONTENT_MAX * 2;
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Api {
+    registry: Registry,
+    page_limit: u16,
+}
+
+/// The API over that registry. `page_limit`: rows of a page (`token_limit`).
+pub fn router(registry: Registry, page_limit: u16) -> Router {
+    let api = Api {
+        registry,
+        page_limit,
+    };
+    let only = |routes: MethodRouter<Api>, methods: &'static str| {
+        routes.fallback(move || async move {
+            let text = format!("only {methods} supported against this resource");
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
+        })
+    };
+    let v1 = Router::new()
+        .route(
+            "/machines",
+            only(get(machines::list).patch(machines::patch), "GET and PATCH"),
+        )
+        .route("/units", only(get(units::list), "GET"))
+        .route(
+            "/units/{name}",
+            only(
+                get(units::get).put(units::put).delete(units::delete),
+                "GET, PUT and DELETE",
+            ),
+        )
+        .route("/state", only(get(state::list), "GET"))
+        .route("/state/{name}", only(get(state::get), "GET"))
+        .route("/status", only(get(status::cluster), "GET"))
+        .route("/status/{name}", only(get(status::unit), "GET"));
+    Router::new()
+        .nest(V1, v1)
+        .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(axum::middleware::map_response(finish))
+        .with_state(api)
+}
+
+/// Says who answers, and gives refusals that the framework made the body of every error.
+async fn finish(response: Response) -> Response {
+    let json = response
+        .headers()
+        .get(axum::http::header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/json");
+    let mut response = match response.status() {
+        status if (status.is_client_error() || status.is_server_error()) && !json => {
+            ApiError::new(status, status.canonical_reason().unwrap_or("")).into_response()
+        }
+        _ => response,
+    };
+    let server = HeaderValue::from_static(concat!("fleetd/v", env!("CARGO_PKG_VERSION")));
+    response.headers_mut().insert(SERVER, server);
+    response
+}
+
+/// The parts of a query that any handler reads. What nobody reads (`alt=json`) is ignored.
+#[derive(Debug, Default)]
+struct Query {
+    page_tokens: Vec<String>,
+    machine_id: Option<String>,
+    unit_name: Option<String>,
+    content: bool,
+    after: Option<u64>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map_err(|error| ApiError::bad(error.to_string()))?;
+        let mut query = Self::default();
+        for (key, value) in pairs.0 {
+            match key.as_str() {
+                "nextPageToken" => query.page_tokens.push(value),
+                "machineID" => query.machine_id = Some(value),
+                "unitName" => query.unit_name = Some(value),
+                "content" => query.content = value == "true",
+                "after" => {
+                    let number = value.parse().map_err(|_| {
+                        ApiError::bad(format!("after={value:?} is not a registry revision"))
+                    })?;
+                    query.after = Some(number);
+                }
+                _ => {}
+            }
+        }
+        Ok(query)
+    }
+}

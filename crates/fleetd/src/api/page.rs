@@ -1,0 +1,88 @@
+//! The original's pages: a token is the limit and the page number, little-endian, in base64.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::error::{ApiError, Result};
+
+/// Cuts a page out of all items. `tokens`: every `nextPageToken` of the query. Answers the next page's token too.
+pub(super) fn page<T>(
+    items: Vec<T>,
+    tokens: &[String],
+    limit: u16,
+) -> Result<(Vec<T>, Option<String>)> {
+    let page = match tokens {
+        [] => 1,
+        [token] => decode(token, limit)?,
+        _ => return Err(ApiError::bad("too many values for page token")),
+    };
+    let size = usize::from(limit);
+    let start = size * usize::from(page - 1);
+    let more = items.len() > start + size;
+    let next = (more && page < u16::MAX).then(|| encode(limit, page + 1));
+    Ok((items.into_iter().skip(start).take(size).collect(), next))
+}
+
+fn encode(limit: u16, page: u16) -> String {
+    let ([a, b], [c, d]) = (limit.to_le_bytes(), page.to_le_bytes());
+    STANDARD.encode([a, b, c, d])
+}
+
+fn decode(token: &str, limit: u16) -> Result<u16> {
+    let bytes = STANDARD.decode(token).map_err(|error| match error {
+        base64::DecodeError::InvalidByte(at, _) => {
+            ApiError::bad(format!("illegal base64 data at input byte {at}"))
+        }
+        _ => ApiError::bad("illegal base64 data at input byte 0"),
+    })?;
+    let [a, b, c, d] = bytes[..] else {
+        return Err(ApiError::bad("page token must hold four bytes"));
+    };
+    if u16::from_le_bytes([a, b]) != limit {
+        return Err(ApiError::bad(format!("token limit must be {limit}")));
+    }
+    match u16::from_le_bytes([c, d]) {
+        0 => Err(ApiError::bad("token page must be greater than zero")),
+        page => Ok(page),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn following_the_tokens_yields_everything_once() {
+        let all: Vec<u32> = (0..250).collect();
+        let mut got = Vec::new();
+        let mut tokens = Vec::new();
+        loop {
+            let (mut items, next) = page(all.clone(), &tokens, 100).expect("a page");
+            got.append(&mut items);
+            match next {
+                Some(token) => tokens = vec![token],
+                None => break,
+            }
+        }
+        assert_eq!(got, all);
+    }
+
+    #[test]
+    fn bad_tokens_are_refused_in_the_originals_words() {
+        for (token, message) in [
+            ("EwBMLg==", "token limit must be 100"),
+            ("xx", "illegal base64 data at input byte 0"),
+            ("ZAAAAA==", "token page must be greater than zero"),
+        ] {
+            let error = page(vec![1], &[token.to_owned()], 100).expect_err(token);
+            assert_eq!(error.message, message);
+        }
+        let two = ["ZAABAA==".to_owned(), "ZAABAA==".to_owned()];
+        let error = page(vec![1], &two, 100).expect_err("two");
+        assert_eq!(error.message, "too many values for page token");
+        assert_eq!(
+            page(vec![1], &["ZAAJAA==".to_owned()], 100).expect("beyond the end"),
+            (vec![], None)
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! `status`: a unit on every machine with the reasons, and the cluster at a glance. Ours, not the original's.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use fleet_core::api::{ClusterStatus, Problem, UnitOnMachine, UnitStatus};
+use fleet_core::keys;
+use fleet_core::machine::MachineId;
+use fleet_core::place::Verdict;
+use fleet_core::unit::UnitName;
+
+use super::error::{ApiError, Result};
+use super::view::{View, ViewedMachine};
+use super::{Api, Query};
+use crate::store::StoreError;
+
+/// How long an answer waits for a change. Below the minute after which proxies and people give up.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus>> {
+    let view = View::read(&**api.registry.store(), &[""]).await?;
+    let mut problems = view.damaged;
+    for (machine, report) in &view.reports {
+        for (subject, text) in &report.problems {
+            problems.push(Problem {
+                machine_id: machine.to_string(),
+                subject: subject.clone(),
+                text: text.clone(),
+            });
+        }
+    }
+    Ok(Json(ClusterStatus {
+        registry_revision: view.revision,
+        cluster: view.cluster.unwrap_or_default(),
+        leader: view.leader.map(String::from).unwrap_or_default(),
+        machines: view.machines.len(),
+        units: view.units.len(),
+        problems,
+    }))
+}
+
+pub(super) async fn unit(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Json<UnitStatus>> {
+    let name = UnitName::parse(&name).map_err(|_| ApiError::no_unit())?;
+    // Other units matter too: they may conflict with this one.
+    let prefixes = [keys::UNITS, keys::MACHINES, keys::METADATA, keys::REPORTS];
+    let store = api.registry.store();
+    if let Some(after) = query.after {
+        match store.watch(&prefixes, after).await {
+            Ok(mut watch) => {
+                // Whatever ends the wait, what there is now is the answer.
+                let _ = tokio::time::timeout(LONGEST_WAIT, watch.next()).await;
+            }
+            Err(StoreError::Compacted(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let view = View::read(&**store, &prefixes).await?;
+    let unit = view.units.get(&name).ok_or_else(ApiError::no_unit)?;
+    let machines = view.machines.iter();
+    Ok(Json(UnitStatus {
+        registry_revision: view.revision,
+        name: name.to_string(),
+        desired_state: unit.record.target.to_string(),
+        global: unit.parsed.options.global,
+        description: unit.parsed.file.description().to_owned(),
+        revision: unit.record.stable.number,
+        hash: unit.parsed.hash.to_string(),
+        machines: machines
+            .map(|(id, machine)| on_machine(&view, &name, id, machine))
+            .collect(),
+    }))
+}
+
+fn on_machine(
+    view: &View,
+    name: &UnitName,
+    id: &MachineId,
+    machine: &ViewedMachine,
+) -> UnitOnMachine {
+    let verdict = view.place(&machine.metadata).remove(name);
+    let report = view.reports.get(id);
+    UnitOnMachine {
+        machine_id: id.to_string(),
+        primary_ip: machine.primary_ip.clone(),
+        placed: verdict == Some(Verdict::Run),
+        reason: verdict
+            .map(|verdict| verdict.to_string())
+            .unwrap_or_default(),
+        report: report.and_then(|report| report.units.get(name).cloned()),
+        problem: report.and_then(|report| report.problems.get(name.as_str()).cloned()),
+    }
+}

@@ -1,0 +1,121 @@
+//! Files that are whole or not there, also after a power cut.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Puts `bytes` in place of the file, mode 0600. It is on disk when this returns.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    // Left behind by a crash, or put there by somebody: never written through.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // On a full disk the part that was written is what others need.
+        let _ = fs::remove_file(&temporary);
+        return written;
+    }
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Why a state file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateFileError {
+    /// It could not be read.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The cause.
+        error: io::Error,
+    },
+    /// It is not what fleetd wrote.
+    #[error("{path} is damaged: {error}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// The cause.
+        error: fleet_core::record::RecordError,
+    },
+}
+
+/// Reads a file that [`save`] wrote; none if it is not there.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateFileError> {
+    let name = || path.display().to_string();
+    match fs::read(path) {
+        Ok(bytes) => fleet_core::record::decode(&bytes)
+            .map(Some)
+            .map_err(|error| StateFileError::Damaged {
+                path: name(),
+                error,
+            }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StateFileError::Unreadable {
+            path: name(),
+            error,
+        }),
+    }
+}
+
+/// Writes a value as a file with a format number, in place of what was there.
+pub fn save<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    replace(path, &fleet_core::record::encode(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn a_file_is_replaced_whole_and_private() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.json");
+        replace(&path, b"one").expect("writes");
+        replace(&path, b"two").expect("writes");
+        assert_eq!(fs::read(&path).expect("reads"), b"two");
+        let mode = fs::metadata(&path).expect("is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 1);
+    }
+
+    #[test]
+    fn a_planted_link_is_not_written_through() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "untouched").expect("writes");
+        symlink(&victim, folder.path().join("state.new")).expect("links");
+        replace(&folder.path().join("state.json"), b"x").expect("writes");
+        assert_eq!(fs::read(&victim).expect("reads"), b"untouched");
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.json");
+        assert!(load::<Vec<String>>(&path).expect("absent").is_none());
+        fs::write(&path, "{half").expect("writes");
+        let error = load::<Vec<String>>(&path).expect_err("damaged").to_string();
+        assert!(error.contains("state.json is damaged"), "{error}");
+    }
+}

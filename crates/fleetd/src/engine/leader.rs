@@ -1,0 +1,176 @@
+//! Leadership: a claim in the registry under a lease, held by one engine at a time.
+//!
+//! ```text
+//!   Waiting --claim is free--> Claiming --won--> Leading --lease lost, or in doubt--> Waiting
+//!      ^                          |
+//!      +---------- lost ----------+
+//! ```
+//!
+//! Waiting costs one watch and no traffic; only the leader renews a lease. Every write of a leader is guarded by
+//! the claim's creation revision, so one that has lost its claim without knowing is refused by the registry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::keys;
+use fleet_core::machine::MachineId;
+use fleet_core::record::{self, LeaderRecord};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::backoff::Backoff;
+use crate::mirror::{self, Event};
+use crate::store::{Change, Guard, LeaseId, Result, Store, StoreError, Write};
+
+/// How long a leader that died is still the leader. The store adds up to a second; together they bound the
+/// hand-over, which is to take less than five seconds.
+const CLAIM_TTL: Duration = Duration::from_secs(3);
+
+/// A claim on leadership. It does not change; when it is lost, it is replaced by none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    created: u64,
+}
+
+impl Claim {
+    /// Fences a write: it lands only while this claim stands.
+    pub fn guard(&self) -> Guard {
+        Guard::CreatedAt(keys::LEADER.to_owned(), self.created)
+    }
+}
+
+/// Runs for leadership until it is dropped, and tells `claims` what it holds.
+pub(super) async fn run(
+    store: Arc<dyn Store>,
+    me: MachineId,
+    claims: watch::Sender<Option<Claim>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let backoff = Backoff::new(me.as_str());
+    let mut events = mirror::follow(
+        store.clone(),
+        vec![keys::LEADER.to_owned()],
+        backoff.clone(),
+    );
+    let mut retry = backoff;
+    let mut claimed = true;
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            event = events.recv() => {
+                let Some(event) = event else { return };
+                see(&event, &mut claimed);
+                continue;
+            }
+            () = std::future::ready(()), if !claimed => {}
+        }
+        match claim(&*store, &me).await {
+            Ok(Some((lease, claim))) => {
+                tracing::info!("leading");
+                retry.reset();
+                claims.send_replace(Some(claim));
+                claimed = true;
+                let stopped = tokio::select! {
+                    biased;
+                    _ = stop.wait_for(|stop| *stop) => true,
+                    error = lead(&*store, lease, &mut events, &mut claimed) => {
+                        tracing::warn!(%error, "no longer leading");
+                        false
+                    }
+                };
+                claims.send_replace(None);
+                // At once, so that another engine leads at once; a lease that is gone already is no error.
+                if let Err(error) = store.revoke(lease).await {
+                    tracing::warn!(%error, "the claim is left to its lease");
+                }
+                if stopped {
+                    return;
+                }
+            }
+            // Another engine was first; its claim is on its way here.
+            Ok(None) => claimed = true,
+            Err(error) => {
+                tracing::debug!(%error, "cannot claim leadership");
+                sleep(retry.wait()).await;
+            }
+        }
+    }
+}
+
+/// Keeps track of whether anybody holds the claim.
+fn see(event: &Event, claimed: &mut bool) {
+    match event {
+        Event::Reset(snapshot) => *claimed = snapshot.entries.contains_key(keys::LEADER),
+        Event::Changed(batch) => {
+            for change in &batch.changes {
+                match change {
+                    Change::Put(key, _) if key == keys::LEADER => *claimed = true,
+                    Change::Delete(key) if key == keys::LEADER => *claimed = false,
+                    _ => {}
+                }
+            }
+        }
+        Event::Away(_) => {}
+    }
+}
+
+/// Answers none if another engine was first.
+async fn claim(store: &dyn Store, me: &MachineId) -> Result<Option<(LeaseId, Claim)>> {
+    let lease = store.grant(CLAIM_TTL).await?;
+    let write = Write::Put {
+        key: keys::LEADER.to_owned(),
+        value: record::encode(&LeaderRecord {
+            machine: me.clone(),
+        }),
+        lease: Some(lease),
+    };
+    let guard = Guard::Absent(keys::LEADER.to_owned());
+    match store.commit(vec![guard], vec![write]).await {
+        Ok(created) => Ok(Some((lease, Claim { created }))),
+        Err(error) => {
+            // A claim that was made without our hearing of it goes with its lease.
+            let _ = store.revoke(lease).await;
+            match error {
+                StoreError::Refused => Ok(None),
+                error => Err(error),
+            }
+        }
+    }
+}
+
+/// Keeps the claim until it is lost or in doubt; answers why.
+async fn lead(
+    store: &dyn Store,
+    lease: LeaseId,
+    events: &mut mpsc::Receiver<Event>,
+    claimed: &mut bool,
+) -> StoreError {
+    let mut lease_ends = Instant::now() + CLAIM_TTL;
+    let mut renew_at = Instant::now() + CLAIM_TTL / 3;
+    loop {
+        tokio::select! {
+            biased;
+            () = sleep_until(renew_at) => {
+                let asked = Instant::now();
+                let renewed = tokio::time::timeout_at(lease_ends, store.renew(lease)).await;
+                match renewed.unwrap_or(Err(StoreError::LeaseLost)) {
+                    Ok(()) => {
+                        lease_ends = asked + CLAIM_TTL;
+                        renew_at = asked + CLAIM_TTL / 3;
+                    }
+                    Err(StoreError::Unavailable(_)) if Instant::now() < lease_ends => {
+                        renew_at = Instant::now() + CLAIM_TTL / 10;
+                    }
+                    Err(error) => return error,
+                }
+            }
+            Some(event) = events.recv() => {
+                see(&event, claimed);
+                if !*claimed {
+                    return StoreError::LeaseLost;
+                }
+            }
+        }
+    }
+}

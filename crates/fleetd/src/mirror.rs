@@ -1,0 +1,89 @@
+//! Follows a part of the registry: lists it, watches it, and starts over whenever the watch breaks.
+//!
+//! ```text
+//!   Listing --snapshot--> Watching --batch--> Watching
+//!      ^                     |
+//!      +---- back-off <------+ (unavailable, compacted)
+//! ```
+//!
+//! Because every start is a whole list, a lost or compacted watch costs latency, never correctness.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::backoff::Backoff;
+use crate::store::{Batch, Snapshot, Store, StoreError, Watch};
+
+/// What a follower is told.
+#[derive(Debug)]
+pub enum Event {
+    /// All there is, in place of whatever was known.
+    Reset(Snapshot),
+    /// One commit's changes.
+    Changed(Batch),
+    /// The registry is away; what is known stays. Said once, until the next [`Event::Reset`].
+    Away(StoreError),
+}
+
+/// How many events may wait for a slow follower before the watch itself waits.
+const QUEUE: usize = 64;
+
+/// Follows the prefixes until the receiver is dropped.
+pub fn follow(
+    store: Arc<dyn Store>,
+    prefixes: Vec<String>,
+    backoff: Backoff,
+) -> mpsc::Receiver<Event> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = sender.closed() => {}
+            _ = run(store, prefixes, backoff, sender.clone()) => {}
+        }
+    });
+    receiver
+}
+
+/// Ends only when the receiver is gone.
+async fn run(
+    store: Arc<dyn Store>,
+    prefixes: Vec<String>,
+    mut backoff: Backoff,
+    events: mpsc::Sender<Event>,
+) -> Result<(), mpsc::error::SendError<Event>> {
+    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    let mut away = false;
+    loop {
+        let error = match start(&*store, &prefixes).await {
+            Ok((snapshot, mut watch)) => {
+                backoff.reset();
+                away = false;
+                events.send(Event::Reset(snapshot)).await?;
+                loop {
+                    match watch.next().await {
+                        Ok(batch) => events.send(Event::Changed(batch)).await?,
+                        Err(error) => break error,
+                    }
+                }
+            }
+            Err(error) => error,
+        };
+        // A compacted watch is normal; a list at once puts it right.
+        if !matches!(error, StoreError::Compacted(_)) && !away {
+            away = true;
+            events.send(Event::Away(error)).await?;
+        }
+        tokio::time::sleep(backoff.wait()).await;
+    }
+}
+
+async fn start(
+    store: &dyn Store,
+    prefixes: &[&str],
+) -> Result<(Snapshot, Box<dyn Watch>), StoreError> {
+    let snapshot = store.list(prefixes).await?;
+    let watch = store.watch(prefixes, snapshot.revision).await?;
+    Ok((snapshot, watch))
+}

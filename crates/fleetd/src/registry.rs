@@ -1,0 +1,314 @@
+//! The registry as the API, the units directory and the engine change it: whole units, guarded commits.
+//!
+//! Every change reads, decides with a pure function, and commits guarded by what it read; when somebody else was
+//! first it reads and decides again. A change is acknowledged only once the store has it.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fleet_core::keys;
+use fleet_core::machine::MachineId;
+use fleet_core::record::{
+    self, HISTORY_KEPT, MetadataRecord, Owner, RecordError, Revision, TargetState, UnitRecord,
+};
+use fleet_core::submission::{self, Submission, Submitted};
+use fleet_core::unit::{Content, UnitName};
+
+use crate::store::{Entry, Guard, Snapshot, Store, StoreError, Write};
+
+/// How often a change is decided again because somebody else was first. Each loss means that another change
+/// landed, so this bounds a queue of that many writers to one unit.
+const ATTEMPTS: usize = 16;
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is there cannot be read, so it cannot be changed either; it can be destroyed.
+    #[error("unit {0}: {1}")]
+    Record(UnitName, RecordError),
+}
+
+/// The result of every change.
+pub type Result<T, E = RegistryError> = std::result::Result<T, E>;
+
+/// A unit's record and where it stands in the store's history.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The record.
+    pub record: UnitRecord,
+    /// The store revision that made the unit; older units win conflicts.
+    pub created: u64,
+    modified: u64,
+}
+
+/// The registry.
+#[derive(Clone)]
+pub struct Registry {
+    store: Arc<dyn Store>,
+}
+
+impl Registry {
+    /// A registry in that store.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// The store itself, for reading.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Reads one unit.
+    pub async fn unit(&self, name: &UnitName) -> Result<Option<Stored>> {
+        let key = keys::unit(name);
+        let snapshot = self.store.list(&[&key]).await?;
+        snapshot
+            .entries
+            .get(&key)
+            .map(|entry| stored(name, entry))
+            .transpose()
+    }
+
+    /// Submits a unit file. `target` none keeps the target state (`inactive` for a new unit).
+    pub async fn submit(
+        &self,
+        name: &UnitName,
+        content: Content,
+        owner: Owner,
+        target: Option<TargetState>,
+    ) -> Result<Submission> {
+        for _ in 0..ATTEMPTS {
+            let (existing, numbers) = self.unit_with_history(name).await?;
+            let submitted = Submitted {
+                content: content.clone(),
+                owner: owner.clone(),
+                target,
+                now: now(),
+            };
+            let submission =
+                submission::submit(existing.as_ref().map(|stored| &stored.record), submitted);
+            let writes = match &submission {
+                Submission::Created(record) | Submission::Adopted(record) => {
+                    vec![put(name, record)]
+                }
+                Submission::Updated { record, retired } => {
+                    let mut writes = retire(name, retired, &numbers);
+                    writes.push(put(name, record));
+                    writes
+                }
+                Submission::Unchanged => return Ok(submission),
+            };
+            if self.commit(guard(name, existing.as_ref()), writes).await? {
+                return Ok(submission);
+            }
+        }
+        Err(StoreError::Refused.into())
+    }
+
+    /// Sets a unit's target state. Answers whether the unit exists.
+    pub async fn set_target(&self, name: &UnitName, target: TargetState) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            let Some(existing) = self.unit(name).await? else {
+                return Ok(false);
+            };
+            if existing.record.target == target {
+                return Ok(true);
+            }
+            let mut record = existing.record.clone();
+            record.target = target;
+            let writes = vec![put(name, &record)];
+            if self.commit(guard(name, Some(&existing)), writes).await? {
+                return Ok(true);
+            }
+        }
+        Err(StoreError::Refused.into())
+    }
+
+    /// Takes back one owner's wish for a unit; with the last owner the unit is destroyed. Answers whether it was.
+    pub async fn disown(&self, name: &UnitName, owner: &Owner) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            let Some(existing) = self.unit(name).await? else {
+                return Ok(false);
+            };
+            let left = submission::disown(&existing.record, owner);
+            let writes = match &left {
+                Some(record) if *record == existing.record => return Ok(false),
+                Some(record) => vec![put(name, record)],
+                None => destroy(name),
+            };
+            if self.commit(guard(name, Some(&existing)), writes).await? {
+                return Ok(left.is_none());
+            }
+        }
+        Err(StoreError::Refused.into())
+    }
+
+    /// Destroys a unit, whoever owns it and whether or not its record can be read. Answers whether it existed.
+    pub async fn destroy(&self, name: &UnitName) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            let key = keys::unit(name);
+            let snapshot = self.store.list(&[&key]).await?;
+            let Some(entry) = snapshot.entries.get(&key) else {
+                return Ok(false);
+            };
+            let guards = vec![Guard::Unmodified(key, entry.modified)];
+            if self.commit(guards, destroy(name)).await? {
+                return Ok(true);
+            }
+        }
+        Err(StoreError::Refused.into())
+    }
+
+    /// A unit's revisions, oldest first, the stable one last. One that cannot be read is left out.
+    pub async fn revisions(&self, name: &UnitName) -> Result<Vec<Revision>> {
+        let (key, prefix) = (keys::unit(name), keys::history_of(name));
+        let snapshot = self.store.list(&[&key, &prefix]).await?;
+        let older = snapshot
+            .entries
+            .range(prefix.clone()..)
+            .take_while(|(key, _)| key.starts_with(&prefix));
+        let mut revisions: Vec<Revision> = older
+            .filter_map(|(_, entry)| record::decode(&entry.value).ok())
+            .collect();
+        if let Some(entry) = snapshot.entries.get(&key) {
+            revisions.push(stored(name, entry)?.record.stable);
+        }
+        Ok(revisions)
+    }
+
+    /// Sets (`Some`) and removes (`None`) metadata of machines, all of it or nothing.
+    pub async fn set_metadata(
+        &self,
+        changes: &[(MachineId, String, Option<String>)],
+    ) -> Result<()> {
+        let keys: Vec<String> = changes
+            .iter()
+            .map(|(machine, ..)| keys::metadata(machine))
+            .collect();
+        for _ in 0..ATTEMPTS {
+            let prefixes: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let snapshot = self.store.list(&prefixes).await?;
+            let (guards, writes) = metadata_writes(changes, &snapshot);
+            if self.commit(guards, writes).await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Refused.into())
+    }
+
+    /// Answers false if a guard did not hold.
+    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<bool> {
+        match self.store.commit(guards, writes).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Refused) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn unit_with_history(&self, name: &UnitName) -> Result<(Option<Stored>, Vec<String>)> {
+        let (key, prefix) = (keys::unit(name), keys::history_of(name));
+        let mut snapshot = self.store.list(&[&key, &prefix]).await?;
+        let existing = snapshot
+            .entries
+            .remove(&key)
+            .map(|entry| stored(name, &entry))
+            .transpose()?;
+        let history = snapshot.entries.into_keys();
+        Ok((
+            existing,
+            history.filter(|key| key.starts_with(&prefix)).collect(),
+        ))
+    }
+}
+
+fn stored(name: &UnitName, entry: &Entry) -> Result<Stored> {
+    let record =
+        record::decode(&entry.value).map_err(|error| RegistryError::Record(name.clone(), error))?;
+    Ok(Stored {
+        record,
+        created: entry.created,
+        modified: entry.modified,
+    })
+}
+
+fn guard(name: &UnitName, existing: Option<&Stored>) -> Vec<Guard> {
+    let key = keys::unit(name);
+    vec![match existing {
+        Some(stored) => Guard::Unmodified(key, stored.modified),
+        None => Guard::Absent(key),
+    }]
+}
+
+fn put(name: &UnitName, record: &UnitRecord) -> Write {
+    Write::Put {
+        key: keys::unit(name),
+        value: record::encode(record),
+        lease: None,
+    }
+}
+
+fn destroy(name: &UnitName) -> Vec<Write> {
+    vec![
+        Write::Delete(keys::unit(name)),
+        Write::DeletePrefix(keys::history_of(name)),
+    ]
+}
+
+/// Keeps the retired revision, and drops the oldest ones beyond what is kept. `numbers`: the history's keys.
+fn retire(name: &UnitName, retired: &Revision, numbers: &[String]) -> Vec<Write> {
+    let surplus = (numbers.len() + 1).saturating_sub(HISTORY_KEPT);
+    let mut writes: Vec<Write> = numbers[..surplus]
+        .iter()
+        .map(|key| Write::Delete(key.clone()))
+        .collect();
+    writes.push(Write::Put {
+        key: keys::history(name, retired.number),
+        value: record::encode(retired),
+        lease: None,
+    });
+    writes
+}
+
+fn metadata_writes(
+    changes: &[(MachineId, String, Option<String>)],
+    snapshot: &Snapshot,
+) -> (Vec<Guard>, Vec<Write>) {
+    let mut machines: Vec<&MachineId> = changes.iter().map(|(machine, ..)| machine).collect();
+    machines.sort();
+    machines.dedup();
+    let mut guards = Vec::new();
+    let mut writes = Vec::new();
+    for machine in machines {
+        let key = keys::metadata(machine);
+        let entry = snapshot.entries.get(&key);
+        // What cannot be read is overwritten: it is only labels, and the person who sets one wants it set.
+        let mut record: MetadataRecord = entry
+            .and_then(|entry| record::decode(&entry.value).ok())
+            .unwrap_or_default();
+        for (_, name, value) in changes.iter().filter(|(of, ..)| of == machine) {
+            record.set.insert(name.clone(), value.clone());
+        }
+        guards.push(match entry {
+            Some(entry) => Guard::Unmodified(key.clone(), entry.modified),
+            None => Guard::Absent(key.clone()),
+        });
+        writes.push(Write::Put {
+            key,
+            value: record::encode(&record),
+            lease: None,
+        });
+    }
+    (guards, writes)
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}
