@@ -1,7 +1,6 @@
 //! What fleetctl itself reads from a unit's options; everything else is for fleetd to judge.
 
-use fleet_core::api::{Unit, UnitOption};
-use sha1::{Digest as _, Sha1};
+use fleet_core::api::UnitOption;
 
 /// Whether `[X-Fleet] Global=` says that the unit belongs on every machine that matches.
 pub(crate) fn is_global(options: &[UnitOption]) -> bool {
@@ -21,31 +20,6 @@ fn last<'a>(options: &'a [UnitOption], section: &str, name: &str) -> Option<&'a 
         .iter()
         .rfind(|option| option.section == section && option.name == name)
         .map(|option| option.value.as_str())
-}
-
-/// The hash that listings show, 40 hexadecimal digits: SHA-1 over the options as fleet 1.0 wrote them back.
-pub(crate) fn hash_of(unit: &Unit) -> String {
-    let mut sections: Vec<(&str, String)> = Vec::new();
-    for UnitOption {
-        name,
-        section,
-        value,
-    } in &unit.options
-    {
-        let line = format!("{name}={value}\n");
-        match sections.iter_mut().find(|(known, _)| known == section) {
-            Some((_, lines)) => lines.push_str(&line),
-            None => sections.push((section, line)),
-        }
-    }
-    let text: Vec<String> = sections
-        .iter()
-        .map(|(section, lines)| format!("[{section}]\n{lines}"))
-        .collect();
-    Sha1::digest(text.join("\n"))
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[cfg(test)]
@@ -69,22 +43,5 @@ mod tests {
         assert!(!is_global(&[global("true"), global("false")]));
         assert!(!is_global(&[option("Service", "Global", "true")]));
         assert!(!is_global(&[]));
-    }
-
-    #[test]
-    fn the_hash_is_the_one_that_fleet_1_0_showed() {
-        let unit = Unit {
-            options: vec![
-                option("Unit", "Description", "Hello global"),
-                option(
-                    "Service",
-                    "ExecStart",
-                    "/bin/bash -c \"while true; do echo Hello, Global World; sleep 1; done\"",
-                ),
-                option("X-Fleet", "Global", "true"),
-            ],
-            ..Unit::default()
-        };
-        assert_eq!(hash_of(&unit), "e83c16edc9c35e3b86d078e1c4c8841f42bf397b");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use fleet_core::record::TargetState;
-use fleet_core::unit::UnitName;
+use fleet_core::unit::{Parsed, UnitName};
 
 use crate::client::Client;
 use crate::output::{say, talk};
@@ -107,12 +107,13 @@ impl Planned {
 /// A unit whose content is in the registry.
 struct Brought {
     name: UnitName,
-    state: Registered,
+    target: TargetState,
+    global: bool,
     written: bool,
 }
 
-/// Brings units into the registry, and then to the target state. All content is accepted before anything
-/// starts, so that a bad last file leaves nothing half started.
+/// Brings units into the registry, and then to the target state. All content is in the registry before
+/// anything starts: what fleetd alone can refuse leaves nothing half started.
 async fn bring(
     client: &mut Client,
     units: &Units,
@@ -169,7 +170,7 @@ async fn bring(
     Ok(())
 }
 
-/// Decides for every unit before anything is changed. A unit named twice counts once.
+/// Decides for every unit, and checks its content, before anything is changed. A unit named twice counts once.
 async fn plan(
     client: &mut Client,
     units: &Units,
@@ -178,13 +179,20 @@ async fn plan(
     let mut planned: Vec<Planned> = Vec::new();
     for argument in &units.names {
         let sources = Sources::look_up(client, argument).await?;
-        if planned.iter().any(|unit| unit.name == sources.name) {
+        let (name, registered) = (sources.name.clone(), sources.registered.clone());
+        if planned.iter().any(|unit| unit.name == name) {
             continue;
         }
+        let decision = decide(sources, target, units.replace)?;
+        if let Decision::Write(content) = &decision {
+            Parsed::parse(name.clone(), content)
+                .validate()
+                .with_context(|| format!("failed creating unit {name}"))?;
+        }
         planned.push(Planned {
-            name: sources.name.clone(),
-            registered: sources.registered.clone(),
-            decision: decide(sources, target, units.replace)?,
+            name,
+            registered,
+            decision,
         });
     }
     Ok(planned)
@@ -192,10 +200,12 @@ async fn plan(
 
 /// Brings the registry's content of a unit up to date.
 async fn write(client: &mut Client, unit: Planned) -> anyhow::Result<Brought> {
-    let name = unit.name;
-    let mut state = unit.registered;
-    let mut written = false;
-    match unit.decision {
+    let Planned {
+        name,
+        registered,
+        decision,
+    } = unit;
+    match decision {
         Decision::Keep => {}
         Decision::Same => say(format_args!(
             "Found same Unit({name}) in Registry, nothing to do"
@@ -203,26 +213,29 @@ async fn write(client: &mut Client, unit: Planned) -> anyhow::Result<Brought> {
         Decision::KeepWithWarning(warning) => talk(warning),
         Decision::Write(content) => {
             // A unit that runs goes on running: its target state stays while its content changes.
-            let target = state.map_or(TargetState::Inactive, |state| state.target);
+            let target = registered.map_or(TargetState::Inactive, |unit| unit.target);
+            let global = Parsed::parse(name.clone(), &content).options.global;
             client
                 .put_unit(&name, Some(content), target)
                 .await
                 .with_context(|| format!("failed creating unit {name}"))?;
-            // Only fleetd knows how the new content reads.
-            state = Registered::get(client, &name).await?;
-            written = true;
+            // Byte for byte as ever: a global unit has a blank where others have their state.
+            let shown = if global { "" } else { "inactive" };
+            say(format_args!("Unit {name} {shown}"))?;
+            return Ok(Brought {
+                name,
+                target,
+                global,
+                written: true,
+            });
         }
     }
-    let state = state.with_context(|| format!("unit {name} was destroyed meanwhile"))?;
-    if written {
-        // Byte for byte as ever: a global unit has a blank where others have their state.
-        let shown = if state.global { "" } else { "inactive" };
-        say(format_args!("Unit {name} {shown}"))?;
-    }
+    let registered = registered.expect("what the registry does not have is written");
     Ok(Brought {
         name,
-        state,
-        written,
+        target: registered.target,
+        global: registered.global,
+        written: false,
     })
 }
 
@@ -234,11 +247,11 @@ async fn activate(
     verb: &str,
 ) -> anyhow::Result<()> {
     let name = &unit.name;
-    if unit.state.target != target {
+    if unit.target != target {
         client.put_unit(name, None, target).await?;
     } else if !unit.written {
         return Ok(());
     }
-    let global = if unit.state.global { "global " } else { "" };
+    let global = if unit.global { "global " } else { "" };
     say(format_args!("Triggered {global}unit {name} {verb}"))
 }

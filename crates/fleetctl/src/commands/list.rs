@@ -6,10 +6,11 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use fleet_core::api::{Machine, Unit, UnitState};
 use fleet_core::machine::Metadata;
+use fleet_core::unit::Hash;
 
 use crate::client::Client;
 use crate::describe;
-use crate::options::{description, hash_of, is_global};
+use crate::options::{description, is_global};
 use crate::output::{talk, write};
 use crate::tabwriter::align;
 
@@ -128,7 +129,9 @@ impl ListUnitFiles {
 
 const UNIT_FILE_COLUMNS: &[Column<Unit>] = &[
     ("unit", |unit, _| unit.name.clone()),
-    ("hash", |unit, full| hash(&hash_of(unit), full)),
+    ("hash", |unit, full| {
+        hash(&Hash::of(&unit.options).to_string(), full)
+    }),
     ("dstate", |unit, _| unit.desired_state.clone()),
     ("state", |unit, _| {
         // A global unit is in a state on each machine: list-units shows those.

@@ -24,10 +24,21 @@ fn all_content_is_in_the_registry_before_anything_starts() {
 }
 
 #[test]
-fn content_that_is_refused_starts_nothing() {
+fn content_that_is_invalid_creates_nothing() {
     let session = Session::start();
+    assert!(
+        session
+            .targets_of("fleetctl start hello bad-machineid meta")
+            .is_empty()
+    );
+}
+
+#[test]
+fn content_that_fleetd_refuses_starts_nothing() {
+    let session = Session::start();
+    session.run("cp hello.service refused.service");
     assert_eq!(
-        session.targets_of("fleetctl start hello bad-machineid meta"),
+        session.targets_of("fleetctl start hello refused meta"),
         ["inactive", "inactive"]
     );
 }

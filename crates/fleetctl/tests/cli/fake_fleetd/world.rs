@@ -1,13 +1,12 @@
-//! The registry and the machines behind the fake API. It knows just enough of unit files for the transcripts.
+//! The registry and the machines behind the fake API.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::api::{
-    ClusterStatus, Machine, MetadataOp, Unit, UnitOnMachine, UnitOption, UnitState, UnitStatus,
+    ClusterStatus, Machine, MetadataOp, Unit, UnitOnMachine, UnitState, UnitStatus,
 };
 use fleet_core::record::UnitReport;
-use fleet_core::unit::Content;
-use sha1::{Digest as _, Sha1};
+use fleet_core::unit::{Content, Parsed, UnitName};
 
 use super::Answer;
 
@@ -28,15 +27,9 @@ pub(crate) struct World {
 
 struct Stored {
     content: Content,
-    options: Vec<UnitOption>,
+    parsed: Parsed,
     target: String,
     revision: u64,
-}
-
-impl Stored {
-    fn values(&self, section: &str, name: &str) -> Vec<&str> {
-        values(&self.options, section, name)
-    }
 }
 
 impl Default for World {
@@ -98,7 +91,7 @@ impl World {
         Some(Unit {
             name: name.into(),
             content: content.then(|| stored.content.clone()),
-            options: stored.options.clone(),
+            options: stored.parsed.file.options().to_vec(),
             desired_state: stored.target.clone(),
             current_state: "inactive".into(),
             ..Unit::default()
@@ -112,37 +105,30 @@ impl World {
             201
         });
         self.targets.push(unit.desired_state.clone());
-        let options = unit.content.as_ref().map(options);
-        let effective = match (&options, self.units.get(name)) {
-            (Some(options), _) => options,
-            (None, Some(stored)) => &stored.options,
-            (None, None) => {
-                return Answer::error(409, "unit does not exist and options field empty");
-            }
+        let parsed = unit.content.as_ref().map(|content| {
+            let name = UnitName::parse(name).expect("fleetctl checks names");
+            Parsed::parse(name, content)
+        });
+        let effective = match (&parsed, self.units.get(name)) {
+            (Some(parsed), _) => parsed,
+            (None, Some(stored)) => &stored.parsed,
+            (None, None) => return Answer::error(409, "unit does not exist"),
         };
-        if effective.is_empty() {
-            return Answer::error(400, "unit file is empty");
+        if name == "refused.service" {
+            return Answer::error(409, "the name is taken on a machine");
         }
-        let fleet = |key| values(effective, "X-Fleet", key);
-        let global = fleet("Global") == ["true"];
-        if global && !fleet("MachineID").is_empty() {
-            return Answer::error(400, "MachineID cannot be used with Global");
-        }
-        if unit.desired_state != "inactive" && !global {
+        if unit.desired_state != "inactive" && !effective.options.global {
             let text = format!("unit {name} is not global: set Global=true in [X-Fleet]");
             return Answer::error(409, text);
         }
-        if !fleet("Colour").is_empty() {
-            answer.warnings.push(format!(
-                "Unit {name}: unrecognized requirement in [X-Fleet] section: \"Colour\""
-            ));
-        }
-        match (unit.content.zip(options), self.units.get_mut(name)) {
-            (Some((content, options)), known) => {
+        let notes = parsed.iter().flat_map(Parsed::notes);
+        answer.warnings = notes.map(|note| format!("Unit {name}: {note}")).collect();
+        match (unit.content.zip(parsed), self.units.get_mut(name)) {
+            (Some((content, parsed)), known) => {
                 let revision = known.map_or(1, |known| known.revision + 1);
                 let stored = Stored {
                     content,
-                    options,
+                    parsed,
                     target: unit.desired_state,
                     revision,
                 };
@@ -191,7 +177,7 @@ impl World {
     pub(super) fn unit_status(&self, name: &str) -> Option<UnitStatus> {
         let stored = self.units.get(name)?;
         let machines = self.machines.values().map(|machine| {
-            let refused = refusal(name, stored, machine);
+            let refused = refusal(stored, machine);
             UnitOnMachine {
                 machine_id: machine.id.clone(),
                 primary_ip: machine.primary_ip.clone(),
@@ -209,9 +195,9 @@ impl World {
             name: name.into(),
             desired_state: stored.target.clone(),
             global: true,
-            description: stored.values("Unit", "Description").concat(),
+            description: stored.parsed.file.description().into(),
             revision: stored.revision,
-            hash: hash(&stored.content),
+            hash: stored.parsed.hash.to_string(),
             machines: machines.collect(),
         })
     }
@@ -230,7 +216,7 @@ impl World {
             let (active, sub) = match stored.target.as_str() {
                 "inactive" => continue,
                 "loaded" => ("inactive", "dead"),
-                _ if stored.values("Service", "ExecStart") == ["/does/not/exist"] => {
+                _ if stored.parsed.file.last("Service", "ExecStart") == Some("/does/not/exist") => {
                     ("failed", "failed")
                 }
                 _ => ("active", "running"),
@@ -245,14 +231,14 @@ impl World {
                 active: active.into(),
                 sub: sub.into(),
                 revision: stored.revision,
-                hash: hash(&stored.content),
+                hash: stored.parsed.hash.to_string(),
                 since: 0,
                 restarts: 0,
                 result: result.into(),
                 ready: active == "active",
             };
             for machine in self.machines.values() {
-                if refusal(name, stored, machine).is_none() {
+                if refusal(stored, machine).is_none() {
                     let key = (name.clone(), machine.id.clone());
                     self.reports.insert(key, report.clone());
                 }
@@ -277,53 +263,12 @@ impl World {
 }
 
 /// Why a unit does not belong on a machine.
-fn refusal(name: &str, stored: &Stored, machine: &Machine) -> Option<String> {
-    let instance = name.split(['@', '.']).nth(1).unwrap_or_default();
-    let wanted: BTreeSet<String> = stored
-        .values("X-Fleet", "MachineMetadata")
-        .iter()
-        .map(|pair| pair.replace("%i", instance))
-        .collect();
-    let matches = machine
-        .metadata
-        .iter()
-        .any(|(key, value)| wanted.contains(&format!("{key}={value}")));
-    (!wanted.is_empty() && !matches).then(|| {
-        let wanted: Vec<String> = wanted.into_iter().collect();
-        format!("metadata does not match {}", wanted.join(" or "))
-    })
-}
-
-fn values<'a>(options: &'a [UnitOption], section: &str, name: &str) -> Vec<&'a str> {
-    options
-        .iter()
-        .filter(|option| option.section == section && option.name == name)
-        .map(|option| option.value.as_str())
-        .collect()
-}
-
-fn options(content: &Content) -> Vec<UnitOption> {
-    let text = content.to_text();
-    let mut section = "";
-    let mut options = Vec::new();
-    for line in text.lines() {
-        if let Some(header) = line.strip_prefix('[') {
-            section = header.trim_end_matches(']');
-        } else if let Some((name, value)) = line.split_once('=') {
-            options.push(UnitOption {
-                name: name.into(),
-                section: section.into(),
-                value: value.into(),
-            });
-        }
-    }
-    options
-}
-
-/// The units of the tests are written as fleet 1.0 would write them back, so that their bytes hash alike.
-fn hash(content: &Content) -> String {
-    Sha1::digest(content.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+fn refusal(stored: &Stored, machine: &Machine) -> Option<String> {
+    let wanted = &stored.parsed.options.machine_metadata;
+    let differs = |(key, values): (&String, &BTreeSet<String>)| {
+        let value = machine.metadata.get(key);
+        (!value.is_some_and(|value| values.contains(value)))
+            .then(|| format!("{key} does not match"))
+    };
+    wanted.iter().find_map(differs)
 }
