@@ -1,0 +1,224 @@
+//! The command line: global flags, the environment behind them, and what fleet 1.0 had and we only accept.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{ArgAction, Parser};
+
+use crate::client::{Client, Endpoint};
+use crate::commands::Command;
+use crate::output::talk;
+
+/// Runs systemd units on every machine of a cluster that should have them.
+#[derive(Parser)]
+#[command(
+    name = "fleetctl",
+    version = concat!("version v", env!("CARGO_PKG_VERSION")),
+    infer_subcommands = true,
+    disable_version_flag = true,
+    disable_help_flag = true,
+    after_help = "Examples:
+  fleetctl start --wait hello.service     run hello.service on every machine that matches
+  fleetctl status hello.service           see how it fares everywhere
+  fleetctl list-machines                  see the machines
+
+Commands may be shortened (`fleetctl list-m`). FLEETCTL_ENDPOINT and
+FLEETCTL_REQUEST_TIMEOUT in the environment stand for the options."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    #[command(flatten)]
+    _accepted: Accepted,
+    /// Print the version
+    #[arg(short = 'v', long, short_alias = 'V', action = ArgAction::Version)]
+    version: Option<bool>,
+    /// Print help
+    #[arg(short = 'h', long, alias = "h", global = true, action = ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// How to reach fleetd.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Connect {
+    /// Where fleetd listens: unix:///PATH, or http://HOST:PORT where it offers plain TCP
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_ENDPOINT",
+        hide_env = true,
+        value_name = "URL",
+        default_value = "unix:///var/run/fleet.sock"
+    )]
+    endpoint: String,
+    /// How long one request may take, in seconds
+    #[arg(long, global = true, env = "FLEETCTL_REQUEST_TIMEOUT", hide_env = true, value_name = "SECONDS",
+          default_value = "3", value_parser = seconds)]
+    request_timeout: Duration,
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_DRIVER",
+        default_value = "API",
+        hide = true
+    )]
+    driver: String,
+    #[arg(long, global = true, env = "FLEETCTL_TUNNEL", hide = true)]
+    tunnel: Option<String>,
+}
+
+/// Flags of fleet 1.0 that scripts may give and that change nothing here.
+#[derive(clap::Args)]
+struct Accepted {
+    #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide = true, num_args = 0..=1, require_equals = true)]
+    debug: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_CA_FILE", hide = true)]
+    ca_file: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_CERT_FILE", hide = true)]
+    cert_file: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_KEY_FILE", hide = true)]
+    key_file: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_ETCD_KEY_PREFIX", hide = true)]
+    etcd_key_prefix: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_ETCD_CAFILE", hide = true)]
+    etcd_cafile: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_ETCD_CERTFILE", hide = true)]
+    etcd_certfile: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_ETCD_KEYFILE", hide = true)]
+    etcd_keyfile: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_EXPERIMENTAL_API", hide = true, num_args = 0..=1, require_equals = true)]
+    experimental_api: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_KNOWN_HOSTS_FILE", hide = true)]
+    known_hosts_file: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_SSH_TIMEOUT", hide = true)]
+    ssh_timeout: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_SSH_USERNAME", hide = true)]
+    ssh_username: Option<String>,
+    #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide = true, num_args = 0..=1, require_equals = true)]
+    strict_host_key_checking: Option<String>,
+}
+
+impl Connect {
+    /// The client that the flags ask for; nothing is sent yet.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        let unable = "Unable to initialize client";
+        self.supported().context(unable)?;
+        let mut endpoints = self.endpoint.split(',');
+        let first = endpoints.next().unwrap_or_default();
+        if endpoints.next().is_some() {
+            talk(format_args!(
+                "WARNING: multiple endpoints provided but only the first ({first}) is used"
+            ));
+        }
+        let endpoint = Endpoint::parse(first).context(unable)?;
+        Ok(Client::new(endpoint, self.request_timeout))
+    }
+
+    /// Refuses what fleet 1.0 could do and we cannot (yet), rather than doing something else.
+    fn supported(&self) -> anyhow::Result<()> {
+        match self.driver.to_lowercase().as_str() {
+            "api" => {}
+            "etcd" => bail!(
+                "driver \"etcd\" is gone: fleetctl talks to fleetd only; leave --driver out and point --endpoint to a fleetd"
+            ),
+            _ => bail!("unrecognized driver \"{}\"", self.driver),
+        }
+        if let Some(host) = self.tunnel.as_ref().filter(|host| !host.is_empty()) {
+            bail!(
+                "--tunnel is not supported yet: forward the socket yourself (ssh -nNT -L ./fleet.sock:/run/fleet.sock {host}) and give its whole path as --endpoint unix:///PATH"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Reads seconds such as `3` or `0.5`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "must be a number of seconds above 0, such as 3 or 0.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn refusal(arguments: &[&str]) -> String {
+        let cli = Cli::try_parse_from(arguments).expect("the parser accepts it");
+        match cli.connect.client() {
+            Ok(_) => panic!("{arguments:?} is accepted"),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_and_not_ignored() {
+        for (flag, text) in [
+            ("--driver=bogus", "unrecognized driver \"bogus\""),
+            ("--driver=etcd", "driver \"etcd\" is gone"),
+            ("--tunnel=core@n1", "--tunnel is not supported yet"),
+            ("--endpoint=nosuch", "URL scheme undefined"),
+        ] {
+            let refusal = refusal(&["fleetctl", flag, "list-machines"]);
+            assert!(
+                refusal.starts_with(&format!("Unable to initialize client: {text}")),
+                "{refusal}"
+            );
+        }
+    }
+
+    #[test]
+    fn flags_of_fleet_1_0_are_accepted_before_and_after_the_command() {
+        let old = [
+            "--debug",
+            "--strict-host-key-checking=false",
+            "--ssh-username=core",
+            "--etcd-key-prefix=/x/",
+            "--experimental-api",
+        ];
+        let before = ["fleetctl"].iter().chain(&old).chain(&["list-machines"]);
+        let after = ["fleetctl", "start"].iter().chain(&old).chain(&[
+            "--no-block",
+            "--block-attempts=3",
+            "a",
+        ]);
+        for arguments in [before.collect::<Vec<_>>(), after.collect()] {
+            assert!(Cli::try_parse_from(&arguments).is_ok(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn commands_may_be_shortened_while_they_are_clear() {
+        for (typed, clear) in [
+            ("list-m", true),
+            ("subm", true),
+            ("list", false),
+            ("st", false),
+        ] {
+            assert_eq!(
+                Cli::try_parse_from(["fleetctl", typed]).is_ok(),
+                clear,
+                "{typed}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_seconds_above_zero() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["0", "-1", "NaN", "inf", "3s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Where fleetd listens: a unix socket, or plain TCP.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use hyper::http::uri::Authority;
+
+/// The port of `http://` without one.
+const HTTP_PORT: u16 = 80;
+
+/// An address of fleetd's API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `unix:///PATH`
+    Unix(PathBuf),
+    /// `http://HOST[:PORT]`, kept as `HOST:PORT`.
+    Tcp(String),
+}
+
+/// A text that is no endpoint. The first two texts are fleet 1.0's.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EndpointError {
+    /// No `://`.
+    #[error("URL scheme undefined")]
+    NoScheme,
+    /// `unix://name`, where the path was meant; or a scheme that nobody speaks.
+    #[error("unable to connect to host \"{host}\" with scheme \"{scheme}\"")]
+    Unknown { scheme: String, host: String },
+    /// `https://...`
+    #[error(
+        "{0} asks for TLS, which fleetctl does not speak yet: use unix:///PATH or http://HOST:PORT"
+    )]
+    Tls(String),
+}
+
+impl Endpoint {
+    /// Reads `unix:///PATH` or `http://HOST[:PORT]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, EndpointError> {
+        let (scheme, rest) = text.split_once("://").ok_or(EndpointError::NoScheme)?;
+        let unknown = || EndpointError::Unknown {
+            scheme: scheme.to_owned(),
+            host: rest.to_owned(),
+        };
+        match scheme {
+            "unix" if rest.starts_with('/') => Ok(Self::Unix(rest.into())),
+            "http" => {
+                let authority: Authority = rest
+                    .trim_end_matches('/')
+                    .parse()
+                    .map_err(|_invalid| unknown())?;
+                let port = authority.port_u16().unwrap_or(HTTP_PORT);
+                Ok(Self::Tcp(format!("{}:{port}", authority.host())))
+            }
+            "https" => Err(EndpointError::Tls(text.to_owned())),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// What to put into the `Host` header.
+    pub(super) fn host(&self) -> &str {
+        match self {
+            Self::Unix(_) => "localhost",
+            Self::Tcp(address) => address,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "http://{address}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_prints_as_it_was_typed() {
+        for text in ["unix:///run/fleet.sock", "http://[::1]:8080"] {
+            assert_eq!(Endpoint::parse(text).expect(text).to_string(), text);
+        }
+        assert_eq!(
+            Endpoint::parse("http://node1/").expect("valid"),
+            Endpoint::Tcp("node1:80".into())
+        );
+    }
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        let error = |text| Endpoint::parse(text).expect_err("invalid").to_string();
+        assert_eq!(error("nosuch"), "URL scheme undefined");
+        assert_eq!(
+            error("unix://nosuch.sock"),
+            "unable to connect to host \"nosuch.sock\" with scheme \"unix\""
+        );
+        assert_eq!(
+            error("ftp://x"),
+            "unable to connect to host \"x\" with scheme \"ftp\""
+        );
+        assert!(error("https://x").contains("TLS"));
+    }
+}

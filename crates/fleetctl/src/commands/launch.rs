@@ -1,0 +1,257 @@
+//! submit, load, start: bring units into the registry and on their way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use fleet_core::record::TargetState;
+use fleet_core::unit::{Parsed, UnitName};
+
+use crate::client::Client;
+use crate::output::{say, talk};
+use crate::resolve::{Decision, Registered, Sources, decide};
+use crate::wait;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fleetctl submit hello.service
+  fleetctl submit --replace units/*.service")]
+pub(crate) struct Submit {
+    #[command(flatten)]
+    units: Units,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fleetctl load hello.service
+  fleetctl load web@1.service     # takes the content of web@.service")]
+pub(crate) struct Load {
+    #[command(flatten)]
+    units: Units,
+    #[command(flatten)]
+    _blocking: Blocking,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fleetctl start hello.service
+  fleetctl start --wait --replace units/*.service
+  fleetctl start --wait=30s web@blue.service")]
+pub(crate) struct Start {
+    #[command(flatten)]
+    units: Units,
+    /// Wait until the units are ready on every machine where they belong, two minutes unless told
+    #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true,
+          default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = humantime::parse_duration,
+          conflicts_with = "no_block")]
+    wait: Option<Duration>,
+    #[command(flatten)]
+    _blocking: Blocking,
+}
+
+#[derive(Args)]
+struct Units {
+    /// Update units that are in the registry already from the local files
+    #[arg(long)]
+    replace: bool,
+    #[arg(long, hide = true)]
+    sign: bool,
+    /// Names of units in the registry, or paths of unit files; `.service` may be left out
+    #[arg(value_name = "UNIT")]
+    names: Vec<String>,
+}
+
+/// Flags of fleet 1.0, which never applied to global units.
+#[derive(Args)]
+pub(super) struct Blocking {
+    /// Do not wait, which is so anyway
+    #[arg(long)]
+    no_block: bool,
+    #[arg(long, value_name = "N", hide = true)]
+    block_attempts: Option<i64>,
+}
+
+impl Submit {
+    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
+        bring(client, &self.units, TargetState::Inactive, None).await
+    }
+}
+
+impl Load {
+    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
+        bring(client, &self.units, TargetState::Loaded, None).await
+    }
+}
+
+impl Start {
+    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
+        bring(client, &self.units, TargetState::Launched, self.wait).await
+    }
+}
+
+/// A unit named on the command line, and what is to become of it.
+struct Planned {
+    name: UnitName,
+    registered: Option<Registered>,
+    decision: Decision,
+}
+
+impl Planned {
+    fn changes(&self, target: TargetState) -> bool {
+        let state = self.registered.as_ref().map(|unit| unit.target);
+        matches!(self.decision, Decision::Write(_)) || state != Some(target)
+    }
+}
+
+/// A unit whose content is in the registry.
+struct Brought {
+    name: UnitName,
+    target: TargetState,
+    global: bool,
+    written: bool,
+}
+
+/// Brings units into the registry, and then to the target state. All content is in the registry before
+/// anything starts: what fleetd alone can refuse leaves nothing half started.
+async fn bring(
+    client: &mut Client,
+    units: &Units,
+    target: TargetState,
+    wait: Option<Duration>,
+) -> anyhow::Result<()> {
+    if units.sign {
+        talk("WARNING: signed units are gone for good; --sign does nothing");
+    }
+    if units.names.is_empty() {
+        talk("No units given");
+        return Ok(());
+    }
+    let creating = "Error creating units";
+    let (verb, activating) = match target {
+        TargetState::Inactive => ("submit", creating),
+        TargetState::Loaded => ("load", "Error loading units"),
+        TargetState::Launched => ("start", "Error starting units"),
+    };
+    let planned = plan(client, units, target).await.context(creating)?;
+    if target > TargetState::Inactive
+        && let Some(unit) = planned.iter().find(|unit| unit.name.is_template())
+    {
+        return Err(anyhow!("cannot activate template \"{}\"", unit.name)).context(activating);
+    }
+
+    let mut before = BTreeMap::new();
+    if wait.is_some() {
+        for unit in planned.iter().filter(|unit| unit.changes(target)) {
+            let status = client.unit_status(unit.name.as_str(), None).await;
+            before.extend(
+                status
+                    .context(activating)?
+                    .map(|status| (unit.name.clone(), status)),
+            );
+        }
+    }
+    let mut brought = Vec::new();
+    for unit in planned {
+        brought.push(write(client, unit).await.context(creating)?);
+    }
+    if target == TargetState::Inactive {
+        return Ok(());
+    }
+    for unit in &brought {
+        activate(client, unit, target, verb)
+            .await
+            .context(activating)?;
+    }
+    if let Some(timeout) = wait {
+        let names: Vec<UnitName> = brought.into_iter().map(|unit| unit.name).collect();
+        wait::until_ready(client, &names, &before, timeout).await?;
+    }
+    Ok(())
+}
+
+/// Decides for every unit, and checks its content, before anything is changed. A unit named twice counts once.
+async fn plan(
+    client: &mut Client,
+    units: &Units,
+    target: TargetState,
+) -> anyhow::Result<Vec<Planned>> {
+    let mut planned: Vec<Planned> = Vec::new();
+    for argument in &units.names {
+        let sources = Sources::look_up(client, argument).await?;
+        let (name, registered) = (sources.name.clone(), sources.registered.clone());
+        if planned.iter().any(|unit| unit.name == name) {
+            continue;
+        }
+        let decision = decide(sources, target, units.replace)?;
+        if let Decision::Write(content) = &decision {
+            Parsed::parse(name.clone(), content)
+                .validate()
+                .with_context(|| format!("failed creating unit {name}"))?;
+        }
+        planned.push(Planned {
+            name,
+            registered,
+            decision,
+        });
+    }
+    Ok(planned)
+}
+
+/// Brings the registry's content of a unit up to date.
+async fn write(client: &mut Client, unit: Planned) -> anyhow::Result<Brought> {
+    let Planned {
+        name,
+        registered,
+        decision,
+    } = unit;
+    match decision {
+        Decision::Keep => {}
+        Decision::Same => say(format_args!(
+            "Found same Unit({name}) in Registry, nothing to do"
+        ))?,
+        Decision::KeepWithWarning(warning) => talk(warning),
+        Decision::Write(content) => {
+            // A unit that runs goes on running: its target state stays while its content changes.
+            let target = registered.map_or(TargetState::Inactive, |unit| unit.target);
+            let global = Parsed::parse(name.clone(), &content).options.global;
+            client
+                .put_unit(&name, Some(content), target)
+                .await
+                .with_context(|| format!("failed creating unit {name}"))?;
+            // Byte for byte as ever: a global unit has a blank where others have their state.
+            let shown = if global { "" } else { "inactive" };
+            say(format_args!("Unit {name} {shown}"))?;
+            return Ok(Brought {
+                name,
+                target,
+                global,
+                written: true,
+            });
+        }
+    }
+    let registered = registered.expect("what the registry does not have is written");
+    Ok(Brought {
+        name,
+        target: registered.target,
+        global: registered.global,
+        written: false,
+    })
+}
+
+/// Sets the target state of a unit, unless it has it already.
+async fn activate(
+    client: &mut Client,
+    unit: &Brought,
+    target: TargetState,
+    verb: &str,
+) -> anyhow::Result<()> {
+    let name = &unit.name;
+    if unit.target != target {
+        client.put_unit(name, None, target).await?;
+    } else if !unit.written {
+        return Ok(());
+    }
+    let global = if unit.global { "global " } else { "" };
+    say(format_args!("Triggered {global}unit {name} {verb}"))
+}

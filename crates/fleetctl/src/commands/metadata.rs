@@ -1,0 +1,185 @@
+//! metadata: set and remove metadata of a machine while it runs.
+
+use std::str::FromStr;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+use fleet_core::api::{Machine, MetadataOp, MetadataValue};
+use fleet_core::machine::Metadata;
+
+use super::list::join;
+use crate::client::Client;
+use crate::describe::short_id;
+use crate::output::say;
+
+#[derive(Args)]
+#[command(
+    after_help = "What is set here is laid over the machine's fleet.conf, and outlives a reboot; a removed key hides the one there.
+Units that select machines by it start and stop at once.
+
+Examples:
+  fleetctl metadata 190c6f8f role=web disk=ssd
+  fleetctl metadata 190c6f8f role-"
+)]
+pub(crate) struct ChangeMetadata {
+    /// A machine's id, or enough of its beginning to be the only one
+    machine: String,
+    /// `key=value` sets, `key-` removes
+    #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+    changes: Vec<Change>,
+}
+
+/// One change of a machine's metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Set(String, String),
+    Remove(String),
+}
+
+impl FromStr for Change {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (key, change) = match text.split_once('=') {
+            Some((key, value)) if value.is_empty() || value.contains('=') => bail!(
+                "the value of {key} must be one or more characters without \"=\"; {key}- removes the key"
+            ),
+            Some((key, value)) => (key, Self::Set(key.into(), value.into())),
+            None => {
+                let key = text.strip_suffix('-').ok_or_else(|| {
+                    anyhow!("neither key=value, which sets, nor key-, which removes")
+                })?;
+                (key, Self::Remove(key.into()))
+            }
+        };
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if key.is_empty() || !key.chars().all(allowed) {
+            bail!("a key is made of letters, digits, \"_\", \".\" and \"-\"");
+        }
+        Ok(change)
+    }
+}
+
+impl Change {
+    fn op(&self, machine: &str) -> MetadataOp {
+        let (op, key, value) = match self {
+            Self::Set(key, value) => {
+                let value = value.clone();
+                ("add", key, Some(MetadataValue::Object { value }))
+            }
+            Self::Remove(key) => ("remove", key, None),
+        };
+        MetadataOp {
+            op: op.into(),
+            path: format!("/{machine}/metadata/{key}"),
+            value,
+        }
+    }
+
+    fn apply(&self, metadata: &mut Metadata) {
+        match self {
+            Self::Set(key, value) => metadata.insert(key.clone(), value.clone()),
+            Self::Remove(key) => metadata.remove(key),
+        };
+    }
+}
+
+impl ChangeMetadata {
+    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
+        let changing = "Error changing metadata";
+        let machines = client.machines().await.context(changing)?;
+        let machine = find(&machines, &self.machine).context(changing)?;
+        let ops: Vec<MetadataOp> = self
+            .changes
+            .iter()
+            .map(|change| change.op(&machine.id))
+            .collect();
+        client.patch_machines(&ops).await.context(changing)?;
+
+        let mut metadata = machine.metadata.clone();
+        for change in &self.changes {
+            change.apply(&mut metadata);
+        }
+        say(format_args!(
+            "Changed metadata of {}: {}",
+            short_id(&machine.id),
+            join(&metadata)
+        ))
+    }
+}
+
+/// The one machine whose id begins so. A listing's `190c6f8f.../10.0.0.1` is understood too.
+fn find<'a>(machines: &'a [Machine], typed: &str) -> anyhow::Result<&'a Machine> {
+    let prefix = typed
+        .split_once("...")
+        .map_or(typed, |(prefix, _)| prefix)
+        .to_ascii_lowercase();
+    let matching: Vec<&Machine> = machines
+        .iter()
+        .filter(|machine| !prefix.is_empty() && machine.id.starts_with(&prefix))
+        .collect();
+    match matching[..] {
+        [machine] => Ok(machine),
+        [] => bail!(
+            "no live machine has an id that begins with \"{prefix}\"; `fleetctl list-machines` shows them"
+        ),
+        [first, second, ..] => bail!(
+            "\"{prefix}\" is ambiguous: {} machines have such an id, {} and {} among them; type more of it",
+            matching.len(),
+            first.id,
+            second.id
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        text.parse::<Change>().expect_err("malformed").to_string()
+    }
+
+    #[test]
+    fn a_change_sets_or_removes() {
+        let parse = |text: &str| text.parse::<Change>().expect("valid");
+        assert_eq!(parse("a=b c-"), Change::Set("a".into(), "b c-".into()));
+        assert_eq!(parse("a-"), Change::Remove("a".into()));
+        assert_eq!(parse("a--"), Change::Remove("a-".into()));
+    }
+
+    #[test]
+    fn a_misspelt_change_is_refused() {
+        assert!(error("role").contains("neither key=value"));
+        assert!(error("role=").contains("role- removes the key"));
+        assert!(error("a=b=c").contains("without \"=\""));
+        for key in ["=x", "-", "a/b=x", "a b-", "é=x"] {
+            assert!(error(key).contains("a key is made of"), "{key}");
+        }
+    }
+
+    #[test]
+    fn changes_are_sent_as_a_patch() {
+        let ops = [
+            Change::Set("role".into(), "web".into()).op("190c"),
+            Change::Remove("az".into()).op("190c"),
+        ];
+        insta::assert_snapshot!(serde_json::to_string(&ops).expect("serialises"), @r#"[{"op":"add","path":"/190c/metadata/role","value":{"value":"web"}},{"op":"remove","path":"/190c/metadata/az"}]"#);
+    }
+
+    #[test]
+    fn a_machine_is_found_by_the_beginning_of_its_id() {
+        let machines = ["190c6f8f", "190caaaa", "3f3fab35"].map(|id| Machine {
+            id: id.into(),
+            ..Machine::default()
+        });
+        let id = |typed| find(&machines, typed).map(|machine| machine.id.as_str());
+        assert_eq!(id("3").expect("one"), "3f3fab35");
+        assert_eq!(id("190C6").expect("one"), "190c6f8f");
+        assert_eq!(id("3f3fab35.../10.0.0.1").expect("one"), "3f3fab35");
+        let error = |typed| id(typed).expect_err("not one").to_string();
+        assert!(error("190c").contains("ambiguous: 2 machines"));
+        assert!(error("ffff").contains("list-machines"));
+        assert!(error("").contains("no live machine"));
+    }
+}

@@ -1,0 +1,70 @@
+//! The commands, one file for each group of verbs.
+
+mod launch;
+mod list;
+mod metadata;
+mod show;
+mod status;
+mod stop;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use fleet_core::record::TargetState;
+
+use crate::client::Client;
+
+/// What fleetctl can do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Upload units to the cluster without starting them
+    Submit(launch::Submit),
+    /// Put units into place on every machine where they belong, without starting them
+    Load(launch::Load),
+    /// Start units on every machine where they belong
+    Start(launch::Start),
+    /// Stop units on every machine, and keep them loaded
+    Stop(stop::Stop),
+    /// Stop units and take them off every machine, and keep them in the registry
+    Unload(stop::Stop),
+    /// Stop units, take them off every machine and remove them from the registry
+    Destroy(stop::Destroy),
+    /// Print a unit file as the registry has it
+    Cat(show::Cat),
+    /// List the state of units on every machine
+    ListUnits(list::ListUnits),
+    /// List the units in the registry, running or not
+    ListUnitFiles(list::ListUnitFiles),
+    /// List the machines of the cluster
+    ListMachines(list::ListMachines),
+    /// Show how units fare on every machine; without units, the cluster at a glance
+    Status(status::Status),
+    /// Set and remove metadata of a machine
+    Metadata(metadata::ChangeMetadata),
+    /// Print the version
+    Version,
+}
+
+impl Command {
+    /// Runs a command that asks fleetd.
+    pub(crate) async fn run(self, client: &mut Client) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Submit(submit) => submit.run(client).await?,
+            Self::Load(load) => load.run(client).await?,
+            Self::Start(start) => start.run(client).await?,
+            Self::Stop(stop) => stop.run(client, TargetState::Loaded).await?,
+            Self::Unload(unload) => unload.run(client, TargetState::Inactive).await?,
+            Self::Destroy(destroy) => destroy.run(client).await?,
+            Self::Cat(cat) => cat.run(client).await?,
+            Self::ListUnits(list) => list.run(client).await?,
+            Self::ListUnitFiles(list) => list.run(client).await?,
+            Self::ListMachines(list) => list.run(client).await?,
+            Self::Status(status) => return status.run(client).await,
+            Self::Metadata(change) => change.run(client).await?,
+            Self::Version => {
+                crate::output::say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

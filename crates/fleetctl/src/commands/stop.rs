@@ -1,0 +1,123 @@
+//! stop, unload, destroy: take units that the registry knows off the machines.
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use fleet_core::api::Unit;
+use fleet_core::record::TargetState;
+use fleet_core::unit::UnitName;
+
+use super::launch::Blocking;
+use crate::client::Client;
+use crate::options::is_global;
+use crate::output::{say, talk};
+use crate::select::{Known, known_units};
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fleetctl stop hello.service
+  fleetctl stop 'web@*'")]
+pub(crate) struct Stop {
+    /// Names or glob patterns of units in the registry
+    #[arg(value_name = "UNIT")]
+    names: Vec<String>,
+    #[command(flatten)]
+    _blocking: Blocking,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fleetctl destroy hello.service
+  fleetctl destroy 'web@*'")]
+pub(crate) struct Destroy {
+    /// Names or glob patterns of units in the registry
+    #[arg(value_name = "UNIT")]
+    names: Vec<String>,
+}
+
+impl Stop {
+    /// Takes units back to `target`: loaded to stop them, inactive to unload them.
+    pub(super) async fn run(self, client: &mut Client, target: TargetState) -> anyhow::Result<()> {
+        let (verb, done, failed) = match target {
+            TargetState::Loaded => ("stop", "stopped", "Error stopping units"),
+            _ => ("unload", "unloaded", "Error unloading units"),
+        };
+        let Some(Known { units, unknown }) = named(client, &self.names).await? else {
+            return Ok(());
+        };
+        let any = !units.is_empty();
+        tell_unknown(&unknown, any);
+        if !any {
+            return Ok(());
+        }
+        if let Some(unit) = units.iter().find(|unit| is_below(unit, target)) {
+            bail!(
+                "Unable to {verb} unit {} in state {}",
+                unit.name,
+                unit.desired_state
+            );
+        }
+        for unit in units {
+            if unit.desired_state != target.as_str() {
+                let name = UnitName::parse(&unit.name).context(failed)?;
+                client.put_unit(&name, None, target).await.context(failed)?;
+            }
+            if is_global(&unit.options) {
+                say(format_args!("Triggered global unit {} {verb}", unit.name))?;
+            }
+        }
+        // The brackets held the units that are not global: fleet 1.0 waited for those.
+        talk(format_args!("Successfully {done} units []."));
+        Ok(())
+    }
+}
+
+impl Destroy {
+    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
+        let Some(known) = named(client, &self.names).await? else {
+            return Ok(());
+        };
+        // A unit that fleetd cannot read is in no listing, and this is the way to be rid of it.
+        let (mut unknown, mut any) = (Vec::new(), false);
+        let listed = known.units.into_iter().map(|unit| unit.name);
+        for name in listed.chain(known.unknown) {
+            let destroyed = client.destroy_unit(&name).await;
+            if destroyed.context("Error destroying units")? {
+                any = true;
+                say(format_args!("Destroyed {name}"))?;
+            } else {
+                unknown.push(name);
+            }
+        }
+        tell_unknown(&unknown, any);
+        Ok(())
+    }
+}
+
+/// To stop an inactive unit would load it.
+fn is_below(unit: &Unit, target: TargetState) -> bool {
+    TargetState::parse(&unit.desired_state).is_some_and(|state| state < target)
+}
+
+/// The units that the arguments name; none without arguments.
+async fn named(client: &mut Client, arguments: &[String]) -> anyhow::Result<Option<Known>> {
+    if arguments.is_empty() {
+        talk("No units given");
+        return Ok(None);
+    }
+    let units = client
+        .units()
+        .await
+        .context("Error retrieving list of units from repository")?;
+    known_units(units, arguments).map(Some)
+}
+
+/// Unknown units are no error: they are as gone as was asked.
+fn tell_unknown(unknown: &[String], any_known: bool) {
+    if !any_known {
+        talk("Units not found in registry");
+        return;
+    }
+    for name in unknown {
+        talk(format_args!("Unit {name} not found in registry"));
+    }
+}

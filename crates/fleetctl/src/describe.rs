@@ -1,0 +1,160 @@
+//! Says in words how a unit fares on a machine.
+
+use std::time::{Duration, SystemTime};
+
+use fleet_core::api::UnitOnMachine;
+use fleet_core::record::UnitReport;
+
+/// How many characters of a machine id, and of a hash, listings show.
+const ID_SHOWN: usize = 8;
+const HASH_SHOWN: usize = 7;
+
+/// A machine id as listings show it: `3f3fab35...`.
+pub(crate) fn short_id(id: &str) -> String {
+    format!("{}...", id.get(..ID_SHOWN).unwrap_or(id))
+}
+
+/// A hash as listings show it.
+pub(crate) fn short_hash(hash: &str) -> &str {
+    hash.get(..HASH_SHOWN).unwrap_or(hash)
+}
+
+/// A machine with its address: `3f3fab35.../10.99.1.3`; without an address the id alone.
+pub(crate) fn machine(id: &str, ip: &str, full: bool) -> String {
+    let id = if full { id.to_owned() } else { short_id(id) };
+    if ip.is_empty() {
+        id
+    } else {
+        format!("{id}/{ip}")
+    }
+}
+
+/// One line: `active (running), 2 restarts, result exit-code`; what is as usual is left out.
+pub(crate) fn state(report: &UnitReport) -> String {
+    let mut text = format!("{} ({})", report.active, report.sub);
+    if report.load != "loaded" {
+        text.push_str(&format!(", {}", report.load));
+    }
+    match report.restarts {
+        0 => {}
+        1 => text.push_str(", 1 restart"),
+        n => text.push_str(&format!(", {n} restarts")),
+    }
+    if !["", "success"].contains(&report.result.as_str()) {
+        text.push_str(&format!(", result {}", report.result));
+    }
+    text
+}
+
+/// Why a unit is not ready on a machine where it belongs; `revision` is the one that should run.
+pub(crate) fn shortfall(unit: &UnitOnMachine, revision: u64) -> String {
+    match (&unit.problem, &unit.report) {
+        (Some(problem), _) => problem.clone(),
+        (None, None) => "that machine has not reported the unit yet".to_owned(),
+        (None, Some(report)) if report.revision != revision => format!(
+            "{}, still revision {} and not {revision}",
+            state(report),
+            report.revision
+        ),
+        (None, Some(report)) => state(report),
+    }
+}
+
+/// `since` is in milliseconds since 1970, as reports have it: `2026-11-22 06:40:41 UTC; 6s ago`.
+pub(crate) fn moment(since: u64, now: SystemTime) -> String {
+    let then = SystemTime::UNIX_EPOCH + Duration::from_millis(since);
+    let date = humantime::format_rfc3339_seconds(then).to_string();
+    let date = date.replace('T', " ").replace('Z', " UTC");
+    // The clock of that machine may run ahead of this one.
+    let age = now.duration_since(then).unwrap_or_default().as_secs();
+    format!("{date}; {} ago", rough(age))
+}
+
+/// An age in its two largest units: `1d 4h`, `3min 2s`, `6s`.
+fn rough(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}min {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {}min", minutes % 60),
+        _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> UnitReport {
+        UnitReport {
+            load: "loaded".into(),
+            active: "active".into(),
+            sub: "running".into(),
+            revision: 3,
+            hash: String::new(),
+            since: 0,
+            restarts: 0,
+            result: "success".into(),
+            ready: true,
+        }
+    }
+
+    #[test]
+    fn what_is_as_usual_is_left_out() {
+        assert_eq!(state(&report()), "active (running)");
+        let failed = UnitReport {
+            active: "failed".into(),
+            sub: "failed".into(),
+            restarts: 5,
+            result: "exit-code".into(),
+            ..report()
+        };
+        assert_eq!(
+            state(&failed),
+            "failed (failed), 5 restarts, result exit-code"
+        );
+        let bad = UnitReport {
+            load: "bad-setting".into(),
+            result: String::new(),
+            active: "inactive".into(),
+            sub: "dead".into(),
+            ..report()
+        };
+        assert_eq!(state(&bad), "inactive (dead), bad-setting");
+    }
+
+    #[test]
+    fn a_shortfall_names_the_problem_before_the_state() {
+        let mut unit = UnitOnMachine::default();
+        assert_eq!(
+            shortfall(&unit, 3),
+            "that machine has not reported the unit yet"
+        );
+        unit.report = Some(report());
+        assert_eq!(
+            shortfall(&unit, 4),
+            "active (running), still revision 3 and not 4"
+        );
+        unit.problem = Some("a unit of that name is there already".into());
+        assert_eq!(shortfall(&unit, 4), "a unit of that name is there already");
+    }
+
+    #[test]
+    fn a_moment_has_a_date_and_an_age() {
+        let at = |ago: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_329_641 + ago);
+        let text = |ago| moment(1_795_329_641_000, at(ago));
+        assert_eq!(text(6), "2026-11-22 06:40:41 UTC; 6s ago");
+        assert!(text(61).ends_with("; 1min 1s ago"));
+        assert!(text(3_600).ends_with("; 1h 0min ago"));
+        assert!(text(100_000).ends_with("; 1d 3h ago"));
+        let before = SystemTime::UNIX_EPOCH;
+        assert!(moment(1_795_329_641_000, before).ends_with("; 0s ago"));
+    }
+
+    #[test]
+    fn a_machine_is_shown_short_or_whole() {
+        let id = "3f3fab35461707ed4699d4df0c87385e";
+        assert_eq!(machine(id, "10.99.1.3", false), "3f3fab35.../10.99.1.3");
+        assert_eq!(machine(id, "", true), id);
+    }
+}

@@ -1,0 +1,497 @@
+//! Decides what becomes of each unit named on the command line: where its content comes from, and whether
+//! the registry needs it.
+//!
+//! ```text
+//!            in the registry?
+//!        no /                \ yes
+//!          v                  v
+//!  file at that path      --replace?
+//!  else, of an instance:   no: the registry wins, with a warning if a local file differs
+//!   template in registry  yes: the local file wins, unless the unit is further along
+//!   else template file         than the command would bring it
+//! ```
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use fleet_core::api;
+use fleet_core::record::{CONTENT_MAX, TargetState};
+use fleet_core::unit::{Content, NameError, UnitName};
+
+use crate::client::{Client, ClientError};
+use crate::options::is_global;
+
+/// Why a unit cannot be taken. The texts are fleet 1.0's where it had one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResolveError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("error retrieving Unit({name}) from Registry: {why}")]
+    Registry { name: UnitName, why: ClientError },
+    #[error("fleetd answered without the {what} of Unit({name}): is it older than this fleetctl?")]
+    Incomplete { name: UnitName, what: &'static str },
+    #[error("unable to find Unit({0}) in Registry or on filesystem")]
+    Missing(UnitName),
+    #[error(
+        "failed getting Unit({name}) from template: unable to find template Unit({template}) in Registry or on filesystem"
+    )]
+    MissingTemplate { name: UnitName, template: UnitName },
+    #[error(
+        "unable to replace Unit({name}): there is no file {path}; --replace takes the new content from there"
+    )]
+    NoReplacement { name: UnitName, path: String },
+    #[error("failed getting Unit({name}) from file: {why}")]
+    File { name: UnitName, why: FileError },
+}
+
+/// Why a file cannot be a unit file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    #[error("cannot read {path}: {why}")]
+    Unreadable { path: String, why: io::Error },
+    #[error("{path} is {size} bytes long, and a unit file may have at most {CONTENT_MAX}")]
+    TooLong { path: String, size: u64 },
+}
+
+/// A unit as the registry has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Registered {
+    pub(crate) content: Content,
+    pub(crate) target: TargetState,
+    pub(crate) global: bool,
+}
+
+impl Registered {
+    /// Asks the registry for a unit.
+    pub(crate) async fn get(
+        client: &mut Client,
+        name: &UnitName,
+    ) -> Result<Option<Self>, ResolveError> {
+        let unit = client
+            .unit(name)
+            .await
+            .map_err(|why| ResolveError::Registry {
+                name: name.clone(),
+                why,
+            })?;
+        unit.map(|unit| Self::read(name, unit)).transpose()
+    }
+
+    fn read(name: &UnitName, unit: api::Unit) -> Result<Self, ResolveError> {
+        let incomplete = |what| ResolveError::Incomplete {
+            name: name.clone(),
+            what,
+        };
+        Ok(Self {
+            global: is_global(&unit.options),
+            target: TargetState::parse(&unit.desired_state)
+                .ok_or_else(|| incomplete("target state"))?,
+            content: unit.content.ok_or_else(|| incomplete("content"))?,
+        })
+    }
+}
+
+/// A unit file that may lie in the directory.
+#[derive(Debug)]
+pub(crate) struct Local {
+    path: String,
+    content: Result<Option<Content>, FileError>,
+}
+
+impl Local {
+    fn read(path: String) -> Self {
+        let content = read_file(&path);
+        Self { path, content }
+    }
+}
+
+/// All that is known of one unit named on the command line.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) name: UnitName,
+    pub(crate) registered: Option<Registered>,
+    local: Local,
+    /// Of an instance: its template.
+    template: Option<Template>,
+}
+
+#[derive(Debug)]
+struct Template {
+    name: UnitName,
+    registered: Option<Content>,
+    local: Local,
+}
+
+impl Sources {
+    /// Looks a unit up in the registry and in the directory.
+    pub(crate) async fn look_up(client: &mut Client, argument: &str) -> Result<Self, ResolveError> {
+        let name = typed_name(argument)?;
+        let local = Local::read(beside(argument, &name));
+        let template = match name.template() {
+            Some(template) => Some(Template {
+                registered: Registered::get(client, &template)
+                    .await?
+                    .map(|unit| unit.content),
+                local: Local::read(beside(argument, &template)),
+                name: template,
+            }),
+            None => None,
+        };
+        Ok(Self {
+            registered: Registered::get(client, &name).await?,
+            name,
+            local,
+            template,
+        })
+    }
+}
+
+/// What to do about a unit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Give the registry this content.
+    Write(Content),
+    /// The registry has it already.
+    Keep,
+    /// `--replace`, but the local file is what the registry has already.
+    Same,
+    /// The registry keeps what it has; the person should know why.
+    KeepWithWarning(String),
+}
+
+/// Decides for one unit. `target` is what the command aims at: submit `inactive`, load `loaded`, start `launched`.
+pub(crate) fn decide(
+    sources: Sources,
+    target: TargetState,
+    replace: bool,
+) -> Result<Decision, ResolveError> {
+    let Sources {
+        name,
+        registered,
+        local,
+        template,
+    } = sources;
+    let file_error = |why| ResolveError::File {
+        name: name.clone(),
+        why,
+    };
+    let Some(registered) = registered else {
+        if let Some(content) = local.content.map_err(file_error)? {
+            return Ok(Decision::Write(content));
+        }
+        let Some(template) = template else {
+            return Err(ResolveError::Missing(name));
+        };
+        if let Some(content) = template.registered {
+            return Ok(Decision::Write(content));
+        }
+        return match template.local.content.map_err(file_error)? {
+            Some(content) => Ok(Decision::Write(content)),
+            None => Err(ResolveError::MissingTemplate {
+                name,
+                template: template.name,
+            }),
+        };
+    };
+    if !replace {
+        // The registry wins, so a local file that cannot be read is none of our business.
+        let differing = [Some(&local), template.as_ref().map(|t| &t.local)]
+            .into_iter()
+            .flatten()
+            .find_map(|local| match &local.content {
+                Ok(Some(content)) => Some((content != &registered.content).then_some(&local.path)),
+                _ => None,
+            })
+            .flatten();
+        return Ok(match differing {
+            Some(path) => Decision::KeepWithWarning(format!(
+                "WARNING: Unit {name} in registry differs from local unit file {path}. Add --replace to override."
+            )),
+            None => Decision::Keep,
+        });
+    }
+    let content = match (local.content.map_err(file_error)?, template) {
+        (Some(content), _) => Some(content),
+        (None, Some(template)) => template
+            .local
+            .content
+            .map_err(file_error)?
+            .or(template.registered),
+        (None, None) => None,
+    };
+    let Some(content) = content else {
+        return Err(ResolveError::NoReplacement {
+            name,
+            path: local.path,
+        });
+    };
+    Ok(if content == registered.content {
+        Decision::Same
+    } else if registered.target > target {
+        Decision::KeepWithWarning(format!(
+            "Warning: can not replace Unit({name}) in state '{}', use the appropriate command",
+            registered.target
+        ))
+    } else {
+        Decision::Write(content)
+    })
+}
+
+/// The unit that a person means by a name or a path, with or without the suffix `.service`.
+pub(crate) fn typed_name(argument: &str) -> Result<UnitName, NameError> {
+    let base = argument
+        .rsplit_once('/')
+        .map_or(argument, |(_folder, base)| base);
+    UnitName::parse_lenient(base)
+}
+
+/// The path of `name` in the folder of `argument`, spelled as the argument was.
+fn beside(argument: &str, name: &UnitName) -> String {
+    match argument.rsplit_once('/') {
+        Some((folder, _base)) => format!("{folder}/{name}"),
+        None => name.to_string(),
+    }
+}
+
+/// Reads a unit file; none if there is no file.
+fn read_file(path: &str) -> Result<Option<Content>, FileError> {
+    let unreadable = |why| FileError::Unreadable {
+        path: path.to_owned(),
+        why,
+    };
+    let file = match File::open(Path::new(path)) {
+        Ok(file) => file,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(why) => return Err(unreadable(why)),
+    };
+    let size = file.metadata().map_err(unreadable)?.len();
+    let mut bytes = Vec::new();
+    // A device or a growing file has no honest size: never read more than one byte too much.
+    file.take(CONTENT_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > CONTENT_MAX {
+        return Err(FileError::TooLong {
+            path: path.to_owned(),
+            size: size.max(bytes.len() as u64),
+        });
+    }
+    Ok(Some(bytes.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use TargetState::{Inactive, Launched, Loaded};
+
+    fn local(path: &str, content: Option<&str>) -> Local {
+        Local {
+            path: path.into(),
+            content: Ok(content.map(Content::from)),
+        }
+    }
+
+    fn hello(registered: Option<(&str, TargetState)>, file: Option<&str>) -> Sources {
+        Sources {
+            name: UnitName::parse("hello.service").expect("valid"),
+            registered: registered.map(|(content, target)| Registered {
+                content: content.into(),
+                target,
+                global: true,
+            }),
+            local: local("dir/hello.service", file),
+            template: None,
+        }
+    }
+
+    fn instance(file: Option<&str>, in_registry: Option<&str>, in_dir: Option<&str>) -> Sources {
+        Sources {
+            name: UnitName::parse("web@1.service").expect("valid"),
+            registered: None,
+            local: local("web@1.service", file),
+            template: Some(Template {
+                name: UnitName::parse("web@.service").expect("valid"),
+                registered: in_registry.map(Content::from),
+                local: local("web@.service", in_dir),
+            }),
+        }
+    }
+
+    fn warning(decision: Result<Decision, ResolveError>) -> String {
+        match decision {
+            Ok(Decision::KeepWithWarning(text)) => text,
+            other => panic!("no warning: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_new_unit_comes_from_its_file() {
+        for replace in [false, true] {
+            assert_eq!(
+                decide(hello(None, Some("new")), Launched, replace).expect("found"),
+                Decision::Write("new".into())
+            );
+        }
+    }
+
+    #[test]
+    fn a_unit_that_is_nowhere_is_refused() {
+        assert_eq!(
+            decide(hello(None, None), Launched, false)
+                .expect_err("nowhere")
+                .to_string(),
+            "unable to find Unit(hello.service) in Registry or on filesystem"
+        );
+    }
+
+    #[test]
+    fn an_instance_takes_its_own_file_then_the_registrys_template_then_the_template_file() {
+        for (sources, taken) in [
+            (instance(Some("own"), Some("reg"), Some("dir")), "own"),
+            (instance(None, Some("reg"), Some("dir")), "reg"),
+            (instance(None, None, Some("dir")), "dir"),
+        ] {
+            assert_eq!(
+                decide(sources, Launched, false).expect("found"),
+                Decision::Write(taken.into())
+            );
+        }
+        assert_eq!(
+            decide(instance(None, None, None), Launched, false)
+                .expect_err("nowhere")
+                .to_string(),
+            "failed getting Unit(web@1.service) from template: unable to find template Unit(web@.service) in Registry or on filesystem"
+        );
+    }
+
+    #[test]
+    fn the_registry_wins_without_replace_and_says_so_when_the_file_differs() {
+        let registered = Some(("old", Launched));
+        for file in [None, Some("old")] {
+            assert_eq!(
+                decide(hello(registered, file), Launched, false).expect("kept"),
+                Decision::Keep
+            );
+        }
+        assert_eq!(
+            warning(decide(hello(registered, Some("new")), Launched, false)),
+            "WARNING: Unit hello.service in registry differs from local unit file dir/hello.service. Add --replace to override."
+        );
+    }
+
+    #[test]
+    fn a_registered_instance_is_compared_with_the_template_file() {
+        let mut sources = instance(None, Some("old"), Some("new"));
+        sources.registered = hello(Some(("old", Launched)), None).registered;
+        assert!(warning(decide(sources, Launched, false)).contains("local unit file web@.service"));
+    }
+
+    #[test]
+    fn an_unreadable_file_matters_only_when_it_is_needed() {
+        let unreadable = |registered| {
+            let mut sources = hello(registered, None);
+            sources.local.content = read_file("/");
+            sources
+        };
+        let registered = Some(("old", Launched));
+        assert_eq!(
+            decide(unreadable(registered), Launched, false).expect("kept"),
+            Decision::Keep
+        );
+        for (registered, replace) in [(None, false), (registered, true)] {
+            let error = decide(unreadable(registered), Launched, replace).expect_err("needed");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("failed getting Unit(hello.service) from file: cannot read /: "),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn replace_needs_a_file() {
+        assert_eq!(
+            decide(hello(Some(("old", Launched)), None), Launched, true)
+                .expect_err("no file")
+                .to_string(),
+            "unable to replace Unit(hello.service): there is no file dir/hello.service; --replace takes the new content from there"
+        );
+    }
+
+    #[test]
+    fn an_instance_is_replaced_by_its_file_then_the_template_file_then_the_registrys_template() {
+        for (file, in_dir, taken) in [
+            (Some("own"), Some("dir"), "own"),
+            (None, Some("dir"), "dir"),
+            (None, None, "reg"),
+        ] {
+            let mut sources = instance(file, Some("reg"), in_dir);
+            sources.registered = hello(Some(("old", Launched)), None).registered;
+            assert_eq!(
+                decide(sources, Launched, true).expect("found"),
+                Decision::Write(taken.into())
+            );
+        }
+    }
+
+    #[test]
+    fn replace_never_takes_a_unit_back() {
+        for (target, registered, allowed) in [
+            (Inactive, Inactive, true),
+            (Inactive, Loaded, false),
+            (Loaded, Loaded, true),
+            (Loaded, Launched, false),
+            (Launched, Launched, true),
+        ] {
+            let decision = decide(hello(Some(("old", registered)), Some("new")), target, true);
+            if allowed {
+                assert_eq!(decision.expect("allowed"), Decision::Write("new".into()));
+            } else {
+                assert_eq!(
+                    warning(decision),
+                    format!(
+                        "Warning: can not replace Unit(hello.service) in state '{registered}', use the appropriate command"
+                    )
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn replacing_a_unit_by_itself_is_nothing() {
+        assert_eq!(
+            decide(hello(Some(("old", Launched)), Some("old")), Inactive, true).expect("same"),
+            Decision::Same
+        );
+    }
+
+    #[test]
+    fn a_file_above_the_limit_is_refused_by_size() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("big.service");
+        std::fs::write(&path, vec![b'#'; CONTENT_MAX + 7]).expect("written");
+        let path = path.to_str().expect("text");
+        assert_eq!(
+            read_file(path).expect_err("too long").to_string(),
+            format!("{path} is 524295 bytes long, and a unit file may have at most 524288")
+        );
+        std::fs::write(path, vec![b'#'; CONTENT_MAX]).expect("written");
+        assert!(read_file(path).is_ok());
+    }
+
+    #[test]
+    fn a_name_may_be_typed_as_a_path_and_without_its_suffix() {
+        for (typed, name, path) in [
+            ("hello", "hello.service", "hello.service"),
+            ("../u/hello", "hello.service", "../u/hello.service"),
+            ("/tmp/x.timer", "x.timer", "/tmp/x.timer"),
+        ] {
+            let parsed = typed_name(typed).expect(typed);
+            assert_eq!(parsed.as_str(), name);
+            assert_eq!(beside(typed, &parsed), path);
+        }
+        assert!(typed_name("units/").is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! Picks units of the registry by name or glob pattern, in the order they were asked for.
+
+use anyhow::Context as _;
+use fleet_core::api::Unit;
+use glob::Pattern;
+
+use crate::resolve::typed_name;
+
+/// What the arguments of a command name.
+pub(crate) struct Known {
+    /// Each once, in the order of the arguments.
+    pub(crate) units: Vec<Unit>,
+    /// The arguments that name nothing, as units would be called.
+    pub(crate) unknown: Vec<String>,
+}
+
+/// Finds the units that `arguments` name. A pattern that is malformed is an error.
+pub(crate) fn known_units(mut units: Vec<Unit>, arguments: &[String]) -> anyhow::Result<Known> {
+    let mut known = Known {
+        units: Vec::new(),
+        unknown: Vec::new(),
+    };
+    for argument in arguments {
+        let (wanted, name) = if argument.contains(['*', '?', '[']) {
+            let pattern = Pattern::new(argument)
+                .with_context(|| format!("malformed pattern \"{argument}\""))?;
+            (Wanted::Matching(pattern), argument.clone())
+        } else {
+            let name =
+                typed_name(argument).map_or_else(|_| argument.clone(), |name| name.to_string());
+            (Wanted::Named(name.clone()), name)
+        };
+        let taken_before = known.units.iter().any(|unit| wanted.is(unit));
+        let before = known.units.len();
+        let (found, rest) = units.into_iter().partition(|unit| wanted.is(unit));
+        known.units.extend::<Vec<Unit>>(found);
+        units = rest;
+        if known.units.len() == before && !taken_before {
+            known.unknown.push(name);
+        }
+    }
+    Ok(known)
+}
+
+enum Wanted {
+    Named(String),
+    Matching(Pattern),
+}
+
+impl Wanted {
+    fn is(&self, unit: &Unit) -> bool {
+        match self {
+            Self::Named(name) => unit.name == *name,
+            Self::Matching(pattern) => pattern.matches(&unit.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pick(arguments: &[&str]) -> (Vec<String>, Vec<String>) {
+        let units = ["a.service", "b.service", "c.timer"].map(|name| Unit {
+            name: name.into(),
+            ..Unit::default()
+        });
+        let arguments: Vec<String> = arguments.iter().map(|&text| text.into()).collect();
+        let known = known_units(units.to_vec(), &arguments).expect("valid patterns");
+        let names = known.units.into_iter().map(|unit| unit.name).collect();
+        (names, known.unknown)
+    }
+
+    fn names(arguments: &[&str]) -> Vec<String> {
+        pick(arguments).0
+    }
+
+    #[test]
+    fn units_come_in_the_order_asked_for_and_once() {
+        assert_eq!(
+            names(&["c.timer", "b", "a.service", "c.timer"]),
+            ["c.timer", "b.service", "a.service"]
+        );
+    }
+
+    #[test]
+    fn a_pattern_names_units_of_every_kind() {
+        assert_eq!(names(&["[bc]*"]), ["b.service", "c.timer"]);
+        assert_eq!(names(&["*.service"]), ["a.service", "b.service"]);
+    }
+
+    #[test]
+    fn what_names_nothing_is_told() {
+        let unknown = |arguments: &[&str]| pick(arguments).1;
+        assert_eq!(unknown(&["a", "x", "bad name"]), ["x.service", "bad name"]);
+        assert_eq!(unknown(&["*", "a", "z*"]), ["z*"]);
+    }
+
+    #[test]
+    fn a_malformed_pattern_is_an_error() {
+        assert!(known_units(Vec::new(), &["[a".to_owned()]).is_err());
+    }
+}

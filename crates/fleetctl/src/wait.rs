@@ -1,0 +1,326 @@
+//! Waits until a started unit is ready on every machine where it belongs (`start --wait`).
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use anyhow::bail;
+use fleet_core::api::{UnitOnMachine, UnitStatus};
+use fleet_core::record::TargetState;
+use fleet_core::unit::UnitName;
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::describe;
+use crate::output::talk;
+
+/// How long a bare `--wait` waits.
+pub(crate) const DEFAULT_TIMEOUT: &str = "2m";
+
+/// Between two questions. Many machines report within the same few milliseconds: one answer for all of them
+/// is enough, and a fleetd that answers every long poll at once is not asked in a busy loop.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How a unit stands on all machines where it belongs.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Ready everywhere.
+    Ready,
+    /// Nothing moves any more, and it is not ready everywhere.
+    Stuck,
+    /// Some machine is still on its way.
+    Moving,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Progress {
+    ready: usize,
+    placed: usize,
+    verdict: Verdict,
+}
+
+/// Judges a status. `before` is the status from before the change that is waited for, if there was one.
+fn judge(status: &UnitStatus, before: Option<&UnitStatus>) -> Progress {
+    // A failure, or a oneshot that did its work, says nothing about this start while it stands as it stood
+    // before. What is active already needs no start, and its report need not change.
+    let stale = |unit: &UnitOnMachine| {
+        unit.report
+            .as_ref()
+            .is_none_or(|report| report.active != "active")
+            && before.is_some_and(|before| before.machines.contains(unit))
+    };
+    let (mut placed, mut ready, mut failed) = (0, 0, 0);
+    for unit in status.machines.iter().filter(|unit| unit.placed) {
+        placed += 1;
+        if stale(unit) {
+            continue;
+        }
+        if is_ready(unit, status) {
+            ready += 1;
+        } else if has_failed(unit) {
+            failed += 1;
+        }
+    }
+    let verdict = if ready == placed {
+        Verdict::Ready
+    } else if ready + failed == placed {
+        Verdict::Stuck
+    } else {
+        Verdict::Moving
+    };
+    Progress {
+        ready,
+        placed,
+        verdict,
+    }
+}
+
+fn is_ready(unit: &UnitOnMachine, status: &UnitStatus) -> bool {
+    unit.problem.is_none()
+        && unit
+            .report
+            .as_ref()
+            .is_some_and(|report| report.ready && report.revision == status.revision)
+}
+
+/// systemd says `failed` only once it will not restart the unit by itself.
+fn has_failed(unit: &UnitOnMachine) -> bool {
+    unit.problem.is_some()
+        || unit
+            .report
+            .as_ref()
+            .is_some_and(|report| report.active == "failed")
+}
+
+/// Waits for all `units` to be ready; ends early when one of them is stuck. `before` has the statuses from
+/// before the start of those units that it changed.
+pub(crate) async fn until_ready(
+    client: &mut Client,
+    units: &[UnitName],
+    before: &BTreeMap<UnitName, UnitStatus>,
+    timeout: Duration,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + timeout;
+    let mut all_ready = true;
+    for name in units {
+        all_ready &= one_until_ready(client, name, before.get(name), deadline, timeout).await?;
+    }
+    if !all_ready {
+        bail!(
+            "not every unit is ready; `fleetctl status UNIT` shows how it goes on, `journalctl -u UNIT` on the machine why it fails"
+        );
+    }
+    Ok(())
+}
+
+async fn one_until_ready(
+    client: &mut Client,
+    name: &UnitName,
+    before: Option<&UnitStatus>,
+    deadline: Instant,
+    timeout: Duration,
+) -> anyhow::Result<bool> {
+    let mut line = ProgressLine::default();
+    // The first look is free: a unit whose turn comes after the deadline is judged too.
+    let mut answer = client.unit_status(name.as_str(), None).await?;
+    loop {
+        let Some(status) = answer else {
+            drop(line);
+            talk(format_args!("{name}: destroyed meanwhile"));
+            return Ok(false);
+        };
+        if status.desired_state != TargetState::Launched.as_str() {
+            drop(line);
+            talk(format_args!(
+                "{name}: its target state was set to {} meanwhile",
+                status.desired_state
+            ));
+            return Ok(false);
+        }
+        let progress = judge(&status, before);
+        line.show(&match progress.placed {
+            0 => format!("{name}: no machine matches now; it starts on the first that does"),
+            placed => format!("{name}: {}/{placed} ready", progress.ready),
+        });
+        match progress.verdict {
+            Verdict::Ready => return Ok(true),
+            Verdict::Stuck => {
+                drop(line);
+                complain(&status);
+                return Ok(false);
+            }
+            Verdict::Moving => {}
+        }
+        let next = async {
+            tokio::time::sleep(PAUSE).await;
+            client
+                .unit_status(name.as_str(), Some(status.registry_revision))
+                .await
+        };
+        answer = match tokio::time::timeout_at(deadline, next).await {
+            Ok(answer) => answer?,
+            Err(_elapsed) => {
+                drop(line);
+                talk(format_args!(
+                    "{name}: not ready after {}",
+                    humantime::format_duration(timeout)
+                ));
+                complain(&status);
+                return Ok(false);
+            }
+        };
+    }
+}
+
+/// One line on stderr for each machine that is not ready.
+fn complain(status: &UnitStatus) {
+    for unit in &status.machines {
+        if unit.placed && !is_ready(unit, status) {
+            talk(format_args!(
+                "{}: not ready on {}: {}",
+                status.name,
+                describe::machine(&unit.machine_id, &unit.primary_ip, false),
+                describe::shortfall(unit, status.revision)
+            ));
+        }
+    }
+}
+
+/// Progress on stderr: rewritten in place on a terminal, else a new line whenever it changes.
+#[derive(Default)]
+struct ProgressLine {
+    shown: String,
+}
+
+impl ProgressLine {
+    fn show(&mut self, text: &str) {
+        if self.shown == text {
+            return;
+        }
+        text.clone_into(&mut self.shown);
+        let mut stderr = io::stderr();
+        if stderr.is_terminal() {
+            let _ = write!(stderr, "\r\x1b[K{text}");
+        } else {
+            talk(text);
+        }
+    }
+}
+
+/// Leaves the line as it stands, so that what is told next starts a new one.
+impl Drop for ProgressLine {
+    fn drop(&mut self) {
+        if io::stderr().is_terminal() && !self.shown.is_empty() {
+            talk("");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fleet_core::record::UnitReport;
+
+    fn on_machine(active: &str, ready: bool, revision: u64, since: u64) -> UnitOnMachine {
+        UnitOnMachine {
+            placed: true,
+            report: Some(UnitReport {
+                load: "loaded".into(),
+                active: active.into(),
+                sub: String::new(),
+                revision,
+                hash: String::new(),
+                since,
+                restarts: 0,
+                result: String::new(),
+                ready,
+            }),
+            ..UnitOnMachine::default()
+        }
+    }
+
+    fn status(machines: Vec<UnitOnMachine>) -> UnitStatus {
+        UnitStatus {
+            revision: 2,
+            machines,
+            ..UnitStatus::default()
+        }
+    }
+
+    fn verdict(machines: Vec<UnitOnMachine>) -> Verdict {
+        judge(&status(machines), None).verdict
+    }
+
+    #[test]
+    fn a_unit_is_ready_when_every_machine_that_has_it_is() {
+        let elsewhere = UnitOnMachine::default();
+        let ready = on_machine("active", true, 2, 0);
+        assert_eq!(
+            judge(&status(vec![ready.clone(), elsewhere, ready]), None),
+            Progress {
+                ready: 2,
+                placed: 2,
+                verdict: Verdict::Ready
+            }
+        );
+    }
+
+    #[test]
+    fn a_machine_on_an_older_revision_is_not_ready() {
+        assert_eq!(
+            verdict(vec![on_machine("active", true, 1, 0)]),
+            Verdict::Moving
+        );
+    }
+
+    #[test]
+    fn a_machine_without_a_report_is_still_on_its_way() {
+        let silent = UnitOnMachine {
+            placed: true,
+            ..UnitOnMachine::default()
+        };
+        assert_eq!(
+            verdict(vec![on_machine("failed", false, 2, 0), silent]),
+            Verdict::Moving
+        );
+    }
+
+    #[test]
+    fn a_unit_is_stuck_when_the_machines_that_are_not_ready_have_failed() {
+        let ready = on_machine("active", true, 2, 0);
+        let failed = on_machine("failed", false, 2, 0);
+        let mut refused = UnitOnMachine {
+            placed: true,
+            ..UnitOnMachine::default()
+        };
+        refused.problem = Some("not fleet's own".into());
+        assert_eq!(verdict(vec![ready, failed, refused]), Verdict::Stuck);
+    }
+
+    #[test]
+    fn a_failure_from_before_the_start_does_not_end_the_wait() {
+        let before = status(vec![on_machine("failed", false, 2, 7)]);
+        assert_eq!(judge(&before, Some(&before)).verdict, Verdict::Moving);
+        let again = status(vec![on_machine("failed", false, 2, 8)]);
+        assert_eq!(judge(&again, Some(&before)).verdict, Verdict::Stuck);
+    }
+
+    #[test]
+    fn a_oneshot_that_ran_before_the_start_has_to_run_again() {
+        let before = status(vec![on_machine("inactive", true, 2, 7)]);
+        assert_eq!(judge(&before, Some(&before)).verdict, Verdict::Moving);
+        let again = status(vec![on_machine("inactive", true, 2, 8)]);
+        assert_eq!(judge(&again, Some(&before)).verdict, Verdict::Ready);
+    }
+
+    #[test]
+    fn what_is_active_before_the_start_is_ready() {
+        let before = status(vec![on_machine("active", true, 2, 7)]);
+        assert_eq!(judge(&before, Some(&before)).verdict, Verdict::Ready);
+    }
+
+    #[test]
+    fn a_unit_that_belongs_nowhere_has_nothing_to_wait_for() {
+        assert_eq!(verdict(vec![UnitOnMachine::default()]), Verdict::Ready);
+    }
+}

@@ -1,0 +1,8 @@
+//! fleetctl as people and scripts meet it: the built command against a fake fleetd.
+
+mod fake_fleetd;
+mod session;
+mod streams;
+mod transcripts;
+mod update;
+mod wait;

@@ -1,0 +1,132 @@
+//! What scripts rely on beyond texts: closed pipes, exit codes, timeouts, endpoints.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+use std::thread;
+
+use crate::session::Session;
+
+#[test]
+fn a_reader_that_left_is_no_failure_and_stops_no_work() {
+    let session = Session::start();
+    session.run("fleetctl start hello.service meta.service");
+    for command in ["fleetctl list-units", "fleetctl destroy hello meta"] {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let output = session.command(command).stdout(writer).output();
+        let output = output.expect("sh runs");
+        assert!(output.status.success(), "{command}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command}");
+    }
+    insta::assert_snapshot!(session.run("fleetctl list-unit-files --no-legend"), @r"
+    $ fleetctl list-unit-files --no-legend
+    [rc=0]
+    ");
+}
+
+#[test]
+fn a_full_disk_behind_stdout_is_a_failure() {
+    let session = Session::start();
+    insta::assert_snapshot!(session.run("fleetctl list-machines > /dev/full"), @r"
+    $ fleetctl list-machines > /dev/full
+    e| cannot write to stdout: No space left on device (os error 28)
+    [rc=1]
+    ");
+}
+
+#[test]
+fn usage_errors_exit_2_and_leave_stdout_empty() {
+    let session = Session::start();
+    for command in ["list-units --nope", "nosuch", "metadata x", "metadata x y"] {
+        let output = session.command(&format!("fleetctl {command}")).output();
+        let output = output.expect("sh runs");
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        assert!(output.stdout.is_empty(), "{command}");
+    }
+}
+
+#[test]
+fn help_is_data() {
+    let session = Session::start();
+    for command in ["", "--help", "-h", "help start", "start --help"] {
+        let output = session.command(&format!("fleetctl {command}")).output();
+        let output = output.expect("sh runs");
+        assert!(output.status.success(), "{command}");
+        assert!(output.stderr.is_empty(), "{command}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Usage: fleetctl"));
+    }
+}
+
+#[test]
+fn status_exits_as_systemctl_does() {
+    let session = Session::start();
+    session.run("fleetctl start hello cant.run.service");
+    session.run("fleetctl load meta");
+    for (units, code) in [
+        ("hello", 0),
+        ("hello cant.run.service", 3),
+        ("meta", 3),
+        ("nosuch meta", 4),
+        ("'h*'", 0),
+    ] {
+        let status = session
+            .command(&format!("fleetctl status {units}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("sh runs");
+        assert_eq!(status.code(), Some(code), "{units}");
+    }
+}
+
+#[test]
+fn a_fleetd_that_does_not_answer_is_given_up() {
+    let session = Session::start();
+    let dir = tempfile::tempdir().expect("a directory");
+    let silent = dir.path().join("silent.sock");
+    let _never_accepts = UnixListener::bind(&silent).expect("bound");
+    let endpoint = format!("unix://{}", silent.display());
+    let output = session
+        .command("fleetctl list-machines")
+        .env("FLEETCTL_ENDPOINT", &endpoint)
+        .env("FLEETCTL_REQUEST_TIMEOUT", "0.2")
+        .output()
+        .expect("sh runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        format!(
+            "Error retrieving list of active machines from fleet API: fleetd at {endpoint} did not answer within 200ms: \
+             its registry may be away (see `fleetctl status`); --request-timeout sets how long to wait\n"
+        )
+    );
+}
+
+#[test]
+fn plain_tcp_is_spoken_too() {
+    let session = Session::start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("fleetctl connects");
+        let mut request = [0; 1024];
+        let length = stream.read(&mut request).expect("a request");
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        stream.write_all(answer.as_bytes()).expect("answered");
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    });
+    let command = format!("fleetctl --endpoint=http://{address},http://127.0.0.1:1 list-machines");
+    let output = session.run(&command);
+    assert!(
+        output.ends_with(&format!(
+            "o| MACHINE\tIP\tMETADATA\ne| WARNING: multiple endpoints provided but only the first (http://{address}) is used\n[rc=0]\n"
+        )),
+        "{output}"
+    );
+    let request = server.join().expect("the server ended");
+    assert!(request.starts_with(&format!(
+        "GET /fleet/v1/machines HTTP/1.1\r\nhost: {address}\r\n"
+    )));
+}

@@ -1,0 +1,79 @@
+//! What fleetctl asks of the registry when units are created, replaced and destroyed.
+
+use crate::session::Session;
+
+impl Session {
+    /// Runs a command, and returns the target states that it set.
+    fn targets_of(&self, command: &str) -> Vec<String> {
+        self.fleetd.change(|world| world.targets.clear());
+        self.run(command);
+        let mut targets = Vec::new();
+        self.fleetd
+            .change(|world| targets.clone_from(&world.targets));
+        targets
+    }
+}
+
+#[test]
+fn all_content_is_in_the_registry_before_anything_starts() {
+    let session = Session::start();
+    assert_eq!(
+        session.targets_of("fleetctl start hello meta"),
+        ["inactive", "inactive", "launched", "launched"]
+    );
+}
+
+#[test]
+fn content_that_is_invalid_creates_nothing() {
+    let session = Session::start();
+    assert!(
+        session
+            .targets_of("fleetctl start hello bad-machineid meta")
+            .is_empty()
+    );
+}
+
+#[test]
+fn content_that_fleetd_refuses_starts_nothing() {
+    let session = Session::start();
+    session.run("cp hello.service refused.service");
+    assert_eq!(
+        session.targets_of("fleetctl start hello refused meta"),
+        ["inactive", "inactive"]
+    );
+}
+
+#[test]
+fn an_update_never_takes_a_running_unit_back() {
+    let session = Session::start();
+    session.run("fleetctl start hello");
+    session.run("echo '# a new revision' >> hello.service");
+    assert_eq!(
+        session.targets_of("fleetctl start --replace hello"),
+        ["launched"]
+    );
+}
+
+#[test]
+fn what_is_done_already_is_not_asked_again() {
+    let session = Session::start();
+    session.run("fleetctl start hello");
+    assert!(session.targets_of("fleetctl start hello").is_empty());
+    session.run("fleetctl stop hello");
+    assert!(session.targets_of("fleetctl stop hello").is_empty());
+}
+
+#[test]
+fn a_unit_that_fleetd_cannot_read_can_be_destroyed() {
+    let session = Session::start();
+    session.run("fleetctl submit hello");
+    session
+        .fleetd
+        .change(|world| world.damaged.push("hello.service".to_owned()));
+    insta::assert_snapshot!(session.run("fleetctl destroy hello nosuch"), @r"
+    $ fleetctl destroy hello nosuch
+    o| Destroyed hello.service
+    e| Unit nosuch.service not found in registry
+    [rc=0]
+    ");
+}

@@ -1,0 +1,117 @@
+//! `start --wait` on machines that obey late, never, or fail.
+
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use crate::session::{Session, transcript};
+
+#[test]
+fn it_ends_when_every_machine_is_ready() {
+    let session = Session::start();
+    session.fleetd.hold();
+    let command = "fleetctl start --wait hello";
+    let mut waiting = session
+        .command(command)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sh runs");
+    thread::sleep(Duration::from_millis(700)); // Longer than a long poll of the fake fleetd.
+    assert!(waiting.try_wait().expect("asked").is_none());
+    session.fleetd.release();
+    let output = waiting.wait_with_output().expect("it ends");
+    insta::assert_snapshot!(transcript(command, &output), @r"
+    $ fleetctl start --wait hello
+    o| Unit hello.service 
+    o| Triggered global unit hello.service start
+    e| hello.service: 0/3 ready
+    e| hello.service: 3/3 ready
+    [rc=0]
+    ");
+}
+
+#[test]
+fn it_ends_early_when_the_unit_fails_everywhere() {
+    let session = Session::start();
+    insta::assert_snapshot!(session.run("fleetctl start --wait cant.run.service"), @r"
+    $ fleetctl start --wait cant.run.service
+    o| Unit cant.run.service 
+    o| Triggered global unit cant.run.service start
+    e| cant.run.service: 0/3 ready
+    e| cant.run.service: not ready on 3f3fab35.../10.99.1.3: failed (failed), result exit-code
+    e| cant.run.service: not ready on 631e82f9.../10.99.1.1: failed (failed), result exit-code
+    e| cant.run.service: not ready on 6650bd8a.../10.99.1.2: failed (failed), result exit-code
+    e| not every unit is ready; `fleetctl status UNIT` shows how it goes on, `journalctl -u UNIT` on the machine why it fails
+    [rc=1]
+    ");
+}
+
+#[test]
+fn a_failure_is_told_of_units_that_were_started_long_ago_too() {
+    let session = Session::start();
+    session.run("fleetctl start hello");
+    session
+        .fleetd
+        .change(|world| world.fail("hello.service", "631e"));
+    insta::assert_snapshot!(session.run("fleetctl start --wait hello"), @r"
+    $ fleetctl start --wait hello
+    e| hello.service: 2/3 ready
+    e| hello.service: not ready on 631e82f9.../10.99.1.1: failed (failed), result exit-code
+    e| not every unit is ready; `fleetctl status UNIT` shows how it goes on, `journalctl -u UNIT` on the machine why it fails
+    [rc=1]
+    ");
+}
+
+#[test]
+fn a_start_is_not_judged_by_the_failure_before_it() {
+    for (change, start) in [
+        ("fleetctl stop hello", "fleetctl start --wait hello"),
+        (
+            "echo '# a new revision' >> hello.service",
+            "fleetctl start --wait --replace hello",
+        ),
+    ] {
+        let session = Session::start();
+        session.run("fleetctl start hello");
+        session
+            .fleetd
+            .change(|world| world.fail("hello.service", "631e"));
+        session.fleetd.hold();
+        session.run(change);
+        let mut waiting = session
+            .command(start)
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("sh runs");
+        thread::sleep(Duration::from_millis(200));
+        assert!(waiting.try_wait().expect("asked").is_none(), "{start}");
+        session.fleetd.release();
+        assert!(waiting.wait().expect("it ends").success(), "{start}");
+    }
+}
+
+#[test]
+fn it_gives_up_after_the_time_it_was_given() {
+    let session = Session::start();
+    session.fleetd.hold();
+    insta::assert_snapshot!(session.run("fleetctl start --wait=200ms meta hello"), @r"
+    $ fleetctl start --wait=200ms meta hello
+    o| Unit meta.service 
+    o| Unit hello.service 
+    o| Triggered global unit meta.service start
+    o| Triggered global unit hello.service start
+    e| meta.service: 0/2 ready
+    e| meta.service: not ready after 200ms
+    e| meta.service: not ready on 3f3fab35.../10.99.1.3: that machine has not reported the unit yet
+    e| meta.service: not ready on 6650bd8a.../10.99.1.2: that machine has not reported the unit yet
+    e| hello.service: 0/3 ready
+    e| hello.service: not ready after 200ms
+    e| hello.service: not ready on 3f3fab35.../10.99.1.3: that machine has not reported the unit yet
+    e| hello.service: not ready on 631e82f9.../10.99.1.1: that machine has not reported the unit yet
+    e| hello.service: not ready on 6650bd8a.../10.99.1.2: that machine has not reported the unit yet
+    e| not every unit is ready; `fleetctl status UNIT` shows how it goes on, `journalctl -u UNIT` on the machine why it fails
+    [rc=1]
+    ");
+}
