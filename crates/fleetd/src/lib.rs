@@ -3,3 +3,4 @@
 pub mod config;
 pub mod store;
 pub mod systemd;
+pub mod units_dir;
