@@ -242,8 +242,7 @@ pub enum Decision {
     Held(Held),
     /// These things.
     Act {
-        /// In this order: what goes before what comes, as an agent does it too, and templates
-        /// before instances.
+        /// In this order: what goes makes room for what comes.
         actions: Vec<Action>,
         /// Files that somebody must mend, with what is wrong.
         problems: BTreeMap<String, String>,
@@ -308,7 +307,6 @@ pub fn decide(
     }
 
     let mut actions: Vec<_> = gone.into_iter().cloned().map(Action::Disown).collect();
-    let mut comes = Vec::new();
     let mut problems = BTreeMap::new();
     let mut notes = BTreeMap::new();
     for (entry, file) in files {
@@ -332,7 +330,7 @@ pub fn decide(
             &check,
         ) {
             Verdict::Leave => {}
-            Verdict::Do(action) => comes.push(action),
+            Verdict::Do(action) => actions.push(action),
             Verdict::Note(text) => {
                 notes.insert(entry.clone(), text.to_owned());
             }
@@ -341,8 +339,6 @@ pub fn decide(
             }
         }
     }
-    comes.sort_by_key(|action| (!action.name().is_template(), action.name().clone()));
-    actions.extend(comes);
     Decision::Act {
         actions,
         problems,

@@ -336,8 +336,11 @@ fn a_directory_that_never_published_may_be_missing_or_unmarked() {
         check,
     );
     assert!(matches!(act, Decision::Act { actions, .. } if actions.is_empty()));
-    let world = World::new().file("a.service", file("1")).unmarked();
-    assert_eq!(world.says(), "publish a.service: its file appeared");
+    for was_marked in [false, true] {
+        let mut world = World::new().file("a.service", file("1")).unmarked();
+        world.published.marked = was_marked;
+        assert_eq!(world.says(), "publish a.service: its file appeared");
+    }
 }
 
 #[test]
