@@ -156,10 +156,6 @@ fn read_line(line: &[u8]) -> Result<Option<(String, String)>, String> {
             "`{line}` looks like a section; fleet.conf has none, remove the line"
         ));
     }
-    // rust-ini would take a line without `=` as the beginning of the next line's key.
-    if !line.contains('=') {
-        return Err(MALFORMED.to_owned());
-    }
     let quotes_only = ParseOption {
         enabled_quote: true,
         enabled_escape: false,

@@ -10,6 +10,7 @@
 //! Every round starts from the files themselves, so a lost event costs at most a minute, and a registry
 //! that is away costs nothing but time: what was not done is found undone in the next round.
 
+mod gone;
 mod problems;
 mod scan;
 mod state;
@@ -29,12 +30,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleet_core::directory::{self, Action, Decision, Directory, File, Known, MARKER, Published};
+use fleet_core::directory::{self, Action, Decision, Directory, Known, MARKER, Published};
 use fleet_core::record::TargetState;
 use fleet_core::unit::{Content, UnitName};
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep};
 
+use gone::{GONE, Gone};
 use problems::Findings;
 use scan::{RECENT, Scan};
 use watch::Watch;
@@ -42,16 +44,15 @@ use watch::Watch;
 /// How long to wait after an event for those that come with it: a copy of fifty files is one round.
 const DEBOUNCE: Duration = Duration::from_millis(10);
 
-/// How long a file must be gone before its unit is given up. Editors and tools that replace a file by
-/// moving the old one away first leave a gap, in which a unit must not be destroyed on every machine.
-const GONE: Duration = Duration::from_millis(200);
-
 /// How often the directory is read without any event: for events that cannot come, such as those of a
 /// file elsewhere that a link shows, or of a network file system. It asks the registry nothing.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// How long to wait after a registry that is away: first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// How long to wait when the registry is away, at first; twice as long each time.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How long to wait at most: a registry that is back should find changes soon.
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// The file of the state directory that remembers what was published.
 const STATE_FILE: &str = "directory.json";
@@ -111,8 +112,7 @@ pub struct UnitsDir {
     saved: bool,
     /// The directory as it was when last nothing was left to do.
     settled: Option<Directory>,
-    /// Since when published files are gone.
-    gone: BTreeMap<UnitName, Instant>,
+    gone: Gone,
     retry: Duration,
 }
 
@@ -136,8 +136,8 @@ impl UnitsDir {
             saved: true,
             watch: None,
             settled: None,
-            gone: BTreeMap::new(),
-            retry: RETRY.0,
+            gone: Gone::default(),
+            retry: RETRY,
         }
     }
 
@@ -203,10 +203,10 @@ impl UnitsDir {
         let remembered = self.remember(published).await;
         if let Outcome::Away = outcome {
             let wait = self.retry;
-            self.retry = (wait * 2).min(RETRY.1);
+            self.retry = (wait * 2).min(RETRY_MAX);
             return Next::Retry(wait);
         }
-        self.retry = RETRY.0;
+        self.retry = RETRY;
         let again = again.or(going.then_some(GONE));
         if again.is_none() && remembered && !matches!(outcome, Outcome::Refused) {
             self.settled = Some(seen);
@@ -253,32 +253,19 @@ impl UnitsDir {
         Ok(Some((scan.directory, again)))
     }
 
-    /// Lists files that went a moment ago as still there, unless the directory is held anyway. Answers
+    /// Lists files that went a moment ago as if they were there, unless the directory is held. Answers
     /// whether there are any.
     fn spare_those_just_gone(&mut self, published: &Published, directory: &mut Directory) -> bool {
-        let before = std::mem::take(&mut self.gone);
-        let nothing_known = BTreeMap::new();
-        let decision = directory::decide(published, directory, &nothing_known, self.check);
-        let (Directory::Present { files, .. }, Decision::Act { .. }) = (directory, decision) else {
-            // The clocks start when it is no longer held: files that come back come one by one.
-            return false;
-        };
-        let now = Instant::now();
-        for name in published.units.keys() {
-            if !files.contains_key(name.as_str()) {
-                let since = before.get(name).copied().unwrap_or(now);
-                self.gone.insert(name.clone(), since);
+        let decision = directory::decide(published, directory, &BTreeMap::new(), self.check);
+        match (directory, decision) {
+            (Directory::Present { files, .. }, Decision::Act { .. }) => {
+                self.gone.spare(published, files, Instant::now())
+            }
+            _ => {
+                self.gone.reset();
+                false
             }
         }
-        let going = self.gone.iter().filter(|(_, since)| now - **since < GONE);
-        let going: Vec<_> = going.map(|(name, _)| name.to_string()).collect();
-        let any = !going.is_empty();
-        files.extend(
-            going
-                .into_iter()
-                .map(|name| (name, File::Skipped("gone for a moment only"))),
-        );
-        any
     }
 
     async fn act(&mut self, published: &mut Published, directory: &Directory) -> Outcome {

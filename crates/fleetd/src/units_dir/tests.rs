@@ -188,6 +188,14 @@ async fn a_directory_that_does_not_change_asks_the_registry_nothing() {
     machine.problem("notes.txt", "not a unit file").await;
     machine.stays_quiet().await;
     assert_eq!(machine.registry.inner().calls, calls);
+    // A file in question is asked for once, and not at every event around it.
+    machine.write("bad.service", "local");
+    machine.problem("bad.service", "not global").await;
+    machine.stays_quiet().await;
+    let calls = machine.registry.inner().calls;
+    fs::write(machine.folder.path().join("beside"), "").expect("written");
+    machine.stays_quiet().await;
+    assert_eq!(machine.registry.inner().calls, calls);
 }
 
 #[tokio::test]
@@ -323,6 +331,22 @@ async fn another_directory_in_its_place_is_held_until_somebody_marks_it() {
     machine.write(MARKER, "");
     machine.has("other.service", "1").await;
     machine.has_not("web.service").await;
+}
+
+#[tokio::test]
+async fn a_writer_left_behind_in_a_replaced_directory_blocks_nothing() {
+    let machine = Machine::new("a", &FakeRegistry::default());
+    machine.publish("web.service", "1").await;
+    let mut left_behind = fs::File::create(machine.path("web.service")).expect("opened");
+    left_behind.write_all(b"half").expect("written");
+    let new = machine.folder.path().join("new");
+    fs::create_dir(&new).expect("made");
+    fs::write(new.join(MARKER), "").expect("written");
+    fs::write(new.join("web.service"), "2").expect("written");
+    sleep(QUIET).await;
+    fs::rename(machine.path(""), machine.folder.path().join("away")).expect("moved");
+    fs::rename(&new, machine.path("")).expect("moved");
+    machine.has("web.service", "2").await;
 }
 
 #[tokio::test]
