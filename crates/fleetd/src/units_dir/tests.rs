@@ -244,6 +244,34 @@ async fn a_file_is_never_read_half() {
 }
 
 #[tokio::test]
+async fn a_file_rewritten_all_the_time_is_only_ever_published_whole() {
+    const PARTS: usize = 64;
+    let machine = Machine::new("a", &FakeRegistry::default());
+    machine.publish("first.service", "1").await;
+    let path = machine.path("web.service");
+    let writer = tokio::task::spawn_blocking(move || {
+        for round in 0..200 {
+            let part = [b'a' + round % 26; 4096];
+            let mut file = fs::File::create(&path).expect("created");
+            for _ in 0..PARTS {
+                file.write_all(&part).expect("written");
+            }
+            drop(file);
+            std::thread::sleep(Duration::from_micros(u64::from(round) * 100));
+        }
+    });
+    writer.await.expect("written");
+    sleep(QUIET).await;
+    let inner = machine.registry.inner();
+    let contents = &inner.units["web.service"].contents;
+    for content in contents {
+        let bytes = content.as_bytes();
+        assert!(bytes.len() == PARTS * 4096 && bytes.iter().all(|byte| *byte == bytes[0]));
+    }
+    assert!(contents.len() > 1, "some were published in between");
+}
+
+#[tokio::test]
 async fn a_file_being_written_when_fleetd_starts_is_not_read_half() {
     let machine = Machine::new("a", &FakeRegistry::default());
     let (name, registry, folder) = machine.stop().await;
@@ -355,15 +383,16 @@ async fn a_directory_emptied_at_once_is_held() {
     machine.publish("a.service", "1").await;
     machine.publish("b.service", "1").await;
     machine.remove("a.service");
+    sleep(GONE / 2).await;
     machine.remove("b.service");
     machine
         .problem("units", "had 2 unit files and has none now")
         .await;
     machine.stays_quiet().await;
-    // They come back one by one, and the second is not taken as gone meanwhile.
-    machine.write("a.service", "1");
-    sleep(GONE / 2).await;
+    // They come back one by one, and the other is not taken as gone meanwhile.
     machine.write("b.service", "1");
+    sleep(GONE / 2).await;
+    machine.write("a.service", "1");
     machine.stays_quiet().await;
     machine.no_problem().await;
 }
