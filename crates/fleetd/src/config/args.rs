@@ -99,7 +99,7 @@ fn flag(option: &'static Opt) -> Arg {
 }
 
 fn help(option: &Opt) -> String {
-    let mut help = format!("{} ({}", option.meaning, option.unit);
+    let mut help = format!("{} ({}", option.meaning.trim_end_matches('.'), option.unit);
     if !option.default.is_empty() {
         help += &format!("; default {}", option.default);
     }

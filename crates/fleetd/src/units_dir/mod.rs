@@ -217,21 +217,15 @@ impl UnitsDir {
     /// Reads the directory as of one moment, files that are being written apart, and says when to look
     /// again if no event will. None if the directory as a whole changed meanwhile.
     async fn look(&mut self) -> io::Result<Option<(Directory, Option<Duration>)>> {
-        if self.watch.is_none() {
-            match Watch::new(&self.directory) {
-                Ok(watch) => self.watch = Some(watch),
-                Err(error) => self.findings.unwatched(&self.directory, Some(&error)),
-            }
-        }
+        let armed = self.arm();
+        self.findings
+            .unwatched(&self.directory, armed.err().as_ref());
         let directory = self.directory.clone();
         let Some(watch) = &mut self.watch else {
             let scan = blocking(move || Scan::read(&directory, true)).await;
             let again = scan.is_unfinished().then_some(RECENT);
             return Ok(Some((scan.directory, again)));
         };
-        let armed = watch.arm();
-        self.findings
-            .unwatched(&self.directory, armed.err().as_ref());
         watch.catch_up().await?;
         let unwatched = watch.unwatched;
         let mut scan = blocking(move || Scan::read(&directory, unwatched)).await;
@@ -240,17 +234,27 @@ impl UnitsDir {
         if touched.all {
             return Ok(None);
         }
-        let mut again = None;
-        if !touched.names.is_empty() {
-            again = Some(DEBOUNCE);
-        } else if watch.unwatched && scan.is_unfinished() {
-            again = Some(RECENT);
+        // Before open files are skipped, only those that nobody watched count as unfinished.
+        watch.unwatched &= scan.is_unfinished();
+        let again = if !touched.names.is_empty() {
+            Some(DEBOUNCE)
         } else {
-            watch.unwatched = false;
-        }
+            watch.unwatched.then_some(RECENT)
+        };
         scan.skip(&touched.names);
         scan.skip(watch.open());
         Ok(Some((scan.directory, again)))
+    }
+
+    /// Puts the watch in place; after an error there is none, not half of one.
+    fn arm(&mut self) -> io::Result<()> {
+        let mut watch = match self.watch.take() {
+            Some(watch) => watch,
+            None => Watch::new(&self.directory)?,
+        };
+        watch.arm()?;
+        self.watch = Some(watch);
+        Ok(())
     }
 
     /// Lists files that went a moment ago as if they were there, unless the directory is held. Answers
