@@ -1,0 +1,414 @@
+//! What to publish from a units directory: its files against what it last published and what the registry has.
+//!
+//! ```text
+//! files now  --+
+//! published  --+--> decide --> Act: disown, publish, adopt, with reasons; problems; notes
+//! registry   --+           \-> Held: nothing at all, with the reason
+//! ```
+//!
+//! **Invariant: only a change against what this directory last published is ever published.** So two
+//! directories with the same files agree, two with different files do not fight, and a unit that somebody
+//! destroyed or rolled back stays so until its file changes.
+//!
+//! **Invariant: a unit is given up only because its file is positively gone from a directory that is
+//! itself in order.** A file that cannot be read is not gone, and neither is one in a directory that lost its marker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+use crate::record::{CONTENT_MAX, TargetState};
+use crate::unit::{Content, UnitName};
+
+/// The file that says: this is the directory, not the empty mount point below it. Hidden, so that it is
+/// never taken for a unit.
+pub const MARKER: &str = ".fleet";
+
+/// The SHA-1 of a unit file's bytes, in hexadecimal: enough to tell revisions of one unit apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// The fingerprint of a content.
+    pub fn of(content: &Content) -> Self {
+        let digest = Sha1::digest(content.as_bytes());
+        Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// What this directory last published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Whether the directory was seen with its marker, so that it can lose it.
+    pub marked: bool,
+    /// The files that were dealt with, by unit.
+    pub units: BTreeMap<UnitName, Last>,
+}
+
+/// The content of a file when it was last dealt with. It stays so until the file changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// Its fingerprint.
+    pub content: Fingerprint,
+    /// Whether it was passed over as stale, rather than published or adopted. Remembered, because a stale
+    /// copy must not bring a unit back that is destroyed later.
+    #[serde(default)]
+    pub stale: bool,
+}
+
+/// What the registry knows of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its newest content: of the candidate, else of the stable revision.
+    pub newest: Fingerprint,
+    /// The contents it had before.
+    pub older: BTreeSet<Fingerprint>,
+}
+
+/// One entry of the directory, links followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum File {
+    /// A whole file. The reader may stop after [`CONTENT_MAX`] and one byte.
+    Content(Content),
+    /// There, and not looked into this time, because of this.
+    Skipped(&'static str),
+    /// A directory, such as `x.service.d`.
+    Directory,
+    /// There, but cannot be read, because of this.
+    Unreadable(String),
+}
+
+/// The directory as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Directory {
+    /// There is none.
+    Missing,
+    /// It cannot be listed, because of this.
+    Unreadable(String),
+    /// It was listed.
+    Present {
+        /// Whether the [`MARKER`] is there.
+        marked: bool,
+        /// Its entries by name, without the marker.
+        files: BTreeMap<String, File>,
+    },
+}
+
+/// What the name of a directory entry means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A unit file.
+    Unit(UnitName),
+    /// Hidden, or what an editor leaves for a moment; nobody wants to hear of it.
+    Ignored,
+    /// Neither, because of this.
+    Bad(String),
+}
+
+/// Reads the name of a directory entry.
+pub fn named(name: &str) -> Named {
+    let backup =
+        name.ends_with('~') || name.len() > 1 && name.starts_with('#') && name.ends_with('#');
+    // vim asks whether a directory is writable by making a file called 4913, or a higher number.
+    let probe = name.bytes().all(|byte| byte.is_ascii_digit());
+    if name.starts_with('.') || backup || probe {
+        return Named::Ignored;
+    }
+    match UnitName::parse(name) {
+        Ok(name) => Named::Unit(name),
+        Err(error) => Named::Bad(format!("not a unit file: {error}; rename or move it")),
+    }
+}
+
+/// Why a unit is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// This directory never published it.
+    Appeared,
+    /// It is not what this directory last published.
+    Changed,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Appeared => "its file appeared",
+            Self::Changed => "its file changed",
+        })
+    }
+}
+
+/// One thing to do at the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Give up ownership: the file is gone. The unit is destroyed if nobody else owns it.
+    Disown(UnitName),
+    /// Submit this content, and own the unit.
+    Publish {
+        /// The unit.
+        name: UnitName,
+        /// Its file.
+        content: Content,
+        /// What is wanted of the unit if it is new.
+        target: TargetState,
+        /// The reason.
+        why: Why,
+    },
+    /// The registry has exactly this content: own the unit too.
+    Adopt(UnitName, Fingerprint),
+    /// The registry has a newer content: only remember that this one was seen.
+    PassOver(UnitName, Fingerprint),
+}
+
+impl Action {
+    /// The unit it is about.
+    pub fn name(&self) -> &UnitName {
+        match self {
+            Self::Disown(name)
+            | Self::Adopt(name, _)
+            | Self::PassOver(name, _)
+            | Self::Publish { name, .. } => name,
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disown(name) => write!(f, "disown {name}: its file is gone"),
+            Self::Adopt(name, _) => write!(f, "adopt {name}: the registry has this content"),
+            Self::PassOver(name, _) => write!(f, "pass over {name}: {STALE}"),
+            Self::Publish { name, why, .. } => write!(f, "publish {name}: {why}"),
+        }
+    }
+}
+
+impl Published {
+    /// Takes note that an action was done.
+    pub fn apply(&mut self, action: &Action) {
+        let (content, stale) = match action {
+            Action::Disown(name) => {
+                self.units.remove(name);
+                return;
+            }
+            Action::Adopt(_, fingerprint) => (fingerprint.clone(), false),
+            Action::PassOver(_, fingerprint) => (fingerprint.clone(), true),
+            Action::Publish { content, .. } => (Fingerprint::of(content), false),
+        };
+        let last = Last { content, stale };
+        self.units.insert(action.name().clone(), last);
+    }
+}
+
+/// Why a directory is left alone as a whole. Nothing is published and nothing given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It is gone, and units came from it.
+    Missing,
+    /// It cannot be listed.
+    Unreadable(String),
+    /// Its marker is gone: another directory may lie there now.
+    Unmarked,
+    /// So many published units, two at least, are gone, and no unit file is left.
+    Emptied(usize),
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => {
+                f.write_str("is missing; put it back, or destroy its units with fleetctl")?
+            }
+            Self::Unreadable(reason) => write!(f, "cannot be listed: {reason}")?,
+            Self::Unmarked => write!(
+                f,
+                "has lost its marker; if this is the right directory, make the file {MARKER} in it"
+            )?,
+            Self::Emptied(gone) => write!(
+                f,
+                "had {gone} unit files and has none now; put them back, or destroy the units with fleetctl"
+            )?,
+        }
+        f.write_str(". Until then its units are kept as they are")
+    }
+}
+
+/// What to do about a units directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing at all.
+    Held(Held),
+    /// These things.
+    Act {
+        /// In this order: what goes makes room for what comes.
+        actions: Vec<Action>,
+        /// Files that somebody must mend, with what is wrong.
+        problems: BTreeMap<String, String>,
+        /// Files that are left alone on purpose, with the reason.
+        notes: BTreeMap<String, String>,
+    },
+}
+
+/// The units of which `decide` must know what the registry has: those whose file differs from what was
+/// last published. None while nothing changes, so that an idle directory asks nothing.
+pub fn questions(published: &Published, directory: &Directory) -> Vec<UnitName> {
+    let Directory::Present { files, .. } = directory else {
+        return Vec::new();
+    };
+    let asked = files
+        .iter()
+        .filter_map(|(name, file)| match (named(name), file) {
+            (Named::Unit(name), File::Content(content)) => {
+                let last = published.units.get(&name).map(|last| &last.content);
+                (last != Some(&Fingerprint::of(content))).then_some(name)
+            }
+            _ => None,
+        });
+    asked.collect()
+}
+
+/// Decides what to publish, adopt and disown.
+///
+/// `known` answers [`questions`]; a name that is not in it is unknown to the registry. `check` says why a
+/// content may not be launched from a directory, such as `not global`.
+pub fn decide(
+    published: &Published,
+    directory: &Directory,
+    known: &BTreeMap<UnitName, Known>,
+    check: impl Fn(&UnitName, &Content) -> Result<(), String>,
+) -> Decision {
+    let nothing = BTreeMap::new();
+    let files = match directory {
+        Directory::Unreadable(reason) => {
+            return Decision::Held(Held::Unreadable(reason.clone()));
+        }
+        // Most machines have no units directory, and nothing to lose by that.
+        Directory::Missing if published.units.is_empty() => &nothing,
+        Directory::Missing => return Decision::Held(Held::Missing),
+        Directory::Present { marked: false, .. }
+            if published.marked && !published.units.is_empty() =>
+        {
+            return Decision::Held(Held::Unmarked);
+        }
+        Directory::Present { files, .. } => files,
+    };
+    let gone: Vec<_> = published
+        .units
+        .keys()
+        .filter(|name| !files.contains_key(name.as_str()))
+        .collect();
+    let left = files
+        .keys()
+        .any(|name| matches!(named(name), Named::Unit(_)));
+    if gone.len() >= 2 && !left {
+        return Decision::Held(Held::Emptied(gone.len()));
+    }
+
+    let mut actions: Vec<_> = gone.into_iter().cloned().map(Action::Disown).collect();
+    let mut problems = BTreeMap::new();
+    let mut notes = BTreeMap::new();
+    for (entry, file) in files {
+        let name = match named(entry) {
+            Named::Unit(name) => name,
+            Named::Ignored => continue,
+            Named::Bad(_) if *file == File::Directory => {
+                notes.insert(entry.clone(), DIRECTORY_IGNORED.to_owned());
+                continue;
+            }
+            Named::Bad(reason) => {
+                problems.insert(entry.clone(), reason);
+                continue;
+            }
+        };
+        match unit(
+            &name,
+            file,
+            published.units.get(&name),
+            known.get(&name),
+            &check,
+        ) {
+            Verdict::Leave => {}
+            Verdict::Do(action) => actions.push(action),
+            Verdict::Note(text) => {
+                notes.insert(entry.clone(), text.to_owned());
+            }
+            Verdict::Problem(text) => {
+                problems.insert(entry.clone(), text);
+            }
+        }
+    }
+    Decision::Act {
+        actions,
+        problems,
+        notes,
+    }
+}
+
+const DIRECTORY_IGNORED: &str = "a directory; only files are published";
+const STALE: &str = "the registry has a newer revision; change the file to publish it";
+
+/// What follows from one unit file.
+enum Verdict {
+    Leave,
+    Do(Action),
+    Note(&'static str),
+    Problem(String),
+}
+
+fn unit(
+    name: &UnitName,
+    file: &File,
+    last: Option<&Last>,
+    known: Option<&Known>,
+    check: impl Fn(&UnitName, &Content) -> Result<(), String>,
+) -> Verdict {
+    let content = match file {
+        File::Content(content) => content,
+        File::Skipped(reason) => return Verdict::Note(reason),
+        File::Directory => return Verdict::Note(DIRECTORY_IGNORED),
+        File::Unreadable(reason) => return Verdict::Problem(format!("cannot be read: {reason}")),
+    };
+    let fingerprint = Fingerprint::of(content);
+    match last {
+        Some(last) if last.content == fingerprint && last.stale => return Verdict::Note(STALE),
+        Some(last) if last.content == fingerprint => return Verdict::Leave,
+        _ => {}
+    }
+    if content.as_bytes().len() > CONTENT_MAX {
+        return Verdict::Problem(format!(
+            "too large: a unit file has at most {CONTENT_MAX} bytes"
+        ));
+    }
+    if let Err(reason) = check(name, content) {
+        return Verdict::Problem(reason);
+    }
+    if let Some(known) = known {
+        if known.newest == fingerprint {
+            return Verdict::Do(Action::Adopt(name.clone(), fingerprint));
+        }
+        // Whoever goes back on purpose starts from the newest. This directory has not seen that: its copy is late.
+        let seen_newest = last.is_some_and(|last| last.content == known.newest);
+        if !seen_newest && known.older.contains(&fingerprint) {
+            return Verdict::Do(Action::PassOver(name.clone(), fingerprint));
+        }
+    }
+    Verdict::Do(Action::Publish {
+        name: name.clone(),
+        content: content.clone(),
+        target: if name.is_template() {
+            TargetState::Inactive
+        } else {
+            TargetState::Launched
+        },
+        why: if last.is_some() {
+            Why::Changed
+        } else {
+            Why::Appeared
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;

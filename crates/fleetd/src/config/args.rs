@@ -1,0 +1,163 @@
+//! The flags of fleetd: a few of its own, and one for every option of the table.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
+
+use super::options::{Kind, OPTIONS, Opt};
+
+/// Run systemd units on every machine that should have them.
+///
+/// fleetd runs on every machine of a fleet. It makes this machine's systemd agree with what the registry
+/// (etcd) wants, serves the API that fleetctl talks to, and takes its turn in leading updates.
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "fleetd", version, after_help = PRECEDENCE)]
+pub struct Args {
+    /// Read this file instead of /etc/fleet/fleet.conf. It must exist.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print the settings in effect, where each comes from, and what is wrong with them; then exit,
+    /// with 78 if anything is.
+    #[arg(long, alias = "check_config")]
+    pub check_config: bool,
+
+    /// Keep the registry in state_directory instead of etcd: a fleet of this one machine.
+    #[arg(long)]
+    pub standalone: bool,
+
+    /// The options of fleet.conf.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+const PRECEDENCE: &str = "Every option may stand in the file as KEY=VALUE (etcd_servers=...), in the \
+environment (FLEET_ETCD_SERVERS=...) or here (--etcd-servers ...). The environment wins over the file, \
+a flag over both. An empty value means the default.";
+
+/// The options given as flags, by name.
+#[derive(Clone, Default)]
+pub struct Flags(pub BTreeMap<&'static str, String>);
+
+impl std::fmt::Debug for Flags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Names only: one of the values may be the password.
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = OPTIONS.iter().filter_map(|option| {
+            let text = matches.get_one::<String>(option.name)?;
+            Some((option.name, text.clone()))
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.extend(Self::from_arg_matches(matches)?.0);
+        Ok(())
+    }
+}
+
+impl clap::Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        command.args(OPTIONS.iter().map(flag))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn flag(option: &'static Opt) -> Arg {
+    let flag = option.flag();
+    let arg = Arg::new(option.name).value_name("VALUE");
+    // clap refuses an alias that equals the flag.
+    let arg = if flag == option.name {
+        arg.long(flag)
+    } else {
+        arg.long(flag).alias(option.name)
+    };
+    match option.kind {
+        Kind::Value(name) => arg.value_name(name).help(help(option)),
+        Kind::Secret => arg.help(help(option)),
+        Kind::Switch => arg
+            .value_name("BOOL")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .help(help(option)),
+        Kind::Unused(_) => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .hide(true),
+    }
+}
+
+fn help(option: &Opt) -> String {
+    let mut help = format!("{} ({}", option.meaning.trim_end_matches('.'), option.unit);
+    if !option.default.is_empty() {
+        help += &format!("; default {}", option.default);
+    }
+    help + ")"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_option_has_a_flag() {
+        let command = Args::command();
+        command.clone().debug_assert();
+        for option in OPTIONS {
+            assert!(
+                command
+                    .get_arguments()
+                    .any(|arg| arg.get_id() == option.name),
+                "{}",
+                option.name
+            );
+        }
+    }
+
+    #[test]
+    fn a_flag_is_written_with_dashes_or_as_in_the_file() {
+        let args = Args::try_parse_from([
+            "fleetd",
+            "--etcd-servers=http://a:1",
+            "--public_ip",
+            "10.0.0.1",
+            "--disable-engine",
+            "--insecure-tcp=false",
+        ])
+        .expect("valid");
+        let expected = [
+            ("disable_engine", "true"),
+            ("etcd_servers", "http://a:1"),
+            ("insecure_tcp", "false"),
+            ("public_ip", "10.0.0.1"),
+        ];
+        assert_eq!(
+            args.flags.0,
+            expected.map(|(name, text)| (name, text.to_owned())).into()
+        );
+    }
+
+    #[test]
+    fn flags_of_the_original_that_mean_nothing_are_still_taken() {
+        let args = Args::try_parse_from(["fleetd", "--verify-units", "--systemd_user=false"]);
+        assert_eq!(args.expect("valid").flags.0.len(), 2);
+    }
+
+    #[test]
+    fn a_password_flag_never_reaches_a_log() {
+        let args = Args::try_parse_from(["fleetd", "--etcd-password=hunter2"]).expect("valid");
+        assert!(!format!("{args:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,74 @@
+//! Configuration: from fleet.conf, the environment and flags to the settings that fleetd runs with.
+//!
+//! Three types, one for each step, so that nothing half-understood leaves this module:
+//!
+//! ```text
+//! file, environment, flags -> Fragment  what one source says, and where
+//!                          -> Inputs    merged: file < environment < flags
+//!                          -> Settings  typed, validated, fitting each other
+//! ```
+//!
+//! What the options are called and mean stands in one table, [`options`]. Every problem is collected
+//! before any is reported: who mends a file wants to mend it once.
+
+pub mod args;
+pub mod check;
+pub mod fragment;
+pub mod inputs;
+pub mod options;
+mod settings;
+mod values;
+
+use std::fmt;
+
+pub use args::Args;
+pub use settings::{Etcd, Secret, Settings};
+
+/// The file that is read unless `--config` names another.
+pub const DEFAULT_FILE: &str = "/etc/fleet/fleet.conf";
+
+/// The exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h, which
+/// `RestartPreventExitStatus=` of the service names, because a restart does not mend it.
+pub const EX_CONFIG: u8 = 78;
+
+/// A sentence on what is wrong, where, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(pub String);
+
+/// A sentence on something that works, though perhaps not as its author thinks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note(pub String);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A configuration that cannot be used: exit with [`EX_CONFIG`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// All of them; at least one.
+    pub problems: Vec<Problem>,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            let newline = if index > 0 { "\n" } else { "" };
+            write!(f, "{newline}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

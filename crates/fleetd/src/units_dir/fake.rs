@@ -1,0 +1,139 @@
+//! A registry in memory, as units directories see it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use fleet_core::directory::{Fingerprint, Known};
+use fleet_core::record::TargetState;
+use fleet_core::unit::{Content, UnitName};
+
+use super::{PublishError, Publisher};
+
+/// A unit of the fake: its contents, the newest last, and its owners.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unit {
+    pub(super) contents: Vec<Content>,
+    pub(super) owners: BTreeSet<&'static str>,
+    pub(super) target: Option<TargetState>,
+}
+
+#[derive(Default)]
+pub(super) struct Inner {
+    pub(super) units: BTreeMap<String, Unit>,
+    /// Every change that was asked for, a line each.
+    pub(super) log: Vec<String>,
+    /// How often it was asked anything.
+    pub(super) calls: usize,
+    pub(super) away: bool,
+    /// The unit it will not take.
+    pub(super) refuses: Option<&'static str>,
+}
+
+/// The registry, shared by the directories of several machines.
+#[derive(Clone, Default)]
+pub(super) struct FakeRegistry(Arc<Mutex<Inner>>);
+
+impl FakeRegistry {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0
+            .lock()
+            .expect("no test panics while it holds the lock")
+    }
+
+    pub(super) fn seen_from(&self, machine: &'static str) -> Arc<dyn Publisher> {
+        Arc::new(FakePublisher {
+            registry: self.clone(),
+            machine,
+        })
+    }
+
+    /// The newest content of a unit, as text.
+    pub(super) fn newest(&self, unit: &str) -> Option<String> {
+        let inner = self.inner();
+        Some(
+            inner
+                .units
+                .get(unit)?
+                .contents
+                .last()?
+                .to_text()
+                .into_owned(),
+        )
+    }
+
+    fn call(&self) -> Result<MutexGuard<'_, Inner>, PublishError> {
+        let mut inner = self.inner();
+        inner.calls += 1;
+        if inner.away {
+            return Err(PublishError::Unavailable("registry unavailable".to_owned()));
+        }
+        Ok(inner)
+    }
+}
+
+struct FakePublisher {
+    registry: FakeRegistry,
+    machine: &'static str,
+}
+
+#[async_trait]
+impl Publisher for FakePublisher {
+    async fn known(&self, names: &[UnitName]) -> Result<BTreeMap<UnitName, Known>, PublishError> {
+        let inner = self.registry.call()?;
+        let known = names.iter().filter_map(|name| {
+            let (newest, older) = inner.units.get(name.as_str())?.contents.split_last()?;
+            let known = Known {
+                newest: Fingerprint::of(newest),
+                older: older.iter().map(Fingerprint::of).collect(),
+            };
+            Some((name.clone(), known))
+        });
+        Ok(known.collect())
+    }
+
+    async fn publish(
+        &self,
+        name: &UnitName,
+        content: &Content,
+        target: TargetState,
+    ) -> Result<(), PublishError> {
+        let mut inner = self.registry.call()?;
+        if inner.refuses == Some(name.as_str()) {
+            return Err(PublishError::Refused(
+                "clashes with a unit of the system".to_owned(),
+            ));
+        }
+        inner.log.push(format!(
+            "{} publish {name} {}",
+            self.machine,
+            content.to_text()
+        ));
+        let unit = inner.units.entry(name.to_string()).or_default();
+        unit.contents.push(content.clone());
+        unit.owners.insert(self.machine);
+        unit.target.get_or_insert(target);
+        Ok(())
+    }
+
+    async fn adopt(&self, name: &UnitName) -> Result<(), PublishError> {
+        let mut inner = self.registry.call()?;
+        inner.log.push(format!("{} adopt {name}", self.machine));
+        if let Some(unit) = inner.units.get_mut(name.as_str()) {
+            unit.owners.insert(self.machine);
+        }
+        Ok(())
+    }
+
+    async fn disown(&self, name: &UnitName) -> Result<(), PublishError> {
+        let mut inner = self.registry.call()?;
+        inner.log.push(format!("{} disown {name}", self.machine));
+        if let Some(unit) = inner.units.get_mut(name.as_str()) {
+            unit.owners.remove(self.machine);
+            if unit.owners.is_empty() {
+                inner.units.remove(name.as_str());
+            }
+        }
+        Ok(())
+    }
+}

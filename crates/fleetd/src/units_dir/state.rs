@@ -1,0 +1,109 @@
+//! What a units directory last published, on disk: `directory.json` in the state directory.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use fleet_core::directory::Published;
+use fleet_core::record::{decode, encode};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct OnDisk {
+    /// Of which directory this speaks. Another one starts afresh: its files say nothing of these units.
+    directory: PathBuf,
+    #[serde(flatten)]
+    published: Published,
+}
+
+/// Reads what `directory` last published; nothing if there is no file, or it speaks of another directory.
+///
+/// An error says what is wrong and what to do. It must not be taken for "nothing published": then every
+/// file would be published over what the registry has.
+pub(super) fn load(path: &Path, directory: &Path) -> Result<Published, String> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Published::default()),
+        Err(error) => return Err(format!("cannot be read: {error}; nothing is published")),
+    };
+    let on_disk: OnDisk = decode(&bytes).map_err(|error| {
+        format!("{error}. Nothing is published; restore the file, or remove it to start over from what the registry has")
+    })?;
+    if on_disk.directory == directory {
+        Ok(on_disk.published)
+    } else {
+        tracing::warn!(
+            before = %on_disk.directory.display(),
+            now = %directory.display(),
+            "another units directory: the units of the one before are kept as they are"
+        );
+        Ok(Published::default())
+    }
+}
+
+/// Writes it so that a crash at any moment leaves the old or the new state, never a part.
+pub(super) fn save(path: &Path, directory: &Path, published: &Published) -> io::Result<()> {
+    let bytes = encode(&OnDisk {
+        directory: directory.to_owned(),
+        published: published.clone(),
+    });
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(parent)?;
+    let new = path.with_extension("json.new");
+    let mut file = File::create(&new)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(parent)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fleet_core::directory::{Fingerprint, Last};
+    use fleet_core::unit::{Content, UnitName};
+
+    fn published() -> Published {
+        let name = UnitName::parse("a.service").expect("valid");
+        let last = Last {
+            content: Fingerprint::of(&Content::from("x")),
+            stale: false,
+        };
+        Published {
+            marked: true,
+            units: [(name, last)].into(),
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_readable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lib/directory.json");
+        assert_eq!(load(&path, Path::new("/units")), Ok(Published::default()));
+        save(&path, Path::new("/units"), &published()).expect("saved");
+        assert_eq!(load(&path, Path::new("/units")), Ok(published()));
+        insta::assert_snapshot!(
+            fs::read_to_string(&path).expect("text"),
+            @r#"{"format":1,"directory":"/units","marked":true,"units":{"a.service":{"content":"11f6ad8ec52a2984abaafd7c3b516503785c2072","stale":false}}}"#
+        );
+    }
+
+    #[test]
+    fn another_directory_starts_afresh() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("directory.json");
+        save(&path, Path::new("/units"), &published()).expect("saved");
+        assert_eq!(load(&path, Path::new("/other")), Ok(Published::default()));
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_and_not_nothing_published() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("directory.json");
+        for damaged in ["", "{", "{\"format\":1}", "{\"format\":9}"] {
+            fs::write(&path, damaged).expect("written");
+            let error = load(&path, Path::new("/units")).expect_err(damaged);
+            assert!(error.contains("Nothing is published"), "{error}");
+        }
+    }
+}
