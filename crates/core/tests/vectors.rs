@@ -1,5 +1,10 @@
 //! Unit files mean what they meant to the original fleet: hash, `[X-Fleet]` and what validation says of them.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the vectors are files; the core itself reads none"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

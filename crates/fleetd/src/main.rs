@@ -1,2 +1,5 @@
-//! fleetd: see `fleetd --help`.
-fn main() {}
+//! fleetd: see `fleetd --help`, and ARCHITECTURE.md for how it is made.
+
+fn main() -> std::process::ExitCode {
+    fleetd::daemon::main()
+}

@@ -1,0 +1,55 @@
+//! One fleetd on a machine: two would undo each other's work.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+
+/// Takes the lock. The kernel gives it back when the answer is dropped, or the process ends.
+pub(super) fn take(state_directory: &Path) -> Result<File> {
+    let path = state_directory.join("lock");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut pid = String::new();
+        let _ = file.read_to_string(&mut pid);
+        bail!(
+            "another fleetd (pid {}) runs with the state directory {}; stop it first",
+            pid.trim(),
+            state_directory.display()
+        );
+    }
+    // For the message above only: a disk that is full is no reason not to run.
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_is_told_of_the_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = take(folder.path()).expect("free");
+        let error = take(folder.path()).expect_err("taken").to_string();
+        assert!(
+            error.contains(&format!("another fleetd (pid {})", std::process::id())),
+            "{error}"
+        );
+        drop(first);
+        take(folder.path()).expect("free again");
+    }
+}

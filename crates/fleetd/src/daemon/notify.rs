@@ -1,0 +1,87 @@
+//! What fleetd tells its service manager: that it is up, how it stands, and that it is alive.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::time::{Instant, interval_at};
+
+use crate::agent::Standing;
+use crate::engine::Claim;
+use crate::health::Heart;
+
+/// fleetd is up when it answers: a registry that is away must not fail the boot.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// fleetd is on its way out.
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Keeps the status line true, and the watchdog quiet as long as every heart beats.
+pub(super) async fn keep_telling(
+    mut standing: watch::Receiver<Standing>,
+    mut claims: watch::Receiver<Option<Claim>>,
+    hearts: Vec<Heart>,
+) {
+    let watchdog = sd_notify::watchdog_enabled();
+    let period = watchdog.map_or(Duration::from_secs(3600), |limit| limit / 2);
+    let mut tick = interval_at(Instant::now() + period, period);
+    loop {
+        let line = status(
+            &standing.borrow_and_update(),
+            claims.borrow_and_update().is_some(),
+        );
+        tell(&[NotifyState::Status(&line)]);
+        tokio::select! {
+            Ok(()) = standing.changed() => {}
+            Ok(()) = claims.changed() => {}
+            _ = tick.tick() => {
+                if watchdog.is_some() && hearts.iter().all(Heart::beats) {
+                    tell(&[NotifyState::Watchdog]);
+                }
+            }
+        }
+    }
+}
+
+fn status(standing: &Standing, leads: bool) -> String {
+    let mut line = format!("{} of {} units ready", standing.ready, standing.wanted);
+    if leads {
+        line.push_str("; leading");
+    }
+    if let Some(held) = &standing.held {
+        line.push_str("; ");
+        line.push_str(held);
+    }
+    line
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    // Without a service manager there is nobody to tell.
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager does not listen");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_line_says_what_is_wrong() {
+        let mut standing = Standing {
+            wanted: 3,
+            ready: 2,
+            held: None,
+        };
+        assert_eq!(status(&standing, true), "2 of 3 units ready; leading");
+        standing.held = Some("registry unavailable: no route".to_owned());
+        assert_eq!(
+            status(&standing, false),
+            "2 of 3 units ready; registry unavailable: no route"
+        );
+    }
+}

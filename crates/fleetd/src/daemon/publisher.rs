@@ -1,0 +1,96 @@
+//! The units directory's hand in the registry.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use fleet_core::directory::{Fingerprint, Known};
+use fleet_core::record::{Owner, TargetState};
+use fleet_core::unit::{Content, Parsed, UnitName};
+
+use crate::registry::{Registry, RegistryError};
+use crate::store::StoreError;
+use crate::units_dir::{PublishError, Publisher};
+
+/// Publishes as that owner.
+pub(super) struct AsOwner {
+    pub(super) registry: Registry,
+    pub(super) owner: Owner,
+}
+
+#[async_trait]
+impl Publisher for AsOwner {
+    async fn known(&self, names: &[UnitName]) -> Result<BTreeMap<UnitName, Known>, PublishError> {
+        let mut known = BTreeMap::new();
+        for name in names {
+            let mut contents: Vec<Fingerprint> = match self.registry.revisions(name).await {
+                Ok(revisions) => revisions
+                    .iter()
+                    .map(|revision| Fingerprint::of(&revision.content))
+                    .collect(),
+                // Left to the publishing of that unit, which is refused for it; others go on.
+                Err(RegistryError::Record(..)) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(newest) = contents.pop() {
+                let older = contents.into_iter().filter(|old| *old != newest).collect();
+                known.insert(name.clone(), Known { newest, older });
+            }
+        }
+        Ok(known)
+    }
+
+    async fn publish(
+        &self,
+        name: &UnitName,
+        content: &Content,
+        target: TargetState,
+    ) -> Result<(), PublishError> {
+        let exists = self.registry.unit(name).await?.is_some();
+        let target = (!exists).then_some(target);
+        self.registry
+            .submit(name, content.clone(), self.owner.clone(), target)
+            .await?;
+        Ok(())
+    }
+
+    async fn adopt(&self, name: &UnitName) -> Result<(), PublishError> {
+        if let Some(stored) = self.registry.unit(name).await? {
+            let content = stored.record.newest().content.clone();
+            self.registry
+                .submit(name, content, self.owner.clone(), None)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn disown(&self, name: &UnitName) -> Result<(), PublishError> {
+        self.registry.disown(name, &self.owner).await?;
+        Ok(())
+    }
+}
+
+impl From<RegistryError> for PublishError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Store(StoreError::Rejected(text)) => Self::Refused(text),
+            RegistryError::Store(error) => Self::Unavailable(error.to_string()),
+            RegistryError::Record(..) => Self::Refused(format!(
+                "{error}; to be rid of it: fleetctl destroy, then change the file"
+            )),
+        }
+    }
+}
+
+/// Why a file may not be launched from a directory.
+pub(super) fn check(name: &UnitName, content: &Content) -> Result<(), String> {
+    let parsed = Parsed::parse(name.clone(), content);
+    parsed.validate().map_err(|error| error.to_string())?;
+    if parsed.options.global {
+        Ok(())
+    } else {
+        Err(
+            "not global: only units with Global=true in [X-Fleet] are launched from a directory"
+                .to_owned(),
+        )
+    }
+}

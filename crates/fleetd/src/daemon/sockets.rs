@@ -1,0 +1,138 @@
+//! Where the API is served: on the sockets that systemd hands over, else on one of fleetd's own.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use axum::Router;
+use futures_util::future::try_join_all;
+use listenfd::ListenFd;
+
+use crate::config::Settings;
+
+/// Root and the socket's group may use the API.
+const MODE: u32 = 0o660;
+
+/// A socket that the API is served on.
+pub(super) enum Listener {
+    Unix(UnixListener),
+    Tcp(std::net::TcpListener),
+}
+
+/// Takes the sockets that were handed over. Without any, makes `listen`.
+pub(super) fn listen(settings: &Settings) -> Result<Vec<Listener>> {
+    let mut handed = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..handed.len() {
+        if let Ok(Some(socket)) = handed.take_unix_listener(index) {
+            listeners.push(Listener::Unix(socket));
+        } else if let Ok(Some(socket)) = handed.take_tcp_listener(index) {
+            let address = socket
+                .local_addr()
+                .context("a socket that was handed over")?;
+            if !settings.insecure_tcp {
+                bail!(
+                    "the TCP socket {address} was handed over, where anybody who reaches it could run anything as root; \
+                     remove it from fleet.socket, or set insecure_tcp=true in fleet.conf"
+                );
+            }
+            tracing::warn!(
+                %address,
+                "insecure_tcp=true: anybody who reaches this address can run anything as root on every machine"
+            );
+            listeners.push(Listener::Tcp(socket));
+        } else {
+            bail!("socket {index} that was handed over is no stream socket; see fleet.socket");
+        }
+    }
+    if listeners.is_empty() {
+        listeners.push(Listener::Unix(bind(&settings.listen)?));
+    }
+    Ok(listeners)
+}
+
+fn bind(path: &Path) -> Result<UnixListener> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            bail!(
+                "{shown} is in the way of the API's socket: remove it, or set listen in fleet.conf"
+            )
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            bail!(
+                "somebody serves {shown} already: another fleetd, or fleet.socket; stop it, or set listen in fleet.conf"
+            )
+        }
+        Ok(_) => fs::remove_file(path).with_context(|| format!("cannot replace {shown}"))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
+    }
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    // Bound without any permission, so that nobody gets in before the mode is right.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    let socket = bound.with_context(|| format!("cannot listen on {shown}"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))
+        .with_context(|| format!("cannot set the mode of {shown}"))?;
+    Ok(socket)
+}
+
+/// Serves the API on all of them.
+pub(super) async fn serve(listeners: Vec<Listener>, router: Router) -> Result<()> {
+    let serving = listeners.into_iter().map(|listener| {
+        let router = router.clone();
+        async move {
+            match listener {
+                Listener::Unix(socket) => {
+                    socket.set_nonblocking(true)?;
+                    let socket = tokio::net::UnixListener::from_std(socket)?;
+                    axum::serve(socket, router).await?;
+                }
+                Listener::Tcp(socket) => {
+                    socket.set_nonblocking(true)?;
+                    let socket = tokio::net::TcpListener::from_std(socket)?;
+                    axum::serve(socket, router).await?;
+                }
+            }
+            anyhow::Ok(())
+        }
+    });
+    try_join_all(serving).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_for_root_and_its_group_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("run/fleet.sock");
+        let _socket = bind(&path).expect("binds");
+        let mode = fs::metadata(&path).expect("is there").permissions().mode();
+        assert_eq!(mode & 0o777, MODE);
+    }
+
+    #[test]
+    fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("fleet.sock");
+        drop(bind(&path).expect("binds"));
+        let used = bind(&path).expect("replaces what was left behind");
+        let error = bind(&path).expect_err("in use").to_string();
+        assert!(error.contains("somebody serves"), "{error}");
+        drop(used);
+        fs::remove_file(&path).expect("removes");
+        fs::write(&path, "precious").expect("writes");
+        let error = bind(&path).expect_err("a file").to_string();
+        assert!(error.contains("in the way"), "{error}");
+    }
+}
