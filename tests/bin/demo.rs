@@ -80,10 +80,11 @@ fn clean_up_on_signals() -> Result<()> {
 
 /// Installs and builds what the demo needs; an error, after a word of advice, where it cannot run.
 fn prepare() -> Result<()> {
-    if requirements::is_root() {
-        requirements::install_packages()?;
-    }
-    if let Err(why) = requirements::requirements() {
+    let installed = match requirements::is_root() {
+        true => requirements::install_packages(),
+        false => Ok(()),
+    };
+    if let Err(why) = installed.and_then(|()| requirements::requirements()) {
         println!("One machine, with its own systemd and no etcd, shows much of the same:\n");
         println!("    cargo build --release");
         println!("    sudo target/release/fleetd --standalone &");

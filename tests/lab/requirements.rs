@@ -52,6 +52,7 @@ pub fn requirements() -> Result<()> {
 
 /// Installs the distribution packages that are missing, with apt-get. Needs root.
 pub fn install_packages() -> Result<()> {
+    rootfs::suite()?;
     let missing = missing_packages();
     if missing.is_empty() {
         return Ok(());
