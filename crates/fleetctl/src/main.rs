@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod commands;
 mod describe;
+mod local;
 mod options;
 mod output;
 mod resolve;

@@ -11,15 +11,12 @@
 //!   else template file         than the command would bring it
 //! ```
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::Path;
-
 use fleet_core::api;
-use fleet_core::record::{CONTENT_MAX, TargetState};
+use fleet_core::record::TargetState;
 use fleet_core::unit::{Content, NameError, UnitName};
 
 use crate::client::{Client, ClientError};
+use crate::local::{FileError, Local, typed_name};
 use crate::options::is_global;
 
 /// Why a unit cannot be taken. The texts are fleet 1.0's where it had one.
@@ -43,15 +40,6 @@ pub(crate) enum ResolveError {
     NoReplacement { name: UnitName, path: String },
     #[error("failed getting Unit({name}) from file: {why}")]
     File { name: UnitName, why: FileError },
-}
-
-/// Why a file cannot be a unit file.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FileError {
-    #[error("cannot read {path}: {why}")]
-    Unreadable { path: String, why: io::Error },
-    #[error("{path} is {size} bytes long, and a unit file may have at most {CONTENT_MAX}")]
-    TooLong { path: String, size: u64 },
 }
 
 /// A unit as the registry has it.
@@ -92,20 +80,6 @@ impl Registered {
     }
 }
 
-/// A unit file that may lie in the directory.
-#[derive(Debug)]
-pub(crate) struct Local {
-    path: String,
-    content: Result<Option<Content>, FileError>,
-}
-
-impl Local {
-    fn read(path: String) -> Self {
-        let content = read_file(&path);
-        Self { path, content }
-    }
-}
-
 /// All that is known of one unit named on the command line.
 #[derive(Debug)]
 pub(crate) struct Sources {
@@ -127,13 +101,13 @@ impl Sources {
     /// Looks a unit up in the registry and in the directory.
     pub(crate) async fn look_up(client: &mut Client, argument: &str) -> Result<Self, ResolveError> {
         let name = typed_name(argument)?;
-        let local = Local::read(beside(argument, &name));
+        let local = Local::read(argument, &name);
         let template = match name.template() {
             Some(template) => Some(Template {
                 registered: Registered::get(client, &template)
                     .await?
                     .map(|unit| unit.content),
-                local: Local::read(beside(argument, &template)),
+                local: Local::read(argument, &template),
                 name: template,
             }),
             None => None,
@@ -236,48 +210,6 @@ pub(crate) fn decide(
     } else {
         Decision::Write(content)
     })
-}
-
-/// The unit that a person means by a name or a path, with or without the suffix `.service`.
-pub(crate) fn typed_name(argument: &str) -> Result<UnitName, NameError> {
-    let base = argument
-        .rsplit_once('/')
-        .map_or(argument, |(_folder, base)| base);
-    UnitName::parse_lenient(base)
-}
-
-/// The path of `name` in the folder of `argument`, spelled as the argument was.
-fn beside(argument: &str, name: &UnitName) -> String {
-    match argument.rsplit_once('/') {
-        Some((folder, _base)) => format!("{folder}/{name}"),
-        None => name.to_string(),
-    }
-}
-
-/// Reads a unit file; none if there is no file.
-fn read_file(path: &str) -> Result<Option<Content>, FileError> {
-    let unreadable = |why| FileError::Unreadable {
-        path: path.to_owned(),
-        why,
-    };
-    let file = match File::open(Path::new(path)) {
-        Ok(file) => file,
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(why) => return Err(unreadable(why)),
-    };
-    let size = file.metadata().map_err(unreadable)?.len();
-    let mut bytes = Vec::new();
-    // A device or a growing file has no honest size: never read more than one byte too much.
-    file.take(CONTENT_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() > CONTENT_MAX {
-        return Err(FileError::TooLong {
-            path: path.to_owned(),
-            size: size.max(bytes.len() as u64),
-        });
-    }
-    Ok(Some(bytes.into()))
 }
 
 #[cfg(test)]
@@ -391,7 +323,9 @@ mod tests {
     fn an_unreadable_file_matters_only_when_it_is_needed() {
         let unreadable = |registered| {
             let mut sources = hello(registered, None);
-            sources.local.content = read_file("/");
+            let why = std::io::ErrorKind::IsADirectory.into();
+            let path = "dir/hello.service".to_owned();
+            sources.local.content = Err(FileError::Unreadable { path, why });
             sources
         };
         let registered = Some(("old", Launched));
@@ -402,9 +336,9 @@ mod tests {
         for (registered, replace) in [(None, false), (registered, true)] {
             let error = decide(unreadable(registered), Launched, replace).expect_err("needed");
             assert!(
-                error
-                    .to_string()
-                    .starts_with("failed getting Unit(hello.service) from file: cannot read /: "),
+                error.to_string().starts_with(
+                    "failed getting Unit(hello.service) from file: cannot read dir/hello.service: "
+                ),
                 "{error}"
             );
         }
@@ -465,33 +399,5 @@ mod tests {
             decide(hello(Some(("old", Launched)), Some("old")), Inactive, true).expect("same"),
             Decision::Same
         );
-    }
-
-    #[test]
-    fn a_file_above_the_limit_is_refused_by_size() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("big.service");
-        std::fs::write(&path, vec![b'#'; CONTENT_MAX + 7]).expect("written");
-        let path = path.to_str().expect("text");
-        assert_eq!(
-            read_file(path).expect_err("too long").to_string(),
-            format!("{path} is 524295 bytes long, and a unit file may have at most 524288")
-        );
-        std::fs::write(path, vec![b'#'; CONTENT_MAX]).expect("written");
-        assert!(read_file(path).is_ok());
-    }
-
-    #[test]
-    fn a_name_may_be_typed_as_a_path_and_without_its_suffix() {
-        for (typed, name, path) in [
-            ("hello", "hello.service", "hello.service"),
-            ("../u/hello", "hello.service", "../u/hello.service"),
-            ("/tmp/x.timer", "x.timer", "/tmp/x.timer"),
-        ] {
-            let parsed = typed_name(typed).expect(typed);
-            assert_eq!(parsed.as_str(), name);
-            assert_eq!(beside(typed, &parsed), path);
-        }
-        assert!(typed_name("units/").is_err());
     }
 }

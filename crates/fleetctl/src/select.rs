@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use fleet_core::api::Unit;
 use glob::Pattern;
 
-use crate::resolve::typed_name;
+use crate::local::typed_name;
 
 /// What the arguments of a command name.
 pub(crate) struct Known {

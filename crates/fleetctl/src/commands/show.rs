@@ -4,8 +4,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::client::Client;
+use crate::local::typed_name;
 use crate::output::write;
-use crate::resolve::typed_name;
 
 #[derive(Args)]
 #[command(after_help = "Example:

@@ -74,9 +74,11 @@ fn a_start_is_not_judged_by_the_failure_before_it() {
     ] {
         let session = Session::start();
         session.run("fleetctl start hello");
-        session
-            .fleetd
-            .change(|world| world.fail("hello.service", "631e"));
+        for machine in ["3f3f", "631e", "6650"] {
+            session
+                .fleetd
+                .change(|world| world.fail("hello.service", machine));
+        }
         session.fleetd.hold();
         session.run(change);
         let mut waiting = session

@@ -83,6 +83,7 @@ impl FakeFleetd {
         let server = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming() {
+                server.world().connections += 1;
                 let server = Arc::clone(&server);
                 thread::spawn(move || serve(&stream.expect("accepted"), &server));
             }

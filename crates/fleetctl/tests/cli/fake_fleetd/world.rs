@@ -16,6 +16,8 @@ pub(crate) struct World {
     pub(crate) revision: u64,
     /// The target state of every PUT, in order.
     pub(crate) targets: Vec<String>,
+    /// How many connections were made.
+    pub(crate) connections: usize,
     /// Units whose records cannot be read: no listing has them.
     pub(crate) damaged: Vec<String>,
     /// Whether the machines do nothing for now.
@@ -45,6 +47,7 @@ impl Default for World {
         Self {
             revision: 1,
             targets: Vec::new(),
+            connections: 0,
             damaged: Vec::new(),
             held: false,
             units: BTreeMap::new(),
