@@ -218,9 +218,7 @@ pub enum Held {
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => {
-                f.write_str("is missing; put it back, or destroy its units with fleetctl")?
-            }
+            Self::Missing => f.write_str("is missing; put it back")?,
             Self::Unreadable(reason) => write!(f, "cannot be listed: {reason}")?,
             Self::Unmarked => write!(
                 f,
@@ -251,11 +249,31 @@ pub enum Decision {
     },
 }
 
+/// Why the directory is not in order, going by what it published.
+pub fn held(published: &Published, directory: &Directory) -> Option<Held> {
+    let (marked, files) = match directory {
+        Directory::Unreadable(reason) => return Some(Held::Unreadable(reason.clone())),
+        // Most machines have no units directory, and nothing to lose by that.
+        _ if published.units.is_empty() => return None,
+        Directory::Missing => return Some(Held::Missing),
+        Directory::Present { marked, files } => (*marked, files),
+    };
+    if published.marked && !marked {
+        return Some(Held::Unmarked);
+    }
+    let left = |name: &String| matches!(named(name), Named::Unit(_));
+    let emptied = published.units.len() >= 2 && !files.keys().any(left);
+    emptied.then_some(Held::Emptied(published.units.len()))
+}
+
 /// The units of which `decide` must know what the registry has: those whose file differs from what was
-/// last published. None while nothing changes, so that an idle directory asks nothing.
+/// last published, or all of a directory that was emptied. None while nothing changes, so that an idle
+/// directory asks nothing.
 pub fn questions(published: &Published, directory: &Directory) -> Vec<UnitName> {
-    let Directory::Present { files, .. } = directory else {
-        return Vec::new();
+    let files = match (held(published, directory), directory) {
+        (Some(Held::Emptied(_)), _) => return published.units.keys().cloned().collect(),
+        (None, Directory::Present { files, .. }) => files,
+        _ => return Vec::new(),
     };
     let asked = files
         .iter()
@@ -279,34 +297,22 @@ pub fn decide(
     known: &BTreeMap<UnitName, Known>,
     check: impl Fn(&UnitName, &Content) -> Result<(), String>,
 ) -> Decision {
+    match held(published, directory) {
+        // Its units were destroyed meanwhile: nothing is left to hold.
+        Some(Held::Emptied(_)) if !published.units.keys().any(|it| known.contains_key(it)) => {}
+        Some(held) => return Decision::Held(held),
+        None => {}
+    }
     let nothing = BTreeMap::new();
     let files = match directory {
-        Directory::Unreadable(reason) => {
-            return Decision::Held(Held::Unreadable(reason.clone()));
-        }
-        // Most machines have no units directory, and nothing to lose by that.
-        Directory::Missing if published.units.is_empty() => &nothing,
-        Directory::Missing => return Decision::Held(Held::Missing),
-        Directory::Present { marked: false, .. }
-            if published.marked && !published.units.is_empty() =>
-        {
-            return Decision::Held(Held::Unmarked);
-        }
         Directory::Present { files, .. } => files,
+        _ => &nothing,
     };
-    let gone: Vec<_> = published
+    let gone = published
         .units
         .keys()
-        .filter(|name| !files.contains_key(name.as_str()))
-        .collect();
-    let left = files
-        .keys()
-        .any(|name| matches!(named(name), Named::Unit(_)));
-    if gone.len() >= 2 && !left {
-        return Decision::Held(Held::Emptied(gone.len()));
-    }
-
-    let mut actions: Vec<_> = gone.into_iter().cloned().map(Action::Disown).collect();
+        .filter(|name| !files.contains_key(name.as_str()));
+    let mut actions: Vec<_> = gone.cloned().map(Action::Disown).collect();
     let mut problems = BTreeMap::new();
     let mut notes = BTreeMap::new();
     for (entry, file) in files {

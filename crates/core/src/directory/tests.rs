@@ -315,7 +315,7 @@ fn a_directory_that_is_not_in_order_is_held() {
     };
     assert_eq!(
         held(Directory::Missing),
-        "is missing; put it back, or destroy its units with fleetctl. Until then its units are kept as they are"
+        "is missing; put it back. Until then its units are kept as they are"
     );
     assert_eq!(
         held(Directory::Unreadable("permission denied".into())),
@@ -361,6 +361,7 @@ fn two_units_gone_at_once_and_none_left_is_an_accident_but_one_is_not() {
         World::new()
             .published("a.service", "1")
             .published("b.service", "1")
+            .registry("b.service", "1", &[])
     };
     assert_eq!(
         two().file("README", file("")).says(),
@@ -369,6 +370,17 @@ fn two_units_gone_at_once_and_none_left_is_an_accident_but_one_is_not() {
     assert_eq!(
         two().file("c.service", file("local")).says(),
         "disown a.service: its file is gone\ndisown b.service: its file is gone\nproblem c.service: not global"
+    );
+}
+
+#[test]
+fn an_emptied_directory_whose_units_were_destroyed_has_nothing_to_hold() {
+    let world = World::new()
+        .published("a.service", "1")
+        .published("b.service", "1");
+    assert_eq!(
+        world.says(),
+        "disown a.service: its file is gone\ndisown b.service: its file is gone"
     );
 }
 

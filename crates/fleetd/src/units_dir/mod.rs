@@ -208,7 +208,7 @@ impl UnitsDir {
         }
         self.retry = RETRY;
         let again = again.or(going.then_some(GONE));
-        if again.is_none() && remembered && !matches!(outcome, Outcome::Refused) {
+        if again.is_none() && remembered && matches!(outcome, Outcome::Done) {
             self.settled = Some(seen);
         }
         Next::Look(again.unwrap_or(LOOK))
@@ -260,9 +260,8 @@ impl UnitsDir {
     /// Lists files that went a moment ago as if they were there, unless the directory is held. Answers
     /// whether there are any.
     fn spare_those_just_gone(&mut self, published: &Published, directory: &mut Directory) -> bool {
-        let decision = directory::decide(published, directory, &BTreeMap::new(), self.check);
-        match (directory, decision) {
-            (Directory::Present { files, .. }, Decision::Act { .. }) => {
+        match (directory::held(published, directory), directory) {
+            (None, Directory::Present { files, .. }) => {
                 self.gone.spare(published, files, Instant::now())
             }
             _ => {

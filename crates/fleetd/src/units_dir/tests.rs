@@ -399,6 +399,20 @@ async fn a_directory_emptied_at_once_is_held() {
 }
 
 #[tokio::test]
+async fn an_emptied_directory_is_no_longer_held_when_its_units_were_destroyed() {
+    let machine = Machine::new("a", &FakeRegistry::default());
+    machine.publish("a.service", "1").await;
+    machine.publish("b.service", "1").await;
+    machine.remove("a.service");
+    machine.remove("b.service");
+    machine.problem("units", "has none now").await;
+    machine.registry.inner().units.clear();
+    machine.write(".anything", "an event, sooner than the minute");
+    machine.no_problem().await;
+    machine.publish("a.service", "1").await;
+}
+
+#[tokio::test]
 async fn a_directory_is_marked_when_something_was_published_and_not_before() {
     let machine = Machine::new("a", &FakeRegistry::default());
     sleep(QUIET).await;
