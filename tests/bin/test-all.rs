@@ -51,11 +51,11 @@ fn all() -> Result<()> {
         check_dependencies(&skipped, must_run)
     })?;
     // Before the tests, so that the time they take is theirs.
-    step("release binaries", || lab::binaries().map(drop))?;
+    step("binaries for the hosts", || lab::binaries().map(drop))?;
     step("tests", || {
         let mut tests = program("cargo");
         tests
-            .args(["test", "--workspace", "--quiet"])
+            .args(["test", "--workspace", "--quiet", "--no-fail-fast"])
             .env(requirements::SKIPPED, &skipped);
         if must_run {
             tests.env(requirements::MUST_RUN, "1");

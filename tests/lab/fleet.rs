@@ -20,7 +20,8 @@ pub fn repository() -> &'static Path {
     package.parent().unwrap_or(package)
 }
 
-/// The directory with release builds of fleetd and fleetctl, built now if they are not up to date; once a process.
+/// The directory with fleetd and fleetctl, built now if they are not up to date, once a process: in cargo's dev profile
+/// for tests and the demo, which build soonest, and in release for what is itself built so, such as the figures.
 pub fn binaries() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
@@ -28,15 +29,15 @@ pub fn binaries() -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
+    let (profile, directory) = if cfg!(debug_assertions) {
+        ("dev", "debug")
+    } else {
+        ("release", "release")
+    };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--quiet",
-            "--package=fleetd",
-            "--package=fleetctl",
-        ])
+        .args(["build", "--quiet", "--profile", profile])
+        .args(["--package=fleetd", "--package=fleetctl"])
         .current_dir(repository())
         .status()
         .context("cannot start cargo")?;
@@ -44,7 +45,7 @@ fn build() -> Result<PathBuf> {
         status.success(),
         "cargo build of fleetd and fleetctl failed"
     );
-    Ok(folders::target().join("release"))
+    Ok(folders::target().join(directory))
 }
 
 /// The content of /etc/fleet/fleet.conf.
