@@ -162,7 +162,7 @@ fn drop_a_file(lab: &Lab) -> Result<()> {
 }
 
 fn update(lab: &Lab) -> Result<()> {
-    title("An update goes from machine to machine, and waits until each is ready");
+    title("An update restarts it everywhere");
     tell(
         lab.host(1),
         "sed -i 's/Hello, Global World/Hello again/' hello.service",

@@ -119,7 +119,7 @@ pub const OPTIONS: [Opt; 25] = [
     opt("token_limit", Kind::Value("COUNT"), "100", "1 to 65535 entries",
         "How many entries one page of an API listing holds."),
     opt("disable_engine", Kind::Switch, "false", "boolean",
-        "Take no part in leading: this machine neither rolls out nor reads source_directory."),
+        "Take no part in leading: this machine runs for no claim and does not read source_directory."),
     opt("units_directory", Kind::Value("DIRECTORY"), "/run/fleet/units", "absolute path",
         "Where the agent puts the unit files that this machine runs. Nothing else belongs there."),
     opt("source_directory", Kind::Value("DIRECTORY"), "/etc/fleet/units", "absolute path",
