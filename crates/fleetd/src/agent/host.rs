@@ -377,11 +377,12 @@ impl Host {
             load: seen.state.load,
             active: seen.state.active,
             sub: seen.state.sub,
-            revision: seen.mark.map_or(0, |mark| mark.revision),
+            revision: seen.mark.as_ref().map_or(0, |mark| mark.revision),
             hash: file.hash.to_string(),
             since: details.since,
             restarts: details.restarts,
             result: details.result,
+            launched: launched.is_some(),
             ready,
         }
     }
