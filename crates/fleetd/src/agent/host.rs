@@ -349,7 +349,7 @@ impl Host {
     fn save_marks(&mut self) {
         if let Err(error) = self.marks.save() {
             // Without them a restarted fleetd would find the units running and only start done oneshots again.
-            tracing::error!(%error, "cannot keep the marks of started units: is /run full?");
+            tracing::error!("cannot keep the marks of started units: {error}; is /run full?");
         }
     }
 

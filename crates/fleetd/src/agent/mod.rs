@@ -195,7 +195,7 @@ impl Agent {
             Event::Reset(snapshot) => self.index.reset(snapshot),
             Event::Changed(batch) => self.index.apply(batch),
             Event::Away(error) => {
-                tracing::warn!(%error, "the registry is away; units run on as they are");
+                tracing::warn!("the registry is away; units run on as they are: {error}");
                 self.held = Some(error.to_string());
                 return false;
             }
