@@ -21,7 +21,7 @@ pub(crate) const DEFAULT_TIMEOUT: &str = "2m";
 /// is enough, and a fleetd that answers every long poll at once is not asked in a busy loop.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long all units have to stay ready. systemd calls a simple service active from its fork on: one whose program is
+/// How long units have to stay ready, and how long after a failure the others are looked at. systemd calls a simple service active from its fork on: one whose program is
 /// missing, or ends at once, is active for some milliseconds.
 const STEADY: Duration = Duration::from_millis(300);
 
@@ -127,6 +127,7 @@ async fn one_until_ready(
     timeout: Duration,
     mut line: ProgressLine<'_>,
 ) -> anyhow::Result<bool> {
+    let mut settled = false;
     // The first look is free: a unit whose turn comes after the deadline is judged too.
     let mut answer = client.unit_status(name.as_str(), None).await?;
     loop {
@@ -150,6 +151,13 @@ async fn one_until_ready(
         });
         match progress.verdict {
             Verdict::Ready => return Ok(true),
+            // Where it fails on one machine, it is about to on others: one answer names them all.
+            Verdict::Stuck if !settled => {
+                settled = true;
+                tokio::time::sleep(STEADY).await;
+                answer = client.unit_status(name.as_str(), None).await?;
+                continue;
+            }
             Verdict::Stuck => {
                 drop(line);
                 complain(&status);
