@@ -202,6 +202,10 @@ pub struct UnitReport {
     /// systemd's `Result`, such as `success` or `exit-code`; empty for kinds that have none.
     #[serde(default)]
     pub result: String,
+    /// Whether fleet has started it there. Nothing else tells a oneshot that ran from one that is only loaded:
+    /// systemd forgets both at once.
+    #[serde(default)]
+    pub launched: bool,
     /// Whether it does what it should.
     pub ready: bool,
 }

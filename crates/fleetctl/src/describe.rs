@@ -95,6 +95,7 @@ mod tests {
             since: 0,
             restarts: 0,
             result: "success".into(),
+            launched: true,
             ready: true,
         }
     }

@@ -21,6 +21,10 @@ pub(crate) const DEFAULT_TIMEOUT: &str = "2m";
 /// is enough, and a fleetd that answers every long poll at once is not asked in a busy loop.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long units have to stay ready, and how long after a failure the others are looked at. systemd calls a simple service active from its fork on: one whose program is
+/// missing, or ends at once, is active for some milliseconds.
+const STEADY: Duration = Duration::from_millis(300);
+
 /// How a unit stands on all machines where it belongs.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -41,23 +45,12 @@ struct Progress {
 
 /// Judges a status. `before` is the status from before the change that is waited for, if there was one.
 fn judge(status: &UnitStatus, before: Option<&UnitStatus>) -> Progress {
-    // A failure, or a oneshot that did its work, says nothing about this start while it stands as it stood
-    // before. What is active already needs no start, and its report need not change.
-    let stale = |unit: &UnitOnMachine| {
-        unit.report
-            .as_ref()
-            .is_none_or(|report| report.active != "active")
-            && before.is_some_and(|before| before.machines.contains(unit))
-    };
     let (mut placed, mut ready, mut failed) = (0, 0, 0);
     for unit in status.machines.iter().filter(|unit| unit.placed) {
         placed += 1;
-        if stale(unit) {
-            continue;
-        }
         if is_ready(unit, status) {
             ready += 1;
-        } else if has_failed(unit) {
+        } else if failure(unit).is_some() && failure(unit) != failure_before(unit, before) {
             failed += 1;
         }
     }
@@ -77,19 +70,26 @@ fn judge(status: &UnitStatus, before: Option<&UnitStatus>) -> Progress {
 
 fn is_ready(unit: &UnitOnMachine, status: &UnitStatus) -> bool {
     unit.problem.is_none()
-        && unit
-            .report
-            .as_ref()
-            .is_some_and(|report| report.ready && report.revision == status.revision)
+        && unit.report.as_ref().is_some_and(|report| {
+            report.launched && report.ready && report.revision == status.revision
+        })
 }
 
+/// What tells one failure from another: the problem, the revision, and since when systemd says so.
+type Failure<'a> = (Option<&'a str>, Option<(u64, u64)>);
+
 /// systemd says `failed` only once it will not restart the unit by itself.
-fn has_failed(unit: &UnitOnMachine) -> bool {
-    unit.problem.is_some()
-        || unit
-            .report
-            .as_ref()
-            .is_some_and(|report| report.active == "failed")
+fn failure(unit: &UnitOnMachine) -> Option<Failure<'_>> {
+    let report = unit.report.as_ref();
+    let failed = unit.problem.is_some() || report.is_some_and(|report| report.active == "failed");
+    let stands = report.map(|report| (report.revision, report.since));
+    failed.then_some((unit.problem.as_deref(), stands))
+}
+
+/// A failure says nothing about this start while it stands as it stood before.
+fn failure_before<'a>(unit: &UnitOnMachine, before: Option<&'a UnitStatus>) -> Option<Failure<'a>> {
+    let mut machines = before?.machines.iter();
+    failure(machines.find(|then| then.machine_id == unit.machine_id)?)
 }
 
 /// Waits for all `units` to be ready; ends early when one of them is stuck. `before` has the statuses from
@@ -101,14 +101,20 @@ pub(crate) async fn until_ready(
     timeout: Duration,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + timeout;
-    let mut all_ready = true;
-    for name in units {
-        all_ready &= one_until_ready(client, name, before.get(name), deadline, timeout).await?;
-    }
-    if !all_ready {
-        bail!(
-            "not every unit is ready; `fleetctl status UNIT` shows how it goes on, `journalctl -u UNIT` on the machine why it fails"
-        );
+    let mut shown: BTreeMap<&UnitName, String> = BTreeMap::new();
+    for pause in [Duration::ZERO, STEADY] {
+        tokio::time::sleep(pause).await;
+        let mut all_ready = true;
+        for name in units {
+            let line = ProgressLine::after(shown.entry(name).or_default());
+            let before = before.get(name);
+            all_ready &= one_until_ready(client, name, before, deadline, timeout, line).await?;
+        }
+        if !all_ready {
+            bail!(
+                "not every unit is ready; `fleetctl status UNIT` shows how it goes on, `journalctl -u UNIT` on the machine why it fails"
+            );
+        }
     }
     Ok(())
 }
@@ -119,8 +125,9 @@ async fn one_until_ready(
     before: Option<&UnitStatus>,
     deadline: Instant,
     timeout: Duration,
+    mut line: ProgressLine<'_>,
 ) -> anyhow::Result<bool> {
-    let mut line = ProgressLine::default();
+    let mut settled = false;
     // The first look is free: a unit whose turn comes after the deadline is judged too.
     let mut answer = client.unit_status(name.as_str(), None).await?;
     loop {
@@ -144,6 +151,13 @@ async fn one_until_ready(
         });
         match progress.verdict {
             Verdict::Ready => return Ok(true),
+            // Where it fails on one machine, it is about to on others: one answer names them all.
+            Verdict::Stuck if !settled => {
+                settled = true;
+                tokio::time::sleep(STEADY).await;
+                answer = client.unit_status(name.as_str(), None).await?;
+                continue;
+            }
             Verdict::Stuck => {
                 drop(line);
                 complain(&status);
@@ -187,17 +201,23 @@ fn complain(status: &UnitStatus) {
 }
 
 /// Progress on stderr: rewritten in place on a terminal, else a new line whenever it changes.
-#[derive(Default)]
-struct ProgressLine {
-    shown: String,
+struct ProgressLine<'a> {
+    shown: &'a mut String,
+    open: bool,
 }
 
-impl ProgressLine {
+impl<'a> ProgressLine<'a> {
+    /// A line that is not shown while it would say again what was shown last.
+    fn after(shown: &'a mut String) -> Self {
+        Self { shown, open: false }
+    }
+
     fn show(&mut self, text: &str) {
         if self.shown == text {
             return;
         }
-        text.clone_into(&mut self.shown);
+        text.clone_into(self.shown);
+        self.open = true;
         let mut stderr = io::stderr();
         if stderr.is_terminal() {
             let _ = write!(stderr, "\r\x1b[K{text}");
@@ -208,9 +228,9 @@ impl ProgressLine {
 }
 
 /// Leaves the line as it stands, so that what is told next starts a new one.
-impl Drop for ProgressLine {
+impl Drop for ProgressLine<'_> {
     fn drop(&mut self) {
-        if io::stderr().is_terminal() && !self.shown.is_empty() {
+        if io::stderr().is_terminal() && self.open {
             talk("");
         }
     }
@@ -233,6 +253,7 @@ mod tests {
                 since,
                 restarts: 0,
                 result: String::new(),
+                launched: true,
                 ready,
             }),
             ..UnitOnMachine::default()
@@ -306,11 +327,13 @@ mod tests {
     }
 
     #[test]
-    fn a_oneshot_that_ran_before_the_start_has_to_run_again() {
-        let before = status(vec![on_machine("inactive", true, 2, 7)]);
-        assert_eq!(judge(&before, Some(&before)).verdict, Verdict::Moving);
-        let again = status(vec![on_machine("inactive", true, 2, 8)]);
-        assert_eq!(judge(&again, Some(&before)).verdict, Verdict::Ready);
+    fn a_oneshot_that_is_only_loaded_has_to_run() {
+        // systemd forgets a oneshot that ran: it has been dead since never, again.
+        let ran = on_machine("inactive", true, 2, 0);
+        let mut loaded = ran.clone();
+        loaded.report.as_mut().expect("a report").launched = false;
+        assert_eq!(verdict(vec![loaded]), Verdict::Moving);
+        assert_eq!(verdict(vec![ran]), Verdict::Ready);
     }
 
     #[test]

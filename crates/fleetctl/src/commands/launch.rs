@@ -151,9 +151,15 @@ async fn bring(
             );
         }
     }
+    // What a unit requires must be known to systemd when it starts, wherever it stands on the command line.
+    let first = if target == TargetState::Launched && planned.len() > 1 {
+        TargetState::Loaded
+    } else {
+        TargetState::Inactive
+    };
     let mut brought = Vec::new();
     for unit in planned {
-        brought.push(write(client, unit).await.context(creating)?);
+        brought.push(write(client, unit, first).await.context(creating)?);
     }
     if target == TargetState::Inactive {
         return Ok(());
@@ -198,8 +204,8 @@ async fn plan(
     Ok(planned)
 }
 
-/// Brings the registry's content of a unit up to date.
-async fn write(client: &mut Client, unit: Planned) -> anyhow::Result<Brought> {
+/// Brings the registry's content of a unit up to date, and a global unit to the target state `first` at least.
+async fn write(client: &mut Client, unit: Planned, first: TargetState) -> anyhow::Result<Brought> {
     let Planned {
         name,
         registered,
@@ -213,8 +219,11 @@ async fn write(client: &mut Client, unit: Planned) -> anyhow::Result<Brought> {
         Decision::KeepWithWarning(warning) => talk(warning),
         Decision::Write(content) => {
             // A unit that runs goes on running: its target state stays while its content changes.
-            let target = registered.map_or(TargetState::Inactive, |unit| unit.target);
+            let mut target = registered.map_or(TargetState::Inactive, |unit| unit.target);
             let global = Parsed::parse(name.clone(), &content).options.global;
+            if global {
+                target = target.max(first);
+            }
             client
                 .put_unit(&name, Some(content), target)
                 .await
@@ -231,9 +240,14 @@ async fn write(client: &mut Client, unit: Planned) -> anyhow::Result<Brought> {
         }
     }
     let registered = registered.expect("what the registry does not have is written");
+    let mut target = registered.target;
+    if registered.global && target < first {
+        client.put_unit(&name, None, first).await?;
+        target = first;
+    }
     Ok(Brought {
         name,
-        target: registered.target,
+        target,
         global: registered.global,
         written: false,
     })

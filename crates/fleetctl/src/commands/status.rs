@@ -203,6 +203,7 @@ mod tests {
             since: SINCE,
             restarts: 0,
             result: "success".into(),
+            launched: true,
             ready: active == "active",
         }
     }

@@ -19,7 +19,7 @@ fn all_content_is_in_the_registry_before_anything_starts() {
     let session = Session::start();
     assert_eq!(
         session.targets_of("fleetctl start hello meta"),
-        ["inactive", "inactive", "launched", "launched"]
+        ["loaded", "loaded", "launched", "launched"]
     );
 }
 
@@ -39,7 +39,7 @@ fn content_that_fleetd_refuses_starts_nothing() {
     session.run("cp hello.service refused.service");
     assert_eq!(
         session.targets_of("fleetctl start hello refused meta"),
-        ["inactive", "inactive"]
+        ["loaded", "loaded"]
     );
 }
 

@@ -82,20 +82,24 @@ impl Host {
     }
 
     /// Makes this machine's systemd agree with `desired`, as far as that can be done now. Without a desired state it
-    /// only looks.
+    /// only looks. What failed is tried again if `retry` says so, or when something about it changed.
     pub(super) async fn converge(
         &mut self,
         desired: Option<&BTreeMap<UnitName, Desired>>,
         dirty: Dirty,
+        retry: bool,
     ) -> Result<(), SystemdError> {
         let mut skip: BTreeSet<UnitName> = BTreeSet::new();
+        if !retry {
+            skip.extend(self.failures.keys().cloned());
+        }
         let mut look = match dirty {
             Dirty::Units(names) if self.looked => {
-                // What failed is tried again after a while, or when something about it changed.
-                skip.extend(self.failures.keys().cloned());
                 skip.retain(|name| !names.contains(name));
                 names
             }
+            // Every reload ends here, those of a plan too: were failures tried again at once, a plan that fails
+            // after its reload would have systemd reload without end.
             _ => self.everything(desired).await?,
         };
         for _ in 0..ROUNDS {
@@ -112,6 +116,7 @@ impl Host {
                 break;
             }
             look = self.carry_out(plan.tasks, desired).await?;
+            // Looked at in the next round, for the report, and tried again later.
             skip.extend(self.failures.keys().cloned());
         }
         Ok(())
@@ -255,6 +260,10 @@ impl Host {
             if first.action > Action::Reload {
                 self.mark_linked(&mut linked, desired);
             }
+            // There is a link for every file that systemd is to read again. Where all failed it has nothing to read.
+            if first.action == Action::Reload && linked.is_empty() {
+                continue;
+            }
             self.before(&phase, desired);
             let systemd = &self.systemd;
             let results: Vec<_> = stream::iter(phase)
@@ -272,11 +281,14 @@ impl Host {
                     }
                     (Err(error @ SystemdError::Unavailable(_)), _) => return Err(error),
                     (Err(error), Some(unit)) => {
-                        tracing::error!(unit = %unit, %error, "{task}");
+                        let why = error.to_string();
+                        if self.failures.get(unit) != Some(&why) {
+                            tracing::error!(unit = %unit, "{task}, which fails: {why}");
+                        }
                         if task.action == Action::Start {
                             self.marks.launched(unit, None);
                         }
-                        failed.insert(unit.clone(), error.to_string());
+                        failed.insert(unit.clone(), why);
                     }
                     (Err(error), None) => return Err(error),
                 }
@@ -285,12 +297,8 @@ impl Host {
         self.mark_linked(&mut linked, desired);
         self.save_marks();
         self.failures.retain(|name, _| !touched.contains(name));
-        self.failures.extend(failed.clone());
-        // What failed is tried again later, not in the next round.
-        Ok(touched
-            .into_iter()
-            .filter(|name| !failed.contains_key(name))
-            .collect())
+        self.failures.extend(failed);
+        Ok(touched)
     }
 
     /// What must be remembered before systemd is asked.
@@ -341,7 +349,7 @@ impl Host {
     fn save_marks(&mut self) {
         if let Err(error) = self.marks.save() {
             // Without them a restarted fleetd would find the units running and only start done oneshots again.
-            tracing::error!(%error, "cannot keep the marks of started units: is /run full?");
+            tracing::error!("cannot keep the marks of started units: {error}; is /run full?");
         }
     }
 
@@ -377,11 +385,12 @@ impl Host {
             load: seen.state.load,
             active: seen.state.active,
             sub: seen.state.sub,
-            revision: seen.mark.map_or(0, |mark| mark.revision),
+            revision: seen.mark.as_ref().map_or(0, |mark| mark.revision),
             hash: file.hash.to_string(),
             since: details.since,
             restarts: details.restarts,
             result: details.result,
+            launched: launched.is_some(),
             ready,
         }
     }

@@ -144,6 +144,7 @@ impl Agent {
         let mut retry_after = backoff;
         let mut retry_at = None;
         loop {
+            let mut retry = false;
             let dirty = tokio::select! {
                 biased;
                 event = events.recv() => {
@@ -160,16 +161,23 @@ impl Agent {
                     self.adopt()
                 }
                 dirty = systemd.changed() => dirty,
-                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => Dirty::All,
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
+                    retry = true;
+                    Dirty::All
+                }
             };
             let _busy = self.heart.busy();
             let desired = self.saved.as_ref().map(|saved| &saved.desired);
-            let result = self.host.converge(desired, dirty).await;
+            let result = self.host.converge(desired, dirty, retry).await;
             if let Err(error) = &result {
-                tracing::warn!(%error, "systemd does not answer; units run on, and are looked at again");
+                tracing::warn!(
+                    "systemd does not answer; units run on, and are looked at again: {error}"
+                );
             }
             retry_at = if result.is_err() || self.host.wants_retry() || self.disk.is_some() {
-                Some(Instant::now() + retry_after.wait())
+                // What happens meanwhile does not put it off: some unit may change its state all the time.
+                let pending = retry_at.filter(|_| !retry);
+                pending.or_else(|| Some(Instant::now() + retry_after.wait()))
             } else {
                 retry_after.reset();
                 None
@@ -187,7 +195,7 @@ impl Agent {
             Event::Reset(snapshot) => self.index.reset(snapshot),
             Event::Changed(batch) => self.index.apply(batch),
             Event::Away(error) => {
-                tracing::warn!(%error, "the registry is away; units run on as they are");
+                tracing::warn!("the registry is away; units run on as they are: {error}");
                 self.held = Some(error.to_string());
                 return false;
             }

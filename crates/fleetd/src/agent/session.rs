@@ -41,7 +41,7 @@ impl Session {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            tracing::warn!(%error, "this machine is not visible in the registry");
+            tracing::warn!("this machine is not visible in the registry: {error}");
             tokio::time::sleep(backoff.wait()).await;
         }
     }

@@ -238,6 +238,7 @@ impl World {
                 since: 0,
                 restarts: 0,
                 result: result.into(),
+                launched: stored.target == "launched",
                 ready: active == "active",
             };
             for machine in self.machines.values() {

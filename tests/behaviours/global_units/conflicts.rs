@@ -1,0 +1,62 @@
+//! Shows that of two units that conflict the one created first runs, on every host alike, and the other one after it.
+
+use anyhow::ensure;
+
+use super::{SLEEPER, await_on, destroy_all, fleetctl, on_three_hosts, write};
+
+#[test]
+fn the_one_created_first_runs_and_the_other_follows() {
+    on_three_hosts(|lab| {
+        let one = lab.host(1);
+        let rival = format!("{SLEEPER}Conflicts=plain*\n");
+        write(
+            one,
+            &[("plain.service", SLEEPER), ("rival.service", &rival)],
+        )?;
+        for (first, second) in [
+            ("plain.service", "rival.service"),
+            ("rival.service", "plain.service"),
+        ] {
+            // From another host each: where a unit comes from says nothing.
+            write(
+                lab.host(2),
+                &[("plain.service", SLEEPER), ("rival.service", &rival)],
+            )?;
+            fleetctl(one, &format!("start --wait {first}"))?.ok()?;
+            fleetctl(lab.host(2), &format!("start --wait {second}"))?.ok()?;
+            await_on(lab, first, "active", &[1, 2, 3])?;
+            await_on(lab, second, "active", &[])?;
+            let status = fleetctl(one, &format!("status {second}"))?;
+            let why =
+                format!("not on 3 machines: it conflicts with {first}, which was created first");
+            ensure!(
+                status.code == 3 && status.stdout.contains(&why),
+                "{status:?}"
+            );
+
+            // An update does not make it younger.
+            write(
+                one,
+                &[(
+                    first,
+                    &format!("# newer\n{}", one.read_file(&format!("/root/{first}"))?),
+                )],
+            )?;
+            fleetctl(one, &format!("start --wait --replace {first}"))?.ok()?;
+            await_on(lab, first, "active", &[1, 2, 3])?;
+
+            fleetctl(one, &format!("destroy {first}"))?.ok()?;
+            await_on(lab, second, "active", &[1, 2, 3])?;
+            await_on(lab, first, "active", &[])?;
+            destroy_all(lab)?;
+        }
+
+        // Two at once: whichever it is, it is the same one everywhere.
+        fleetctl(one, "start --wait rival plain")?.ok()?;
+        await_on(lab, "rival.service", "active", &[1, 2, 3])?;
+        await_on(lab, "plain.service", "active", &[])?;
+        fleetctl(one, "unload rival")?.ok()?;
+        await_on(lab, "plain.service", "active", &[1, 2, 3])?;
+        destroy_all(lab)
+    });
+}

@@ -1,0 +1,128 @@
+//! Shows that a global unit is on every machine where it belongs, as it was sent, and does there what its user asked for.
+
+mod conflicts;
+mod failures;
+mod kinds;
+mod metadata;
+mod readiness;
+mod transcript;
+mod updates;
+mod verbatim;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lab::{Host, Lab, Output};
+
+/// Far above what any of it takes; a machine that is busy elsewhere stretches everything.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A service that runs until it is stopped.
+const SLEEPER: &str = "[Service]\nExecStart=/bin/sleep infinity\n\n[X-Fleet]\nGlobal=true\n";
+
+/// Runs `body` on three hosts that run fleet and are all listed.
+fn on_three_hosts(body: impl FnOnce(&Lab) -> Result<()>) {
+    Lab::builder().hosts(3).etcd(1).test(|lab| {
+        lab.install_fleet(|host| lab.fleet_conf().metadata(&format!("host={}", host.name())))?;
+        lab.wait_until(SOON, "all machines are listed", || {
+            let listed = fleetctl(lab.host(1), "list-machines --no-legend")?.ok()?;
+            Ok(listed.lines().count() == 3)
+        })?;
+        body(lab)
+    });
+}
+
+/// Runs fleetctl where the unit files of a test are.
+fn fleetctl(host: &Host, arguments: &str) -> Result<Output> {
+    host.sh(&format!("cd /root; exec fleetctl {arguments}"))
+}
+
+/// Writes unit files where [`fleetctl`] finds them.
+fn write(host: &Host, files: &[(&str, &str)]) -> Result<()> {
+    let mut files = files.iter();
+    files.try_for_each(|(name, content)| host.write_file(&format!("/root/{name}"), content))
+}
+
+/// Destroys all units, and waits until no host has anything of fleet's left.
+fn destroy_all(lab: &Lab) -> Result<()> {
+    fleetctl(lab.host(1), "destroy '*'")?.ok()?;
+    lab.wait_until(SOON, "nothing is left on any host", || {
+        let left = lab
+            .hosts()
+            .iter()
+            .map(left_behind)
+            .collect::<Result<Vec<_>>>()?;
+        ensure!(left.iter().all(String::is_empty), "left: {left:?}");
+        Ok(true)
+    })
+}
+
+/// What fleet has left in systemd's directories and its own: one path a line.
+fn left_behind(host: &Host) -> Result<String> {
+    host.sh("find /run/fleet/units /run/systemd/system -mindepth 1")?
+        .ok()
+}
+
+/// Waits until `unit` is in this state (`active`, `failed`, ...) on exactly these hosts, and unknown to all others.
+fn await_on(lab: &Lab, unit: &str, state: &str, numbers: &[usize]) -> Result<()> {
+    lab.wait_until(
+        SOON,
+        &format!("{unit} is {state} on {numbers:?} alone"),
+        || {
+            for host in lab.hosts() {
+                let expected = if numbers.contains(&host.number()) {
+                    format!("loaded {state}")
+                } else {
+                    "not-found inactive".to_owned()
+                };
+                let found = format!(
+                    "{} {}",
+                    host.systemctl_show(unit, "LoadState")?,
+                    host.systemctl_show(unit, "ActiveState")?
+                );
+                ensure!(found == expected, "{}: {found}", host.name());
+            }
+            Ok(true)
+        },
+    )
+}
+
+/// Waits until `fleetctl list-units` prints this, and nothing else.
+fn await_listing(lab: &Lab, arguments: &str, expected: &str) -> Result<()> {
+    lab.wait_until(SOON, "the units are listed so", || {
+        let listed = fleetctl(lab.host(1), &format!("list-units {arguments}"))?.ok()?;
+        ensure!(
+            listed == expected,
+            "listed are:\n{listed}and not:\n{expected}"
+        );
+        Ok(true)
+    })
+}
+
+/// The main pids of a service on all hosts; an error where it has none.
+fn main_pids(lab: &Lab, unit: &str) -> Result<Vec<u32>> {
+    let pid = |host: &Host| {
+        let pid = host.main_pid(unit)?;
+        (pid != 0)
+            .then_some(pid)
+            .with_context(|| format!("{unit} does not run on {}", host.name()))
+    };
+    lab.hosts().iter().map(pid).collect()
+}
+
+/// The file of a unit on every host.
+fn assert_files(lab: &Lab, unit: &str, content: &[u8]) -> Result<()> {
+    for host in lab.hosts() {
+        let path = format!("/run/fleet/units/{unit}");
+        ensure!(
+            std::fs::read(host.path(&path))? == content,
+            "{path} on {} is not what was sent",
+            host.name()
+        );
+        let link = host
+            .sh(&format!("readlink /run/systemd/system/{unit}"))?
+            .ok()?;
+        assert_eq!(link.trim_end(), path, "on {}", host.name());
+    }
+    Ok(())
+}
