@@ -52,7 +52,7 @@ pub(super) struct Host {
     /// What went wrong with a unit in its last plan, until a plan for it succeeds.
     failures: BTreeMap<UnitName, String>,
     refused: BTreeMap<UnitName, String>,
-    /// Whether everything was looked at once.
+    /// Whether everything was looked at, and every look since then went well.
     looked: bool,
 }
 
@@ -78,7 +78,13 @@ impl Host {
 
     /// Whether anything went wrong that may go right if it is tried again.
     pub(super) fn wants_retry(&self) -> bool {
-        !self.failures.is_empty()
+        !self.failures.is_empty() || !self.refused.is_empty()
+    }
+
+    /// The units to look at when it is tried again. A file that systemd never read may free a name without a signal.
+    pub(super) fn to_retry(&self) -> Dirty {
+        let failed = self.failures.keys();
+        Dirty::Units(failed.chain(self.refused.keys()).cloned().collect())
     }
 
     /// Makes this machine's systemd agree with `desired`, as far as that can be done now. Without a desired state it
@@ -89,8 +95,9 @@ impl Host {
         dirty: Dirty,
     ) -> Result<(), SystemdError> {
         let mut skip: BTreeSet<UnitName> = BTreeSet::new();
+        let looked = std::mem::take(&mut self.looked);
         let mut look = match dirty {
-            Dirty::Units(names) if self.looked => {
+            Dirty::Units(names) if looked => {
                 // What failed is tried again after a while, or when something about it changed.
                 skip.extend(self.failures.keys().cloned());
                 skip.retain(|name| !names.contains(name));
@@ -114,6 +121,7 @@ impl Host {
             look = self.carry_out(plan.tasks, desired).await?;
             skip.extend(self.failures.keys().cloned());
         }
+        self.looked = true;
         Ok(())
     }
 
@@ -123,10 +131,13 @@ impl Host {
         desired: Option<&BTreeMap<UnitName, Desired>>,
     ) -> Result<BTreeSet<UnitName>, SystemdError> {
         let files = self.systemd.files().await?;
-        self.looked = true;
+        let mut known = std::mem::take(&mut self.files);
         self.files = files
             .into_iter()
-            .map(|(name, content)| (name, InPlace::new(content)))
+            .map(|(name, content)| match known.remove(&name) {
+                Some(file) if file.content == content => (name, file),
+                _ => (name, InPlace::new(content)),
+            })
             .collect();
         self.settle_marks().await?;
         let marked = self.marks.names().cloned();
@@ -143,10 +154,12 @@ impl Host {
     /// After a crash between a mark and its start, systemd knows which of the two was last.
     async fn settle_marks(&mut self) -> Result<(), SystemdError> {
         for name in self.marks.unsettled() {
-            if self.systemd.details(&name).await?.started {
-                self.marks.settled(&name);
-            } else {
-                self.marks.launched(&name, None);
+            match self.systemd.details(&name).await {
+                Ok(details) if details.started => self.marks.settled(&name),
+                Ok(_) => self.marks.launched(&name, None),
+                Err(error @ SystemdError::Unavailable(_)) => return Err(error),
+                // Asked again when everything is looked at the next time.
+                Err(_) => {}
             }
         }
         Ok(())
@@ -165,7 +178,11 @@ impl Host {
         for name in names {
             let wanted = desired.is_some_and(|desired| desired.contains_key(name));
             let foreign = if wanted || self.files.contains_key(name) {
-                self.systemd.foreign(name).await?
+                match self.systemd.foreign(name).await {
+                    Err(error @ SystemdError::Unavailable(_)) => return Err(error),
+                    // A name that is not known to be free is not touched.
+                    answer => answer.unwrap_or_else(|error| Some(error.to_string())),
+                }
             } else {
                 None
             };
@@ -176,13 +193,15 @@ impl Host {
         }
         let systemd = &self.systemd;
         let ours = names.iter().filter(|name| self.files.contains_key(*name));
-        let details: Vec<_> = stream::iter(ours)
+        let asked: Vec<_> = ours
             .map(|name| async move { (name.clone(), systemd.details(name).await) })
-            .buffer_unordered(CALLS)
-            .collect()
-            .await;
+            .collect();
+        let details: Vec<_> = stream::iter(asked).buffer_unordered(CALLS).collect().await;
         for (name, details) in details {
-            self.details.insert(name, details?);
+            match details {
+                Err(error @ SystemdError::Unavailable(_)) => return Err(error),
+                details => self.details.insert(name, details.unwrap_or_default()),
+            };
         }
         self.states.extend(states);
         Ok(())
@@ -257,11 +276,13 @@ impl Host {
             }
             self.before(&phase, desired);
             let systemd = &self.systemd;
-            let results: Vec<_> = stream::iter(phase)
+            let acts: Vec<_> = phase
+                .into_iter()
                 .map(|task| async move { (task, act(&**systemd, task).await) })
-                .buffer_unordered(CALLS)
-                .collect()
-                .await;
+                .collect();
+            let results: Vec<_> = stream::iter(acts).buffer_unordered(CALLS).collect().await;
+            // Others' tasks were carried out all the same, and must be remembered.
+            let mut away = None;
             for (task, result) in results {
                 match (result, &task.unit) {
                     (Ok(()), unit) => {
@@ -270,16 +291,24 @@ impl Host {
                             self.after(name, &task.action, desired, &mut linked);
                         }
                     }
-                    (Err(error @ SystemdError::Unavailable(_)), _) => return Err(error),
+                    (Err(error @ SystemdError::Unavailable(_)), _) | (Err(error), None) => {
+                        away = Some(error);
+                    }
                     (Err(error), Some(unit)) => {
-                        tracing::error!(unit = %unit, %error, "{task}");
+                        let text = error.to_string();
+                        if self.failures.get(unit) != Some(&text) {
+                            tracing::error!(unit = %unit, %error, "{task}");
+                        }
                         if task.action == Action::Start {
                             self.marks.launched(unit, None);
                         }
-                        failed.insert(unit.clone(), error.to_string());
+                        failed.insert(unit.clone(), text);
                     }
-                    (Err(error), None) => return Err(error),
                 }
+            }
+            if let Some(error) = away {
+                self.save_marks();
+                return Err(error);
             }
         }
         self.mark_linked(&mut linked, desired);

@@ -74,6 +74,11 @@ impl Index {
         }
     }
 
+    /// Whether what is set for the machine cannot be read.
+    pub(super) fn metadata_is_damaged(&self) -> bool {
+        self.problems.contains_key(&keys::metadata(&self.me))
+    }
+
     /// Takes all there is.
     pub(super) fn reset(&mut self, snapshot: Snapshot) {
         self.units
