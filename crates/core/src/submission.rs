@@ -70,7 +70,7 @@ pub fn submit(existing: Option<&UnitRecord>, submitted: Submitted) -> Submission
         };
     }
     let retired = existing.stable.clone();
-    record.stable = revision(existing.newest().number + 1, content);
+    record.stable = revision(existing.newest().number.saturating_add(1), content);
     record.candidate = None;
     Submission::Updated { record, retired }
 }

@@ -17,6 +17,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 pub struct Backoff {
     seed: String,
     attempt: u32,
+    longest: Duration,
 }
 
 impl Backoff {
@@ -25,12 +26,21 @@ impl Backoff {
         Self {
             seed: seed.to_owned(),
             attempt: 0,
+            longest: LONGEST,
         }
+    }
+
+    /// The same waits with another bound.
+    pub fn up_to(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
     }
 
     /// The next wait.
     pub fn wait(&mut self) -> Duration {
-        let full = FIRST.saturating_mul(1 << self.attempt.min(10)).min(LONGEST);
+        let full = FIRST
+            .saturating_mul(1 << self.attempt.min(10))
+            .min(self.longest);
         let mut hasher = DefaultHasher::new();
         (&self.seed, self.attempt).hash(&mut hasher);
         self.attempt = self.attempt.saturating_add(1);

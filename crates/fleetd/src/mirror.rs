@@ -9,8 +9,10 @@
 //! Because every start is a whole list, a lost or compacted watch costs latency, never correctness.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::store::{Batch, Snapshot, Store, StoreError, Watch};
@@ -28,6 +30,9 @@ pub enum Event {
 
 /// How many events may wait for a slow follower before the watch itself waits.
 const QUEUE: usize = 64;
+
+/// A watch that held for so long was a good one.
+const LASTING: Duration = Duration::from_secs(10);
 
 /// Follows the prefixes until the receiver is dropped.
 pub fn follow(
@@ -58,13 +63,19 @@ async fn run(
     loop {
         let error = match start(&*store, &prefixes).await {
             Ok((snapshot, mut watch)) => {
-                backoff.reset();
+                let began = Instant::now();
                 away = false;
                 events.send(Event::Reset(snapshot)).await?;
                 loop {
                     match watch.next().await {
                         Ok(batch) => events.send(Event::Changed(batch)).await?,
-                        Err(error) => break error,
+                        Err(error) => {
+                            // A watch that breaks at once every time is not made anew at once every time.
+                            if began.elapsed() > LASTING {
+                                backoff.reset();
+                            }
+                            break error;
+                        }
                     }
                 }
             }

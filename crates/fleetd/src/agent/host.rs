@@ -52,7 +52,7 @@ pub(super) struct Host {
     /// What went wrong with a unit in its last plan, until a plan for it succeeds.
     failures: BTreeMap<UnitName, String>,
     refused: BTreeMap<UnitName, String>,
-    /// Whether everything was looked at once.
+    /// Whether everything was looked at, and every look since then went well.
     looked: bool,
 }
 
@@ -78,26 +78,29 @@ impl Host {
 
     /// Whether anything went wrong that may go right if it is tried again.
     pub(super) fn wants_retry(&self) -> bool {
-        !self.failures.is_empty()
+        !self.failures.is_empty() || !self.refused.is_empty()
+    }
+
+    /// The units to look at when it is tried again. A file that systemd never read may free a name without a signal.
+    pub(super) fn to_retry(&self) -> Dirty {
+        let failed = self.failures.keys();
+        Dirty::Units(failed.chain(self.refused.keys()).cloned().collect())
     }
 
     /// Makes this machine's systemd agree with `desired`, as far as that can be done now. Without a desired state it
-    /// only looks. What failed is tried again if `retry` says so, or when something about it changed.
+    /// only looks. What failed is tried again only if `dirty` names it.
     pub(super) async fn converge(
         &mut self,
         desired: Option<&BTreeMap<UnitName, Desired>>,
         dirty: Dirty,
-        retry: bool,
     ) -> Result<(), SystemdError> {
-        let mut skip: BTreeSet<UnitName> = BTreeSet::new();
-        if !retry {
-            skip.extend(self.failures.keys().cloned());
+        let mut skip: BTreeSet<UnitName> = self.failures.keys().cloned().collect();
+        if let Dirty::Units(names) = &dirty {
+            skip.retain(|name| !names.contains(name));
         }
+        let looked = std::mem::take(&mut self.looked);
         let mut look = match dirty {
-            Dirty::Units(names) if self.looked => {
-                skip.retain(|name| !names.contains(name));
-                names
-            }
+            Dirty::Units(names) if looked => names,
             // Every reload ends here, those of a plan too: were failures tried again at once, a plan that fails
             // after its reload would have systemd reload without end.
             _ => self.everything(desired).await?,
@@ -119,6 +122,7 @@ impl Host {
             // Looked at in the next round, for the report, and tried again later.
             skip.extend(self.failures.keys().cloned());
         }
+        self.looked = true;
         Ok(())
     }
 
@@ -128,10 +132,13 @@ impl Host {
         desired: Option<&BTreeMap<UnitName, Desired>>,
     ) -> Result<BTreeSet<UnitName>, SystemdError> {
         let files = self.systemd.files().await?;
-        self.looked = true;
+        let mut known = std::mem::take(&mut self.files);
         self.files = files
             .into_iter()
-            .map(|(name, content)| (name, InPlace::new(content)))
+            .map(|(name, content)| match known.remove(&name) {
+                Some(file) if file.content == content => (name, file),
+                _ => (name, InPlace::new(content)),
+            })
             .collect();
         self.settle_marks().await?;
         let marked = self.marks.names().cloned();
@@ -148,10 +155,12 @@ impl Host {
     /// After a crash between a mark and its start, systemd knows which of the two was last.
     async fn settle_marks(&mut self) -> Result<(), SystemdError> {
         for name in self.marks.unsettled() {
-            if self.systemd.details(&name).await?.started {
-                self.marks.settled(&name);
-            } else {
-                self.marks.launched(&name, None);
+            match self.systemd.details(&name).await {
+                Ok(details) if details.started => self.marks.settled(&name),
+                Ok(_) => self.marks.launched(&name, None),
+                Err(error @ SystemdError::Unavailable(_)) => return Err(error),
+                // Asked again when everything is looked at the next time.
+                Err(_) => {}
             }
         }
         Ok(())
@@ -170,7 +179,11 @@ impl Host {
         for name in names {
             let wanted = desired.is_some_and(|desired| desired.contains_key(name));
             let foreign = if wanted || self.files.contains_key(name) {
-                self.systemd.foreign(name).await?
+                match self.systemd.foreign(name).await {
+                    Err(error @ SystemdError::Unavailable(_)) => return Err(error),
+                    // A name that is not known to be free is not touched.
+                    answer => answer.unwrap_or_else(|error| Some(error.to_string())),
+                }
             } else {
                 None
             };
@@ -181,13 +194,15 @@ impl Host {
         }
         let systemd = &self.systemd;
         let ours = names.iter().filter(|name| self.files.contains_key(*name));
-        let details: Vec<_> = stream::iter(ours)
+        let asked: Vec<_> = ours
             .map(|name| async move { (name.clone(), systemd.details(name).await) })
-            .buffer_unordered(CALLS)
-            .collect()
-            .await;
+            .collect();
+        let details: Vec<_> = stream::iter(asked).buffer_unordered(CALLS).collect().await;
         for (name, details) in details {
-            self.details.insert(name, details?);
+            match details {
+                Err(error @ SystemdError::Unavailable(_)) => return Err(error),
+                details => self.details.insert(name, details.unwrap_or_default()),
+            };
         }
         self.states.extend(states);
         Ok(())
@@ -266,11 +281,13 @@ impl Host {
             }
             self.before(&phase, desired);
             let systemd = &self.systemd;
-            let results: Vec<_> = stream::iter(phase)
+            let acts: Vec<_> = phase
+                .into_iter()
                 .map(|task| async move { (task, act(&**systemd, task).await) })
-                .buffer_unordered(CALLS)
-                .collect()
-                .await;
+                .collect();
+            let results: Vec<_> = stream::iter(acts).buffer_unordered(CALLS).collect().await;
+            // Others' tasks were carried out all the same, and must be remembered.
+            let mut away = None;
             for (task, result) in results {
                 match (result, &task.unit) {
                     (Ok(()), unit) => {
@@ -279,7 +296,9 @@ impl Host {
                             self.after(name, &task.action, desired, &mut linked);
                         }
                     }
-                    (Err(error @ SystemdError::Unavailable(_)), _) => return Err(error),
+                    (Err(error @ SystemdError::Unavailable(_)), _) | (Err(error), None) => {
+                        away = Some(error);
+                    }
                     (Err(error), Some(unit)) => {
                         let why = error.to_string();
                         if self.failures.get(unit) != Some(&why) {
@@ -290,8 +309,11 @@ impl Host {
                         }
                         failed.insert(unit.clone(), why);
                     }
-                    (Err(error), None) => return Err(error),
                 }
+            }
+            if let Some(error) = away {
+                self.save_marks();
+                return Err(error);
             }
         }
         self.mark_linked(&mut linked, desired);

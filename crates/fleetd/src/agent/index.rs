@@ -43,6 +43,24 @@ impl Indexed {
             options: &self.parsed.options,
         }
     }
+
+    /// `rivals`: the units that may conflict with it.
+    fn desired(&self, name: &UnitName, rivals: &[Placeable<'_>]) -> Desired {
+        let this = self.placeable(name);
+        let excludes: BTreeSet<UnitName> = rivals
+            .iter()
+            .filter(|other| other.name != name && conflict(&this, other))
+            .map(|other| other.name.clone())
+            .collect();
+        Desired {
+            revision: self.record.stable.number,
+            content: self.record.stable.content.clone(),
+            process: self.process.clone(),
+            install: self.installs(),
+            launch: self.record.target == TargetState::Launched,
+            excludes,
+        }
+    }
 }
 
 /// The index. Values that cannot be read leave that one unit as it is and are told as problems.
@@ -72,6 +90,11 @@ impl Index {
             revision: 0,
             problems: BTreeMap::new(),
         }
+    }
+
+    /// Whether what is set for the machine cannot be read.
+    pub(super) fn metadata_is_damaged(&self) -> bool {
+        self.problems.contains_key(&keys::metadata(&self.me))
     }
 
     /// Takes all there is.
@@ -158,11 +181,19 @@ impl Index {
     ) -> BTreeMap<UnitName, Desired> {
         let metadata = overlay(&self.own, &self.set.set);
         let verdicts = place(self.placeables(), &metadata);
+        let all: Vec<Placeable<'_>> = self.placeables().collect();
+        let excluding = all.iter().filter(|unit| !unit.options.conflicts.is_empty());
+        let excluding: Vec<Placeable<'_>> = excluding.copied().collect();
         let mut desired: BTreeMap<UnitName, Desired> = self
             .units
             .iter()
             .filter(|(name, _)| verdicts.get(*name) == Some(&Verdict::Run))
-            .map(|(name, indexed)| (name.clone(), self.one(name, indexed)))
+            .map(|(name, indexed)| {
+                // As in `place`: a unit that excludes none is held against those that do.
+                let free = indexed.parsed.options.conflicts.is_empty();
+                let rivals = if free { &excluding } else { &all };
+                (name.clone(), indexed.desired(name, rivals))
+            })
             .collect();
         for name in self.problems.keys().filter_map(|key| keys::unit_of(key)) {
             if let Some(kept) = present.get(&name) {
@@ -176,22 +207,5 @@ impl Index {
         self.units
             .iter()
             .map(|(name, indexed)| indexed.placeable(name))
-    }
-
-    fn one(&self, name: &UnitName, indexed: &Indexed) -> Desired {
-        let this = indexed.placeable(name);
-        let excludes: BTreeSet<UnitName> = self
-            .placeables()
-            .filter(|other| other.name != name && conflict(&this, other))
-            .map(|other| other.name.clone())
-            .collect();
-        Desired {
-            revision: indexed.record.stable.number,
-            content: indexed.record.stable.content.clone(),
-            process: indexed.process.clone(),
-            install: indexed.installs(),
-            launch: indexed.record.target == TargetState::Launched,
-            excludes,
-        }
     }
 }

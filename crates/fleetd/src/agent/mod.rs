@@ -40,6 +40,9 @@ use crate::mirror::{self, Event};
 use crate::store::Store;
 use crate::systemd::{Dirty, Systemd};
 
+/// The longest wait before what went wrong is tried again. Each try costs a few calls for each unit it is about.
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
 /// What an agent is made of.
 pub struct Config {
     /// The machine it is for.
@@ -86,6 +89,8 @@ pub struct Agent {
     held: Option<String>,
     /// What is wrong with the state directory.
     disk: Option<String>,
+    /// Whether it has the desired state of a registry.
+    on_disk: bool,
     report: watch::Sender<MachineReport>,
     standing: watch::Sender<Standing>,
 }
@@ -112,6 +117,7 @@ impl Agent {
             saved: None,
             held: None,
             disk: None,
+            on_disk: false,
             report: watch::Sender::default(),
             standing: watch::Sender::default(),
         }
@@ -141,47 +147,45 @@ impl Agent {
         let prefixes = index::prefixes(&self.config.me);
         let mut events = mirror::follow(self.store.clone(), prefixes, backoff.clone());
         let systemd = self.systemd.clone();
-        let mut retry_after = backoff;
-        let mut retry_at = None;
+        let mut retry_after = backoff.up_to(LONGEST_RETRY);
+        let mut retry_at: Option<Instant> = None;
         loop {
-            let mut retry = false;
             let dirty = tokio::select! {
                 biased;
                 event = events.recv() => {
                     let Some(event) = event else { return };
-                    let mut anew = self.take(event);
+                    let mut obeyed = self.take(event, None);
                     // A burst of commits is one change of the desired state.
                     while let Ok(event) = events.try_recv() {
-                        anew |= self.take(event);
+                        obeyed = self.take(event, obeyed);
                     }
-                    if !anew {
+                    let Some(seen) = obeyed else {
                         self.tell();
                         continue;
-                    }
-                    self.adopt()
+                    };
+                    self.adopt(seen)
                 }
                 dirty = systemd.changed() => dirty,
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
-                    retry = true;
-                    Dirty::All
+                    retry_at = None;
+                    self.host.to_retry()
                 }
             };
             let _busy = self.heart.busy();
             let desired = self.saved.as_ref().map(|saved| &saved.desired);
-            let result = self.host.converge(desired, dirty, retry).await;
+            let result = self.host.converge(desired, dirty).await;
             if let Err(error) = &result {
                 tracing::warn!(
                     "systemd does not answer; units run on, and are looked at again: {error}"
                 );
             }
-            retry_at = if result.is_err() || self.host.wants_retry() || self.disk.is_some() {
-                // What happens meanwhile does not put it off: some unit may change its state all the time.
-                let pending = retry_at.filter(|_| !retry);
-                pending.or_else(|| Some(Instant::now() + retry_after.wait()))
-            } else {
+            if result.is_ok() && !self.host.wants_retry() && self.disk.is_none() {
                 retry_after.reset();
-                None
-            };
+                retry_at = None;
+            } else if retry_at.is_none() {
+                // One that is due stays due: units that change all the time must not push it away.
+                retry_at = Some(Instant::now() + retry_after.wait());
+            }
             if self.disk.is_some() {
                 self.save();
             }
@@ -189,29 +193,25 @@ impl Agent {
         }
     }
 
-    /// Takes an event into the index. Answers whether the desired state may have changed.
-    fn take(&mut self, event: Event) -> bool {
+    /// Takes an event into the index. Answers what to adopt the index as, none if it is not to be obeyed; `obeyed` is
+    /// that answer of the event before. Only the last one counts: behind an instruction may come an empty registry.
+    fn take(&mut self, event: Event, obeyed: Option<Seen>) -> Option<Seen> {
         match event {
             Event::Reset(snapshot) => self.index.reset(snapshot),
             Event::Changed(batch) => self.index.apply(batch),
             Event::Away(error) => {
                 tracing::warn!("the registry is away; units run on as they are: {error}");
                 self.held = Some(error.to_string());
-                return false;
+                return obeyed;
             }
         }
-        let seen = self.saved.as_ref().map(|saved| &saved.seen);
-        match judge(seen, self.index.cluster.as_deref(), self.index.revision) {
+        let seen = obeyed.or_else(|| self.saved.as_ref().map(|saved| saved.seen.clone()));
+        match self.judge(seen.as_ref()) {
             Verdict::Obey(seen) => {
                 if self.held.take().is_some() {
                     tracing::info!(cluster = %seen.cluster, "following the registry");
                 }
-                let desired = self.saved.take().map(|saved| saved.desired);
-                self.saved = Some(Saved {
-                    seen,
-                    desired: desired.unwrap_or_default(),
-                });
-                true
+                Some(seen)
             }
             Verdict::Hold { reason, seen } => {
                 if self.held.as_ref() != Some(&reason) {
@@ -224,20 +224,30 @@ impl Agent {
                     saved.seen = seen;
                     self.save();
                 }
-                false
+                None
             }
         }
     }
 
+    fn judge(&self, seen: Option<&Seen>) -> Verdict {
+        match judge(seen, self.index.cluster.as_deref(), self.index.revision) {
+            Verdict::Obey(_) if self.index.metadata_is_damaged() => Verdict::Hold {
+                reason: "what is set for this machine cannot be read, so nobody knows what belongs here: keeping what runs; set its metadata anew".to_owned(),
+                seen: seen.cloned(),
+            },
+            verdict => verdict,
+        }
+    }
+
     /// Makes the index's desired state this machine's. Answers the units that are to be looked at.
-    fn adopt(&mut self) -> Dirty {
-        let Some(saved) = &mut self.saved else {
-            return Dirty::Units(Default::default());
-        };
-        let desired = self.index.desired(&saved.desired);
-        let changed = names_of_change(&saved.desired, &desired);
-        if !changed.is_empty() {
-            saved.desired = desired;
+    fn adopt(&mut self, seen: Seen) -> Dirty {
+        let before = self.saved.take().map(|saved| saved.desired);
+        let before = before.unwrap_or_default();
+        let desired = self.index.desired(&before);
+        let changed = names_of_change(&before, &desired);
+        self.saved = Some(Saved { seen, desired });
+        // A machine without units belongs to its cluster too.
+        if !changed.is_empty() || !self.on_disk {
             self.save();
         }
         Dirty::Units(changed)
@@ -249,6 +259,7 @@ impl Agent {
                 if let Some(saved) = &saved {
                     tracing::info!(units = saved.desired.len(), cluster = %saved.seen.cluster, "desired state read from disk");
                 }
+                self.on_disk = saved.is_some();
                 self.saved = saved;
             }
             Err(error) => {
@@ -265,7 +276,9 @@ impl Agent {
     /// stops nothing: the machine follows the registry, says so, and tries again.
     fn save(&mut self) {
         let Some(saved) = &self.saved else { return };
-        self.disk = match atomic_file::save(&self.config.desired_file, saved) {
+        let written = atomic_file::save(&self.config.desired_file, saved);
+        self.on_disk = written.is_ok();
+        self.disk = match written {
             Ok(()) => None,
             Err(error) => {
                 let text = format!(

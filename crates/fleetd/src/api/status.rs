@@ -1,5 +1,6 @@
 //! `status`: a unit on every machine with the reasons, and the cluster at a glance. Ours, not the original's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -49,7 +50,10 @@ pub(super) async fn unit(
     // Other units matter too: they may conflict with this one.
     let prefixes = [keys::UNITS, keys::MACHINES, keys::METADATA, keys::REPORTS];
     let store = api.registry.store();
-    if let Some(after) = query.after {
+    if let Some(after) = query.after
+        // A registry that was restored may not come to that revision for long; what it has now is news.
+        && after <= store.list(&[keys::CLUSTER]).await?.revision
+    {
         match store.watch(&prefixes, after).await {
             Ok(mut watch) => {
                 // Whatever ends the wait, what there is now is the answer.
@@ -61,7 +65,7 @@ pub(super) async fn unit(
     }
     let view = View::read(&**store, &prefixes).await?;
     let unit = view.units.get(&name).ok_or_else(ApiError::no_unit)?;
-    let machines = view.machines.iter();
+    let mut verdicts = BTreeMap::new();
     Ok(Json(UnitStatus {
         registry_revision: view.revision,
         name: name.to_string(),
@@ -70,8 +74,16 @@ pub(super) async fn unit(
         description: unit.parsed.file.description().to_owned(),
         revision: unit.record.stable.number,
         hash: unit.parsed.hash.to_string(),
-        machines: machines
-            .map(|(id, machine)| on_machine(&view, &name, id, machine))
+        machines: view
+            .machines
+            .iter()
+            .map(|(id, machine)| {
+                // Most machines have the metadata of many others.
+                let verdict = verdicts
+                    .entry(&machine.metadata)
+                    .or_insert_with_key(|metadata| view.place(metadata).remove(&name));
+                on_machine(&view, &name, id, machine, verdict.as_ref())
+            })
             .collect(),
     }))
 }
@@ -81,17 +93,58 @@ fn on_machine(
     name: &UnitName,
     id: &MachineId,
     machine: &ViewedMachine,
+    verdict: Option<&Verdict>,
 ) -> UnitOnMachine {
-    let verdict = view.place(&machine.metadata).remove(name);
     let report = view.reports.get(id);
     UnitOnMachine {
         machine_id: id.to_string(),
         primary_ip: machine.primary_ip.clone(),
-        placed: verdict == Some(Verdict::Run),
-        reason: verdict
-            .map(|verdict| verdict.to_string())
-            .unwrap_or_default(),
+        placed: verdict == Some(&Verdict::Run),
+        reason: verdict.map(Verdict::to_string).unwrap_or_default(),
         report: report.and_then(|report| report.units.get(name).cloned()),
         problem: report.and_then(|report| report.problems.get(name.as_str()).cloned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fleet_core::record::{Owner, TargetState};
+    use fleet_core::unit::Content;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::registry::Registry;
+    use crate::store::Embedded;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_for_news_of_a_registry_that_went_back_is_answered_at_once() {
+        let api = Api {
+            registry: Registry::new(Arc::new(Embedded::in_memory())),
+            page_limit: 100,
+        };
+        let name = UnitName::parse("a.service").expect("valid");
+        let content = Content::from("[Service]\nExecStart=/x\n");
+        let target = Some(TargetState::Inactive);
+        let submitted = api.registry.submit(&name, content, Owner::Api, target);
+        submitted.await.expect("taken");
+        let ask = async |after| {
+            let query = Query {
+                after: Some(after),
+                ..Query::default()
+            };
+            let began = Instant::now();
+            let path = Path(name.to_string());
+            let answer = unit(State(api.clone()), path, query).await;
+            (
+                answer.expect("an answer").0.registry_revision,
+                began.elapsed(),
+            )
+        };
+        let (now, _) = ask(0).await;
+        assert_eq!(ask(now + 1000).await, (now, Duration::ZERO));
+        assert_eq!(ask(u64::MAX).await, (now, Duration::ZERO));
+        assert_eq!(ask(now).await, (now, LONGEST_WAIT));
     }
 }

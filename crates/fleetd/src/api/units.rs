@@ -5,16 +5,21 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fleet_core::api::{Unit, UnitPage};
+use fleet_core::api::{Unit, UnitOption, UnitPage};
 use fleet_core::keys;
 use fleet_core::record::{CONTENT_MAX, Owner, TargetState};
 use fleet_core::submission::Submission;
-use fleet_core::unit::{Content, Parsed, UnitName, serialize};
+use fleet_core::unit::{Content, Note, Parsed, UnitFile, UnitName, serialize};
 
 use super::error::{ApiError, Result};
 use super::page::page;
 use super::view::{View, ViewedUnit};
 use super::{Api, Query, body};
+
+/// Notes that an answer carries, and the characters of each: clients read a hundred headers at most, and a file can
+/// be odd in every one of its lines.
+const NOTES_MAX: usize = 20;
+const NOTE_MAX: usize = 200;
 
 /// Repeated for each thing that is odd about an accepted file.
 const WARNING: HeaderName = HeaderName::from_static("x-fleet-warning");
@@ -121,12 +126,44 @@ fn wanted_target(name: &UnitName, word: &str) -> Result<Option<TargetState>> {
     Ok(Some(target))
 }
 
+/// Options as a file, if it says what they say: a newline in a value, or a backslash at its end, would say something
+/// else, and what runs as root must be what was asked for.
+fn written(options: &[UnitOption]) -> Result<Content> {
+    let content = serialize(options);
+    let file = UnitFile::parse(content.as_bytes());
+    let mut asked: Vec<&UnitOption> = options.iter().collect();
+    let mut read: Vec<&UnitOption> = file.options().iter().collect();
+    let mut seen: Vec<_> = file
+        .assignments()
+        .iter()
+        .map(|assignment| (&assignment.section, &assignment.key))
+        .collect();
+    // Only the order between sections is not kept.
+    asked.sort_by_key(|option| &option.section);
+    read.sort_by_key(|option| &option.section);
+    seen.sort_by_key(|(section, _)| *section);
+    // By the original's reading, which has the values as they were sent, and by systemd's, which ends lines at CR too.
+    let survives = |(at, option): &(usize, &&UnitOption)| {
+        read.get(*at) == Some(*option) && seen.get(*at) == Some(&(&option.section, &option.name))
+    };
+    let lost = asked.iter().enumerate().find(|found| !survives(found));
+    let lost = match lost {
+        Some((_, option)) => format!("[{}] {}=", option.section, option.name),
+        None if seen.len() == asked.len() && read.len() == asked.len() => return Ok(content),
+        None => "one of the options".to_owned(),
+    };
+    Err(ApiError::bad(format!(
+        "{lost} cannot be written as a line of a unit file: names and values have no blanks around them, no newline but \
+         behind a backslash, and no backslash at the end"
+    )))
+}
+
 /// The file in a request, none if it carries none. Bytes win over options.
 fn content_of(request: &Unit) -> Result<Option<Content>> {
     let content = match &request.content {
         Some(content) => content.clone(),
         None if request.options.is_empty() => return Ok(None),
-        None => serialize(&request.options),
+        None => written(&request.options)?,
     };
     let size = content.as_bytes().len();
     if size > CONTENT_MAX {
@@ -146,7 +183,15 @@ async fn submit(
     parsed
         .validate()
         .map_err(|error| ApiError::bad(error.to_string()))?;
-    refuse_unless_global(name, &parsed, target)?;
+    // An update that keeps the target state must not stop the unit on every machine in passing.
+    let effective = match target {
+        None if !parsed.options.global => {
+            let existing = api.registry.unit(name).await?;
+            existing.map(|unit| unit.record.target)
+        }
+        target => target,
+    };
+    refuse_unless_global(name, &parsed, effective)?;
     let submission = api
         .registry
         .submit(name, content, Owner::Api, target)
@@ -156,12 +201,41 @@ async fn submit(
         _ => StatusCode::NO_CONTENT,
     };
     let mut response = status.into_response();
-    for note in parsed.notes() {
-        if let Ok(value) = HeaderValue::from_str(&format!("Unit {name}: {note}")) {
-            response.headers_mut().append(WARNING, value);
-        }
+    for warning in warnings(name, &parsed.notes()) {
+        response.headers_mut().append(WARNING, warning);
     }
     Ok(response)
+}
+
+/// The first notes as header values, which are ASCII.
+fn warnings(name: &UnitName, notes: &[&Note]) -> Vec<HeaderValue> {
+    let mut texts: Vec<String> = notes
+        .iter()
+        .take(NOTES_MAX)
+        .map(|note| shortened(&note.to_string()))
+        .collect();
+    if notes.len() > NOTES_MAX {
+        texts.push(format!("and {} more notes", notes.len() - NOTES_MAX));
+    }
+    texts
+        .iter()
+        .filter_map(|text| HeaderValue::from_str(&format!("Unit {name}: {text}")).ok())
+        .collect()
+}
+
+/// The beginning of a text, with what a header cannot carry as `\u{fc}`.
+fn shortened(text: &str) -> String {
+    let mut short = String::new();
+    for c in text.chars() {
+        if short.len() >= NOTE_MAX {
+            return short + "...";
+        }
+        match c {
+            ' '..='~' => short.push(c),
+            c => short.extend(c.escape_unicode()),
+        }
+    }
+    short
 }
 
 async fn set_target(api: &Api, name: &UnitName, target: TargetState) -> Result<Response> {
@@ -197,5 +271,72 @@ pub(super) async fn delete(State(api): State<Api>, Path(name): Path<String>) -> 
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(ApiError::no_unit())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::registry::Registry;
+    use crate::store::Embedded;
+
+    fn option(name: &str, value: &str) -> UnitOption {
+        UnitOption {
+            section: "Service".to_owned(),
+            name: name.to_owned(),
+            value: value.to_owned(),
+        }
+    }
+
+    #[test]
+    fn options_that_a_file_would_turn_into_others_are_refused_by_name() {
+        let fine = [option("ExecStart", "/bin/a \\\n  b"), option("User", "")];
+        assert!(written(&fine).is_ok());
+        for bad in [
+            option("ExecStart", "/bin/a\nUser=root"),
+            option("ExecStart", "/bin/a \\"),
+            option("ExecStart", " /bin/a"),
+            option("#", "x"),
+            option("", ""),
+        ] {
+            let named = format!("[Service] {}=", bad.name);
+            let error = written(&[bad, option("User", "a")]).expect_err(&named);
+            assert!(error.message.contains(&named), "{}", error.message);
+        }
+        // One line to the original, two to systemd.
+        assert!(written(&[option("ExecStart", "/bin/a\rUser=root")]).is_err());
+    }
+
+    #[test]
+    fn warnings_are_few_and_short_and_lose_no_letter_in_silence() {
+        let name = UnitName::parse("a.service").expect("valid");
+        let text = "[X-Fleet]\nCol\u{f6}r=1\n".to_owned()
+            + &format!("{}=1\n", "x".repeat(5000)).repeat(1000);
+        let parsed = Parsed::parse(name.clone(), &Content::from(text.as_str()));
+        let warnings = warnings(&name, &parsed.notes());
+        assert_eq!(warnings.len(), NOTES_MAX + 1);
+        let text = |at: usize| warnings[at].to_str().expect("ASCII").to_owned();
+        assert!(text(0).contains("Col\\u{f6}r"), "{}", text(0));
+        assert!(text(1).len() < NOTE_MAX + 50);
+        assert_eq!(text(NOTES_MAX), "Unit a.service: and 981 more notes");
+    }
+
+    #[tokio::test]
+    async fn an_update_that_would_stop_a_launched_unit_everywhere_is_refused() {
+        let api = Api {
+            registry: Registry::new(Arc::new(Embedded::in_memory())),
+            page_limit: 100,
+        };
+        let name = UnitName::parse("a.service").expect("valid");
+        let global = Content::from("[Service]\nExecStart=/x\n[X-Fleet]\nGlobal=true\n");
+        let launched = Some(TargetState::Launched);
+        submit(&api, &name, global, launched).await.expect("taken");
+        let single = Content::from("[Service]\nExecStart=/x\n");
+        let refused = submit(&api, &name, single, None)
+            .await
+            .expect_err("refused");
+        assert_eq!(refused.status, StatusCode::CONFLICT);
     }
 }
