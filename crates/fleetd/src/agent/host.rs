@@ -272,7 +272,7 @@ impl Host {
                     }
                     (Err(error @ SystemdError::Unavailable(_)), _) => return Err(error),
                     (Err(error), Some(unit)) => {
-                        tracing::error!(unit = %unit, %error, "{task}");
+                        tracing::error!(unit = %unit, "{task}: {error}");
                         if task.action == Action::Start {
                             self.marks.launched(unit, None);
                         }
@@ -341,7 +341,7 @@ impl Host {
     fn save_marks(&mut self) {
         if let Err(error) = self.marks.save() {
             // Without them a restarted fleetd would find the units running and only start done oneshots again.
-            tracing::error!(%error, "cannot keep the marks of started units: is /run full?");
+            tracing::error!("cannot keep the marks of started units: {error}; is /run full?");
         }
     }
 

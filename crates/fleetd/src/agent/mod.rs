@@ -166,7 +166,9 @@ impl Agent {
             let desired = self.saved.as_ref().map(|saved| &saved.desired);
             let result = self.host.converge(desired, dirty).await;
             if let Err(error) = &result {
-                tracing::warn!(%error, "systemd does not answer; units run on, and are looked at again");
+                tracing::warn!(
+                    "systemd does not answer: {error}; units run on, and are looked at again"
+                );
             }
             retry_at = if result.is_err() || self.host.wants_retry() || self.disk.is_some() {
                 Some(Instant::now() + retry_after.wait())
@@ -187,7 +189,7 @@ impl Agent {
             Event::Reset(snapshot) => self.index.reset(snapshot),
             Event::Changed(batch) => self.index.apply(batch),
             Event::Away(error) => {
-                tracing::warn!(%error, "the registry is away; units run on as they are");
+                tracing::warn!("the registry is away: {error}; units run on as they are");
                 self.held = Some(error.to_string());
                 return false;
             }

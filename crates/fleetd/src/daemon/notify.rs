@@ -62,7 +62,7 @@ fn status(standing: &Standing, leads: bool) -> String {
 fn tell(states: &[NotifyState<'_>]) {
     // Without a service manager there is nobody to tell.
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager does not listen");
+        tracing::debug!("the service manager does not listen: {error}");
     }
 }
 
