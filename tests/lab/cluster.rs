@@ -32,6 +32,7 @@ pub struct Lab {
 pub struct Builder {
     hosts: usize,
     members: usize,
+    etcd_arguments: Vec<String>,
 }
 
 impl Builder {
@@ -44,6 +45,15 @@ impl Builder {
     /// The number of etcd members: 0 unless told, 1, or 3.
     pub fn etcd(mut self, members: usize) -> Self {
         self.members = members;
+        self
+    }
+
+    /// More arguments for every etcd member, such as those of a listener with TLS. They win over the lab's own.
+    pub fn etcd_arguments(mut self, arguments: &[&str]) -> Self {
+        self.etcd_arguments = arguments
+            .iter()
+            .map(|&argument| argument.to_owned())
+            .collect();
         self
     }
 
@@ -74,8 +84,12 @@ impl Builder {
         };
         network::create_bridge(lab.id())?;
         for number in 1..=self.members {
-            lab.members
-                .push(Member::create(&lab.folder, number, self.members)?);
+            lab.members.push(Member::create(
+                &lab.folder,
+                number,
+                self.members,
+                &self.etcd_arguments,
+            )?);
         }
         for number in 1..=self.hosts {
             lab.hosts.push(Host::create(&lab.folder, &rootfs, number)?);
@@ -109,6 +123,7 @@ impl Lab {
         Builder {
             hosts: 1,
             members: 0,
+            etcd_arguments: vec![],
         }
     }
 

@@ -27,6 +27,7 @@ pub struct Member {
     number: usize,
     name: String,
     peers: String,
+    arguments: Vec<String>,
     link: Link,
     cgroup: Cgroup,
     data: PathBuf,
@@ -35,8 +36,14 @@ pub struct Member {
 }
 
 impl Member {
-    /// Lays out member `number` (from 1) of `count`, not running.
-    pub(crate) fn create(folder: &Folder, number: usize, count: usize) -> Result<Self> {
+    /// Lays out member `number` (from 1) of `count`, not running. `arguments` come last on its command line, where
+    /// they win.
+    pub(crate) fn create(
+        folder: &Folder,
+        number: usize,
+        count: usize,
+        arguments: &[String],
+    ) -> Result<Self> {
         let name = format!("etcd{number}");
         let peers: Vec<String> = (1..=count)
             .map(|peer| format!("etcd{peer}=http://{}:2380", address(peer)))
@@ -44,6 +51,7 @@ impl Member {
         Ok(Self {
             number,
             peers: peers.join(","),
+            arguments: arguments.to_vec(),
             link: Link::create(&folder.id, &name, &address(number))?,
             cgroup: Cgroup::new(&folder.id, &name)?,
             data: folder.ram().join(&name),
@@ -100,6 +108,7 @@ impl Member {
                 "--logger=zap",
                 "--log-level=warn",
             ])?
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::options().create(true).append(true).open(&self.log)?)

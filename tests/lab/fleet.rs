@@ -34,11 +34,9 @@ fn build() -> Result<PathBuf> {
     } else {
         ("release", "release")
     };
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = cargo()
         .args(["build", "--quiet", "--profile", profile])
         .args(["--package=fleetd", "--package=fleetctl"])
-        .current_dir(repository())
         .status()
         .context("cannot start cargo")?;
     ensure!(
@@ -46,6 +44,20 @@ fn build() -> Result<PathBuf> {
         "cargo build of fleetd and fleetctl failed"
     );
     Ok(folders::target().join(directory))
+}
+
+/// cargo in the source tree, as a person would call it. Without what the cargo around a test tells that test of its own
+/// package: ring's build script takes that for a change, and would be run anew in every test run.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo.current_dir(repository());
+    cargo
 }
 
 /// The content of /etc/fleet/fleet.conf.

@@ -46,7 +46,7 @@ mod wait;
 pub use cluster::{Builder, Lab};
 pub use etcd::{Member, Metrics};
 pub use exec::{Output, run};
-pub use fleet::{FleetConf, binaries, repository};
+pub use fleet::{FleetConf, binaries, cargo, repository};
 pub use folders::target;
 pub use host::Host;
 pub use network::Link;

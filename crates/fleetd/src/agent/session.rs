@@ -36,22 +36,33 @@ impl Session {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(self.me.as_str());
+        let mut told = None;
         loop {
-            let error = match self.hold(&mut backoff).await {
+            let error = match self.hold(&mut backoff, &mut told).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            tracing::warn!("this machine is not visible in the registry: {error}");
+            // A registry may be away for days: each reason is told once in a row, not every two seconds.
+            let error = error.to_string();
+            if told.as_ref() != Some(&error) {
+                tracing::warn!("this machine is not visible in the registry: {error}");
+                told = Some(error);
+            }
             tokio::time::sleep(backoff.wait()).await;
         }
     }
 
-    /// Takes a lease and keeps it, until an error that a new lease may mend.
-    async fn hold(&mut self, backoff: &mut Backoff) -> Result<std::convert::Infallible> {
+    /// Takes a lease and keeps it, until an error that a new lease may mend. Forgets what was `told` once it has one.
+    async fn hold(
+        &mut self,
+        backoff: &mut Backoff,
+        told: &mut Option<String>,
+    ) -> Result<std::convert::Infallible> {
         let lease = self.store.grant(self.ttl).await?;
         let mut written = self.current();
         self.write(lease, true, &written).await?;
         backoff.reset();
+        *told = None;
         let mut quiet_until = Instant::now() + PAUSE;
         let mut renew_at = Instant::now() + self.ttl / 3;
         let mut lease_ends = Instant::now() + self.ttl;

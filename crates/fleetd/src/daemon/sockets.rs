@@ -40,8 +40,7 @@ pub(super) fn listen(settings: &Settings) -> Result<Vec<Listener>> {
                 );
             }
             tracing::warn!(
-                %address,
-                "insecure_tcp=true: anybody who reaches this address can run anything as root on every machine"
+                "insecure_tcp=true: anybody who reaches {address} can run anything as root on every machine"
             );
             listeners.push(Listener::Tcp(socket));
         } else {

@@ -1,0 +1,101 @@
+//! Shows on a host what the unit tests of the crates only recall: how systemd reads unit files, and how it behaves.
+
+use std::fs;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use lab::{Lab, cargo, repository};
+
+/// As in the corpus's README.
+const SHOWN: &str =
+    "LoadState Description Documentation After Requires Environment SyslogIdentifier";
+
+#[test]
+fn unit_files_are_read_as_the_corpus_records() {
+    Lab::builder().test(|lab| {
+        let host = lab.host(1);
+        let corpus = repository().join("crates/core/tests/systemd");
+        let mut cases = Vec::new();
+        for entry in fs::read_dir(&corpus)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|suffix| suffix == "service") {
+                let name = path
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .context("a name")?
+                    .to_owned();
+                host.write_file(&format!("/run/systemd/system/{name}"), fs::read(&path)?)?;
+                cases.push((name, fs::read_to_string(path.with_extension("expected"))?));
+            }
+        }
+        ensure!(cases.len() > 40, "{} cases", cases.len());
+        host.exec(&["systemctl", "daemon-reload"])?.ok()?;
+        let properties = format!("--property={}", SHOWN.replace(' ', ","));
+        for (name, recorded) in cases {
+            let read = host
+                .exec(&["systemctl", "show", &properties, "--", &name])?
+                .ok()?;
+            assert_eq!(sorted(&read), sorted(&recorded), "{name}");
+        }
+        Ok(())
+    });
+}
+
+/// The lines in order, and the words in lists of units, whose order means nothing.
+fn sorted(shown: &str) -> Vec<String> {
+    let line = |line: &str| match line.split_once('=') {
+        Some((key @ ("After" | "Requires"), list)) => {
+            let mut words: Vec<_> = list.split_whitespace().collect();
+            words.sort_unstable();
+            format!("{key}={}", words.join(" "))
+        }
+        _ => line.to_owned(),
+    };
+    let mut lines: Vec<_> = shown.lines().map(line).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn systemd_behaves_as_the_conformance_suite_states() {
+    Lab::builder().test(|lab| {
+        let host = lab.host(1);
+        host.write_file("/root/suite", suite()?)?;
+        let ran = host.sh(
+            "chmod 755 /root/suite && FLEET_TEST_SYSTEM_BUS=1 /root/suite --test-threads=1 real::",
+        )?;
+        ensure!(ran.code == 0, "{}{}", ran.stdout, ran.stderr);
+        // A suite that skipped everything would have passed too.
+        ensure!(
+            !ran.stdout.contains("skipped") && ran.stdout.contains(" ok\n"),
+            "{}",
+            ran.stdout
+        );
+        Ok(())
+    });
+}
+
+/// The test binary of the seam between fleetd and systemd.
+fn suite() -> Result<Vec<u8>> {
+    let built = cargo()
+        .args([
+            "test",
+            "--quiet",
+            "--package=fleetd",
+            "--test=systemd",
+            "--no-run",
+            "--message-format=json",
+        ])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    ensure!(built.status.success(), "cargo cannot build the suite");
+    let messages = String::from_utf8(built.stdout)?;
+    let executable = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "systemd")
+        .find_map(|message| Some(message["executable"].as_str()?.to_owned()))
+        .context("cargo names no executable")?;
+    fs::read(&executable).with_context(|| executable)
+}
