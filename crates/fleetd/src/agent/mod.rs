@@ -281,11 +281,7 @@ impl Agent {
             ready: units.values().filter(|unit| unit.ready).count(),
             held: self.held.clone(),
         };
-        let mut problems: BTreeMap<String, String> = self
-            .host
-            .problems()
-            .map(|(name, why)| (name.to_string(), why.clone()))
-            .collect();
+        let mut problems = self.host.problems();
         problems.extend(self.index.problems.clone());
         problems.extend(self.held.clone().map(|why| ("registry".to_owned(), why)));
         problems.extend(
