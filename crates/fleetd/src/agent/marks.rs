@@ -35,7 +35,7 @@ impl Marks {
         let content = match atomic_file::load::<Content>(&path) {
             Ok(content) => content.unwrap_or_default(),
             Err(error) => {
-                tracing::warn!(%error, "marks of started units are lost");
+                tracing::warn!("marks of started units are lost: {error}");
                 Content::default()
             }
         };

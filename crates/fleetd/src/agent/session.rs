@@ -36,22 +36,31 @@ impl Session {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(self.me.as_str());
+        let mut visible = true;
         loop {
-            let error = match self.hold(&mut backoff).await {
+            let error = match self.hold(&mut backoff, &mut visible).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            tracing::warn!(%error, "this machine is not visible in the registry");
+            // Once: a registry that is away for a day would fill the journal.
+            if std::mem::take(&mut visible) {
+                tracing::warn!("this machine is not visible in the registry: {error}");
+            }
             tokio::time::sleep(backoff.wait()).await;
         }
     }
 
     /// Takes a lease and keeps it, until an error that a new lease may mend.
-    async fn hold(&mut self, backoff: &mut Backoff) -> Result<std::convert::Infallible> {
+    async fn hold(
+        &mut self,
+        backoff: &mut Backoff,
+        visible: &mut bool,
+    ) -> Result<std::convert::Infallible> {
         let lease = self.store.grant(self.ttl).await?;
         let mut written = self.current();
         self.write(lease, true, &written).await?;
         backoff.reset();
+        *visible = true;
         let mut quiet_until = Instant::now() + PAUSE;
         let mut renew_at = Instant::now() + self.ttl / 3;
         let mut lease_ends = Instant::now() + self.ttl;

@@ -75,14 +75,14 @@ pub(super) async fn run(
                     biased;
                     _ = stop.wait_for(|stop| *stop) => true,
                     error = lead(&*store, lease, &mut events, &mut claimed) => {
-                        tracing::warn!(%error, "no longer leading");
+                        tracing::warn!("no longer leading: {error}");
                         false
                     }
                 };
                 claims.send_replace(None);
                 // At once, so that another engine leads at once; a lease that is gone already is no error.
                 if let Err(error) = store.revoke(lease).await {
-                    tracing::warn!(%error, "the claim is left to its lease");
+                    tracing::warn!("the claim is left to its lease: {error}");
                 }
                 if stopped {
                     return;

@@ -90,7 +90,7 @@ impl Engine {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the leader's work waits");
+                    tracing::warn!("the leader's work waits: {error}");
                     wait(claims, backoff.wait()).await;
                 }
             }

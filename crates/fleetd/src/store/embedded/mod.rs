@@ -100,7 +100,7 @@ impl Shared {
             match file.save(&snapshot) {
                 // Only the revision is new to the disk. A full one must not keep keys whose lease is over.
                 Err(error) if !is_lasting => {
-                    tracing::warn!(%error, "a change of leased keys is in memory alone");
+                    tracing::warn!("a change of leased keys is in memory alone: {error}");
                 }
                 saved => saved?,
             }
@@ -121,7 +121,7 @@ async fn expire(store: Weak<Shared>, lease: LeaseId) {
         if ends <= Instant::now() {
             let store = Embedded(shared);
             if let Err(error) = store.revoke(lease).await {
-                tracing::warn!(%error, "a lease ended, and its keys did not");
+                tracing::warn!("a lease ended, and its keys did not: {error}");
             }
             return;
         }
