@@ -148,16 +148,12 @@ impl Agent {
                 biased;
                 event = events.recv() => {
                     let Some(event) = event else { return };
-                    let mut anew = self.take(event);
-                    // A burst of commits is one change of the desired state.
-                    while let Ok(event) = events.try_recv() {
-                        anew |= self.take(event);
-                    }
-                    if !anew {
+                    let burst = std::iter::once(event).chain(std::iter::from_fn(|| events.try_recv().ok()));
+                    let Some(dirty) = self.take_all(burst) else {
                         self.tell();
                         continue;
-                    }
-                    self.adopt()
+                    };
+                    dirty
                 }
                 dirty = systemd.changed() => dirty,
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => Dirty::All,
@@ -166,7 +162,9 @@ impl Agent {
             let desired = self.saved.as_ref().map(|saved| &saved.desired);
             let result = self.host.converge(desired, dirty).await;
             if let Err(error) = &result {
-                tracing::warn!(%error, "systemd does not answer; units run on, and are looked at again");
+                tracing::warn!(
+                    "systemd does not answer; units run on, and are looked at again: {error}"
+                );
             }
             retry_at = if result.is_err() || self.host.wants_retry() || self.disk.is_some() {
                 Some(Instant::now() + retry_after.wait())
@@ -181,15 +179,22 @@ impl Agent {
         }
     }
 
-    /// Takes an event into the index. Answers whether the desired state may have changed.
-    fn take(&mut self, event: Event) -> bool {
+    /// Takes a burst of events as one change of the desired state. Answers the units that are to be looked at; none
+    /// while the registry is not followed: what it said at the end of the burst counts, whatever it said before.
+    fn take_all(&mut self, burst: impl Iterator<Item = Event>) -> Option<Dirty> {
+        burst.for_each(|event| self.take(event));
+        self.held.is_none().then(|| self.adopt())
+    }
+
+    /// Takes an event into the index, and judges whether the registry that it shows may be followed.
+    fn take(&mut self, event: Event) {
         match event {
             Event::Reset(snapshot) => self.index.reset(snapshot),
             Event::Changed(batch) => self.index.apply(batch),
             Event::Away(error) => {
-                tracing::warn!(%error, "the registry is away; units run on as they are");
+                tracing::warn!("the registry is away; units run on as they are: {error}");
                 self.held = Some(error.to_string());
-                return false;
+                return;
             }
         }
         let seen = self.saved.as_ref().map(|saved| &saved.seen);
@@ -203,7 +208,6 @@ impl Agent {
                     seen,
                     desired: desired.unwrap_or_default(),
                 });
-                true
             }
             Verdict::Hold { reason, seen } => {
                 if self.held.as_ref() != Some(&reason) {
@@ -216,7 +220,6 @@ impl Agent {
                     saved.seen = seen;
                     self.save();
                 }
-                false
             }
         }
     }
@@ -312,4 +315,61 @@ fn names_of_change(
         .iter()
         .filter(|(name, want)| before.get(*name) != Some(want));
     gone.chain(new.map(|(name, _)| name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::keys;
+    use fleet_core::record::{self, ClusterRecord};
+
+    use super::*;
+    use crate::store::{Batch, Change, Embedded, Entry, Snapshot};
+    use crate::systemd::fake::Fake;
+
+    fn agent(folder: &tempfile::TempDir) -> Agent {
+        let config = Config {
+            me: MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79").expect("valid"),
+            presence: MachineRecord {
+                primary_ip: String::new(),
+                metadata: Default::default(),
+                version: String::new(),
+            },
+            ttl: Duration::from_secs(30),
+            desired_file: folder.path().join("desired.json"),
+            marks_file: None,
+        };
+        let store = Arc::new(Embedded::in_memory());
+        Agent::new(config, store, Arc::new(Fake::new()), Heart::default())
+    }
+
+    fn cluster(id: &str) -> (String, Entry) {
+        let value = record::encode(&ClusterRecord { id: id.to_owned() });
+        let entry = Entry {
+            value: value.into(),
+            created: 1,
+            modified: 1,
+        };
+        (keys::CLUSTER.to_owned(), entry)
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_was_wiped_right_after_a_change_is_not_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut agent = agent(&folder);
+        let ours = Event::Reset(Snapshot {
+            revision: 10,
+            entries: [cluster("c1")].into(),
+        });
+        assert!(agent.take_all([ours].into_iter()).is_some());
+        let change = Event::Changed(Batch {
+            revision: 11,
+            changes: vec![Change::Delete("units/a.service".to_owned())],
+        });
+        let wiped = Event::Reset(Snapshot {
+            revision: 12,
+            entries: [cluster("c2")].into(),
+        });
+        let dirty = agent.take_all([change, wiped].into_iter());
+        assert_eq!(dirty, None, "{:?}", agent.held);
+    }
 }
