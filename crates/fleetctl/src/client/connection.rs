@@ -27,7 +27,7 @@ pub(crate) enum ConnectionError {
     Unreachable { endpoint: Endpoint, why: io::Error },
     /// No answer in time. A change may still be applied.
     #[error(
-        "fleetd at {endpoint} did not answer within {}: its registry may be away (see `fleetctl status`); \
+        "fleetd at {endpoint} did not answer within {}: its registry may be away (`systemctl status fleet` there tells); \
          --request-timeout sets how long to wait",
         humantime::format_duration(*.timeout)
     )]

@@ -99,7 +99,7 @@ fn a_fleetd_that_does_not_answer_is_given_up() {
         String::from_utf8_lossy(&output.stderr),
         format!(
             "Error retrieving list of active machines from fleet API: fleetd at {endpoint} did not answer within 200ms: \
-             its registry may be away (see `fleetctl status`); --request-timeout sets how long to wait\n"
+             its registry may be away (`systemctl status fleet` there tells); --request-timeout sets how long to wait\n"
         )
     );
 }

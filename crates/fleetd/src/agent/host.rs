@@ -52,6 +52,8 @@ pub(super) struct Host {
     /// What went wrong with a unit in its last plan, until a plan for it succeeds.
     failures: BTreeMap<UnitName, String>,
     refused: BTreeMap<UnitName, String>,
+    /// Why the marks are not on file.
+    unsaved: Option<String>,
     /// Whether everything was looked at, and every look since then went well.
     looked: bool,
 }
@@ -67,18 +69,25 @@ impl Host {
             details: BTreeMap::new(),
             failures: BTreeMap::new(),
             refused: BTreeMap::new(),
+            unsaved: None,
             looked: false,
         }
     }
 
-    /// Units that were left alone or went wrong, and why.
-    pub(super) fn problems(&self) -> impl Iterator<Item = (&UnitName, &String)> {
-        self.refused.iter().chain(&self.failures)
+    /// What was left alone or went wrong, and why: units, by name, and the file of marks.
+    pub(super) fn problems(&self) -> BTreeMap<String, String> {
+        let units = self.refused.iter().chain(&self.failures);
+        let units = units.map(|(name, why)| (name.to_string(), why.clone()));
+        let marks = self
+            .unsaved
+            .iter()
+            .map(|why| ("marks.json".to_owned(), why.clone()));
+        units.chain(marks).collect()
     }
 
     /// Whether anything went wrong that may go right if it is tried again.
     pub(super) fn wants_retry(&self) -> bool {
-        !self.failures.is_empty() || !self.refused.is_empty()
+        !self.failures.is_empty() || !self.refused.is_empty() || self.unsaved.is_some()
     }
 
     /// The units to look at when it is tried again. A file that systemd never read may free a name without a signal.
@@ -122,6 +131,7 @@ impl Host {
             // Looked at in the next round, for the report, and tried again later.
             skip.extend(self.failures.keys().cloned());
         }
+        self.save_marks();
         self.looked = true;
         Ok(())
     }
@@ -280,39 +290,49 @@ impl Host {
                 continue;
             }
             self.before(&phase, desired);
-            let systemd = &self.systemd;
+            let systemd = self.systemd.clone();
             let acts: Vec<_> = phase
                 .into_iter()
-                .map(|task| async move { (task, act(&**systemd, task).await) })
+                .map(|task| {
+                    let systemd = &*systemd;
+                    async move { (task, act(systemd, task).await) }
+                })
                 .collect();
-            let results: Vec<_> = stream::iter(acts).buffer_unordered(CALLS).collect().await;
-            // Others' tasks were carried out all the same, and must be remembered.
+            let mut results = stream::iter(acts)
+                .buffer_unordered(CALLS)
+                .ready_chunks(CALLS);
             let mut away = None;
-            for (task, result) in results {
-                match (result, &task.unit) {
-                    (Ok(()), unit) => {
-                        tracing::info!(unit = unit.as_ref().map(UnitName::as_str), "{task}");
-                        if let Some(name) = unit {
-                            self.after(name, &task.action, desired, &mut linked);
+            while let Some(results) = results.next().await {
+                for (task, result) in results {
+                    match (result, &task.unit) {
+                        (Ok(()), unit) => {
+                            tracing::info!(unit = unit.as_ref().map(UnitName::as_str), "{task}");
+                            if let Some(name) = unit {
+                                self.after(name, &task.action, desired, &mut linked);
+                            }
                         }
-                    }
-                    (Err(error @ SystemdError::Unavailable(_)), _) | (Err(error), None) => {
-                        away = Some(error);
-                    }
-                    (Err(error), Some(unit)) => {
-                        let why = error.to_string();
-                        if self.failures.get(unit) != Some(&why) {
-                            tracing::error!(unit = %unit, "{task}, which fails: {why}");
+                        // What others of the phase were answered still counts.
+                        (Err(error @ SystemdError::Unavailable(_)), _) | (Err(error), None) => {
+                            away = Some(error);
                         }
-                        if task.action == Action::Start {
-                            self.marks.launched(unit, None);
+                        (Err(error), Some(unit)) => {
+                            let why = error.to_string();
+                            // Once, though it is tried again every few seconds.
+                            if self.failures.get(unit) != Some(&why) {
+                                tracing::error!(unit = %unit, "{task}, which fails: {why}");
+                            }
+                            if task.action == Action::Start {
+                                self.marks.launched(unit, None);
+                            }
+                            failed.insert(unit.clone(), why);
                         }
-                        failed.insert(unit.clone(), why);
                     }
                 }
+                // As answers come: a later start may wait for seconds, and systemd forgets a oneshot that is done,
+                // so that a fleetd which crashed meanwhile would run it again.
+                self.save_marks();
             }
             if let Some(error) = away {
-                self.save_marks();
                 return Err(error);
             }
         }
@@ -369,10 +389,14 @@ impl Host {
     }
 
     fn save_marks(&mut self) {
-        if let Err(error) = self.marks.save() {
-            // Without them a restarted fleetd would find the units running and only start done oneshots again.
-            tracing::error!("cannot keep the marks of started units: {error}; is /run full?");
+        // Without them a restarted fleetd would find the units running and only start done oneshots again.
+        let problem = self.marks.save().err().map(|error| {
+            format!("{error}: what was started is not remembered, and would be started again by a fleetd that restarts; free some space")
+        });
+        if let Some(text) = problem.as_ref().filter(|_| problem != self.unsaved) {
+            tracing::error!("marks.json: {text}");
         }
+        self.unsaved = problem;
     }
 
     /// Every unit that fleet has put here, as it was last seen.

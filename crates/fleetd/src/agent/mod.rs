@@ -154,16 +154,12 @@ impl Agent {
                 biased;
                 event = events.recv() => {
                     let Some(event) = event else { return };
-                    let mut obeyed = self.take(event, None);
-                    // A burst of commits is one change of the desired state.
-                    while let Ok(event) = events.try_recv() {
-                        obeyed = self.take(event, obeyed);
-                    }
-                    let Some(seen) = obeyed else {
+                    let more = std::iter::from_fn(|| events.try_recv().ok());
+                    let Some(dirty) = self.take_all(std::iter::once(event).chain(more)) else {
                         self.tell();
                         continue;
                     };
-                    self.adopt(seen)
+                    dirty
                 }
                 dirty = systemd.changed() => dirty,
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
@@ -193,8 +189,15 @@ impl Agent {
         }
     }
 
+    /// Takes a burst of events as one change of the desired state. Answers the units that are to be looked at; none
+    /// while the registry is not followed. Only its end counts: behind an instruction may come an empty registry.
+    fn take_all(&mut self, burst: impl Iterator<Item = Event>) -> Option<Dirty> {
+        let obeyed = burst.fold(None, |obeyed, event| self.take(event, obeyed));
+        obeyed.map(|seen| self.adopt(seen))
+    }
+
     /// Takes an event into the index. Answers what to adopt the index as, none if it is not to be obeyed; `obeyed` is
-    /// that answer of the event before. Only the last one counts: behind an instruction may come an empty registry.
+    /// that answer of the event before.
     fn take(&mut self, event: Event, obeyed: Option<Seen>) -> Option<Seen> {
         match event {
             Event::Reset(snapshot) => self.index.reset(snapshot),
@@ -302,11 +305,7 @@ impl Agent {
             ready: units.values().filter(|unit| unit.ready).count(),
             held: self.held.clone(),
         };
-        let mut problems: BTreeMap<String, String> = self
-            .host
-            .problems()
-            .map(|(name, why)| (name.to_string(), why.clone()))
-            .collect();
+        let mut problems = self.host.problems();
         problems.extend(self.index.problems.clone());
         problems.extend(self.held.clone().map(|why| ("registry".to_owned(), why)));
         problems.extend(
@@ -337,4 +336,61 @@ fn names_of_change(
         .iter()
         .filter(|(name, want)| before.get(*name) != Some(want));
     gone.chain(new.map(|(name, _)| name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::keys;
+    use fleet_core::record::{self, ClusterRecord};
+
+    use super::*;
+    use crate::store::{Batch, Change, Embedded, Entry, Snapshot};
+    use crate::systemd::fake::Fake;
+
+    fn agent(folder: &tempfile::TempDir) -> Agent {
+        let config = Config {
+            me: MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79").expect("valid"),
+            presence: MachineRecord {
+                primary_ip: String::new(),
+                metadata: Default::default(),
+                version: String::new(),
+            },
+            ttl: Duration::from_secs(30),
+            desired_file: folder.path().join("desired.json"),
+            marks_file: None,
+        };
+        let store = Arc::new(Embedded::in_memory());
+        Agent::new(config, store, Arc::new(Fake::new()), Heart::default())
+    }
+
+    fn cluster(id: &str) -> (String, Entry) {
+        let value = record::encode(&ClusterRecord { id: id.to_owned() });
+        let entry = Entry {
+            value: value.into(),
+            created: 1,
+            modified: 1,
+        };
+        (keys::CLUSTER.to_owned(), entry)
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_was_wiped_right_after_a_change_is_not_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut agent = agent(&folder);
+        let ours = Event::Reset(Snapshot {
+            revision: 10,
+            entries: [cluster("c1")].into(),
+        });
+        assert!(agent.take_all([ours].into_iter()).is_some());
+        let change = Event::Changed(Batch {
+            revision: 11,
+            changes: vec![Change::Delete("units/a.service".to_owned())],
+        });
+        let wiped = Event::Reset(Snapshot {
+            revision: 12,
+            entries: [cluster("c2")].into(),
+        });
+        let dirty = agent.take_all([change, wiped].into_iter());
+        assert_eq!(dirty, None, "{:?}", agent.held);
+    }
 }
