@@ -38,7 +38,9 @@ impl Backoff {
 
     /// The next wait.
     pub fn wait(&mut self) -> Duration {
-        let full = FIRST.saturating_mul(1 << self.attempt.min(10)).min(self.longest);
+        let full = FIRST
+            .saturating_mul(1 << self.attempt.min(10))
+            .min(self.longest);
         let mut hasher = DefaultHasher::new();
         (&self.seed, self.attempt).hash(&mut hasher);
         self.attempt = self.attempt.saturating_add(1);

@@ -1,12 +1,14 @@
 //! What a units directory last published, on disk: `directory.json` in the state directory.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use fleet_core::directory::Published;
 use fleet_core::record::{decode, encode};
 use serde::{Deserialize, Serialize};
+
+use crate::atomic_file;
 
 #[derive(Serialize, Deserialize)]
 struct OnDisk {
@@ -47,14 +49,8 @@ pub(super) fn save(path: &Path, directory: &Path, published: &Published) -> io::
         directory: directory.to_owned(),
         published: published.clone(),
     });
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(parent)?;
-    let new = path.with_extension("json.new");
-    let mut file = File::create(&new)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(parent)?.sync_all()
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+    atomic_file::replace(path, &bytes)
 }
 
 #[cfg(test)]
