@@ -10,6 +10,13 @@ use serde::de::DeserializeOwned;
 
 /// Puts `bytes` in place of the file, mode 0600. It is on disk when this returns.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    swap(path, bytes)?;
+    sync_directory(path)
+}
+
+/// Puts `bytes` in place of the file, mode 0600. After an error the old file is in place; a power cut may still bring
+/// it back until [`sync_directory`].
+pub fn swap(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     // Left behind by a crash, or put there by somebody: never written through.
     match fs::remove_file(&temporary) {
@@ -20,12 +27,17 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if written.is_err() {
         // On a full disk the part that was written is what others need.
         let _ = fs::remove_file(&temporary);
-        return written;
     }
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
+    written
+}
+
+/// Makes a [`swap`] last.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)?.sync_all()
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {

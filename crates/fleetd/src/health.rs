@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::{Duration, Instant};
 
-/// A loop that works on one thing for longer than this is stuck: every call it makes is bounded by less.
+/// A loop that takes longer than this for one step is stuck: every call it makes is bounded by less.
 const STUCK: Duration = Duration::from_secs(120);
 
 /// The heart of one loop. Clones share it.
@@ -21,6 +21,11 @@ impl Heart {
     pub fn busy(&self) -> Busy {
         self.set(Some(Instant::now()));
         Busy(self.clone())
+    }
+
+    /// The loop has come a step further.
+    pub fn still_busy(&self) {
+        self.set(Some(Instant::now()));
     }
 
     /// Whether the loop is idle, or has not worked on one thing for too long.

@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use super::marks::Marks;
+use crate::health::Heart;
 use crate::systemd::{Details, Dirty, Systemd, SystemdError};
 
 /// Rounds before the agent stops to report. A unit needs three at the most (stop, remove, start of what waited);
@@ -44,6 +45,8 @@ impl InPlace {
 /// This machine's units.
 pub(super) struct Host {
     systemd: Arc<dyn Systemd>,
+    /// Beats with every answer: a plan for a thousand units may take minutes.
+    heart: Heart,
     marks: Marks,
     files: BTreeMap<UnitName, InPlace>,
     states: BTreeMap<UnitName, State>,
@@ -59,9 +62,10 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(systemd: Arc<dyn Systemd>, marks: Marks) -> Self {
+    pub(super) fn new(systemd: Arc<dyn Systemd>, heart: Heart, marks: Marks) -> Self {
         Self {
             systemd,
+            heart,
             marks,
             files: BTreeMap::new(),
             states: BTreeMap::new(),
@@ -189,6 +193,7 @@ impl Host {
         for name in names {
             let wanted = desired.is_some_and(|desired| desired.contains_key(name));
             let foreign = if wanted || self.files.contains_key(name) {
+                self.heart.still_busy();
                 match self.systemd.foreign(name).await {
                     Err(error @ SystemdError::Unavailable(_)) => return Err(error),
                     // A name that is not known to be free is not touched.
@@ -202,10 +207,14 @@ impl Host {
                 None => self.foreign.remove(name),
             };
         }
-        let systemd = &self.systemd;
+        let (systemd, heart) = (&self.systemd, &self.heart);
         let ours = names.iter().filter(|name| self.files.contains_key(*name));
         let asked: Vec<_> = ours
-            .map(|name| async move { (name.clone(), systemd.details(name).await) })
+            .map(|name| async move {
+                let details = systemd.details(name).await;
+                heart.still_busy();
+                (name.clone(), details)
+            })
             .collect();
         let details: Vec<_> = stream::iter(asked).buffer_unordered(CALLS).collect().await;
         for (name, details) in details {
@@ -291,11 +300,16 @@ impl Host {
             }
             self.before(&phase, desired);
             let systemd = self.systemd.clone();
+            let heart = self.heart.clone();
             let acts: Vec<_> = phase
                 .into_iter()
                 .map(|task| {
-                    let systemd = &*systemd;
-                    async move { (task, act(systemd, task).await) }
+                    let (systemd, heart) = (&*systemd, &heart);
+                    async move {
+                        let result = act(systemd, task).await;
+                        heart.still_busy();
+                        (task, result)
+                    }
                 })
                 .collect();
             let mut results = stream::iter(acts)

@@ -109,7 +109,7 @@ impl Agent {
             .map_or_else(Marks::in_memory, Marks::open);
         Self {
             index: Index::new(config.me.clone(), config.presence.metadata.clone()),
-            host: Host::new(systemd.clone(), marks),
+            host: Host::new(systemd.clone(), heart.clone(), marks),
             config,
             store,
             systemd,

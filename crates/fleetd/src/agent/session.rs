@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
-use crate::store::{LeaseId, Result, Store, Write};
+use crate::store::{LeaseId, Result, Store, StoreError, Write};
 
 /// The least time between two reports of one machine. A listing that is this old is as good as now to a person,
 /// and starting fifty units costs a few writes instead of fifty.
@@ -79,7 +79,7 @@ impl Session {
                             renew_at = asked + self.ttl / 3;
                         }
                         // The registry may come back before the lease ends; then nothing was lost.
-                        Err(crate::store::StoreError::Unavailable(_)) if Instant::now() < lease_ends => {
+                        Err(StoreError::Unavailable(_)) if Instant::now() < lease_ends => {
                             renew_at = Instant::now() + backoff.wait();
                         }
                         Err(error) => return Err(error),
@@ -104,6 +104,19 @@ impl Session {
     }
 
     async fn write(&self, lease: LeaseId, all: bool, report: &MachineReport) -> Result<()> {
+        match self.put(lease, all, report).await {
+            // Too large, say. A machine that cannot tell everything tells at least that.
+            Err(StoreError::Rejected(why)) => {
+                let problems = BTreeMap::from([("report".to_owned(), why)]);
+                let units = BTreeMap::new();
+                self.put(lease, all, &MachineReport { units, problems })
+                    .await
+            }
+            done => done,
+        }
+    }
+
+    async fn put(&self, lease: LeaseId, all: bool, report: &MachineReport) -> Result<()> {
         let put = |key, value| Write::Put {
             key,
             value,

@@ -42,16 +42,6 @@ pub struct Details {
     pub started: bool,
 }
 
-/// The state of a unit that systemd does not know.
-pub fn not_found() -> State {
-    State {
-        load: "not-found".to_owned(),
-        active: "inactive".to_owned(),
-        sub: "dead".to_owned(),
-        job: None,
-    }
-}
-
 /// Which units to look at again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dirty {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fleet_core::unit::Content;
 use fleetd::systemd::fake::Behaviour;
-use fleetd::systemd::{Dirty, Systemd as _, SystemdError, not_found};
+use fleetd::systemd::{Dirty, State, Systemd as _, SystemdError};
 use futures_util::future::join_all;
 use host::{ETC, Host, RUN, SOON, below, shell, unit};
 use tokio::time::{Instant, sleep, timeout};
@@ -90,7 +90,7 @@ async fn a_unit_that_fails_is_failed_until_it_is_removed(host: &Host) {
     let details = host.details("a.service").await;
     assert_eq!(details.result, "exit-code");
     host.remove(&["a.service"]).await;
-    assert_eq!(host.state("a.service").await, not_found());
+    assert_eq!(host.state("a.service").await, State::not_found());
 }
 
 async fn a_oneshot_that_is_done_is_inactive_or_remains(host: &Host) {
@@ -124,7 +124,7 @@ async fn removal_leaves_nothing(host: &Host) {
     host.run("a.service", SLEEPS).await;
     host.remove(&["a.service"]).await;
     assert_eq!(host.systemd().files().await.expect("read"), BTreeMap::new());
-    assert_eq!(host.state("a.service").await, not_found());
+    assert_eq!(host.state("a.service").await, State::not_found());
     let again = host.systemd().start(&unit("a.service")).await;
     assert!(matches!(again, Err(SystemdError::Refused(_))), "{again:?}");
     host.systemd()
@@ -146,7 +146,7 @@ async fn names_that_systemd_does_not_know_are_not_found_and_harm_no_others(host:
     let states = host.states(&names).await;
     assert_eq!(states.len(), names.len());
     for name in strange {
-        assert_eq!(states[&unit(name)], not_found(), "{name}");
+        assert_eq!(states[&unit(name)], State::not_found(), "{name}");
     }
     assert_eq!(states[&unit("a.service")].active, "active");
     host.remove(&["a.service"]).await;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
+use crate::atomic_file;
 use crate::store::{Entry, Result, Snapshot, StoreError};
 
 const MAGIC: &str = "fleet-registry";
@@ -118,44 +119,16 @@ impl SnapshotFile {
     /// Puts the snapshot on disk. Blocks. After `Rejected` the old snapshot is in place; after `Unavailable`
     /// it may be either.
     pub(super) fn save(&self, snapshot: &Snapshot) -> Result<()> {
-        self.replace(&encode(snapshot)).map_err(|cause| {
+        atomic_file::swap(&self.path, &encode(snapshot)).map_err(|cause| {
             StoreError::Rejected(format!(
                 "registry file {}: {cause}; make room or mend it, then try again",
                 self.path.display()
             ))
         })?;
         // Without this a power cut may bring the old name back after the commit was acknowledged.
-        self.directory()
-            .and_then(|directory| directory.sync_all())
-            .map_err(|cause| {
-                StoreError::Unavailable(format!("registry file {}: {cause}", self.path.display()))
-            })
-    }
-
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        let new = beside(&self.path, ".new");
-        // Left by a crash; `create_new` below makes sure of the mode.
-        match fs::remove_file(&new) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&new, &self.path))
-            // What was written of it would keep a full disk full.
-            .inspect_err(|_| drop(fs::remove_file(&new)))
-    }
-
-    fn directory(&self) -> io::Result<File> {
-        match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent),
-            _ => File::open("."),
-        }
+        atomic_file::sync_directory(&self.path).map_err(|cause| {
+            StoreError::Unavailable(format!("registry file {}: {cause}", self.path.display()))
+        })
     }
 }
 

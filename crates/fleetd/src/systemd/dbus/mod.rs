@@ -16,7 +16,7 @@ use fleet_core::unit::{Content, UnitKind, UnitName};
 use zbus::OwnedObjectPath;
 
 use super::changes::Changes;
-use super::{Details, Dirty, Result, Systemd, SystemdError, not_found};
+use super::{Details, Dirty, Result, Systemd, SystemdError};
 use files::Directory;
 use jobs::Jobs;
 use proxy::{UnitRow, can_exist, unit_object};
@@ -95,7 +95,7 @@ impl Systemd for Dbus {
         }
         let mut states: BTreeMap<_, _> = names
             .iter()
-            .map(|name| (name.clone(), not_found()))
+            .map(|name| (name.clone(), State::not_found()))
             .collect();
         let asked: Vec<_> = names.iter().filter(|name| can_exist(name)).collect();
         if !asked.is_empty() {

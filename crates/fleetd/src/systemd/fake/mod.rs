@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::changes::Changes;
-use super::{Details, Dirty, Result, Systemd, SystemdError, not_found};
+use super::{Details, Dirty, Result, Systemd, SystemdError};
 use unit::Unit;
 pub use unit::{Behaviour, Outcome};
 
@@ -221,8 +221,11 @@ impl Systemd for Fake {
             self.changes.follow(name);
         }
         let mut world = self.call("states")?;
-        let mut state =
-            |name: &UnitName| world.load(name).map_or_else(not_found, |unit| unit.state());
+        let mut state = |name: &UnitName| {
+            world
+                .load(name)
+                .map_or_else(State::not_found, |unit| unit.state())
+        };
         Ok(names
             .iter()
             .map(|name| (name.clone(), state(name)))

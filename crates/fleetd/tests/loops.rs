@@ -1,0 +1,19 @@
+//! The daemon's loops without hosts: the real agents, engines and registry code on the embedded store and the fake
+//! systemd, under a clock that jumps ahead when all wait.
+
+#[path = "loops/faults.rs"]
+mod faults;
+#[path = "loops/fleet.rs"]
+mod fleet;
+#[path = "loops/hands.rs"]
+mod hands;
+#[path = "loops/histories.rs"]
+mod histories;
+#[path = "loops/kills.rs"]
+mod kills;
+#[path = "loops/leaders.rs"]
+mod leaders;
+#[path = "loops/units.rs"]
+mod units;
+#[path = "loops/weather.rs"]
+mod weather;

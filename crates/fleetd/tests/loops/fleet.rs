@@ -1,0 +1,296 @@
+//! Machines with an agent each, one registry, and what both say of themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_core::keys;
+use fleet_core::machine::{MachineId, Metadata, overlay};
+use fleet_core::place::{Placeable, Verdict, place};
+use fleet_core::record::{
+    self, ClusterRecord, MachineRecord, MachineReport, MetadataRecord, Owner, TargetState,
+    UnitRecord,
+};
+use fleet_core::unit::{Content, Parsed, UnitName};
+use fleetd::agent::{Agent, Config};
+use fleetd::health::Heart;
+use fleetd::registry::Registry;
+use fleetd::store::{Embedded, Entry, Store as _, Write};
+use fleetd::systemd::Systemd as _;
+use fleetd::systemd::fake::Fake;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::hands::Hands;
+use crate::weather::Weather;
+
+pub(crate) const AGENT_TTL: Duration = Duration::from_secs(30);
+
+/// Long enough for whatever is to happen to have happened: every wait of the daemon's is shorter.
+pub(crate) async fn quiet() {
+    sleep(Duration::from_secs(70)).await;
+}
+
+pub(crate) fn unit(name: &str) -> UnitName {
+    UnitName::parse(name).expect("a unit's name")
+}
+
+/// A global service whose process depends on `version`.
+pub(crate) fn service(version: u32, fleet: &str) -> Content {
+    let text =
+        format!("[Service]\nExecStart=/bin/web {version}\n[X-Fleet]\nGlobal=true\n{fleet}\n");
+    Content::from(text.as_str())
+}
+
+/// One machine.
+pub(crate) struct Machine {
+    pub(crate) id: MachineId,
+    pub(crate) metadata: Metadata,
+    pub(crate) systemd: Arc<Fake>,
+    pub(crate) hands: Arc<Hands>,
+    pub(crate) weather: Weather,
+    pub(crate) heart: Heart,
+    folder: TempDir,
+    agent: Option<JoinHandle<()>>,
+}
+
+impl Machine {
+    fn new(number: usize, store: &Embedded) -> Self {
+        let systemd = Arc::new(Fake::new());
+        Self {
+            id: MachineId::parse(&format!("{:032x}", number + 1)).expect("32 digits"),
+            metadata: Metadata::from([("n".to_owned(), number.to_string())]),
+            hands: Arc::new(Hands::on(systemd.clone())),
+            systemd,
+            weather: Weather::over(store.clone()),
+            heart: Heart::default(),
+            folder: in_memory().expect("a folder"),
+            agent: None,
+        }
+    }
+
+    /// Starts the agent, on the files that the one before left.
+    pub(crate) fn start(&mut self) {
+        let config = Config {
+            me: self.id.clone(),
+            presence: MachineRecord {
+                primary_ip: String::new(),
+                metadata: self.metadata.clone(),
+                version: String::new(),
+            },
+            ttl: AGENT_TTL,
+            desired_file: self.folder.path().join("desired.json"),
+            marks_file: Some(self.folder.path().join("marks.json")),
+        };
+        let store = Arc::new(self.weather.clone());
+        let agent = Agent::new(config, store, self.hands.clone(), self.heart.clone());
+        let (_, directory) = watch::channel(BTreeMap::new());
+        self.agent = Some(tokio::spawn(agent.run(directory)));
+    }
+
+    /// Ends the agent wherever it is, as a kill does.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.abort();
+            let _ = agent.await;
+        }
+    }
+
+    /// Restarts the machine: /run is empty, and the agent is started anew.
+    pub(crate) async fn reboot(&mut self) {
+        self.kill().await;
+        self.systemd.reboot();
+        let _ = std::fs::remove_file(self.folder.path().join("marks.json"));
+        self.start();
+    }
+
+    /// What runs there, as its systemd says.
+    pub(crate) async fn running(&self) -> BTreeSet<String> {
+        let names: BTreeSet<UnitName> = self.systemd.links().into_keys().collect();
+        let states = self.systemd.states(&names).await.expect("it is there");
+        let up = states.into_iter().filter(|(_, state)| state.is_up());
+        up.map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// What was asked of its systemd that changes anything.
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        self.systemd.take_log()
+    }
+}
+
+/// The machines, and their registry.
+pub(crate) struct Fleet {
+    pub(crate) store: Embedded,
+    pub(crate) registry: Registry,
+    pub(crate) machines: Vec<Machine>,
+}
+
+impl Fleet {
+    /// A fleet of that many machines whose agents run.
+    pub(crate) async fn of(count: usize) -> Self {
+        let store = cluster("one").await;
+        let mut machines: Vec<Machine> = (0..count).map(|n| Machine::new(n, &store)).collect();
+        for machine in &mut machines {
+            machine.start();
+        }
+        Self {
+            registry: Registry::new(Arc::new(store.clone())),
+            store,
+            machines,
+        }
+    }
+
+    pub(crate) async fn launch(&self, name: &str, content: Content) {
+        self.submit(name, content, Some(TargetState::Launched))
+            .await;
+    }
+
+    pub(crate) async fn submit(&self, name: &str, content: Content, target: Option<TargetState>) {
+        let name = unit(name);
+        let submitted = self.registry.submit(&name, content, Owner::Api, target);
+        submitted.await.expect("submitted");
+    }
+
+    pub(crate) async fn set_target(&self, name: &str, target: TargetState) {
+        let set = self.registry.set_target(&unit(name), target).await;
+        assert!(set.expect("set"), "{name} exists");
+    }
+
+    pub(crate) async fn destroy(&self, name: &str) {
+        self.registry.destroy(&unit(name)).await.expect("destroyed");
+    }
+
+    /// Writes a value that is none of fleet's.
+    pub(crate) async fn damage(&self, key: String) {
+        let write = Write::Put {
+            key,
+            value: b"{\"format\":1,".to_vec(),
+            lease: None,
+        };
+        self.store
+            .commit(Vec::new(), vec![write])
+            .await
+            .expect("written");
+    }
+
+    pub(crate) async fn entry(&self, key: &str) -> Option<Entry> {
+        let snapshot = self.store.list(&[key]).await.expect("lists");
+        snapshot.entries.get(key).cloned()
+    }
+
+    pub(crate) async fn report(&self, machine: &Machine) -> Option<MachineReport> {
+        let entry = self.entry(&keys::report(&machine.id)).await?;
+        Some(record::decode(&entry.value).expect("a report"))
+    }
+
+    /// What runs on each machine.
+    pub(crate) async fn running(&self) -> Vec<BTreeSet<String>> {
+        let mut running = Vec::new();
+        for machine in &self.machines {
+            running.push(machine.running().await);
+        }
+        running
+    }
+
+    /// Every log, emptied.
+    pub(crate) fn take_logs(&self) -> Vec<Vec<String>> {
+        self.machines.iter().map(Machine::take_log).collect()
+    }
+
+    /// What `place` wants on that machine, from the records as they are: what is launched, and what is loaded.
+    pub(crate) async fn wanted(&self, machine: &Machine) -> BTreeMap<UnitName, TargetState> {
+        let metadata = self.entry(&keys::metadata(&machine.id)).await;
+        let set = metadata.map(|entry| {
+            record::decode::<MetadataRecord>(&entry.value)
+                .expect("metadata")
+                .set
+        });
+        let metadata = overlay(&machine.metadata, &set.unwrap_or_default());
+        let snapshot = self.store.list(&[keys::UNITS]).await.expect("lists");
+        let units: Vec<(UnitName, UnitRecord, u64, Parsed)> = snapshot
+            .entries
+            .iter()
+            .filter_map(|(key, entry)| {
+                let name = keys::unit_of(key)?;
+                let record: UnitRecord = record::decode(&entry.value).ok()?;
+                let parsed = Parsed::parse(name.clone(), &record.stable.content);
+                Some((name, record, entry.created, parsed))
+            })
+            .collect();
+        let placeables = units
+            .iter()
+            .map(|(name, record, created, parsed)| Placeable {
+                name,
+                created: *created,
+                target: record.target,
+                options: &parsed.options,
+            });
+        let verdicts = place(placeables, &metadata);
+        units
+            .iter()
+            .filter(|(name, ..)| verdicts[name] == Verdict::Run)
+            .map(|(name, record, ..)| (name.clone(), record.target))
+            .collect()
+    }
+
+    /// Every machine has exactly what it should have, and an agent that starts anew finds nothing to do.
+    pub(crate) async fn has_converged(&mut self) {
+        for machine in &self.machines {
+            let wanted = self.wanted(machine).await;
+            let links: BTreeSet<UnitName> = machine.systemd.links().into_keys().collect();
+            assert_eq!(
+                links,
+                wanted.keys().cloned().collect(),
+                "in place on {}, which says {:?}",
+                machine.id,
+                self.report(machine).await
+            );
+            let launched = wanted
+                .iter()
+                .filter(|(_, target)| **target == TargetState::Launched)
+                .map(|(name, _)| name.to_string());
+            assert_eq!(
+                machine.running().await,
+                launched.collect(),
+                "running on {}",
+                machine.id
+            );
+        }
+        self.take_logs();
+        for machine in &mut self.machines {
+            machine.kill().await;
+            machine.start();
+        }
+        quiet().await;
+        for (log, machine) in self.take_logs().iter().zip(&self.machines) {
+            assert!(log.is_empty(), "a second pass on {}: {log:?}", machine.id);
+        }
+    }
+}
+
+/// A store that holds nothing but that cluster id.
+pub(crate) async fn cluster(id: &str) -> Embedded {
+    let store = Embedded::in_memory();
+    let write = Write::Put {
+        key: keys::CLUSTER.to_owned(),
+        value: record::encode(&ClusterRecord { id: id.to_owned() }),
+        lease: None,
+    };
+    store
+        .commit(Vec::new(), vec![write])
+        .await
+        .expect("written");
+    store
+}
+
+/// A folder whose files need no disk: the agents sync each of them.
+fn in_memory() -> std::io::Result<TempDir> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
+}
+
+/// A set of these names.
+pub(crate) fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}

@@ -1,0 +1,101 @@
+//! An agent killed at any moment, and started again on the same files: it starts nothing twice and stops nothing.
+
+use fleet_core::record::TargetState;
+
+use crate::fleet::{Fleet, quiet, service};
+
+fn count(log: &[String], line: &str) -> usize {
+    log.iter().filter(|other| *other == line).count()
+}
+
+/// Does `change` with an agent that is killed `moments` later, and answers what was asked of systemd, and whether
+/// the agent came that far at all.
+async fn killed_after(
+    fleet: &mut Fleet,
+    moments: u32,
+    change: impl AsyncFnOnce(&Fleet),
+) -> (Vec<String>, bool) {
+    fleet.take_logs();
+    let hands = fleet.machines[0].hands.clone();
+    hands.last(Some(moments));
+    change(fleet).await;
+    let stuck = tokio::select! {
+        biased;
+        () = hands.stuck.notified() => true,
+        () = quiet() => false,
+    };
+    fleet.machines[0].kill().await;
+    hands.last(None);
+    fleet.machines[0].start();
+    quiet().await;
+    let log = fleet.machines[0].take_log();
+    fleet.has_converged().await;
+    (log, stuck)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_happens_once_wherever_the_agent_is_killed() {
+    for moments in 0.. {
+        let mut fleet = Fleet::of(1).await;
+        quiet().await;
+        let (log, stuck) = killed_after(&mut fleet, moments, async |fleet| {
+            fleet.launch("a.service", service(1, "")).await;
+            fleet.launch("b.service", service(1, "")).await;
+        })
+        .await;
+        for unit in ["a", "b"] {
+            let starts = count(&log, &format!("start {unit}.service"));
+            assert_eq!(starts, 1, "killed after {moments}: {log:?}");
+        }
+        if !stuck {
+            assert!(moments > 10, "the agent made {moments} calls only");
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_stops_nothing_wherever_the_agent_is_killed() {
+    for moments in 0.. {
+        let mut fleet = Fleet::of(1).await;
+        fleet.launch("a.service", service(1, "")).await;
+        fleet.launch("b.service", service(1, "")).await;
+        quiet().await;
+        let (log, stuck) = killed_after(&mut fleet, moments, async |fleet| {
+            fleet.submit("a.service", service(2, ""), None).await;
+        })
+        .await;
+        // Killed after systemd took the restart and before that was written down, it asks once more.
+        let restarts = count(&log, "restart a.service");
+        assert!(
+            (1..=2).contains(&restarts),
+            "killed after {moments}: {log:?}"
+        );
+        let others = log.iter().filter(|line| line.contains("b.service"));
+        assert_eq!(others.count(), 0, "killed after {moments}: {log:?}");
+        if !stuck {
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_happens_wherever_the_agent_is_killed() {
+    for moments in 0.. {
+        let mut fleet = Fleet::of(1).await;
+        fleet.launch("a.service", service(1, "")).await;
+        fleet.launch("b.service", service(1, "")).await;
+        fleet.launch("c.service", service(1, "")).await;
+        quiet().await;
+        let (log, stuck) = killed_after(&mut fleet, moments, async |fleet| {
+            fleet.destroy("a.service").await;
+            fleet.set_target("b.service", TargetState::Loaded).await;
+        })
+        .await;
+        let others = log.iter().filter(|line| line.contains("c.service"));
+        assert_eq!(others.count(), 0, "killed after {moments}: {log:?}");
+        if !stuck {
+            break;
+        }
+    }
+}
