@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::record::{Owner, Revision, TargetState, UnitRecord};
-use crate::unit::Content;
+use crate::unit::{Content, UnitName};
 
 /// What becomes of a unit when a file is submitted for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,33 @@ pub fn submit(existing: Option<&UnitRecord>, submitted: Submitted) -> Submission
     record.stable = revision(existing.newest().number.saturating_add(1), content);
     record.candidate = None;
     Submission::Updated { record, retired }
+}
+
+/// A unit that cannot have the target state that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotLaunchable {
+    /// It is there for its instances to take its content from.
+    #[error("cannot activate template \"{0}\"")]
+    Template(UnitName),
+    /// There is nobody who would choose a machine for it.
+    #[error(
+        "unit {0} is not global, and this version does not schedule such units to a machine: it can be submitted, shown and destroyed; \
+         with Global=true in its [X-Fleet] section it runs on every matching machine"
+    )]
+    NotGlobal(UnitName),
+}
+
+/// Whether a unit may have that target state.
+pub fn may_become(name: &UnitName, global: bool, target: TargetState) -> Result<(), NotLaunchable> {
+    if target == TargetState::Inactive {
+        Ok(())
+    } else if name.is_template() {
+        Err(NotLaunchable::Template(name.clone()))
+    } else if global {
+        Ok(())
+    } else {
+        Err(NotLaunchable::NotGlobal(name.clone()))
+    }
 }
 
 /// What is left of a unit that an owner no longer wants; none if nobody does.
@@ -163,5 +190,23 @@ mod tests {
         let left = disown(&both, &directory()).expect("the other owner keeps it");
         assert_eq!(left, record);
         assert_eq!(disown(&left, &Owner::Api), None);
+    }
+
+    #[test]
+    fn templates_and_units_that_are_not_global_are_stored_only() {
+        let unit = UnitName::parse("a.service").expect("valid");
+        let template = UnitName::parse("a@.service").expect("valid");
+        for target in [TargetState::Loaded, TargetState::Launched] {
+            assert_eq!(may_become(&unit, true, target), Ok(()));
+            let error = may_become(&unit, false, target).expect_err("not global");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("unit a.service is not global")
+            );
+            let error = may_become(&template, true, target).expect_err("a template");
+            assert_eq!(error.to_string(), "cannot activate template \"a@.service\"");
+        }
+        assert_eq!(may_become(&template, false, TargetState::Inactive), Ok(()));
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
 use fleet_core::record::TargetState;
+use fleet_core::submission::may_become;
 use fleet_core::unit::{Parsed, UnitName};
 
 use crate::client::Client;
@@ -93,6 +94,7 @@ impl Start {
 /// A unit named on the command line, and what is to become of it.
 struct Planned {
     name: UnitName,
+    global: bool,
     registered: Option<Registered>,
     decision: Decision,
 }
@@ -134,10 +136,8 @@ async fn bring(
         TargetState::Launched => ("start", "Error starting units"),
     };
     let planned = plan(client, units, target).await.context(creating)?;
-    if target > TargetState::Inactive
-        && let Some(unit) = planned.iter().find(|unit| unit.name.is_template())
-    {
-        return Err(anyhow!("cannot activate template \"{}\"", unit.name)).context(activating);
+    for unit in &planned {
+        may_become(&unit.name, unit.global, target).context(activating)?;
     }
 
     let mut before = BTreeMap::new();
@@ -190,13 +190,19 @@ async fn plan(
             continue;
         }
         let decision = decide(sources, target, units.replace)?;
-        if let Decision::Write(content) = &decision {
-            Parsed::parse(name.clone(), content)
-                .validate()
-                .with_context(|| format!("failed creating unit {name}"))?;
-        }
+        let global = match (&decision, &registered) {
+            (Decision::Write(content), _) => {
+                let parsed = Parsed::parse(name.clone(), content);
+                parsed
+                    .validate()
+                    .with_context(|| format!("failed creating unit {name}"))?;
+                parsed.options.global
+            }
+            (_, registered) => registered.as_ref().is_some_and(|unit| unit.global),
+        };
         planned.push(Planned {
             name,
+            global,
             registered,
             decision,
         });
@@ -208,6 +214,7 @@ async fn plan(
 async fn write(client: &mut Client, unit: Planned, first: TargetState) -> anyhow::Result<Brought> {
     let Planned {
         name,
+        global,
         registered,
         decision,
     } = unit;
@@ -220,7 +227,6 @@ async fn write(client: &mut Client, unit: Planned, first: TargetState) -> anyhow
         Decision::Write(content) => {
             // A unit that runs goes on running: its target state stays while its content changes.
             let mut target = registered.map_or(TargetState::Inactive, |unit| unit.target);
-            let global = Parsed::parse(name.clone(), &content).options.global;
             if global {
                 target = target.max(first);
             }
@@ -241,14 +247,14 @@ async fn write(client: &mut Client, unit: Planned, first: TargetState) -> anyhow
     }
     let registered = registered.expect("what the registry does not have is written");
     let mut target = registered.target;
-    if registered.global && target < first {
+    if global && target < first {
         client.put_unit(&name, None, first).await?;
         target = first;
     }
     Ok(Brought {
         name,
         target,
-        global: registered.global,
+        global,
         written: false,
     })
 }

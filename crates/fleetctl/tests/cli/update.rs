@@ -81,7 +81,7 @@ fn a_unit_that_fleetd_cannot_read_can_be_destroyed() {
 #[test]
 fn a_command_asks_everything_over_one_connection() {
     let session = Session::start();
-    session.run("fleetctl start --wait hello meta single");
+    session.run("fleetctl start --wait hello meta");
     session
         .fleetd
         .change(|world| assert_eq!(world.connections, 1));

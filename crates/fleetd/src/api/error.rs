@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use fleet_core::api::{ErrorBody, ErrorDetail};
+use fleet_core::submission::NotLaunchable;
 
 use crate::registry::RegistryError;
 use crate::store::StoreError;
@@ -52,6 +53,15 @@ impl From<StoreError> for ApiError {
             }
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<NotLaunchable> for ApiError {
+    fn from(error: NotLaunchable) -> Self {
+        match error {
+            NotLaunchable::Template(_) => Self::bad(error.to_string()),
+            NotLaunchable::NotGlobal(_) => Self::conflict(error.to_string()),
+        }
     }
 }
 

@@ -20,7 +20,15 @@ use crate::store::StoreError;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus>> {
-    let view = View::read(&**api.registry.store(), &[""]).await?;
+    let prefixes = [
+        keys::CLUSTER,
+        keys::LEADER,
+        keys::UNITS,
+        keys::MACHINES,
+        keys::METADATA,
+        keys::REPORTS,
+    ];
+    let view = View::read(&**api.registry.store(), &prefixes).await?;
     let mut problems = view.damaged;
     for (machine, report) in &view.reports {
         for (subject, text) in &report.problems {
@@ -102,8 +110,20 @@ fn on_machine(
         placed: verdict == Some(&Verdict::Run),
         reason: verdict.map(Verdict::to_string).unwrap_or_default(),
         report: report.and_then(|report| report.units.get(name).cloned()),
-        problem: report.and_then(|report| report.problems.get(name.as_str()).cloned()),
+        problem: report.and_then(|report| problem_of(name, &report.problems)),
     }
+}
+
+/// What is wrong with a unit: told under its name, or under the path of its file in a units directory.
+fn problem_of(name: &UnitName, problems: &BTreeMap<String, String>) -> Option<String> {
+    let file = format!("/{name}");
+    let by_path = || {
+        let found = problems
+            .iter()
+            .find(|(subject, _)| subject.ends_with(&file));
+        found.map(|(subject, text)| format!("{subject}: {text}"))
+    };
+    problems.get(name.as_str()).cloned().or_else(by_path)
 }
 
 #[cfg(test)]

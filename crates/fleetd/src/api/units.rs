@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use fleet_core::api::{Unit, UnitOption, UnitPage};
 use fleet_core::keys;
 use fleet_core::record::{CONTENT_MAX, Owner, TargetState};
-use fleet_core::submission::Submission;
+use fleet_core::submission::{Submission, may_become};
 use fleet_core::unit::{Content, Note, Parsed, UnitFile, UnitName, serialize};
 
 use super::error::{ApiError, Result};
@@ -92,7 +92,7 @@ pub(super) async fn put(
         return Err(ApiError::bad(text));
     }
     let name = UnitName::parse(&path).map_err(|error| ApiError::bad(error.to_string()))?;
-    let target = wanted_target(&name, &request.desired_state)?;
+    let target = wanted_target(&request.desired_state)?;
     match (content_of(&request)?, target) {
         (Some(content), target) => submit(&api, &name, content, target).await,
         (None, Some(target)) => set_target(&api, &name, target).await,
@@ -110,7 +110,7 @@ fn nothing_to_create() -> ApiError {
     ApiError::conflict("unit does not exist and options field empty")
 }
 
-fn wanted_target(name: &UnitName, word: &str) -> Result<Option<TargetState>> {
+fn wanted_target(word: &str) -> Result<Option<TargetState>> {
     if word.is_empty() {
         return Ok(None);
     }
@@ -119,10 +119,6 @@ fn wanted_target(name: &UnitName, word: &str) -> Result<Option<TargetState>> {
             "invalid desiredState {word:?}: expect inactive, loaded, or launched"
         ))
     })?;
-    if name.is_template() && target != TargetState::Inactive {
-        let text = format!("cannot activate template {:?}", name.as_str());
-        return Err(ApiError::bad(text));
-    }
     Ok(Some(target))
 }
 
@@ -191,7 +187,9 @@ async fn submit(
         }
         target => target,
     };
-    refuse_unless_global(name, &parsed, effective)?;
+    if let Some(effective) = effective {
+        may_become(name, parsed.options.global, effective)?;
+    }
     let submission = api
         .registry
         .submit(name, content, Owner::Api, target)
@@ -243,26 +241,12 @@ async fn set_target(api: &Api, name: &UnitName, target: TargetState) -> Result<R
         return Err(nothing_to_create());
     };
     let parsed = Parsed::parse(name.clone(), &stored.record.stable.content);
-    refuse_unless_global(name, &parsed, Some(target))?;
+    may_become(name, parsed.options.global, target)?;
     if api.registry.set_target(name, target).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(nothing_to_create())
     }
-}
-
-fn refuse_unless_global(
-    name: &UnitName,
-    parsed: &Parsed,
-    target: Option<TargetState>,
-) -> Result<()> {
-    if parsed.options.global || target.is_none_or(|target| target == TargetState::Inactive) {
-        return Ok(());
-    }
-    Err(ApiError::conflict(format!(
-        "unit {name} is not global, and this version does not schedule such units to a machine: it can be submitted, \
-         shown and destroyed; with Global=true in its [X-Fleet] section it runs on every matching machine"
-    )))
 }
 
 pub(super) async fn delete(State(api): State<Api>, Path(name): Path<String>) -> Result<StatusCode> {
