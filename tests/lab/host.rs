@@ -260,11 +260,12 @@ impl Host {
         Ok(())
     }
 
-    /// Boots, and waits until systemd says `running`. A host that is on loses its power first.
+    /// Boots, and waits until systemd is done with that; units of a test may fail. A host that is on loses its power
+    /// first.
     pub fn power_on(&self) -> Result<()> {
         self.power_off()?;
         self.switch_on()?;
-        self.await_boot()
+        self.await_end_of_boot().map(drop)
     }
 
     /// Starts PID 1 and returns at once, so that several hosts boot together.
@@ -323,8 +324,20 @@ impl Host {
         Ok(())
     }
 
-    /// Waits for the end of a boot.
+    /// Waits for the end of the first boot, which nothing of a test can have spoiled.
     pub(crate) fn await_boot(&self) -> Result<()> {
+        if self.await_end_of_boot()? == "degraded" {
+            bail!(
+                "host {} booted with failed units:\n{}",
+                self.name,
+                self.sh("systemctl --failed --no-legend")?.stdout
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a boot, and answers what systemd says of it.
+    fn await_end_of_boot(&self) -> Result<String> {
         let mut state = String::new();
         wait_until(
             BOOT_LIMIT,
@@ -334,14 +347,7 @@ impl Host {
                 Ok(matches!(state.trim_end(), "running" | "degraded"))
             },
         )?;
-        if state.trim_end() == "degraded" {
-            bail!(
-                "host {} booted with failed units:\n{}",
-                self.name,
-                self.sh("systemctl --failed --no-legend")?.stdout
-            );
-        }
-        Ok(())
+        Ok(state.trim_end().to_owned())
     }
 
     /// The journal, all boots, oldest first, its last `lines`; of a host that is off too.
