@@ -90,7 +90,7 @@ pub(crate) fn active<'a>(
     })
 }
 
-/// Waits until every unit of [`start`] did what it does, on every host, and every host's rows are listed.
+/// Waits until every unit of [`start`] did what it does, on every host.
 pub(crate) fn at_rest(lab: &Lab) -> Result<()> {
     lab.wait_until(SOON, "all kinds of units have run on every host", || {
         Ok(lab.hosts().iter().all(|host| {
