@@ -223,7 +223,8 @@ impl Agent {
 
     /// Makes the index's desired state this machine's. Answers the units that are to be looked at.
     fn adopt(&mut self) -> Dirty {
-        let Some(saved) = &mut self.saved else {
+        let Some(saved) = self.saved.as_mut().filter(|_| self.held.is_none()) else {
+            // Also where it was held only after it was obeyed: the index is the held registry's by now.
             return Dirty::Units(Default::default());
         };
         let desired = self.index.desired(&saved.desired);
@@ -316,4 +317,75 @@ fn names_of_change(
         .iter()
         .filter(|(name, want)| before.get(*name) != Some(want));
     gone.chain(new.map(|(name, _)| name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::keys;
+    use fleet_core::record::{self, ClusterRecord, Owner, Revision, TargetState, UnitRecord};
+
+    use super::*;
+    use crate::store::{Embedded, Entry, Snapshot};
+    use crate::systemd::fake::Fake;
+
+    /// A registry with that id and, launched, those units.
+    fn registry(id: &str, revision: u64, units: &[&str]) -> Event {
+        let entry = |value: Vec<u8>| Entry {
+            value: value.into(),
+            created: revision,
+            modified: revision,
+        };
+        let cluster = ClusterRecord { id: id.to_owned() };
+        let unit = UnitRecord {
+            target: TargetState::Launched,
+            stable: Revision {
+                number: 1,
+                at: 0,
+                content: "[X-Fleet]\nGlobal=true\n".into(),
+            },
+            candidate: None,
+            owners: [Owner::Api].into(),
+        };
+        let units = units.iter().map(|name| {
+            let name = UnitName::parse(name).expect("valid");
+            (keys::unit(&name), entry(record::encode(&unit)))
+        });
+        let mut entries: BTreeMap<String, Entry> = units.collect();
+        entries.insert(keys::CLUSTER.to_owned(), entry(record::encode(&cluster)));
+        Event::Reset(Snapshot { revision, entries })
+    }
+
+    fn agent(folder: &std::path::Path) -> Agent {
+        let config = Config {
+            me: MachineId::parse(&"a".repeat(32)).expect("valid"),
+            presence: MachineRecord {
+                primary_ip: String::new(),
+                metadata: BTreeMap::new(),
+                version: String::new(),
+            },
+            ttl: Duration::from_secs(30),
+            desired_file: folder.join("desired.json"),
+            marks_file: None,
+        };
+        Agent::new(
+            config,
+            Arc::new(Embedded::in_memory()),
+            Arc::new(Fake::new()),
+            Heart::default(),
+        )
+    }
+
+    #[tokio::test]
+    async fn what_was_obeyed_is_not_acted_on_once_the_registry_is_held() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut agent = agent(folder.path());
+        assert!(agent.take(registry("one", 5, &["a.service"])));
+        let first = agent.adopt();
+        assert!(matches!(first, Dirty::Units(units) if units.len() == 1));
+
+        assert!(agent.take(registry("one", 6, &["a.service", "b.service"])));
+        assert!(!agent.take(registry("other", 7, &[])));
+        assert_eq!(agent.adopt(), Dirty::Units(Default::default()));
+        assert_eq!(agent.saved.expect("kept").desired.len(), 1);
+    }
 }
