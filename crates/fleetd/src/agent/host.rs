@@ -162,19 +162,27 @@ impl Host {
             return Ok(());
         }
         let states = self.systemd.states(names).await?;
-        for name in names {
-            let wanted = desired.is_some_and(|desired| desired.contains_key(name));
-            let foreign = if wanted || self.files.contains_key(name) {
-                self.systemd.foreign(name).await?
-            } else {
-                None
-            };
-            match foreign {
+        let systemd = &self.systemd;
+        let foreign: Vec<_> = stream::iter(names)
+            .map(|name| {
+                let wanted = desired.is_some_and(|desired| desired.contains_key(name));
+                let asked = wanted || self.files.contains_key(name);
+                async move {
+                    match asked {
+                        true => (name, systemd.foreign(name).await),
+                        false => (name, Ok(None)),
+                    }
+                }
+            })
+            .buffer_unordered(CALLS)
+            .collect()
+            .await;
+        for (name, foreign) in foreign {
+            match foreign? {
                 Some(origin) => self.foreign.insert(name.clone(), origin),
                 None => self.foreign.remove(name),
             };
         }
-        let systemd = &self.systemd;
         let ours = names.iter().filter(|name| self.files.contains_key(*name));
         let details: Vec<_> = stream::iter(ours)
             .map(|name| async move { (name.clone(), systemd.details(name).await) })
