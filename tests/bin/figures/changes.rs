@@ -114,6 +114,11 @@ impl Changes<'_> {
             first.exec(&["systemctl", "stop", &names[0]])?.ok()?;
             self.end(figure::FLOOR_STOP, begun, self.probe.stopped(1)?);
 
+            let begun = self.begin();
+            everywhere(self.lab, &["systemctl", "daemon-reload"])?;
+            self.samples
+                .add(figure::FLOOR_RELOAD, begun.elapsed().as_secs_f64());
+
             let all = self.lab.hosts().len();
             let begun = self.begin();
             everywhere(self.lab, &arguments(&["systemctl", "start"], &names))?;

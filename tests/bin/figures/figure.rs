@@ -46,6 +46,7 @@ figures! {
     FLOOR_CTL: "floor: `fleetctl --version`, as every command above is run", "", "", "s";
     FLOOR_START: "floor: `systemctl start` of such a unit on one host", "", "", "s";
     FLOOR_STOP: "floor: `systemctl stop` of it", "", "", "s";
+    FLOOR_RELOAD: "floor: `systemctl daemon-reload` on 3 hosts at once, as an update needs it", "", "", "s";
     FLOOR_PUT: "floor: one put into etcd, over HTTP", "", "", "s";
     FLOOR_MANY: "floor: `systemctl start` of 50 units on each of 3 hosts at once", "", "", "s";
     FLOOR_MANY_GONE: "floor: `systemctl stop` of them", "", "", "s";
@@ -96,7 +97,7 @@ fn quantile(samples: &[f64], part: f64) -> f64 {
 
 fn digits(value: f64) -> String {
     match value {
-        v if v == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         v if v >= 10.0 => format!("{v:.1}"),
         v if v >= 1.0 => format!("{v:.2}"),
         v => format!("{v:.3}"),

@@ -1,6 +1,6 @@
 //! `cargo figures`: how fast fleet is and what it costs, on three real hosts with one etcd.
 //!
-//! Prints a table; `--write` puts it into docs/figures.md as well. Takes about five minutes. `--quick` measures each
+//! Prints a table; `--write` puts it into docs/figures.md as well. Takes about four minutes. `--quick` measures each
 //! thing three times and leaves out the idle minute: enough to see whether a change in the code is worth it.
 
 mod changes;

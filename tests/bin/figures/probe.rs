@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -89,8 +89,8 @@ impl Probe {
 }
 
 /// Tells events until nobody listens, or the host is gone. The open waits for a first unit, the reading for the last.
-fn follow(pipe: &PathBuf, events: &Sender<Event>) {
-    while let Ok(open) = File::open(Path::new(pipe)) {
+fn follow(pipe: &Path, events: &Sender<Event>) {
+    while let Ok(open) = File::open(pipe) {
         for line in BufReader::new(open).lines().map_while(Result::ok) {
             let at = Instant::now();
             if events

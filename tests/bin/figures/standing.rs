@@ -32,7 +32,7 @@ pub(crate) fn populate(lab: &Lab) -> Result<()> {
         .map(drop)
 }
 
-/// An hour of nothing, in a minute.
+/// A minute without any change.
 pub(crate) fn idle(lab: &Lab, samples: &mut Samples) -> Result<()> {
     // The last reports of a start, and what follows them.
     thread::sleep(Duration::from_secs(5));
