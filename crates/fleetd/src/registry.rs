@@ -108,12 +108,14 @@ impl Registry {
         Err(StoreError::Refused.into())
     }
 
-    /// Sets a unit's target state. Answers whether the unit exists.
-    pub async fn set_target(&self, name: &UnitName, target: TargetState) -> Result<bool> {
+    /// Sets the target state of a unit that was just read. Answers whether the unit still exists.
+    pub async fn set_target(
+        &self,
+        name: &UnitName,
+        mut existing: Stored,
+        target: TargetState,
+    ) -> Result<bool> {
         for _ in 0..ATTEMPTS {
-            let Some(existing) = self.unit(name).await? else {
-                return Ok(false);
-            };
             if existing.record.target == target {
                 return Ok(true);
             }
@@ -122,6 +124,10 @@ impl Registry {
             let writes = vec![put(name, &record)];
             if self.commit(guard(name, Some(&existing)), writes).await? {
                 return Ok(true);
+            }
+            match self.unit(name).await? {
+                Some(changed) => existing = changed,
+                None => return Ok(false),
             }
         }
         Err(StoreError::Refused.into())

@@ -190,24 +190,35 @@ impl Host {
             return Ok(());
         }
         let states = self.systemd.states(names).await?;
-        for name in names {
-            let wanted = desired.is_some_and(|desired| desired.contains_key(name));
-            let foreign = if wanted || self.files.contains_key(name) {
-                self.heart.still_busy();
-                match self.systemd.foreign(name).await {
-                    Err(error @ SystemdError::Unavailable(_)) => return Err(error),
-                    // A name that is not known to be free is not touched.
-                    answer => answer.unwrap_or_else(|error| Some(error.to_string())),
+        let (systemd, heart) = (&self.systemd, &self.heart);
+        let asked: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let wanted = desired.is_some_and(|desired| desired.contains_key(name));
+                let asked = wanted || self.files.contains_key(name);
+                async move {
+                    let foreign = if asked {
+                        systemd.foreign(name).await
+                    } else {
+                        Ok(None)
+                    };
+                    heart.still_busy();
+                    (name, foreign)
                 }
-            } else {
-                None
+            })
+            .collect();
+        let foreign: Vec<_> = stream::iter(asked).buffer_unordered(CALLS).collect().await;
+        for (name, foreign) in foreign {
+            let foreign = match foreign {
+                Err(error @ SystemdError::Unavailable(_)) => return Err(error),
+                // A name that is not known to be free is not touched.
+                answer => answer.unwrap_or_else(|error| Some(error.to_string())),
             };
             match foreign {
                 Some(origin) => self.foreign.insert(name.clone(), origin),
                 None => self.foreign.remove(name),
             };
         }
-        let (systemd, heart) = (&self.systemd, &self.heart);
         let ours = names.iter().filter(|name| self.files.contains_key(*name));
         let asked: Vec<_> = ours
             .map(|name| async move {

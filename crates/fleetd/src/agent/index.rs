@@ -76,6 +76,9 @@ pub(super) struct Index {
     pub(super) revision: u64,
     /// What could not be read, by key.
     pub(super) problems: BTreeMap<String, String>,
+    /// Whether the last unit went by an event, and no list has told since what else there is. Each prefix has a watch
+    /// of its own: a wiped registry may show its units' going before its id's.
+    pub(super) emptied: bool,
 }
 
 impl Index {
@@ -89,6 +92,7 @@ impl Index {
             cluster: None,
             revision: 0,
             problems: BTreeMap::new(),
+            emptied: false,
         }
     }
 
@@ -108,16 +112,19 @@ impl Index {
             self.put(&key, &entry);
         }
         self.revision = snapshot.revision;
+        self.emptied = false;
     }
 
     /// Takes one commit.
     pub(super) fn apply(&mut self, batch: Batch) {
+        let had_units = !self.units.is_empty();
         for change in batch.changes {
             match change {
                 Change::Put(key, entry) => self.put(&key, &entry),
                 Change::Delete(key) => self.delete(&key),
             }
         }
+        self.emptied = self.units.is_empty() && (self.emptied || had_units);
         // Commits may come out of order between prefixes; a registry that went back shows when it is listed.
         self.revision = self.revision.max(batch.revision);
     }

@@ -145,17 +145,23 @@ impl Agent {
         self.load();
         let backoff = Backoff::new(self.config.me.as_str());
         let prefixes = index::prefixes(&self.config.me);
-        let mut events = mirror::follow(self.store.clone(), prefixes, backoff.clone());
+        let list =
+            |agent: &Self| mirror::follow(agent.store.clone(), prefixes.clone(), backoff.clone());
+        let mut events = list(self);
         let systemd = self.systemd.clone();
-        let mut retry_after = backoff.up_to(LONGEST_RETRY);
+        let mut retry_after = backoff.clone().up_to(LONGEST_RETRY);
         let mut retry_at: Option<Instant> = None;
         loop {
             let dirty = tokio::select! {
                 biased;
                 event = events.recv() => {
                     let Some(event) = event else { return };
+                    let was_emptied = self.index.emptied;
                     let more = std::iter::from_fn(|| events.try_recv().ok());
                     let Some(dirty) = self.take_all(std::iter::once(event).chain(more)) else {
+                        if self.index.emptied && !was_emptied {
+                            events = list(self);
+                        }
                         self.tell();
                         continue;
                     };
@@ -207,6 +213,10 @@ impl Agent {
                 self.held = Some(error.to_string());
                 return obeyed;
             }
+        }
+        if self.index.emptied {
+            // Perhaps the last unit was destroyed, perhaps everything was: only a list says, at one revision.
+            return None;
         }
         let seen = obeyed.or_else(|| self.saved.as_ref().map(|saved| saved.seen.clone()));
         match self.judge(seen.as_ref()) {
@@ -392,5 +402,47 @@ mod tests {
         });
         let dirty = agent.take_all([change, wiped].into_iter());
         assert_eq!(dirty, None, "{:?}", agent.held);
+    }
+
+    #[tokio::test]
+    async fn a_wipe_that_shows_its_units_going_first_stops_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut agent = agent(&folder);
+        let name = UnitName::parse("a.service").expect("valid");
+        let record = record::UnitRecord {
+            target: record::TargetState::Launched,
+            stable: record::Revision {
+                number: 1,
+                at: 0,
+                content: "[Service]\nExecStart=/x\n[X-Fleet]\nGlobal=true\n".into(),
+            },
+            candidate: None,
+            owners: Default::default(),
+        };
+        let unit = Entry {
+            value: record::encode(&record).into(),
+            created: 2,
+            modified: 2,
+        };
+        let all = Event::Reset(Snapshot {
+            revision: 10,
+            entries: [cluster("c1"), (keys::unit(&name), unit)].into(),
+        });
+        agent.take_all([all].into_iter()).expect("obeyed");
+        let gone = |key: String| {
+            let changes = vec![Change::Delete(key)];
+            let revision = 11;
+            [Event::Changed(Batch { revision, changes })].into_iter()
+        };
+        assert_eq!(agent.take_all(gone(keys::unit(&name))), None);
+        assert!(agent.index.emptied, "so that it is listed again");
+        assert_eq!(agent.take_all(gone(keys::CLUSTER.to_owned())), None);
+        let listed = Event::Reset(Snapshot {
+            revision: 11,
+            entries: Default::default(),
+        });
+        assert_eq!(agent.take_all([listed].into_iter()), None);
+        let saved = agent.saved.expect("it was obeyed once");
+        assert!(saved.desired.contains_key(&name), "{:?}", agent.held);
     }
 }

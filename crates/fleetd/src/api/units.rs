@@ -242,7 +242,7 @@ async fn set_target(api: &Api, name: &UnitName, target: TargetState) -> Result<R
     };
     let parsed = Parsed::parse(name.clone(), &stored.record.stable.content);
     may_become(name, parsed.options.global, target)?;
-    if api.registry.set_target(name, target).await? {
+    if api.registry.set_target(name, stored, target).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(nothing_to_create())

@@ -154,8 +154,19 @@ impl Fleet {
     }
 
     pub(crate) async fn set_target(&self, name: &str, target: TargetState) {
-        let set = self.registry.set_target(&unit(name), target).await;
-        assert!(set.expect("set"), "{name} exists");
+        assert!(self.try_set_target(name, target).await, "{name} exists");
+    }
+
+    /// Answers whether the unit exists.
+    pub(crate) async fn try_set_target(&self, name: &str, target: TargetState) -> bool {
+        let name = unit(name);
+        match self.registry.unit(&name).await.expect("read") {
+            Some(stored) => {
+                let set = self.registry.set_target(&name, stored, target).await;
+                set.expect("set")
+            }
+            None => false,
+        }
     }
 
     pub(crate) async fn destroy(&self, name: &str) {

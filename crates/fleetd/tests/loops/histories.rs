@@ -11,7 +11,7 @@ use fleet_core::unit::UnitName;
 use fleetd::store::Embedded;
 use tokio::time::sleep;
 
-use crate::fleet::{Fleet, cluster, quiet, service, unit};
+use crate::fleet::{Fleet, cluster, quiet, service};
 use crate::weather::Sky;
 
 const MACHINES: usize = 3;
@@ -80,7 +80,7 @@ impl History {
                     TargetState::Launched,
                 ];
                 let target = targets[self.chance.below(3)];
-                let _ = self.fleet.registry.set_target(&unit(name), target).await;
+                self.fleet.try_set_target(name, target).await;
                 format!("{name} is to be {target}")
             }
             4 => {

@@ -1,0 +1,101 @@
+//! `cargo figures`: how fast fleet is and what it costs, on three real hosts with one etcd.
+//!
+//! Prints a table; `--write` puts it into docs/figures.md as well. Takes about four minutes. `--quick` measures each
+//! thing three times and leaves out the idle minute: enough to see whether a change in the code is worth it.
+
+mod changes;
+mod figure;
+mod probe;
+mod standing;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use lab::{Lab, repository};
+
+use crate::changes::Changes;
+use crate::figure::Samples;
+use crate::probe::Probe;
+
+/// Bound of the cluster's start.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Where `--write` puts the table: in place of all that follows this line.
+const MARK: &str = "<!-- written by cargo figures --write -->\n";
+
+fn main() -> ExitCode {
+    let (mut write, mut quick) = (false, false);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--write" => write = true,
+            "--quick" => quick = true,
+            _ => {
+                eprintln!("usage: cargo figures [--quick] [--write]");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match measure(quick).and_then(|page| if write { update(&page) } else { Ok(()) }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("figures: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(quick: bool) -> Result<String> {
+    let rounds = if quick { 3 } else { 11 };
+    let begun = Instant::now();
+    let lab = Lab::builder().hosts(3).etcd(1).start()?;
+    lab.install_fleet(|_| lab.fleet_conf())?;
+    lab.wait_until(LIMIT, "all machines are listed", || {
+        let machines = lab
+            .host(1)
+            .fleetctl(&["list-machines", "--no-legend"])?
+            .ok()?;
+        Ok(machines.lines().count() == lab.hosts().len())
+    })?;
+    let probe = Probe::new(lab.hosts())?;
+    let mut samples = Samples::default();
+    let step = |what: &str| eprintln!("{:4.0} s: {what}", begun.elapsed().as_secs_f64());
+
+    let mut changes = Changes {
+        lab: &lab,
+        probe: &probe,
+        samples: &mut samples,
+    };
+    step("floors");
+    changes.floors(rounds)?;
+    step("one unit");
+    (0..rounds).try_for_each(|round| changes.one_unit(round))?;
+    step("metadata");
+    changes.metadata(rounds)?;
+    step("many units");
+    (0..rounds).try_for_each(|round| changes.many_units(round))?;
+    step("a hundred units");
+    standing::populate(&lab)?;
+    if !quick {
+        step("idle");
+        standing::idle(&lab, &mut samples)?;
+    }
+    step("reboots");
+    (0..rounds).try_for_each(|_| standing::reboot(&lab, &mut samples))?;
+    step("leaders");
+    (0..rounds).try_for_each(|_| standing::leader(&lab, &mut samples))?;
+    step("done");
+
+    let page = format!("{}\n\n{}", figure::machine(&lab)?, samples.table());
+    println!("{page}");
+    Ok(page)
+}
+
+fn update(page: &str) -> Result<()> {
+    let path = repository().join("docs/figures.md");
+    let old = std::fs::read_to_string(&path)?;
+    let (kept, _) = old
+        .split_once(MARK)
+        .context("docs/figures.md has lost its mark")?;
+    Ok(std::fs::write(&path, format!("{kept}{MARK}\n{page}"))?)
+}

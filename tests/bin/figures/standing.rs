@@ -1,0 +1,187 @@
+//! What fleet costs while nothing changes, and how long it takes to stand again.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lab::{Host, Lab, Metrics, wait_until};
+
+use crate::figure::{self, Samples};
+
+/// How many units there are meanwhile.
+const UNITS: usize = 100;
+
+/// Two keep-alives of each machine fall into it; more would only take longer.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Bound of everything that is waited for.
+const LIMIT: Duration = Duration::from_secs(30);
+
+const UNIT: &str = "[Service]\nExecStart=/bin/sleep infinity\n[X-Fleet]\nGlobal=true\n";
+
+/// Starts the units that stand.
+pub(crate) fn populate(lab: &Lab) -> Result<()> {
+    let first = lab.host(1);
+    for n in 0..UNITS {
+        first.write_file(&format!("/root/stand/stand{n}.service"), UNIT)?;
+    }
+    first
+        .sh("cd /root/stand && fleetctl start --wait *")?
+        .ok()
+        .map(drop)
+}
+
+/// A minute without any change.
+pub(crate) fn idle(lab: &Lab, samples: &mut Samples) -> Result<()> {
+    // The last reports of a start, and what follows them.
+    thread::sleep(Duration::from_secs(5));
+    let before = (usage(lab)?, lab.member(1).metrics()?);
+    let begun = Instant::now();
+    thread::sleep(IDLE);
+    let after = (usage(lab)?, lab.member(1).metrics()?);
+    let seconds = begun.elapsed().as_secs_f64();
+
+    for (before, after) in before.0.iter().zip(&after.0) {
+        samples.add(figure::RSS, after.rss);
+        samples.add(figure::PSS, after.pss);
+        samples.add(
+            figure::CPU,
+            (after.seconds - before.seconds) / seconds * 100.0,
+        );
+        samples.add(
+            figure::SWITCHES,
+            (after.switches - before.switches) / seconds,
+        );
+    }
+    let rate = |count: fn(&Metrics) -> f64| (count(&after.1) - count(&before.1)) / seconds;
+    samples.add(figure::KEEP_ALIVES, rate(keep_alives));
+    samples.add(
+        figure::OTHER_REQUESTS,
+        rate(|metrics| metrics.sum("grpc_server_msg_received_total") - keep_alives(metrics)),
+    );
+    samples.add(
+        figure::EVENTS,
+        rate(|metrics| metrics.sum("etcd_debugging_mvcc_events_total")),
+    );
+    samples.add(
+        figure::RAFT,
+        rate(|metrics| metrics.sum("etcd_server_proposals_committed_total")),
+    );
+    Ok(())
+}
+
+fn keep_alives(metrics: &Metrics) -> f64 {
+    let received = "grpc_server_msg_received_total{grpc_method=\"LeaseKeepAlive\"";
+    metrics
+        .0
+        .iter()
+        .filter(|(name, _)| name.starts_with(received))
+        .map(|(_, count)| count)
+        .sum()
+}
+
+/// What one fleetd has used.
+struct Usage {
+    rss: f64,
+    pss: f64,
+    seconds: f64,
+    switches: f64,
+}
+
+fn usage(lab: &Lab) -> Result<Vec<Usage>> {
+    lab.hosts().iter().map(usage_of).collect()
+}
+
+fn usage_of(host: &Host) -> Result<Usage> {
+    let pid = host.main_pid("fleet.service")?;
+    let read = |file: &str| {
+        let path = host.path(&format!("/proc/{pid}/{file}"));
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let memory = read("smaps_rollup")?;
+    let (mut seconds, mut switches) = (0.0, 0.0);
+    for task in fs::read_dir(host.path(&format!("/proc/{pid}/task")))? {
+        let task = task?.path();
+        // Nanoseconds on a processor; `stat` counts in hundredths of a second, more than an idle minute takes.
+        let spent = fs::read_to_string(task.join("schedstat"))?;
+        seconds += spent.split(' ').next().unwrap_or_default().parse::<f64>()? / 1e9;
+        switches += field(
+            &fs::read_to_string(task.join("status"))?,
+            "voluntary_ctxt_switches:",
+        )?;
+    }
+    Ok(Usage {
+        rss: field(&memory, "Rss:")? / 1024.0,
+        pss: field(&memory, "Pss:")? / 1024.0,
+        seconds,
+        switches,
+    })
+}
+
+fn field(text: &str, name: &str) -> Result<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    Ok(number.with_context(|| format!("no {name}"))?.parse()?)
+}
+
+/// A host that loses its power and comes back: from the start of its fleetd until its last unit is active, as its
+/// systemd remembers it.
+pub(crate) fn reboot(lab: &Lab, samples: &mut Samples) -> Result<()> {
+    let host = lab.host(3);
+    host.power_on()?;
+    lab.wait_until(LIMIT, "all units run after a reboot", || {
+        let listed = host.sh("systemctl list-units --no-legend --state=active 'stand*' | wc -l")?;
+        Ok(listed.ok()?.trim() == UNITS.to_string())
+    })?;
+    let micros = |unit: &str, property: &str| -> Result<Vec<f64>> {
+        let property = format!("--property={property}");
+        let shown = host
+            .exec(&["systemctl", "show", "--value", &property, unit])?
+            .ok()?;
+        shown
+            .split_whitespace()
+            .map(|line| Ok(line.parse()?))
+            .collect()
+    };
+    let start = micros("fleet.service", "ExecMainStartTimestampMonotonic")?[0];
+    let units = micros("stand*", "ActiveEnterTimestampMonotonic")?;
+    ensure!(units.len() == UNITS, "{} units have a time", units.len());
+    let last = units.into_iter().fold(start, f64::max);
+    samples.add(figure::REBOOT, (last - start) / 1e6);
+    Ok(())
+}
+
+/// The leader's process is killed; systemd starts it again after two seconds, and any engine may be the next leader.
+pub(crate) fn leader(lab: &Lab, samples: &mut Samples) -> Result<()> {
+    let old = claim(lab)?;
+    let leader = lab
+        .hosts()
+        .iter()
+        .find(|host| old.contains(&host.machine_id()));
+    let leader = leader.with_context(|| format!("the leader is none of the hosts: {old}"))?;
+    let begun = Instant::now();
+    leader
+        .exec(&["systemctl", "kill", "--signal=KILL", "fleet.service"])?
+        .ok()?;
+    wait_until(LIMIT, "there is a new claim", || {
+        let new = claim(lab)?;
+        Ok(!new.is_empty() && new != old)
+    })?;
+    samples.add(figure::LEADER, begun.elapsed().as_secs_f64());
+    wait_until(LIMIT, "fleetd is back", || {
+        Ok(leader.is_active("fleet.service"))
+    })
+}
+
+/// The claim's key, value and creation revision; empty without a leader.
+fn claim(lab: &Lab) -> Result<String> {
+    let shown = lab
+        .member(1)
+        .etcdctl(&["get", "/_coreos.com/fleet/leader", "--write-out=fields"])?
+        .ok()?;
+    let lines = shown
+        .lines()
+        .filter(|line| line.starts_with("\"CreateRevision") || line.starts_with("\"Value"));
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
