@@ -216,7 +216,7 @@ impl Plan {
             self.task(name, action, "systemd must know its file");
         }
         // A mark of an older revision beside the right file: written, but perhaps never read.
-        !seen.state.is_not_found() && (!same || !linked)
+        seen.state.lost_its_file() || !seen.state.is_not_found() && (!same || !linked)
     }
 
     fn loaded_only(&mut self, name: &UnitName, seen: &Observed) {

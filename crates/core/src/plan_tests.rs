@@ -107,6 +107,18 @@ fn an_update_is_one_reload_for_all_units_and_a_restart_each() {
 }
 
 #[test]
+fn a_unit_that_runs_without_its_file_gets_it_back_and_is_not_restarted() {
+    let mut lost = seen(1, "x", Some("x"), "active");
+    lost.state.load = "not-found".to_owned();
+    let desired = [("a.service", want(1, "x", true))];
+    // The file may be there again already: systemd looks for it in a reload only.
+    insta::assert_snapshot!(show(&desired, &[("a.service", lost)]), @r"
+    link a.service: systemd must know its file
+    reload: systemd has read older files of a.service
+    ");
+}
+
+#[test]
 fn an_update_that_the_process_does_not_see_restarts_nothing() {
     let desired = [("a.service", want(2, "x#", true))];
     insta::assert_snapshot!(show(&desired, &[("a.service", seen(1, "x", Some("x"), "active"))]), @r"

@@ -31,6 +31,11 @@ impl State {
         self.load == "not-found"
     }
 
+    /// Whether it lives on in systemd, which has no file of it any more. It looks for one in a reload only.
+    pub fn lost_its_file(&self) -> bool {
+        self.is_not_found() && (self.active != "inactive" || self.job.is_some())
+    }
+
     /// Whether it runs, or is about to.
     pub fn is_up(&self) -> bool {
         matches!(
