@@ -2,7 +2,7 @@
 //!
 //! Every measured unit opens its host's named pipe, writes a line, and keeps the pipe open for as long as it lives. A
 //! thread a host that reads the pipe thus wakes at the start of each unit and at the end of the last one. Nothing
-//! polls: on a machine of two cores a loop around `systemctl` would be most of what is measured.
+//! polls: a loop around `systemctl` would take its share of the cores from what is measured.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
