@@ -24,7 +24,7 @@ pub(crate) struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// One unit through its life, then one that is waited for.
+    /// One unit through its life, then one that is listed until every machine has it.
     pub(crate) fn one_unit(&mut self, round: usize) -> Result<()> {
         let (first, all) = (self.lab.host(1), self.lab.hosts().len());
         let name = format!("one{round}.service");
@@ -38,17 +38,13 @@ impl Changes<'_> {
         self.stops(figure::DESTROY, &["destroy", &name], all)?;
 
         let begun = self.begin();
-        first.fleetctl(&["start", "--wait", &path])?.ok()?;
+        first.sh(&format!(
+            "fleetctl start {path} && until fleetctl list-units --no-legend \\
+             | awk '$1 == \"{name}\" && $3 == \"active\" {{ n++ }} END {{ exit n != {all} }}'; do :; done"
+        ))?
+        .ok()?;
         self.samples
             .add(figure::LISTED, begun.elapsed().as_secs_f64());
-        let listed = first.fleetctl(&["list-units", "--no-legend"])?.ok()?;
-        let rows = listed.lines().filter(|row| {
-            row.starts_with(&name) && row.split_whitespace().any(|word| word == "active")
-        });
-        ensure!(
-            rows.count() == all,
-            "`start --wait` returned, but list-units has:\n{listed}"
-        );
         first.fleetctl(&["destroy", &name])?.ok()?;
         self.probe.stopped(all).map(drop)
     }

@@ -24,7 +24,7 @@ macro_rules! figures {
 
 figures! {
     NEW: "new unit: runs on all 3 hosts", "2.64", "< 0.10", "s";
-    LISTED: "new unit: `start --wait` has returned, `list-units` has it on all 3", "3.38", "< 0.20", "s";
+    LISTED: "new unit: `list-units` has it active on all 3", "3.38", "< 0.20", "s";
     START: "start of a submitted unit: runs on all 3", "1.05", "< 0.10", "s";
     UPDATE: "update: the new process runs on all 3", "2.8", "", "s";
     STOP: "stop: gone from all 3", "0.90", "< 0.10", "s";

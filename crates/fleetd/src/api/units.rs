@@ -29,7 +29,10 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Un
     let units = view
         .units
         .iter()
-        .map(|(name, unit)| show(&view, name, unit, query.content))
+        .map(|(name, unit)| Unit {
+            current_state: current_state(&view, name, unit).to_string(),
+            ..show(name, unit, query.content)
+        })
         .collect();
     let (units, next_page_token) = page(units, &query.page_tokens, api.page_limit)?;
     Ok(Json(UnitPage {
@@ -45,34 +48,38 @@ pub(super) async fn get(
 ) -> Result<Json<Unit>> {
     let name = UnitName::parse(&name).map_err(|_| ApiError::no_unit())?;
     let key = keys::unit(&name);
-    let view = View::read(&**api.registry.store(), &[&key, keys::REPORTS]).await?;
+    // Without its current state, as the original answers: that would take the reports of every machine.
+    let view = View::read(&**api.registry.store(), &[&key]).await?;
     if let Some(damaged) = view.damaged.iter().find(|damaged| damaged.subject == key) {
         let text = format!("unit {name} cannot be read: {}", damaged.text);
         return Err(ApiError::conflict(text));
     }
     let unit = view.units.get(&name).ok_or_else(ApiError::no_unit)?;
-    Ok(Json(show(&view, &name, unit, query.content)))
+    Ok(Json(show(&name, unit, query.content)))
 }
 
-fn show(view: &View, name: &UnitName, unit: &ViewedUnit, content: bool) -> Unit {
+fn show(name: &UnitName, unit: &ViewedUnit, content: bool) -> Unit {
+    Unit {
+        content: content.then(|| unit.record.stable.content.clone()),
+        current_state: String::new(),
+        desired_state: unit.record.target.to_string(),
+        machine_id: String::new(),
+        name: name.to_string(),
+        options: unit.parsed.file.options().to_vec(),
+    }
+}
+
+fn current_state(view: &View, name: &UnitName, unit: &ViewedUnit) -> TargetState {
     let reports = view.reports.values();
     let reports: Vec<_> = reports
         .filter_map(|report| report.units.get(name))
         .collect();
-    let current = if reports.is_empty() || unit.record.target == TargetState::Inactive {
+    if reports.is_empty() || unit.record.target == TargetState::Inactive {
         TargetState::Inactive
     } else if reports.iter().any(|report| report.ready) {
         unit.record.target
     } else {
         TargetState::Loaded
-    };
-    Unit {
-        content: content.then(|| unit.record.stable.content.clone()),
-        current_state: current.to_string(),
-        desired_state: unit.record.target.to_string(),
-        machine_id: String::new(),
-        name: name.to_string(),
-        options: unit.parsed.file.options().to_vec(),
     }
 }
 

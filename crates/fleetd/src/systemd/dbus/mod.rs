@@ -184,7 +184,11 @@ impl Systemd for Dbus {
                 "unit {name} is there already: {other}; remove it, or give fleet's unit another name"
             )));
         }
-        links::uninstall(Path::new(links::RUNTIME), &self.directory, name)?;
+        let runtime = Path::new(links::RUNTIME);
+        // Only a unit that was linked before can have left links of an older [Install] section.
+        if runtime.join(name.as_str()).is_symlink() {
+            links::uninstall(runtime, &self.directory, name)?;
+        }
         let (manager, files) = (&session.manager, [&*path]);
         if install {
             let enable = manager.enable_unit_files(&files, RUNTIME, FORCE);
