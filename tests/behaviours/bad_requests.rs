@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lab::Lab;
 
-use crate::looking::{SOON, settled};
+use crate::looking::{listed, settled};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 const GLOBAL: &str = r#"{"section":"X-Fleet","name":"Global","value":"true"}"#;
@@ -247,14 +247,7 @@ const WRITING: &[Case] = &[
 #[test]
 fn bad_requests_are_answered_with_a_sentence_and_change_nothing() {
     Lab::builder().etcd(1).test(|lab| {
-        lab.install_fleet(|_| lab.fleet_conf())?;
-        lab.wait_until(SOON, "the machine is listed", || {
-            Ok(lab
-                .host(1)
-                .fleetctl(&["list-machines", "--no-legend"])?
-                .stdout
-                .contains("190c6f8f"))
-        })?;
+        listed(lab)?;
         let pid = lab.host(1).main_pid("fleet.service")?;
         let before = settled(lab)?;
         for case in READING.iter().chain(WRITING) {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use lab::Lab;
 
-use crate::looking::{SOON, refused, settled, sleeper};
+use crate::looking::{listed, refused, settled, sleeper};
 
 /// A name, a content, and the whole of what `fleetctl start` says about it.
 const BAD: &[(&str, &[u8], &str)] = &[
@@ -62,14 +62,7 @@ const BAD: &[(&str, &[u8], &str)] = &[
 #[test]
 fn a_unit_file_that_cannot_work_is_refused_and_nothing_changes() {
     Lab::builder().etcd(1).test(|lab| {
-        lab.install_fleet(|_| lab.fleet_conf())?;
-        lab.wait_until(SOON, "the machine is listed", || {
-            Ok(lab
-                .host(1)
-                .fleetctl(&["list-machines", "--no-legend"])?
-                .stdout
-                .contains("190c6f8f"))
-        })?;
+        listed(lab)?;
         let before = settled(lab)?;
         for (name, content, text) in BAD {
             lab.host(1).write_file(&format!("/root/{name}"), content)?;

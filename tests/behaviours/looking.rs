@@ -57,6 +57,15 @@ pub(crate) fn gone_everywhere(lab: &Lab, unit: &str) -> Result<()> {
     })
 }
 
+/// Installs fleet on the only host of a lab, and waits until it is listed.
+pub(crate) fn listed(lab: &Lab) -> Result<()> {
+    lab.install_fleet(|_| lab.fleet_conf())?;
+    lab.wait_until(SOON, "the machine is listed", || {
+        let machines = lab.host(1).fleetctl(&["list-machines", "--no-legend"])?;
+        Ok(machines.stdout.contains(&lab.host(1).machine_id()[..8]))
+    })
+}
+
 /// The main processes of these units on every host.
 pub(crate) fn main_pids(lab: &Lab, units: &[&str]) -> Result<Vec<u32>> {
     let pairs = lab

@@ -1,7 +1,6 @@
 //! The settings that fleetd runs with: every value understood, and fitting the others.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use super::args::Args;
 use super::fragment::Origin;
 use super::inputs::Inputs;
 use super::{ConfigError, Note, Problem, values};
+use crate::store::EtcdConfig;
 
 /// What fleetd runs with. The fields are the options of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Settings {
     /// 0 for what matters to an operator, 1 for debug, 2 and more for trace.
     pub verbosity: u16,
     /// How the registry is reached; unused where `standalone`.
-    pub etcd: Etcd,
+    pub etcd: EtcdConfig,
     /// Whether the registry is this machine's own, kept in `state_directory`.
     pub standalone: bool,
     /// The address that listings show; none to take that of the default route.
@@ -42,37 +42,6 @@ pub struct Settings {
     pub listen: PathBuf,
     /// Whether TCP sockets that were handed over are served.
     pub insecure_tcp: bool,
-}
-
-/// How etcd is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Etcd {
-    /// URLs without a closing slash; at least one.
-    pub endpoints: Vec<String>,
-    /// In front of every key, as written.
-    pub prefix: String,
-    /// For one request; more than zero.
-    pub request_timeout: Duration,
-    /// The authority to check etcd against, PEM.
-    pub ca_file: Option<PathBuf>,
-    /// The client certificate, PEM; never without its key.
-    pub cert_file: Option<PathBuf>,
-    /// The client certificate's key, PEM.
-    pub key_file: Option<PathBuf>,
-    /// The user; never without a password.
-    pub username: Option<String>,
-    /// The user's password.
-    pub password: Option<Secret>,
-}
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
 }
 
 impl Settings {
@@ -183,7 +152,7 @@ impl Reader<'_> {
         })
     }
 
-    fn etcd(&mut self) -> Option<Etcd> {
+    fn etcd(&mut self) -> Option<EtcdConfig> {
         let endpoints = self.value("etcd_servers", values::servers);
         let prefix = self.value("etcd_key_prefix", |text| Ok(text.to_owned()));
         let request_timeout = self.value("etcd_request_timeout", values::timeout);
@@ -191,8 +160,8 @@ impl Reader<'_> {
         let cert_file = self.optional("etcd_certfile", values::absolute);
         let key_file = self.optional("etcd_keyfile", values::absolute);
         let username = self.optional("etcd_username", |text| Ok(text.to_owned()));
-        let password = self.optional("etcd_password", |text| Ok(Secret(text.to_owned())));
-        Some(Etcd {
+        let password = self.optional("etcd_password", |text| Ok(text.to_owned()));
+        Some(EtcdConfig {
             endpoints: endpoints?,
             prefix: prefix?,
             request_timeout: request_timeout?,
@@ -249,7 +218,7 @@ mod tests {
         insta::assert_debug_snapshot!(settings.expect("valid"), @r#"
         Settings {
             verbosity: 0,
-            etcd: Etcd {
+            etcd: EtcdConfig {
                 endpoints: [
                     "http://127.0.0.1:2379",
                 ],
@@ -338,7 +307,7 @@ mod tests {
         let (settings, _) = validate("etcd_username=root\netcd_password=hunter2");
         let settings = settings.expect("valid");
         assert_eq!(
-            settings.etcd.password.as_ref().map(|it| it.0.as_str()),
+            settings.etcd.password.as_deref(),
             Some("hunter2")
         );
         assert!(!format!("{settings:?}").contains("hunter2"));

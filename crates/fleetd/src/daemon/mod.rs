@@ -24,7 +24,7 @@ use crate::config::{Args, EX_CONFIG, Settings, check};
 use crate::engine::Engine;
 use crate::health::Heart;
 use crate::registry::Registry;
-use crate::store::{Embedded, EtcdConfig, EtcdStore, Store};
+use crate::store::{Embedded, EtcdStore, Store};
 use crate::systemd::dbus::Dbus;
 use crate::units_dir::UnitsDir;
 
@@ -143,17 +143,7 @@ fn open_store(settings: &Settings) -> Result<Arc<dyn Store>> {
         let file = settings.state_directory.join("registry.json");
         return Ok(Arc::new(Embedded::open(&file)?));
     }
-    let etcd = settings.etcd.clone();
-    Ok(Arc::new(EtcdStore::new(EtcdConfig {
-        endpoints: etcd.endpoints,
-        prefix: etcd.prefix,
-        request_timeout: etcd.request_timeout,
-        ca_file: etcd.ca_file,
-        cert_file: etcd.cert_file,
-        key_file: etcd.key_file,
-        username: etcd.username,
-        password: etcd.password.map(|secret| secret.0),
-    })?))
+    Ok(Arc::new(EtcdStore::new(settings.etcd.clone())?))
 }
 
 fn agent_config(settings: &Settings, me: &MachineId) -> Result<agent::Config> {

@@ -13,7 +13,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where etcd is, and who asks.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EtcdConfig {
     /// URLs such as `http://127.0.0.1:2379`; without a scheme, `http://` is meant.
     pub endpoints: Vec<String>,
