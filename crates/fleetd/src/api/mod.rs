@@ -12,11 +12,14 @@ mod status;
 mod units;
 mod view;
 
+use std::time::Duration;
+
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::header::SERVER;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use fleet_core::api::V1;
@@ -27,6 +30,10 @@ use crate::registry::Registry;
 
 /// The largest request: a unit file in base64, and the rest of its JSON.
 const BODY_MAX: usize = CONTENT_MAX * 2;
+
+/// How long an answer may take. fleetctl waits three seconds, as the original's did: a sentence in time is worth more
+/// than what a registry with a hanging member may still answer.
+const ANSWER: Duration = Duration::from_millis(2500);
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -68,8 +75,23 @@ pub fn router(registry: Registry, page_limit: u16) -> Router {
         .nest(V1, v1)
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(axum::middleware::map_response(finish))
+        .layer(from_fn(in_time))
+        .layer(map_response(finish))
         .with_state(api)
+}
+
+/// Answers 503 where the registry does not answer in time. Whoever waits for news (`after`) has said so.
+async fn in_time(request: Request, next: Next) -> Response {
+    let waits = Query::of(request.uri()).is_ok_and(|query| query.after.is_some());
+    if waits {
+        return next.run(request).await;
+    }
+    let answer = tokio::time::timeout(ANSWER, next.run(request)).await;
+    answer.unwrap_or_else(|_| {
+        let text = "the registry does not answer; a change may have been made all the same. \
+                    The status line of fleetd says more: systemctl status fleet";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    })
 }
 
 /// Says who answers, and gives refusals that the framework made the body of every error.
@@ -103,7 +125,13 @@ impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+        Self::of(&parts.uri)
+    }
+}
+
+impl Query {
+    fn of(uri: &Uri) -> Result<Self, ApiError> {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|error| ApiError::bad(error.to_string()))?;
         let mut query = Self::default();
         for (key, value) in pairs.0 {
@@ -122,5 +150,61 @@ impl<S: Sync> FromRequestParts<S> for Query {
             }
         }
         Ok(query)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use axum::body::{Body, to_bytes};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::store::{Guard, LeaseId, Result, Snapshot, Store, Watch, Write};
+
+    /// A store that never answers.
+    struct Silent;
+
+    #[async_trait]
+    impl Store for Silent {
+        async fn list(&self, _: &[&str]) -> Result<Snapshot> {
+            std::future::pending().await
+        }
+
+        async fn commit(&self, _: Vec<Guard>, _: Vec<Write>) -> Result<u64> {
+            std::future::pending().await
+        }
+
+        async fn watch(&self, _: &[&str], _: u64) -> Result<Box<dyn Watch>> {
+            std::future::pending().await
+        }
+
+        async fn grant(&self, _: Duration) -> Result<LeaseId> {
+            std::future::pending().await
+        }
+
+        async fn renew(&self, _: LeaseId) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn revoke(&self, _: LeaseId) -> Result<()> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_hangs_is_told_before_fleetctl_gives_up() {
+        let router = router(Registry::new(Arc::new(Silent)), 100);
+        let began = tokio::time::Instant::now();
+        let request = Request::get("/fleet/v1/units").body(Body::empty());
+        let response = router.oneshot(request.expect("a request")).await;
+        let response = response.expect("an answer");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(began.elapsed() < Duration::from_secs(3));
+        let body = to_bytes(response.into_body(), 1000).await.expect("a body");
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("the registry does not answer"), "{text}");
     }
 }

@@ -306,10 +306,7 @@ mod tests {
     fn a_password_is_never_printed() {
         let (settings, _) = validate("etcd_username=root\netcd_password=hunter2");
         let settings = settings.expect("valid");
-        assert_eq!(
-            settings.etcd.password.as_deref(),
-            Some("hunter2")
-        );
+        assert_eq!(settings.etcd.password.as_deref(), Some("hunter2"));
         assert!(!format!("{settings:?}").contains("hunter2"));
     }
 }
