@@ -4,6 +4,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
@@ -44,7 +45,10 @@ pub fn requirements() -> Result<()> {
         missing.join(" ")
     );
     let unified = cgroup::hierarchies()?.remove(0);
-    let probe = unified.join(format!("fleet-probe-{}", std::process::id()));
+    // Tests ask from several threads at once.
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let asked = ASKED.fetch_add(1, Ordering::Relaxed);
+    let probe = unified.join(format!("fleet-probe-{}-{asked}", std::process::id()));
     fs::create_dir_all(&probe)
         .and_then(|()| fs::remove_dir(&probe))
         .with_context(|| format!("needs to make cgroups in {}", unified.display()))
