@@ -201,6 +201,8 @@ impl Member {
     /// Waits for the process of a member that was ended from outside.
     pub(crate) fn reap(&self) {
         if let Some(mut child) = self.process().take() {
+            // One that was paused before it had joined its cgroup would be waited for without end.
+            let _ = child.kill();
             let _ = child.wait();
         }
     }
