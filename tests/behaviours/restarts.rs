@@ -22,8 +22,7 @@ fn no_unit_notices_what_becomes_of_fleetd() {
         works(lab, "after-restart.service")?;
 
         for host in lab.hosts() {
-            let pid = fleetd(host)?;
-            kill(host)?;
+            let pid = kill(host)?;
             fleetd_again(lab, host, pid)?;
         }
         untouched(lab, &before, "a kill of fleetd")?;
@@ -97,10 +96,8 @@ fn a_fleetd_that_is_killed_while_it_starts_units_starts_each_of_them_once() {
                 &format!("{started} units of kind {kind} were started"),
                 || Ok(count(joins, kind)? >= started && answered(joins, "a")?),
             )?;
-            kill(joins)?;
-            lab.wait_until(SOON, "fleetd runs again", || {
-                Ok(joins.is_active("fleet.service") && fleetd(joins)? != 0)
-            })?;
+            let pid = kill(joins)?;
+            fleetd_again(lab, joins, pid)?;
         }
         for (kind, _, all) in UNITS {
             lab.wait_until(
@@ -197,10 +194,12 @@ fn count(host: &Host, kind: &str) -> Result<usize> {
         .parse()?)
 }
 
-fn kill(host: &Host) -> Result<()> {
-    host.sh("kill -KILL $(systemctl show --value --property=MainPID fleet.service)")?
-        .ok()
-        .map(drop)
+/// Kills fleetd there, and answers its pid. systemd may not have noticed yet.
+fn kill(host: &Host) -> Result<u32> {
+    let pid = fleetd(host)?;
+    ensure!(pid != 0, "fleetd does not run on {}", host.name());
+    host.sh(&format!("kill -KILL {pid}"))?.ok()?;
+    Ok(pid)
 }
 
 fn restart_all(lab: &Lab) -> Result<()> {
