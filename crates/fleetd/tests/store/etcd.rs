@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -211,8 +212,23 @@ fn spawn(arguments: &[String], dir: &TempDir) -> Child {
         .expect("etcd is installed")
 }
 
-/// A loopback address that nobody listens on.
+/// A loopback address that nobody listens on. Each is given out once, from below the ports that the kernel gives to
+/// outgoing connections (32768 and up): one of those would take it before etcd does.
 fn address() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("it is bound").to_string()
+    const FIRST: u32 = 12_000;
+    const PORTS: u32 = 20_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Test processes side by side begin at different places.
+    let begin = std::process::id().wrapping_mul(499);
+    let free = || {
+        let given = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + given % PORTS).ok()?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        Some(listener.local_addr().ok()?.to_string())
+    };
+    std::iter::repeat_with(free)
+        .take(1_000)
+        .flatten()
+        .next()
+        .expect("a free port")
 }
