@@ -153,6 +153,7 @@ fn agent_config(settings: &Settings, me: &MachineId) -> Result<agent::Config> {
     Ok(agent::Config {
         me: me.clone(),
         presence: MachineRecord {
+            session: 0,
             primary_ip: address::primary(settings),
             metadata: settings.metadata.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

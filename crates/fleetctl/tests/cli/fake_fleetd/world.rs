@@ -240,6 +240,8 @@ impl World {
                 result: result.into(),
                 launched: stored.target == "launched",
                 ready: active == "active",
+                available: active == "active",
+                ..UnitReport::default()
             };
             for machine in self.machines.values() {
                 if refusal(stored, machine).is_none() {
