@@ -97,6 +97,7 @@ mod tests {
             result: "success".into(),
             launched: true,
             ready: true,
+            ..UnitReport::default()
         }
     }
 

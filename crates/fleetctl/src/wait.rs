@@ -255,6 +255,7 @@ mod tests {
                 result: String::new(),
                 launched: true,
                 ready,
+                ..UnitReport::default()
             }),
             ..UnitOnMachine::default()
         }

@@ -205,6 +205,7 @@ mod tests {
             result: "success".into(),
             launched: true,
             ready: active == "active",
+            ..UnitReport::default()
         }
     }
 
