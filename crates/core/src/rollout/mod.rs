@@ -16,8 +16,10 @@
 //!
 //! [`Grant`]: crate::record::Grant
 
+mod change;
 mod choice;
 mod step;
 
+pub use self::change::Changed;
 pub use self::choice::{Choice, Present, choose};
 pub use self::step::{Change, GrantTo, OnMachine, Situation, Step, step};
