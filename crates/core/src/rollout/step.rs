@@ -132,6 +132,9 @@ fn catch_up(towards: &Towards<'_>) -> Step {
         .iter()
         .filter(|machine| behind(machine) && !machine.cordoned)
         .count();
+    if left == 0 {
+        return Step::default();
+    }
     Step {
         why: format!("it missed an update; {}", towards.spent()),
         waits: (left > grants.len()).then(|| {
