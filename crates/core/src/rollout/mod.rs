@@ -21,5 +21,5 @@ mod choice;
 mod step;
 
 pub use self::change::Changed;
-pub use self::choice::{Choice, Present, choose};
+pub use self::choice::{Choice, Present, choose, confirms};
 pub use self::step::{Change, GrantTo, OnMachine, Situation, Step, step};
