@@ -9,11 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{
-    self, HISTORY_KEPT, MetadataRecord, Owner, RecordError, Revision, TargetState, UnitRecord,
+    self, MetadataRecord, Owner, Past, RecordError, Revision, TargetState, UnitRecord,
 };
 use fleet_core::submission::{self, Submission, Submitted};
 use fleet_core::unit::{Content, UnitName};
 
+use crate::history::retire;
 use crate::store::{Entry, Guard, Snapshot, Store, StoreError, Write};
 
 /// How often a change is decided again because somebody else was first. Each loss means that another change
@@ -95,7 +96,11 @@ impl Registry {
                     vec![put(name, record)]
                 }
                 Submission::Updated { record, retired } => {
-                    let mut writes = retire(name, retired, &numbers);
+                    let past = Past {
+                        revision: retired.clone(),
+                        dropped: None,
+                    };
+                    let mut writes = retire(name, &past, &numbers);
                     writes.push(put(name, record));
                     writes
                 }
@@ -261,21 +266,6 @@ fn destroy(name: &UnitName) -> Vec<Write> {
         Write::Delete(keys::unit(name)),
         Write::DeletePrefix(keys::history_of(name)),
     ]
-}
-
-/// Keeps the retired revision, and drops the oldest ones beyond what is kept. `numbers`: the history's keys.
-fn retire(name: &UnitName, retired: &Revision, numbers: &[String]) -> Vec<Write> {
-    let surplus = (numbers.len() + 1).saturating_sub(HISTORY_KEPT);
-    let mut writes: Vec<Write> = numbers[..surplus]
-        .iter()
-        .map(|key| Write::Delete(key.clone()))
-        .collect();
-    writes.push(Write::Put {
-        key: keys::history(name, retired.number),
-        value: record::encode(retired),
-        lease: None,
-    });
-    writes
 }
 
 fn metadata_writes(
