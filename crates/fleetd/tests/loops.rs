@@ -13,6 +13,16 @@ mod histories;
 mod kills;
 #[path = "loops/leaders.rs"]
 mod leaders;
+#[path = "loops/mail.rs"]
+mod mail;
+#[path = "loops/presence.rs"]
+mod presence;
+#[path = "loops/rollouts.rs"]
+mod rollouts;
+#[path = "loops/stage.rs"]
+mod stage;
+#[path = "loops/takeovers.rs"]
+mod takeovers;
 #[path = "loops/units.rs"]
 mod units;
 #[path = "loops/weather.rs"]
