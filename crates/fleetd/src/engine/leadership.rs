@@ -11,13 +11,14 @@
 //! anew before it decides anything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::record::{self, ClusterRecord, Event, EventKind};
 use fleet_core::rollout;
 use fleet_core::unit::UnitName;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::decision::{Decision, line};
 use super::index::{Index, PREFIXES};
@@ -29,6 +30,9 @@ use crate::store::{Guard, Result, Snapshot, StoreError, Write};
 
 /// How long changes of presence are gathered: when a switch fails, people are told once.
 const GATHERING: Duration = Duration::from_secs(1);
+
+/// The shortest wait for a time, in milliseconds.
+const SOONEST: u64 = 100;
 
 /// The longest wait for a time of the wall clock, which may be set.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -54,6 +58,9 @@ pub(super) struct Leadership<'a> {
     /// The keys of all events.
     events: BTreeSet<String>,
     last_event: (u64, u64),
+    backoff: Backoff,
+    /// The trouble that was last told, until it is over.
+    told: Option<String>,
 }
 
 impl<'a> Leadership<'a> {
@@ -69,43 +76,64 @@ impl<'a> Leadership<'a> {
             has_begun: false,
             events: BTreeSet::new(),
             last_event: (0, 0),
+            backoff: Backoff::new(engine.me.as_str()),
+            told: None,
+        }
+    }
+
+    /// Leads until it is dropped: the claim is lost.
+    pub(super) async fn run(mut self) -> Infallible {
+        loop {
+            let error = self.follow().await;
+            let text = error.to_string();
+            // Somebody was first, or the claim is lost, which is on its way here.
+            let is_normal = matches!(error, StoreError::Refused);
+            if !is_normal && self.told.as_ref() != Some(&text) {
+                tracing::warn!("the leader's work waits: {text}");
+                self.told = Some(text);
+            }
+            sleep(self.backoff.wait()).await;
         }
     }
 
     /// Lists all there is and goes on from there, until something makes it doubt what it knows; answers what.
-    /// `backoff` is reset once it works.
-    pub(super) async fn run(&mut self, backoff: &mut Backoff) -> StoreError {
-        let prefixes = PREFIXES.iter().map(|prefix| (*prefix).to_owned());
-        let fresh = Backoff::new(self.engine.me.as_str());
-        let mut events = mirror::follow(self.engine.store.clone(), prefixes.collect(), fresh);
+    async fn follow(&mut self) -> StoreError {
+        let prefixes = PREFIXES.iter().map(|prefix| (*prefix).to_owned()).collect();
+        let backoff = Backoff::new(self.engine.me.as_str());
+        let mut events = mirror::follow(self.engine.store.clone(), prefixes, backoff);
         self.written = 0;
-        let mut follows = false;
+        let mut is_followed = false;
         loop {
-            let due = self.due();
             tokio::select! {
                 biased;
                 event = events.recv() => {
                     let _busy = self.engine.heart.busy();
-                    let mut next = event;
+                    let Some(mut event) = event else {
+                        return StoreError::Unavailable("nobody follows it any more".to_owned());
+                    };
                     // Of a burst only the end counts.
-                    while let Some(event) = next {
+                    loop {
                         self.engine.heart.still_busy();
                         match self.take(event) {
-                            Ok(is_followed) => follows = is_followed,
+                            Ok(followed) => is_followed = followed,
                             Err(error) => return error,
                         }
-                        next = events.try_recv().ok();
+                        match events.try_recv() {
+                            Ok(next) => event = next,
+                            Err(_) => break,
+                        }
                     }
                 }
-                () = sleep_until(due) => {}
+                () = sleep_until(self.due()) => {}
             }
             // What was seen before the registry went away may be old by now.
-            if follows {
+            if is_followed {
                 let _busy = self.engine.heart.busy();
-                match self.work().await {
-                    Ok(()) => backoff.reset(),
-                    Err(error) => return error,
+                if let Err(error) = self.work().await {
+                    return error;
                 }
+                self.backoff.reset();
+                self.told = None;
             }
         }
     }
@@ -245,7 +273,7 @@ impl<'a> Leadership<'a> {
         };
         let step = rollout::step(&situation);
         if let Some(at) = step.wake_at {
-            self.wakes.insert(name.clone(), at);
+            self.wakes.insert(name.clone(), at.max(now + SOONEST));
         }
         let history = match step.change {
             Some(_) => {

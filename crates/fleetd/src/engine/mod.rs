@@ -16,7 +16,6 @@ mod placement;
 mod presence;
 mod unit;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use fleet_core::machine::MachineId;
@@ -24,10 +23,9 @@ use tokio::sync::watch;
 
 pub use self::leader::Claim;
 use self::leadership::Leadership;
-use crate::backoff::Backoff;
 use crate::health::Heart;
 use crate::registry;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// The engine.
 pub struct Engine {
@@ -93,7 +91,7 @@ impl Engine {
                     tokio::select! {
                         biased;
                         changed = claims.changed() => changed,
-                        never = self.lead_with(claim) => match never {},
+                        never = Leadership::new(self, claim).run() => match never {},
                     }
                 }
                 None => claims.changed().await,
@@ -101,22 +99,6 @@ impl Engine {
             if changed.is_err() {
                 return;
             }
-        }
-    }
-
-    /// Leads until it is dropped: the claim is lost.
-    async fn lead_with(&self, claim: &Claim) -> Infallible {
-        let mut backoff = Backoff::new(self.me.as_str());
-        let mut leadership = Leadership::new(self, claim);
-        loop {
-            match leadership.run(&mut backoff).await {
-                // Somebody was first, or the claim is lost, which is on its way here.
-                StoreError::Refused => {
-                    tracing::debug!("listing all anew: the registry has changed")
-                }
-                error => tracing::warn!("the leader's work waits: {error}"),
-            }
-            tokio::time::sleep(backoff.wait()).await;
         }
     }
 }

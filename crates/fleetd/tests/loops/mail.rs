@@ -27,6 +27,8 @@ pub(crate) struct Mail {
     pub(crate) seen: Arc<AtomicUsize>,
     /// Those of them that were carried out late and refused.
     pub(crate) refused: Arc<AtomicUsize>,
+    /// Commits that no claim guards.
+    pub(crate) unguarded: Arc<AtomicUsize>,
 }
 
 impl Mail {
@@ -36,6 +38,7 @@ impl Mail {
             loses,
             seen: Arc::default(),
             refused: Arc::default(),
+            unguarded: Arc::default(),
         }
     }
 }
@@ -47,6 +50,10 @@ impl Store for Mail {
     }
 
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
+        let is_claim = |guard: &Guard| matches!(guard, Guard::CreatedAt(key, _) | Guard::Absent(key) if key == keys::LEADER);
+        if !guards.iter().any(is_claim) {
+            self.unguarded.fetch_add(1, Ordering::Relaxed);
+        }
         let grants = |write: &Write| matches!(write, Write::Put { key, .. } if key.starts_with(keys::GRANTS));
         if !writes.iter().any(grants) {
             return self.store.commit(guards, writes).await;

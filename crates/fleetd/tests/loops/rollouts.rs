@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::record::{
-    Ended, EventKind, MachineReport, Past, Phase, Progress, Scheduling, TargetState,
+    Ended, EventKind, MachineReport, MetadataRecord, Past, Phase, Progress, Scheduling, TargetState,
 };
 use fleetd::store::Store as _;
 use tokio::time::sleep;
@@ -278,17 +278,30 @@ async fn a_cordoned_or_drained_machine_gets_no_grant_and_holds_nobody_up() {
 
 #[tokio::test(start_paused = true)]
 async fn only_machines_where_the_update_belongs_are_asked() {
-    let stage = ten().await;
-    let fleet = "MaxUnavailable=3\nMachineMetadata=n=0\nMachineMetadata=n=1";
-    stage.update(WEB, service(2, fleet)).await;
-    settle().await;
-    let mut granted = Vec::new();
-    for number in 0..10 {
-        if stage.grant(number, WEB).await.is_some() {
-            granted.push(number);
+    let mut stage = ten().await;
+    let granted = async |stage: &Stage, revision: u64| {
+        let mut granted = Vec::new();
+        for number in 0..10 {
+            let grant = stage.grant(number, WEB).await;
+            granted.extend(grant.filter(|it| it.revision == revision).map(|_| number));
         }
-    }
-    assert_eq!(granted, [0, 1]);
+        granted
+    };
+    stage.update(WEB, service(2, "MaxUnavailable=3")).await;
+    roll(&mut stage).await;
+    assert_eq!(granted(&stage, 2).await.len(), 10);
+    let fleet = "MaxUnavailable=3\nMachineMetadata=n=0\nMachineMetadata=n=1";
+    stage.update(WEB, service(3, fleet)).await;
+    settle().await;
+    assert_eq!(granted(&stage, 3).await, [0, 1]);
+    // What is set at run time counts.
+    let overlay = MetadataRecord {
+        set: [("n".to_owned(), Some("1".to_owned()))].into(),
+        ..MetadataRecord::default()
+    };
+    stage.put(keys::metadata(&id(5)), &overlay).await;
+    settle().await;
+    assert_eq!(granted(&stage, 3).await, [0, 1, 5]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,6 +67,7 @@ async fn a_commit_whose_answer_is_lost_or_that_comes_late_costs_no_more_than_the
         }
         assert_eq!(stage.revisions(WEB), [2; 10], "{which}");
         assert!(mail.seen.load(Ordering::Relaxed) > 2);
+        assert_eq!(mail.unguarded.load(Ordering::Relaxed), 0);
     }
 }
 
