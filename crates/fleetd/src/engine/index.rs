@@ -344,3 +344,120 @@ fn decode<T: DeserializeOwned>(
     let at = entry.modified;
     (Some(Written { value, at }), read)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use fleet_core::record::{Revision, TargetState, UnitRecord, UnitReport};
+
+    use super::*;
+
+    fn name() -> UnitName {
+        UnitName::parse("web.service").expect("valid")
+    }
+
+    fn machine() -> MachineId {
+        MachineId::parse(&"a".repeat(32)).expect("valid")
+    }
+
+    fn seen(index: &mut Index, revision: u64, key: &str, value: Option<Vec<u8>>) {
+        let change = match value {
+            Some(value) => Change::Put(
+                key.to_owned(),
+                Entry {
+                    value: value.into(),
+                    created: 1,
+                    modified: revision,
+                },
+            ),
+            None => Change::Delete(key.to_owned()),
+        };
+        let changes = vec![change];
+        index.apply(Batch { revision, changes });
+    }
+
+    fn progress(done: usize) -> Vec<u8> {
+        record::encode(&Progress {
+            unit: 1,
+            revision: 2,
+            done,
+            at: 0,
+        })
+    }
+
+    fn done(index: &Index) -> Option<usize> {
+        let progress = index.progress.get(&name())?.value.as_ref()?;
+        Some(progress.done)
+    }
+
+    #[test]
+    fn what_the_watch_shows_late_undoes_nothing_that_the_leader_wrote() {
+        let mut index = Index::default();
+        let key = keys::rollout(&name());
+        let write = Write::Put {
+            key: key.clone(),
+            value: progress(7),
+            lease: None,
+        };
+        index.wrote(vec![write], 10);
+        seen(&mut index, 9, &key, Some(progress(1)));
+        assert_eq!(done(&index), Some(7));
+        index.news = News::default();
+        seen(&mut index, 10, &key, Some(progress(7)));
+        assert!(index.news.units.is_empty(), "it is known already");
+        seen(&mut index, 11, &key, Some(progress(8)));
+        assert_eq!(done(&index), Some(8));
+
+        index.wrote(vec![Write::Delete(key.clone())], 20);
+        seen(&mut index, 19, &key, Some(progress(9)));
+        assert_eq!(done(&index), None);
+    }
+
+    #[test]
+    fn a_unit_that_nothing_is_left_to_do_for_is_not_active() {
+        let mut index = Index::default();
+        let record = UnitRecord {
+            target: TargetState::Launched,
+            stable: Revision {
+                number: 1,
+                at: 0,
+                content: "[X-Fleet]\nGlobal=true\n".into(),
+                restarts: 0,
+            },
+            candidate: None,
+            last: None,
+            owners: BTreeSet::new(),
+        };
+        let unit = keys::unit(&name());
+        seen(&mut index, 2, &unit, Some(record::encode(&record)));
+        let mut report = MachineReport::default();
+        for (revision, deferred) in [(3, false), (4, true), (5, false)] {
+            let unit = UnitReport {
+                deferred,
+                ..UnitReport::default()
+            };
+            report.units.insert(name(), unit);
+            let value = record::encode(&report);
+            seen(&mut index, revision, &keys::report(&machine()), Some(value));
+            assert_eq!(index.is_active(&name()), deferred);
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_takes_the_place_of_one_that_could() {
+        let mut index = Index::default();
+        let key = keys::rollout(&name());
+        seen(&mut index, 2, &key, Some(progress(1)));
+        seen(&mut index, 3, &key, Some(b"{".to_vec()));
+        assert_eq!(done(&index), None);
+        assert_eq!(
+            index.progress[&name()].at,
+            3,
+            "the key is there all the same"
+        );
+        assert!(index.problems.contains_key(&key));
+        seen(&mut index, 4, &key, Some(progress(2)));
+        assert!(index.problems.is_empty());
+    }
+}

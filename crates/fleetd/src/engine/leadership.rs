@@ -16,14 +16,13 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::record::{self, ClusterRecord, Event, EventKind};
-use fleet_core::rollout;
 use fleet_core::unit::UnitName;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::decision::{Decision, line};
 use super::index::{Index, PREFIXES};
 use super::leader::Claim;
-use super::{Engine, leftovers, orders, presence};
+use super::{Engine, leftovers, presence, rollout};
 use crate::backoff::Backoff;
 use crate::mirror;
 use crate::store::{Guard, Result, Snapshot, StoreError, Write};
@@ -210,7 +209,7 @@ impl<'a> Leadership<'a> {
             unit: None,
             revision: 0,
             machines: vec![self.engine.me.clone()],
-            reason: "the engine of this machine leads now".to_owned(),
+            reason: "it holds the claim now".to_owned(),
         };
         let events = vec![event];
         self.commit(Decision {
@@ -271,7 +270,7 @@ impl<'a> Leadership<'a> {
         let Some(situation) = self.index.situation(name, now) else {
             return Ok(());
         };
-        let step = rollout::step(&situation);
+        let step = fleet_core::rollout::step(&situation);
         if let Some(at) = step.wake_at {
             self.wakes.insert(name.clone(), at.max(now + SOONEST));
         }
@@ -284,7 +283,7 @@ impl<'a> Leadership<'a> {
             None => Vec::new(),
         };
         // What is written is news of the unit itself, so that it is looked at again.
-        match orders::decide(&self.index, name, step, &history, now) {
+        match rollout::decide(&self.index, name, step, &history, now) {
             Some(decision) => self.commit(decision).await,
             None => Ok(()),
         }

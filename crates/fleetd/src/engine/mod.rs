@@ -11,9 +11,9 @@ mod leader;
 mod leadership;
 mod leftovers;
 mod machine;
-mod orders;
 mod placement;
 mod presence;
+mod rollout;
 mod unit;
 
 use std::sync::Arc;
