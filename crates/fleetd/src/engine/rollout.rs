@@ -27,52 +27,21 @@ pub(super) fn decide(
 ) -> Option<Decision> {
     let unit = index.units.get(name)?;
     let progress = index.progress.get(name);
+    let current = current(unit, progress);
     let mut decision = Decision::default();
-    let begins = begins(unit, progress);
-    if begins {
-        let candidate = unit.record.newest().number;
-        let reason = format!(
-            "it is to take the place of revision {}",
-            unit.record.stable.number
-        );
-        let event = about(name, candidate, EventKind::RolloutStarted, &reason, now);
-        decision.events.push(event);
+    if unit.record.candidate.is_some() && current.is_none() {
+        let stable = unit.record.stable.number;
+        let reason = format!("it is to take the place of revision {stable}");
+        let number = unit.record.newest().number;
+        let started = about(name, number, EventKind::RolloutStarted, &reason, now);
+        decision.events.push(started);
     }
-    let changed = match &step.change {
-        Some(change) => Some((change, change.make(&unit.record, now)?)),
-        None => None,
-    };
     let mut ends = false;
-    if let Some((change, changed)) = changed {
-        decision.put(keys::unit(name), &changed.record);
-        if let Some(retired) = &changed.retired {
-            decision.writes.extend(retire(name, retired, history));
-            ends = true;
-        }
-        let candidate = unit.record.newest().number;
-        let (kind, reason) = told(change);
-        let mut event = about(name, candidate, kind, reason, now);
-        if let Change::Pause(_, failed) = change {
-            event.machines.clone_from(failed);
-        }
-        decision.events.push(event);
+    if let Some(change) = &step.change {
+        ends = add_change(&mut decision, name, unit, change, history, now)?;
     }
-    let batch = &step.grants[..step.grants.len().min(BATCH)];
-    if let Some(first) = batch.first() {
-        let mut event = about(
-            name,
-            first.grant.revision,
-            EventKind::Granted,
-            &step.why,
-            now,
-        );
-        event.machines = batch.iter().map(|it| it.machine.clone()).collect();
-        decision.events.push(event);
-        for it in batch {
-            decision.put(keys::grant(&it.machine, name), &it.grant);
-        }
-    }
-    if decision.writes.is_empty() && step.progress.is_none() && !begins {
+    add_grants(&mut decision, name, &step, now);
+    if decision.events.is_empty() && step.progress.is_none() {
         return None;
     }
     decision.unless_modified(keys::unit(name), unit.modified);
@@ -84,15 +53,47 @@ pub(super) fn decide(
     if ends {
         decision.writes.push(Write::Delete(key));
     } else {
-        let written = step.progress.or_else(|| current(unit, progress).cloned());
-        decision.put(key, &written.unwrap_or_else(|| first_progress(unit, now)));
+        let next = step.progress.or_else(|| current.cloned());
+        decision.put(key, &next.unwrap_or_else(|| first_progress(unit, now)));
     }
     Some(decision)
 }
 
-/// Whether the unit has a candidate that no leader has seen before.
-fn begins(unit: &Unit, progress: Option<&Written<Progress>>) -> bool {
-    unit.record.candidate.is_some() && current(unit, progress).is_none()
+/// Answers whether the rollout is over; none if there is none.
+fn add_change(
+    decision: &mut Decision,
+    name: &UnitName,
+    unit: &Unit,
+    change: &Change,
+    history: &[String],
+    now: u64,
+) -> Option<bool> {
+    let changed = change.make(&unit.record, now)?;
+    decision.put(keys::unit(name), &changed.record);
+    if let Some(retired) = &changed.retired {
+        decision.writes.extend(retire(name, retired, history));
+    }
+    let (kind, reason) = told(change);
+    let mut event = about(name, unit.record.newest().number, kind, reason, now);
+    if let Change::Pause(_, failed) = change {
+        event.machines.clone_from(failed);
+    }
+    decision.events.push(event);
+    Some(changed.retired.is_some())
+}
+
+fn add_grants(decision: &mut Decision, name: &UnitName, step: &Step, now: u64) {
+    let batch = &step.grants[..step.grants.len().min(BATCH)];
+    let Some(first) = batch.first() else {
+        return;
+    };
+    for it in batch {
+        decision.put(keys::grant(&it.machine, name), &it.grant);
+    }
+    let (revision, why) = (first.grant.revision, &step.why);
+    let mut event = about(name, revision, EventKind::Granted, why, now);
+    event.machines = batch.iter().map(|it| it.machine.clone()).collect();
+    decision.events.push(event);
 }
 
 /// What is written down about the newest revision.
