@@ -14,6 +14,7 @@ mod name_clash;
 mod packaged_units;
 mod real_systemd;
 mod reboots;
+mod recorded;
 mod registry_away;
 mod registry_replaced;
 mod restarts;
