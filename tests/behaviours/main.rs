@@ -1,5 +1,7 @@
 //! Behaviours of fleet on real systemd hosts, one module each.
 
+mod api_client;
+mod api_sockets;
 mod bad_configuration;
 mod bad_requests;
 mod bad_units;

@@ -40,7 +40,7 @@ pub(super) enum Listener {
     Refused(TcpListener, String),
 }
 
-/// Takes the sockets that were handed over. Without one that may be served, makes `listen`.
+/// Takes the sockets that were handed over. Without any, makes `listen`.
 pub(super) fn listen(settings: &Settings) -> Result<Vec<Listener>> {
     let mut handed = ListenFd::from_env();
     let mut listeners = Vec::new();
@@ -68,10 +68,7 @@ pub(super) fn listen(settings: &Settings) -> Result<Vec<Listener>> {
             bail!("socket {index} that was handed over is no stream socket; see fleet.socket");
         }
     }
-    if listeners
-        .iter()
-        .all(|listener| matches!(listener, Listener::Refused(..)))
-    {
+    if listeners.is_empty() {
         listeners.push(Listener::Unix(bind(&settings.listen)?));
     }
     Ok(listeners)
