@@ -28,8 +28,8 @@ const MODE: u32 = 0o660;
 /// the 1024 files that systemd lets a service open.
 const CONNECTIONS: usize = 256;
 
-/// For how long a TCP client may acknowledge nothing of what it was sent, in milliseconds.
-const STALLED_MS: u32 = 30_000;
+/// For how long a TCP client may take nothing of what it is sent, in milliseconds.
+const STALLED_MS: u32 = 10_000;
 
 /// A socket that the API is served on.
 pub(super) enum Listener {

@@ -69,6 +69,7 @@ async fn paths_that_are_nothing_are_told_from_methods_that_are_not_served() {
         ("/fleet/v1/discovery/", 404),
         ("/fleet/v1/state/", 404),
         ("/fleet/v1//units", 404),
+        ("/fleet/v1/units/%ff.service", 400),
         ("/fleet/v1/units?alt=json", 200),
         ("/fleet/v1/units?alt=json&prettyPrint=false&&=", 200),
         ("/fleet/v1/units?nextPageToken=", 400),
@@ -111,48 +112,31 @@ async fn json_is_json_however_its_type_is_spelled() {
     }
 }
 
+#[rustfmt::skip] // one a line says no more
 fn paths() -> impl Strategy<Value = String> {
+    let resource = prop::sample::select(vec!["units", "state", "machines", "status", "discovery", "%75nits", ".", ""]);
     let piece = prop_oneof![
         4 => prop::sample::select(vec![
-            "fleet", "v1", "v1-alpha", "units", "state", "machines", "status", "discovery", "x.service", "t@.service",
-            "t@1.service", "x.blah", "", ".", "..", "%2e%2e", "%2F", "%00", "%ff", "%", "%zz", "a%20b.service", "*",
+            "x.service", "t@.service", "t@1.service", "x.blah", "", "..", "%2e%2e", "%2F", "%00", "%ff", "%", "%zz", "*",
         ]).prop_map(str::to_owned),
         1 => "[!-\"$->@-~]{0,8}".prop_map(String::from),
     ];
     let query = prop_oneof![
         Just(String::new()),
-        "[?](nextPageToken|machineID|unitName|content|after|alt)=[A-Za-z0-9%=&/+_-]{0,9}",
+        "[?](nextPageToken|machineID|unitName|content|alt)=[A-Za-z0-9%=&/+_-]{0,9}",
     ];
     let prefix = prop::sample::select(vec!["/fleet/v1/", "/v1-alpha/", "/"]);
-    (prefix, prop::collection::vec(piece, 0..4), query)
-        .prop_map(|(prefix, pieces, query)| format!("{prefix}{}{query}", pieces.join("/")))
+    let pieces = prop::collection::vec(piece.prop_map(|piece| format!("/{piece}")), 0..3);
+    (prefix, resource, pieces, query)
+        .prop_map(|(prefix, resource, pieces, query)| format!("{prefix}{resource}{}{query}", pieces.concat()))
 }
 
+#[rustfmt::skip] // one a line says no more
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let fragment = prop::sample::select(vec![
-        "{",
-        "}",
-        "[",
-        "]",
-        ",",
-        ":",
-        "null",
-        "true",
-        "-1e999",
-        "\"name\"",
-        "\"x.service\"",
-        "\"options\"",
-        "\"content\"",
-        "\"desiredState\"",
-        "\"launched\"",
-        "\"bogus\"",
-        "\"op\"",
-        "\"add\"",
-        "\"path\"",
-        "\"/x/metadata/k\"",
-        "\"\\ud800\"",
+        "{", "}", "[", "]", ",", ":", "null", "true", "-1e999", r#""options":"#, r#""content":"#, r#""desiredState":"launched""#,
+        r#""op":"add""#, r#""path":"/x/metadata/k""#, r#""\ud800""#, r#"{"content":"W1NlcnZpY2Vd"}"#, r#"{"desiredState":"x"}"#,
         r#"{"desiredState":"launched","options":[{"section":"X-Fleet","name":"Global","value":"true"}]}"#,
-        r#"{"content":"W1NlcnZpY2Vd"}"#,
         r#"[{"op":"remove","path":"/631e82f9bbd25efb88aad49e6c499b79/metadata/k"}]"#,
     ]);
     prop_oneof![
@@ -183,10 +167,6 @@ proptest! {
                 }
                 // What is no URL never gets past the server's own parser.
                 let Ok(request) = request.body(Body::from(body)) else { continue };
-                // A wait for news that may not come is no matter here.
-                if what.contains("after=") {
-                    continue;
-                }
                 assert_shape(&world.ask(request).await, &what);
             }
         });
