@@ -22,8 +22,9 @@ const MANY: usize = 300;
 fn tcp_sockets_are_served_only_where_that_was_allowed() {
     Lab::builder().hosts(2).etcd(1).test(|lab| {
         let one = lab.host(1);
-        one.write_file("/etc/systemd/system/fleet.socket.d/more.conf", SOCKETS)?;
         lab.install_fleet(|_| lab.fleet_conf())?;
+        one.write_file("/etc/systemd/system/fleet.socket.d/more.conf", SOCKETS)?;
+        restart(one)?;
         lab.wait_until(SOON, "both machines are listed", || {
             lists(one, "unix:///run/fleet.sock").map(|()| true)
         })?;
@@ -86,7 +87,7 @@ fn serves_tcp(lab: &Lab, start: usize) -> Result<()> {
 
 fn restart(host: &Host) -> Result<()> {
     host.exec(&["systemctl", "daemon-reload"])?.ok()?;
-    host.exec(&["systemctl", "restart", "fleet.service"])?
+    host.exec(&["systemctl", "restart", "fleet.socket", "fleet.service"])?
         .ok()?;
     Ok(())
 }
