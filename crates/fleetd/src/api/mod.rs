@@ -28,7 +28,7 @@ use fleet_core::api::V1;
 use self::error::ApiError;
 use crate::registry::Registry;
 
-/// The same API, where clients from before fleet 0.5 look for it.
+/// The same API, where the oldest clients look for it.
 const V1_ALPHA: &str = "/v1-alpha";
 
 /// How long an answer may take. fleetctl waits three seconds, as the original's did: a sentence in time is worth more

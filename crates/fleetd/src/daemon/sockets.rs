@@ -136,7 +136,7 @@ pub(super) async fn serve(listeners: Vec<Listener>, router: Router) -> Result<()
 }
 
 /// A TCP socket whose connections end when the other side takes nothing for a while. A unix socket needs no such bound:
-/// who stalls there is root.
+/// who stalls there is root, or somebody that root lets in.
 fn tcp(socket: TcpListener) -> io::Result<impl axum::serve::Listener> {
     socket.set_nonblocking(true)?;
     let socket = tokio::net::TcpListener::from_std(socket)?;
