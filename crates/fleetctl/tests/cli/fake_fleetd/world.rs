@@ -41,6 +41,7 @@ impl Default for World {
                 id: id.into(),
                 metadata: [("host".to_owned(), format!("n{n}"))].into(),
                 primary_ip: format!("10.99.1.{n}"),
+                version: "0.1.0".into(),
             };
             (id.to_owned(), machine)
         };
@@ -162,6 +163,7 @@ impl World {
                 systemd_active_state: report.active.clone(),
                 systemd_load_state: report.load.clone(),
                 systemd_sub_state: report.sub.clone(),
+                report: Some(report.clone()),
             })
             .collect()
     }
