@@ -59,9 +59,9 @@ impl Client {
         }
     }
 
-    /// All live machines, ordered by id.
-    pub(crate) async fn machines(&mut self) -> Result<Vec<Machine>, ClientError> {
-        self.pages("machines", |page: MachinePage| {
+    /// All live machines, ordered by id. With details: the version of fleetd on each.
+    pub(crate) async fn machines(&mut self, details: bool) -> Result<Vec<Machine>, ClientError> {
+        self.pages("machines", details, |page: MachinePage| {
             (page.machines, page.next_page_token)
         })
         .await
@@ -69,13 +69,15 @@ impl Client {
 
     /// All units, ordered by name, without their content.
     pub(crate) async fn units(&mut self) -> Result<Vec<Unit>, ClientError> {
-        self.pages("units", |page: UnitPage| (page.units, page.next_page_token))
-            .await
+        self.pages("units", false, |page: UnitPage| {
+            (page.units, page.next_page_token)
+        })
+        .await
     }
 
-    /// What every machine says of its units, ordered by unit, then machine.
-    pub(crate) async fn states(&mut self) -> Result<Vec<UnitState>, ClientError> {
-        self.pages("state", |page: StatePage| {
+    /// What every machine says of its units, ordered by unit, then machine. With details: the whole report.
+    pub(crate) async fn states(&mut self, details: bool) -> Result<Vec<UnitState>, ClientError> {
+        self.pages("state", details, |page: StatePage| {
             (page.states, page.next_page_token)
         })
         .await
@@ -147,18 +149,25 @@ impl Client {
     async fn pages<P: DeserializeOwned, T>(
         &mut self,
         collection: &str,
+        details: bool,
         open: impl Fn(P) -> (Vec<T>, Option<String>),
     ) -> Result<Vec<T>, ClientError> {
         let mut all = Vec::new();
-        let mut path = collection.to_owned();
+        // Asks for what the original's answers do not have.
+        let details = details.then(|| "details=true".to_owned());
+        let mut token: Option<String> = None;
         loop {
+            let token_given = token.map(|token| format!("nextPageToken={}", encode(&token)));
+            let query: Vec<String> = details.clone().into_iter().chain(token_given).collect();
+            let path = match query.join("&") {
+                none if none.is_empty() => collection.to_owned(),
+                query => format!("{collection}?{query}"),
+            };
             let (items, next) = open(self.get(&path, self.timeout).await?);
             all.extend(items);
-            match next {
-                Some(token) if !token.is_empty() => {
-                    path = format!("{collection}?nextPageToken={}", encode(&token));
-                }
-                _ => return Ok(all),
+            token = next.filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(all);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! fleetctl as people and scripts meet it: the built command against a fake fleetd.
 
 mod fake_fleetd;
+mod output;
 mod session;
 mod streams;
 mod transcripts;
