@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod describe;
 mod document;
+mod exit;
 mod listing;
 mod local;
 mod options;

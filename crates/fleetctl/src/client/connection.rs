@@ -65,6 +65,7 @@ fn next_step(endpoint: &Endpoint, why: &io::Error) -> &'static str {
 pub(super) struct Connection {
     endpoint: Endpoint,
     open: Option<SendRequest<Full<Bytes>>>,
+    lost: bool,
 }
 
 impl Connection {
@@ -72,7 +73,17 @@ impl Connection {
         Self {
             endpoint,
             open: None,
+            lost: false,
         }
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whether the last request got no answer.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Sends a request and reads the whole answer, all within `timeout`.
@@ -84,12 +95,14 @@ impl Connection {
         timeout: Duration,
     ) -> Result<(Parts, Bytes), ConnectionError> {
         let answer = tokio::time::timeout(timeout, self.send(method, path, json)).await;
-        answer.unwrap_or_else(|_elapsed| {
+        let answer = answer.unwrap_or_else(|_elapsed| {
             Err(ConnectionError::TimedOut {
                 endpoint: self.endpoint.clone(),
                 timeout,
             })
-        })
+        });
+        self.lost = answer.is_err();
+        answer
     }
 
     async fn send(

@@ -1,6 +1,7 @@
 //! Asks fleetd: the API's resources as functions.
 
 mod connection;
+mod each;
 mod endpoint;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::output::talk;
 use connection::{Connection, ConnectionError};
+pub(crate) use each::NotTried;
 pub(crate) use endpoint::Endpoint;
 
 /// fleetd holds a long poll open for up to this long.
@@ -47,6 +49,8 @@ pub(crate) enum ClientError {
 /// The API of one fleetd.
 pub(crate) struct Client {
     connection: Connection,
+    /// Connections that are open beside it since many things were asked at once.
+    spare: Vec<Connection>,
     timeout: Duration,
 }
 
@@ -55,6 +59,7 @@ impl Client {
     pub(crate) fn new(endpoint: Endpoint, timeout: Duration) -> Self {
         Self {
             connection: Connection::new(endpoint),
+            spare: Vec::new(),
             timeout,
         }
     }

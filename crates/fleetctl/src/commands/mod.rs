@@ -1,10 +1,12 @@
 //! The commands, one file for each group of verbs.
 
+mod batch;
 mod launch;
 mod list;
 mod metadata;
 mod show;
 mod status;
+mod status_document;
 mod stop;
 
 use std::process::ExitCode;
@@ -73,7 +75,7 @@ impl Command {
             Self::ListUnits(listing) => list::units(listing, client, paint).await?,
             Self::ListUnitFiles(listing) => list::unit_files(listing, client, paint).await?,
             Self::ListMachines(listing) => list::machines(listing, client, paint).await?,
-            Self::Status(status) => return status.run(client).await,
+            Self::Status(status) => return status.run(client, paint).await,
             Self::Metadata(change) => change.run(client).await?,
             Self::Version => {
                 crate::output::say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?

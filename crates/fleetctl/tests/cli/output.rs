@@ -105,3 +105,66 @@ fn flags_take_truth_values_as_in_fleet_1_0() {
     "
     );
 }
+
+#[test]
+fn the_status_of_units_as_json() {
+    insta::assert_snapshot!(started().run("fleetctl status -o json hello cant.run.service"));
+}
+
+#[test]
+fn the_status_of_units_as_yaml() {
+    insta::assert_snapshot!(started().run("fleetctl status -o yaml hello"));
+}
+
+#[test]
+fn the_cluster_at_a_glance_as_json() {
+    insta::assert_snapshot!(Session::start().run("fleetctl status -o json"));
+}
+
+#[test]
+fn states_are_coloured_when_that_is_asked_for() {
+    let session = started();
+    for command in ["list-units", "status cant.run.service"] {
+        let painted = session.run(&format!("fleetctl {command} --color=always"));
+        assert!(painted.contains("\x1b[31mfailed"), "{painted}");
+        for plain in ["auto", "never"] {
+            let plain = session.run(&format!("fleetctl {command} --color={plain}"));
+            assert!(!plain.contains('\x1b'), "{plain}");
+        }
+    }
+}
+
+#[test]
+fn a_terminal_gets_colours_unless_it_says_otherwise() {
+    let session = started();
+    // script(1) runs a command on a terminal of its own.
+    let on_a_terminal = "script -qec 'fleetctl list-units' /dev/null";
+    assert!(
+        session
+            .run(&format!("TERM=xterm {on_a_terminal}"))
+            .contains("\x1b[32mactive")
+    );
+    for plain in ["NO_COLOR=1 TERM=xterm", "TERM=dumb"] {
+        let listed = session.run(&format!("{plain} {on_a_terminal}"));
+        assert!(!listed.contains('\x1b'), "{listed}");
+    }
+}
+
+#[test]
+fn a_misspelt_unit_is_recognised() {
+    let session = started();
+    let commands = ["status helo", "stop helo", "cat helo"];
+    let told = commands.map(|command| session.run(&format!("fleetctl {command}")));
+    insta::assert_snapshot!(told.concat(), @r"
+    $ fleetctl status helo
+    e| Unit helo.service does not exist. Did you mean hello.service?
+    [rc=4]
+    $ fleetctl stop helo
+    e| Units not found in registry
+    e| Unit helo.service not found in registry; did you mean hello.service?
+    [rc=0]
+    $ fleetctl cat helo
+    e| Unit helo.service not found; did you mean hello.service?
+    [rc=1]
+    ");
+}
