@@ -24,6 +24,13 @@ use crate::paint::When;
   fleetctl status hello.service           see how it fares everywhere
   fleetctl list-machines                  see the machines
 
+Exit codes:
+  0  done
+  1  refused, failed, or fleetd does not answer
+  2  the command line is wrong
+  3  status: a unit is not active everywhere where it belongs
+  4  status, wait: there is no such unit
+
 Commands may be shortened (`fleetctl list-m`). FLEETCTL_ENDPOINT and
 FLEETCTL_REQUEST_TIMEOUT in the environment stand for the options."
 )]
@@ -32,7 +39,7 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) connect: Connect,
-    /// Whether to paint states: on a terminal (unless NO_COLOR is set), always, or never
+    /// When to colour states; auto: on a terminal, unless NO_COLOR is set
     #[arg(
         long,
         global = true,

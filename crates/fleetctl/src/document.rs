@@ -13,9 +13,7 @@ const API_VERSION: &str = "fleetctl/v1";
 /// How a document is written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Syntax {
-    /// A JSON document
     Json,
-    /// A YAML document
     Yaml,
 }
 

@@ -59,15 +59,10 @@ impl<R> Column<R> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Columns
     Table,
-    /// More columns
     Wide,
-    /// A JSON document
     Json,
-    /// A YAML document
     Yaml,
-    /// Bare names
     Name,
 }
 
@@ -83,7 +78,7 @@ struct Flags {
     /// Print no column headers
     #[arg(long)]
     no_legend: bool,
-    /// What to print: a table, more columns, a document for programs, or bare names
+    /// A table, one with more columns, a document for programs, or bare names
     #[arg(
         long,
         short,

@@ -9,11 +9,8 @@ use clap::ValueEnum;
 /// What `--color` asks for.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum When {
-    /// On a terminal, unless NO_COLOR is set
     Auto,
-    /// Also into pipes and files
     Always,
-    /// Not at all
     Never,
 }
 

@@ -36,6 +36,10 @@ impl Unknown {
         }
     }
 
+    pub(crate) fn is_pattern(&self) -> bool {
+        is_pattern(&self.name)
+    }
+
     /// `; did you mean hello.service?`, or nothing.
     pub(crate) fn hint(&self) -> String {
         let similar = self.similar.as_ref();
@@ -64,7 +68,7 @@ pub(crate) fn known_units(mut units: Vec<Unit>, arguments: &[String]) -> anyhow:
     };
     let mut unknown = Vec::new();
     for argument in arguments {
-        let (wanted, name) = if argument.contains(['*', '?', '[']) {
+        let (wanted, name) = if is_pattern(argument) {
             let pattern = Pattern::new(argument)
                 .with_context(|| format!("malformed pattern \"{argument}\""))?;
             (Wanted::Matching(pattern), argument.clone())
@@ -88,6 +92,10 @@ pub(crate) fn known_units(mut units: Vec<Unit>, arguments: &[String]) -> anyhow:
         .map(|name| Unknown::among(name, all()))
         .collect();
     Ok(known)
+}
+
+fn is_pattern(argument: &str) -> bool {
+    argument.contains(['*', '?', '['])
 }
 
 enum Wanted {

@@ -14,7 +14,7 @@ use super::batch::Batch;
 use crate::client::Client;
 use crate::output::{say, talk};
 use crate::resolve::{Decision, Registered, Sources, decide};
-use crate::wait;
+use crate::wait::{self, Goal, Waiting};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -201,7 +201,13 @@ async fn bring(
     batch.finish(activating, done)?;
     if let Some(timeout) = wait {
         let names: Vec<UnitName> = brought.into_iter().map(|unit| unit.name).collect();
-        wait::until_ready(client, &names, &before, timeout).await?;
+        let waiting = Waiting {
+            goal: Goal::Ready,
+            timeout,
+            started: true,
+            before: &before,
+        };
+        waiting.run(client, &names).await?;
     }
     Ok(())
 }

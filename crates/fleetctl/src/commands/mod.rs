@@ -8,6 +8,7 @@ mod show;
 mod status;
 mod status_document;
 mod stop;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -15,7 +16,9 @@ use clap::Subcommand;
 use fleet_core::record::TargetState;
 
 use crate::client::Client;
+use crate::exit;
 use crate::listing::Listing;
+use crate::output::talk;
 use crate::paint::Paint;
 
 /// What fleetctl can do.
@@ -55,10 +58,18 @@ pub(crate) enum Command {
     ListMachines(Listing<list::MachineRow>),
     /// Show how units fare on every machine; without units, the cluster at a glance
     Status(status::Status),
+    /// Wait until units are ready, active or gone on every machine
+    Wait(wait::Wait),
     /// Set and remove metadata of a machine
     Metadata(metadata::ChangeMetadata),
     /// Print the version
     Version,
+    /// Gone: fleetd checks a unit file when it is submitted
+    #[command(hide = true)]
+    Verify {
+        #[arg(value_name = "UNIT")]
+        _names: Vec<String>,
+    },
 }
 
 impl Command {
@@ -76,6 +87,14 @@ impl Command {
             Self::ListUnitFiles(listing) => list::unit_files(listing, client, paint).await?,
             Self::ListMachines(listing) => list::machines(listing, client, paint).await?,
             Self::Status(status) => return status.run(client, paint).await,
+            Self::Wait(wait) => return wait.run(client).await,
+            Self::Verify { .. } => {
+                talk(
+                    "verify is gone, as are signed units: `fleetctl submit UNIT` checks a unit file and starts nothing; \
+                     `systemd-analyze verify FILE` checks what is systemd's",
+                );
+                return Ok(exit::USAGE.into());
+            }
             Self::Metadata(change) => change.run(client).await?,
             Self::Version => {
                 crate::output::say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?

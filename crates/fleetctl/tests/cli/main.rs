@@ -1,5 +1,6 @@
 //! fleetctl as people and scripts meet it: the built command against a fake fleetd.
 
+mod bad_servers;
 mod fake_fleetd;
 mod output;
 mod session;
@@ -7,3 +8,4 @@ mod streams;
 mod transcripts;
 mod update;
 mod wait;
+mod watch;

@@ -22,6 +22,8 @@ pub(crate) struct World {
     pub(crate) damaged: Vec<String>,
     /// Whether the machines do nothing for now.
     pub(crate) held: bool,
+    /// Whether the registry does not answer.
+    pub(crate) away: bool,
     units: BTreeMap<String, Stored>,
     machines: BTreeMap<String, Machine>,
     reports: BTreeMap<(String, String), UnitReport>,
@@ -51,6 +53,7 @@ impl Default for World {
             connections: 0,
             damaged: Vec::new(),
             held: false,
+            away: false,
             units: BTreeMap::new(),
             machines: BTreeMap::from([
                 machine("3f3fab35461707ed4699d4df0c87385e", 3),
