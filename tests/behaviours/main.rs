@@ -3,6 +3,7 @@
 mod bad_configuration;
 mod bad_requests;
 mod bad_units;
+mod ctl_output;
 mod etcd_access;
 mod full_disk;
 mod global_units;

@@ -52,11 +52,13 @@ pub(crate) enum ConnectionError {
     },
     /// The connection broke after the request was on its way. A change may have been applied.
     #[error(
-        "lost the connection to fleetd at {endpoint}: {why}; what was asked may have been done, so look before asking again"
+        "lost the connection to fleetd at {endpoint}: {why}; {}",
+        if *.changing { "what was asked may have been done, so look before asking again" } else { "ask again" }
     )]
     Lost {
         endpoint: Endpoint,
         why: hyper::Error,
+        changing: bool,
     },
 }
 
@@ -151,6 +153,7 @@ impl Connection {
         path: &str,
         json: Option<Vec<u8>>,
     ) -> Result<(Parts, Bytes), ConnectionError> {
+        let changing = method != Method::GET;
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -168,7 +171,11 @@ impl Connection {
             if why.is_parse() {
                 ConnectionError::NotHttp { endpoint, why }
             } else {
-                ConnectionError::Lost { endpoint, why }
+                ConnectionError::Lost {
+                    endpoint,
+                    why,
+                    changing,
+                }
             }
         };
         let (parts, mut body) = open.send_request(request).await.map_err(lost)?.into_parts();
@@ -225,6 +232,7 @@ impl Connection {
             .map_err(|why| ConnectionError::Lost {
                 endpoint: self.endpoint.clone(),
                 why,
+                changing: false, // Nothing was sent yet.
             })?;
         // What goes wrong on the connection is told to the request that waits on it.
         tokio::spawn(driver);

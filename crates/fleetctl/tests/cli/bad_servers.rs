@@ -62,7 +62,7 @@ fn one_that_begins_to_answer_and_hangs() {
 fn one_that_hangs_up() {
     insta::assert_snapshot!(answering(""), @r"
     $ fleetctl --request-timeout=0.5 --endpoint=SOCKET list-machines
-    e| Error retrieving list of active machines from fleet API: lost the connection to fleetd at SOCKET: connection closed before message completed; what was asked may have been done, so look before asking again
+    e| Error retrieving list of active machines from fleet API: lost the connection to fleetd at SOCKET: connection closed before message completed; ask again
     [rc=1]
     ");
 }
@@ -71,7 +71,7 @@ fn one_that_hangs_up() {
 fn one_whose_answer_is_cut_short() {
     insta::assert_snapshot!(answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), @r"
     $ fleetctl --request-timeout=0.5 --endpoint=SOCKET list-machines
-    e| Error retrieving list of active machines from fleet API: lost the connection to fleetd at SOCKET: error reading a body from connection; what was asked may have been done, so look before asking again
+    e| Error retrieving list of active machines from fleet API: lost the connection to fleetd at SOCKET: error reading a body from connection; ask again
     [rc=1]
     ");
 }
