@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use fleet_core::api::UnitStatus;
 use fleet_core::record::TargetState;
@@ -13,7 +13,8 @@ use fleet_core::unit::{Parsed, UnitName};
 use super::batch::Batch;
 use crate::client::Client;
 use crate::output::{say, talk};
-use crate::resolve::{Decision, Registered, Sources, decide};
+use crate::resolve::{Decision, Registered, ResolveError, Sources, decide};
+use crate::select::Unknown;
 use crate::wait::{self, Goal, Waiting};
 
 #[derive(Args)]
@@ -244,7 +245,13 @@ async fn plan(
         if planned.iter().any(|unit| unit.name == name) {
             continue;
         }
-        let decision = decide(sources, target, units.replace)?;
+        let decision = match decide(sources, target, units.replace) {
+            Err(missing @ ResolveError::Missing(_)) => {
+                let similar = Unknown::among(name.to_string(), &client.units().await?);
+                bail!("{missing}{}", similar.hint());
+            }
+            decided => decided?,
+        };
         let global = match (&decision, &registered) {
             (Decision::Write(content), _) => {
                 let parsed = Parsed::parse(name.clone(), content);

@@ -153,7 +153,7 @@ fn a_terminal_gets_colours_unless_it_says_otherwise() {
 #[test]
 fn a_misspelt_unit_is_recognised() {
     let session = started();
-    let commands = ["status helo", "stop helo", "cat helo"];
+    let commands = ["status helo", "stop helo", "cat helo", "start helo"];
     let told = commands.map(|command| session.run(&format!("fleetctl {command}")));
     insta::assert_snapshot!(told.concat(), @r"
     $ fleetctl status helo
@@ -165,6 +165,9 @@ fn a_misspelt_unit_is_recognised() {
     [rc=0]
     $ fleetctl cat helo
     e| Unit helo.service not found; did you mean hello.service?
+    [rc=1]
+    $ fleetctl start helo
+    e| Error creating units: unable to find Unit(helo.service) in Registry or on filesystem; did you mean hello.service?
     [rc=1]
     ");
 }
