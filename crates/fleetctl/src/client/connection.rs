@@ -12,7 +12,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::http::response::Parts;
 use hyper::rt::{Read, Write};
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -123,7 +123,7 @@ impl Connection {
         &self.endpoint
     }
 
-    /// Whether the last request got no answer.
+    /// Whether the last request got no answer, or one that the registry gives none.
     pub(super) fn is_lost(&self) -> bool {
         self.lost
     }
@@ -143,7 +143,10 @@ impl Connection {
                 timeout,
             })
         });
-        self.lost = answer.is_err();
+        self.lost = match &answer {
+            Ok((parts, _)) => parts.status == StatusCode::SERVICE_UNAVAILABLE,
+            Err(_) => true,
+        };
         answer
     }
 

@@ -12,20 +12,20 @@ use super::{Client, Connection};
 /// connection, and a tunnel's sshd refuses from ten that are new at the same time (`MaxStartups`).
 const IN_FLIGHT: usize = 8;
 
-/// A request that was not made, because fleetd had gone before its turn came.
+/// A request that was not made, because nobody answered any more before its turn came.
 #[derive(Debug, thiserror::Error)]
 #[error("not tried")]
 pub(crate) struct NotTried;
 
 impl Client {
-    /// Calls `ask` for every item, several at once; the answers come in the order of the items. Once fleetd cannot be
-    /// reached, the rest is [`NotTried`]: each would wait for it as long again.
+    /// Calls `ask` for every item, several at once; the answers come in the order of the items. Once fleetd or
+    /// its registry does not answer, the rest is [`NotTried`]: each would wait for it as long again.
     pub(crate) async fn each<T, R>(
         &mut self,
         items: impl IntoIterator<Item = T>,
         ask: impl AsyncFn(&mut Client, T) -> anyhow::Result<R>,
     ) -> Vec<anyhow::Result<R>> {
-        let endpoint = self.connection.endpoint().clone();
+        let (endpoint, timeout) = (self.connection.endpoint().clone(), self.timeout);
         let another = || Connection::new(endpoint.clone());
         let mut open = mem::take(&mut self.spare);
         open.push(mem::replace(&mut self.connection, another()));
@@ -37,7 +37,8 @@ impl Client {
             let connection = open.borrow_mut().pop().unwrap_or_else(another);
             let mut client = Client {
                 connection,
-                ..Client::new(endpoint.clone(), self.timeout)
+                spare: Vec::new(),
+                timeout,
             };
             let answer = ask(&mut client, item).await;
             gone.set(gone.get() || client.connection.is_lost());

@@ -189,3 +189,20 @@ fn a_batch_at_a_fleetd_that_went_away_is_given_up_at_once() {
     let told = session.run_at("none.sock", LONG, "submit $(seq -f u%.0f 40)");
     assert_eq!(told.matches("cannot reach fleetd").count(), 1, "{told}");
 }
+
+#[test]
+fn a_batch_whose_registry_went_away_is_given_up_too() {
+    let session = Session::start();
+    session.run("for n in $(seq 40); do cp hello.service u$n.service; done");
+    session.run("fleetctl submit u*.service");
+    session.fleetd.change(|world| world.away = "DELETE");
+    let told = session.run("fleetctl destroy 'u*'");
+    assert_eq!(told.matches("registry unavailable").count(), 1, "{told}");
+    assert!(
+        told.contains("\ne| destroyed: none; not destroyed: u1.service, u10.service"),
+        "{told}"
+    );
+    session
+        .fleetd
+        .change(|world| assert!(world.unanswered < 20, "{}", world.unanswered));
+}

@@ -114,9 +114,9 @@ fn a_watcher_outlives_a_registry_that_is_away() {
     let watched = Watched::start(&session, "list-unit-files -w -o name");
     session.run("fleetctl submit hello");
     assert_eq!(watched.next(), "hello.service");
-    session.fleetd.change(|world| world.away = true);
+    session.fleetd.change(|world| world.away = "GET");
     thread::sleep(Duration::from_millis(2500));
-    session.fleetd.change(|world| world.away = false);
+    session.fleetd.change(|world| world.away = "");
     session.run("fleetctl submit meta");
     while watched.next() != "meta.service" {}
     let (signal, said) = watched.interrupt();

@@ -183,7 +183,8 @@ fn answer(shared: &Shared, method: &str, target: &str, body: &[u8]) -> Answer {
         return or_404(world.unit_status(name));
     }
     let mut world = shared.world();
-    if world.away {
+    if world.away == method {
+        world.unanswered += 1;
         return Answer::error(503, "registry unavailable");
     }
     let answer = match (method, path.split_once('/').unwrap_or((path, ""))) {

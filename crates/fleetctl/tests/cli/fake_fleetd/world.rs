@@ -22,8 +22,9 @@ pub(crate) struct World {
     pub(crate) damaged: Vec<String>,
     /// Whether the machines do nothing for now.
     pub(crate) held: bool,
-    /// Whether the registry does not answer.
-    pub(crate) away: bool,
+    /// The method for which the registry does not answer, and how often it was asked for.
+    pub(crate) away: &'static str,
+    pub(crate) unanswered: usize,
     units: BTreeMap<String, Stored>,
     machines: BTreeMap<String, Machine>,
     reports: BTreeMap<(String, String), UnitReport>,
@@ -53,7 +54,8 @@ impl Default for World {
             connections: 0,
             damaged: Vec::new(),
             held: false,
-            away: false,
+            away: "",
+            unanswered: 0,
             units: BTreeMap::new(),
             machines: BTreeMap::from([
                 machine("3f3fab35461707ed4699d4df0c87385e", 3),
