@@ -119,6 +119,11 @@ impl Connection {
         }
     }
 
+    /// One more to the same place, not open yet.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.endpoint.clone())
+    }
+
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }

@@ -6,7 +6,7 @@ use std::mem;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use super::{Client, Connection};
+use super::Client;
 
 /// How many requests are on their way at once. Enough that 50 units take hardly longer than a few; each is a
 /// connection, and a tunnel's sshd refuses from ten that are new at the same time (`MaxStartups`).
@@ -25,8 +25,8 @@ impl Client {
         items: impl IntoIterator<Item = T>,
         ask: impl AsyncFn(&mut Client, T) -> anyhow::Result<R>,
     ) -> Vec<anyhow::Result<R>> {
-        let (endpoint, timeout) = (self.connection.endpoint().clone(), self.timeout);
-        let another = || Connection::new(endpoint.clone());
+        let (closed, timeout) = (self.connection.another(), self.timeout);
+        let another = || closed.another();
         let mut open = mem::take(&mut self.spare);
         open.push(mem::replace(&mut self.connection, another()));
         let (open, gone) = (RefCell::new(open), Cell::new(false));
