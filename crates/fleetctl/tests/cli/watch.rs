@@ -2,10 +2,10 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::session::Session;
 
@@ -39,6 +39,21 @@ impl Watched {
 
     fn next(&self) -> String {
         self.lines.recv_timeout(SOON).expect("another line")
+    }
+
+    /// How it ended by itself.
+    fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(status) = self.process.try_wait().expect("asked") {
+                return status;
+            }
+            if Instant::now() > deadline {
+                self.process.kill().expect("killed");
+                panic!("it does not end");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Ctrl-C: how it ended, and what it said on stderr.
@@ -131,7 +146,7 @@ fn a_reader_that_left_ends_it_when_there_is_more_to_print() {
     let mut watched = Watched::start(&session, "list-unit-files -w -o name | head -1");
     assert_eq!(watched.next(), "hello.service");
     session.run("fleetctl submit meta");
-    assert!(watched.process.wait().expect("it ends").success());
+    assert!(watched.ended().success());
 }
 
 #[test]
