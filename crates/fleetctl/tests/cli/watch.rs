@@ -48,10 +48,7 @@ impl Watched {
             if let Some(status) = self.process.try_wait().expect("asked") {
                 return status;
             }
-            if Instant::now() > deadline {
-                self.process.kill().expect("killed");
-                panic!("it does not end");
-            }
+            assert!(Instant::now() < deadline, "it does not end");
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -65,6 +62,14 @@ impl Watched {
         let mut stderr = self.process.stderr.take().expect("piped");
         stderr.read_to_string(&mut said).expect("text");
         (self.process.wait().expect("it ends").signal(), said)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // It may have ended long ago.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
