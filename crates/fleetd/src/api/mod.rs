@@ -139,6 +139,7 @@ struct Query {
     machine_id: Option<String>,
     unit_name: Option<String>,
     content: bool,
+    details: bool,
     after: Option<u64>,
 }
 
@@ -161,6 +162,7 @@ impl Query {
                 "machineID" => query.machine_id = Some(value),
                 "unitName" => query.unit_name = Some(value),
                 "content" => query.content = value == "true",
+                "details" => query.details = value == "true",
                 "after" => {
                     let number = value.parse().map_err(|_| {
                         ApiError::bad(format!("after={value:?} is not a registry revision"))
