@@ -83,6 +83,47 @@ async fn a_crash_is_told(host: &Host) {
     host.remove(&["a.service"]).await;
 }
 
+async fn it_is_told_since_when_a_unit_is_active(host: &Host) {
+    let before = Instant::now();
+    host.run("a.service", SLEEPS).await;
+    let first = host.details("a.service").await.active_since;
+    let first = first.expect("it is told");
+    assert!(before <= first && first <= Instant::now());
+    sleep(Duration::from_millis(20)).await;
+    host.quiet().await;
+    host.restart("a.service").await;
+    host.tells("a.service").await;
+    host.becomes("a.service", "active").await;
+    let second = host.details("a.service").await.active_since;
+    assert!(second > Some(first));
+    host.remove(&["a.service"]).await;
+}
+
+async fn a_restart_ends_a_loop_of_crashes_whatever_its_limit_says_and_is_counted_from(host: &Host) {
+    let limited = format!(
+        "{FAILS}Restart=on-failure\nRestartSec=50ms\n[Unit]\nStartLimitBurst=3\nStartLimitIntervalSec=1000\n"
+    );
+    host.link("a.service", &limited).await;
+    host.start("a.service").await;
+    let crashes = async {
+        while host.details("a.service").await.restarts < 2 {
+            host.state("a.service").await;
+            host.systemd().changed().await;
+        }
+    };
+    timeout(SOON, crashes).await.expect("it is restarted");
+    if let Host::Real(_) = host {
+        host.becomes("a.service", "failed").await;
+    }
+    let mended = limited.replace(FAILS, SLEEPS);
+    host.write("a.service", &mended).await;
+    host.reload().await;
+    host.restart("a.service").await;
+    host.becomes("a.service", "active").await;
+    assert_eq!(host.details("a.service").await.restarts, 0);
+    host.remove(&["a.service"]).await;
+}
+
 async fn a_unit_that_fails_is_failed_until_it_is_removed(host: &Host) {
     host.link("a.service", FAILS).await;
     host.start("a.service").await;
@@ -417,6 +458,8 @@ statements! {
     a_unit_that_is_stopped_becomes_inactive,
     a_restart_is_a_new_run,
     a_crash_is_told,
+    it_is_told_since_when_a_unit_is_active,
+    a_restart_ends_a_loop_of_crashes_whatever_its_limit_says_and_is_counted_from,
     a_unit_that_fails_is_failed_until_it_is_removed,
     a_oneshot_that_is_done_is_inactive_or_remains,
     a_changed_file_counts_after_a_reload_and_not_before,
