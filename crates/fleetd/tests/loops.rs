@@ -13,6 +13,8 @@ mod histories;
 mod kills;
 #[path = "loops/leaders.rs"]
 mod leaders;
+#[path = "loops/scheduling.rs"]
+mod scheduling;
 #[path = "loops/units.rs"]
 mod units;
 #[path = "loops/weather.rs"]
