@@ -5,6 +5,8 @@
 mod faults;
 #[path = "loops/fleet.rs"]
 mod fleet;
+#[path = "loops/grants.rs"]
+mod grants;
 #[path = "loops/hands.rs"]
 mod hands;
 #[path = "loops/histories.rs"]
@@ -13,6 +15,8 @@ mod histories;
 mod kills;
 #[path = "loops/leaders.rs"]
 mod leaders;
+#[path = "loops/reports.rs"]
+mod reports;
 #[path = "loops/scheduling.rs"]
 mod scheduling;
 #[path = "loops/units.rs"]

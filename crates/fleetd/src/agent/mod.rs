@@ -17,6 +17,7 @@ mod host;
 mod index;
 mod indexed;
 mod marks;
+mod report;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -163,6 +164,8 @@ impl Agent {
         let mut retry_at: Option<Instant> = None;
         let mut alive = self.alive.subscribe();
         loop {
+            let desired = self.saved.as_ref().map(|saved| &saved.desired);
+            let (due_at, due) = self.host.next_available(desired).unzip();
             let dirty = tokio::select! {
                 biased;
                 event = events.recv() => {
@@ -183,6 +186,10 @@ impl Agent {
                     None => continue,
                 },
                 dirty = systemd.changed() => dirty,
+                () = sleep_until(due_at.unwrap_or_else(Instant::now)), if due_at.is_some() => {
+                    // systemd may have restarted it since it was last looked at.
+                    Dirty::Units(due.into_iter().collect())
+                }
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
                     retry_at = None;
                     self.host.to_retry()
