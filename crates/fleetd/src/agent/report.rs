@@ -49,7 +49,7 @@ impl Row<'_> {
         let lasts = want.launch && self.seen.state.active != "inactive";
         if lasts && !want.min_ready.is_zero() {
             // Another run has another time, whoever started it.
-            Some(self.details.active_since? + want.min_ready)
+            self.details.active_since?.checked_add(want.min_ready)
         } else {
             // What is only loaded, and what has done its work, cannot crash any more.
             Some(now)

@@ -63,6 +63,17 @@ async fn a_unit_without_min_ready_sec_is_available_as_soon_as_it_is_ready() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_unit_whose_min_ready_sec_no_clock_can_show_is_never_available() {
+    let fleet = Fleet::of(1).await;
+    let content = service(1, "MinReadySec=18000000000000000000");
+    fleet.launch(A, content).await;
+    fleet.launch("b.service", service(1, "")).await;
+    quiet().await;
+    let report = report(&fleet).await;
+    assert!(report.ready && !report.available, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn fleetd_that_starts_again_counts_on_from_when_the_unit_became_active() {
     let mut fleet = Fleet::of(1).await;
     fleet.launch(A, service(1, "MinReadySec=600")).await;
