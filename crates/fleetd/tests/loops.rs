@@ -5,6 +5,8 @@
 mod faults;
 #[path = "loops/fleet.rs"]
 mod fleet;
+#[path = "loops/grants.rs"]
+mod grants;
 #[path = "loops/hands.rs"]
 mod hands;
 #[path = "loops/histories.rs"]
@@ -17,8 +19,12 @@ mod leaders;
 mod mail;
 #[path = "loops/presence.rs"]
 mod presence;
+#[path = "loops/reports.rs"]
+mod reports;
 #[path = "loops/rollouts.rs"]
 mod rollouts;
+#[path = "loops/scheduling.rs"]
+mod scheduling;
 #[path = "loops/stage.rs"]
 mod stage;
 #[path = "loops/takeovers.rs"]
