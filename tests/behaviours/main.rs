@@ -16,6 +16,7 @@ mod real_systemd;
 mod reboots;
 mod registry_away;
 mod registry_replaced;
+mod remote;
 mod restarts;
 mod root_only;
 mod standalone;

@@ -1,12 +1,14 @@
-//! fleetctl: the command line of fleet. It asks one fleetd over HTTP, and does nothing else.
+//! fleetctl: the command line of fleet. It asks one fleetd over HTTP, and other machines over ssh.
 
 mod cli;
 mod client;
 mod commands;
 mod describe;
 mod local;
+mod machine;
 mod options;
 mod output;
+mod remote;
 mod resolve;
 mod select;
 mod tabwriter;
@@ -29,5 +31,6 @@ async fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
         output::write(cli::Cli::command().render_help().to_string().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     };
-    command.run(&mut cli.connect.client()?).await
+    let mut client = cli.connect.client()?;
+    command.run(&mut client, &cli.connect.remote.ssh()?).await
 }

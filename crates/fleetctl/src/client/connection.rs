@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Endpoint;
+use crate::remote::{OpenTunnel, Tunnel, TunnelError};
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,9 @@ pub(crate) enum ConnectionError {
         endpoint: Endpoint,
         why: hyper::Error,
     },
+    /// `--tunnel` did not carry it.
+    #[error(transparent)]
+    Tunnel(#[from] Box<TunnelError>),
 }
 
 /// The operating system's sentence, without Rust's error number behind it.
@@ -64,14 +68,19 @@ fn next_step(endpoint: &Endpoint, why: &io::Error) -> &'static str {
 /// A connection to fleetd, opened by the first request and again whenever fleetd has closed it.
 pub(super) struct Connection {
     endpoint: Endpoint,
+    tunnel: Option<Tunnel>,
     open: Option<SendRequest<Full<Bytes>>>,
+    /// What carries the open connection; and after a failure, what carried it.
+    carrier: Option<OpenTunnel>,
 }
 
 impl Connection {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    pub(super) fn new(endpoint: Endpoint, tunnel: Option<Tunnel>) -> Self {
         Self {
             endpoint,
+            tunnel,
             open: None,
+            carrier: None,
         }
     }
 
@@ -83,13 +92,29 @@ impl Connection {
         json: Option<Vec<u8>>,
         timeout: Duration,
     ) -> Result<(Parts, Bytes), ConnectionError> {
+        let first = self.open.is_none();
+        let connecting = self.tunnel.as_ref().filter(|_| first);
+        let timeout = timeout + connecting.map_or(Duration::ZERO, Tunnel::patience);
         let answer = tokio::time::timeout(timeout, self.send(method, path, json)).await;
-        answer.unwrap_or_else(|_elapsed| {
-            Err(ConnectionError::TimedOut {
-                endpoint: self.endpoint.clone(),
-                timeout,
-            })
-        })
+        let error = match answer {
+            Ok(Err(error)) => error,
+            Ok(answer) => return answer,
+            Err(_elapsed) => match &self.tunnel {
+                Some(tunnel) => Box::new(tunnel.timed_out(timeout)).into(),
+                None => ConnectionError::TimedOut {
+                    endpoint: self.endpoint.clone(),
+                    timeout,
+                },
+            },
+        };
+        match (error, self.carrier.take()) {
+            // Once it has brought an answer, it has been lost, and what ssh says of that is on the screen.
+            (error @ ConnectionError::Lost { .. }, Some(carrier)) if first => {
+                let broken = carrier.why_broken(&self.endpoint).await;
+                Err(broken.map_or(error, |broken| Box::new(broken).into()))
+            }
+            (error, _ended) => Err(error),
+        }
     }
 
     async fn send(
@@ -134,7 +159,12 @@ impl Connection {
         self.connect().await
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ConnectionError> {
+    async fn connect(&mut self) -> Result<SendRequest<Full<Bytes>>, ConnectionError> {
+        if let Some(tunnel) = &self.tunnel {
+            let (stream, carrier) = tunnel.open(&self.endpoint).map_err(Box::new)?;
+            self.carrier = Some(carrier);
+            return self.handshake(stream).await;
+        }
         let unreachable = |why| ConnectionError::Unreachable {
             endpoint: self.endpoint.clone(),
             why,

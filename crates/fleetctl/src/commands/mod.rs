@@ -1,9 +1,11 @@
 //! The commands, one file for each group of verbs.
 
+mod fd_forward;
 mod launch;
 mod list;
 mod metadata;
 mod show;
+mod ssh;
 mod status;
 mod stop;
 
@@ -13,6 +15,7 @@ use clap::Subcommand;
 use fleet_core::record::TargetState;
 
 use crate::client::Client;
+use crate::remote::Ssh;
 
 /// What fleetctl can do.
 #[derive(Subcommand)]
@@ -39,6 +42,10 @@ pub(crate) enum Command {
     ListMachines(list::ListMachines),
     /// Show how units fare on every machine; without units, the cluster at a glance
     Status(status::Status),
+    /// Run a command, or a shell, on a machine of the cluster
+    Ssh(ssh::SshCommand),
+    /// Connect standard input and output to fleetd's socket: what --tunnel runs on the other machine
+    FdForward(fd_forward::FdForward),
     /// Set and remove metadata of a machine
     Metadata(metadata::ChangeMetadata),
     /// Print the version
@@ -46,8 +53,8 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Runs a command that asks fleetd.
-    pub(crate) async fn run(self, client: &mut Client) -> anyhow::Result<ExitCode> {
+    /// Runs a command, which asks fleetd, and other machines over ssh.
+    pub(crate) async fn run(self, client: &mut Client, ssh: &Ssh) -> anyhow::Result<ExitCode> {
         match self {
             Self::Submit(submit) => submit.run(client).await?,
             Self::Load(load) => load.run(client).await?,
@@ -60,6 +67,8 @@ impl Command {
             Self::ListUnitFiles(list) => list.run(client).await?,
             Self::ListMachines(list) => list.run(client).await?,
             Self::Status(status) => return status.run(client).await,
+            Self::Ssh(command) => return command.run(client, ssh).await,
+            Self::FdForward(forward) => forward.run()?,
             Self::Metadata(change) => change.run(client).await?,
             Self::Version => {
                 crate::output::say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?
