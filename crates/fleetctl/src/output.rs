@@ -30,7 +30,7 @@ pub(crate) fn talk(text: impl fmt::Display) {
 
 /// Descriptions and problems come from other people's unit files and machines: only their line ends and tabs
 /// reach the terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', " ")
 }
 

@@ -1,6 +1,7 @@
 //! Shows what fleetctl does on other hosts over ssh.
 
 mod host_keys;
+mod journal;
 mod ssh;
 mod tunnel;
 

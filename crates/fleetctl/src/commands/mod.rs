@@ -1,8 +1,10 @@
 //! The commands, one file for each group of verbs.
 
 mod fd_forward;
+mod journal;
 mod launch;
 mod list;
+mod log_lines;
 mod metadata;
 mod show;
 mod ssh;
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     ListMachines(list::ListMachines),
     /// Show how units fare on every machine; without units, the cluster at a glance
     Status(status::Status),
+    /// Print what a unit logs, from all its machines in the order of time
+    Journal(journal::Journal),
     /// Run a command, or a shell, on a machine of the cluster
     Ssh(ssh::SshCommand),
     /// Connect standard input and output to fleetd's socket: what --tunnel runs on the other machine
@@ -66,7 +70,8 @@ impl Command {
             Self::ListUnits(list) => list.run(client).await?,
             Self::ListUnitFiles(list) => list.run(client).await?,
             Self::ListMachines(list) => list.run(client).await?,
-            Self::Status(status) => return status.run(client).await,
+            Self::Status(status) => return status.run(client, ssh).await,
+            Self::Journal(journal) => return journal.run(client, ssh).await,
             Self::Ssh(command) => return command.run(client, ssh).await,
             Self::FdForward(forward) => forward.run()?,
             Self::Metadata(change) => change.run(client).await?,

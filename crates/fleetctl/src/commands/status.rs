@@ -9,9 +9,11 @@ use clap::Args;
 use fleet_core::api::{ClusterStatus, UnitOnMachine, UnitStatus};
 use fleet_core::record::TargetState;
 
+use super::log_lines::{LogLines, log_lines};
 use crate::client::Client;
 use crate::describe;
 use crate::output::{say, talk};
+use crate::remote::Ssh;
 use crate::select::known_units;
 
 /// systemctl's exit codes: scripts that ask either need to know only one set.
@@ -31,10 +33,13 @@ pub(crate) struct Status {
     /// Names or glob patterns of units in the registry
     #[arg(value_name = "UNIT")]
     names: Vec<String>,
+    /// Show the last N log lines of every machine, over ssh; without it, a few of this machine's own
+    #[arg(long, short = 'n', value_name = "N")]
+    lines: Option<usize>,
 }
 
 impl Status {
-    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, client: &mut Client, ssh: &Ssh) -> anyhow::Result<ExitCode> {
         if self.names.is_empty() {
             let cluster = client
                 .cluster_status()
@@ -56,7 +61,8 @@ impl Status {
             {
                 Some(status) => {
                     all_active &= is_active(&status);
-                    blocks.push(unit_text(&status, SystemTime::now()));
+                    let logs = log_lines(ssh, &status, self.lines).await;
+                    blocks.push(unit_text(&status, &logs, SystemTime::now()));
                 }
                 None => missing.push(unit.name),
             }
@@ -88,7 +94,7 @@ fn is_active(status: &UnitStatus) -> bool {
     placed.peek().is_some() && placed.all(active)
 }
 
-fn unit_text(status: &UnitStatus, now: SystemTime) -> String {
+fn unit_text(status: &UnitStatus, logs: &LogLines, now: SystemTime) -> String {
     let title = match status.description.as_str() {
         "" => status.name.clone(),
         description => format!("{} - {description}", status.name),
@@ -116,6 +122,8 @@ fn unit_text(status: &UnitStatus, now: SystemTime) -> String {
                 .as_ref()
                 .map(|problem| format!("    problem: {problem}")),
         );
+        let logged = logs.get(&unit.machine_id).into_iter().flatten();
+        lines.extend(logged.map(|line| format!("    {line}")));
     }
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for unit in elsewhere {
@@ -241,13 +249,15 @@ mod tests {
             elsewhere,
         ]);
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(SINCE + 6_000);
-        insta::assert_snapshot!(unit_text(&status, now), @r"
+        let logs = LogLines::from([("2".repeat(32), vec!["exiting".to_owned()])]);
+        insta::assert_snapshot!(unit_text(&status, &logs, now), @r"
         hello.service - Hello global
           Target: launched
         Revision: 2 (e83c16e)
         Machines: on 3 of 4 machines
           11111111.../10.99.1.1  active (running) since 2026-11-22 06:40:41 UTC; 6s ago
           22222222.../10.99.1.2  failed (failed), 5 restarts, result exit-code since 2026-11-22 06:40:41 UTC; 6s ago, revision 1
+            exiting
           33333333.../10.99.1.3  not reported yet
             problem: a unit of that name is there already, and not fleet's
           not on 1 machine: metadata host is n4, not n1

@@ -11,6 +11,7 @@
 mod destination;
 mod failure;
 mod flags;
+pub(crate) mod journal;
 mod ssh;
 mod tunnel;
 
