@@ -1,8 +1,11 @@
 //! Behaviours of fleet on real systemd hosts, one module each.
 
+mod api_client;
+mod api_sockets;
 mod bad_configuration;
 mod bad_requests;
 mod bad_units;
+mod ctl_output;
 mod etcd_access;
 mod full_disk;
 mod global_units;
@@ -14,6 +17,7 @@ mod name_clash;
 mod packaged_units;
 mod real_systemd;
 mod reboots;
+mod recorded;
 mod registry_away;
 mod registry_replaced;
 mod remote;

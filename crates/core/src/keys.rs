@@ -21,6 +21,15 @@ pub const METADATA: &str = "metadata/";
 /// Below it, each machine's report, under that agent's lease.
 pub const REPORTS: &str = "reports/";
 
+/// Below it, what the leader lets each machine run: `grants/<machine>/<unit>`.
+pub const GRANTS: &str = "grants/";
+/// Below it, how far each unit's rollout has come.
+pub const ROLLOUTS: &str = "rollouts/";
+/// Below it, what leaders decided: `events/<time>-<count>`.
+pub const EVENTS: &str = "events/";
+/// Below it, every machine that was here, whether or not it is now.
+pub const KNOWN: &str = "known/";
+
 /// A unit's key.
 pub fn unit(name: &UnitName) -> String {
     format!("{UNITS}{name}")
@@ -51,6 +60,42 @@ pub fn report(id: &MachineId) -> String {
     format!("{REPORTS}{id}")
 }
 
+/// The prefix of a machine's grants.
+pub fn grants_of(id: &MachineId) -> String {
+    format!("{GRANTS}{id}/")
+}
+
+/// What the leader lets a machine run of a unit.
+pub fn grant(id: &MachineId, name: &UnitName) -> String {
+    format!("{GRANTS}{id}/{name}")
+}
+
+/// How far a unit's rollout has come.
+pub fn rollout(name: &UnitName) -> String {
+    format!("{ROLLOUTS}{name}")
+}
+
+/// An event's key. Keys sort by time (milliseconds since 1970), then by `count`.
+pub fn event(at: u64, count: u64) -> String {
+    format!("{EVENTS}{at:016}-{count:06}")
+}
+
+/// A machine that was here.
+pub fn known(id: &MachineId) -> String {
+    format!("{KNOWN}{id}")
+}
+
+/// The machine and the unit that a key below [`GRANTS`] names.
+pub fn grant_of(key: &str) -> Option<(MachineId, UnitName)> {
+    let (machine, unit) = key.strip_prefix(GRANTS)?.split_once('/')?;
+    Some((MachineId::parse(machine).ok()?, UnitName::parse(unit).ok()?))
+}
+
+/// The unit that a key below [`ROLLOUTS`] names.
+pub fn rollout_of(key: &str) -> Option<UnitName> {
+    UnitName::parse(key.strip_prefix(ROLLOUTS)?).ok()
+}
+
 /// The unit that a key below [`UNITS`] names.
 pub fn unit_of(key: &str) -> Option<UnitName> {
     UnitName::parse(key.strip_prefix(UNITS)?).ok()
@@ -71,6 +116,14 @@ mod tests {
         assert_eq!(unit_of(&unit(&name)), Some(name.clone()));
         assert_eq!(unit_of("units/../leader"), None);
         assert_eq!(unit_of("history/web.service"), None);
+        let machine = MachineId::parse(&"a".repeat(32)).expect("valid");
+        assert_eq!(
+            grant_of(&grant(&machine, &name)),
+            Some((machine, name.clone()))
+        );
+        assert_eq!(grant_of("grants/../web.service"), None);
+        assert_eq!(rollout_of(&rollout(&name)), Some(name.clone()));
+        assert!(event(9, 10) < event(10, 9));
         assert!(history(&name, 9) < history(&name, 10));
         assert!(history(&name, 9).starts_with(&history_of(&name)));
     }

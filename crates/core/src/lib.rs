@@ -7,6 +7,7 @@ pub mod machine;
 pub mod place;
 pub mod plan;
 pub mod record;
+pub mod rollout;
 pub mod submission;
 pub mod systemd;
 pub mod trust;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::machine::Metadata;
-use crate::record::TargetState;
+use crate::record::{Scheduling, TargetState};
 use crate::unit::{FleetOptions, UnitName};
 
 /// What placing needs to know of a unit.
@@ -43,6 +43,10 @@ pub enum Reason {
     },
     /// A unit that was created before it, and runs here, conflicts with it.
     Conflict(UnitName),
+    /// Nothing new starts on the machine.
+    Cordoned,
+    /// Everything is stopped on the machine.
+    Drained,
 }
 
 impl fmt::Display for Reason {
@@ -65,6 +69,8 @@ impl fmt::Display for Reason {
             Self::Conflict(other) => {
                 write!(f, "it conflicts with {other}, which was created first")
             }
+            Self::Cordoned => write!(f, "the machine is cordoned, and nothing new starts there"),
+            Self::Drained => write!(f, "the machine is drained, and nothing runs there"),
         }
     }
 }
@@ -112,6 +118,16 @@ pub fn place<'a>(
         verdicts.insert(unit.name.clone(), verdict);
     }
     verdicts
+}
+
+/// What becomes of a verdict on a machine where not everything may start. `has`: the machine has the unit already.
+pub fn restrict(verdict: Verdict, scheduling: Scheduling, has: bool) -> Verdict {
+    match (scheduling, &verdict) {
+        (_, Verdict::Not(_)) | (Scheduling::Normal, _) => verdict,
+        (Scheduling::Cordoned, Verdict::Run) if has => verdict,
+        (Scheduling::Cordoned, Verdict::Run) => Verdict::Not(Reason::Cordoned),
+        (Scheduling::Drained, Verdict::Run) => Verdict::Not(Reason::Drained),
+    }
 }
 
 /// Whether either unit says that it must not run beside the other.

@@ -50,12 +50,14 @@ pub fn submit(existing: Option<&UnitRecord>, submitted: Submitted) -> Submission
         number,
         at: now,
         content,
+        restarts: existing.map_or(0, |existing| existing.newest().restarts),
     };
     let Some(existing) = existing else {
         return Submission::Created(UnitRecord {
             target: target.unwrap_or(TargetState::Inactive),
             stable: revision(1, content),
             candidate: None,
+            last: None,
             owners: BTreeSet::from([owner]),
         });
     };
@@ -70,7 +72,7 @@ pub fn submit(existing: Option<&UnitRecord>, submitted: Submitted) -> Submission
         };
     }
     let retired = existing.stable.clone();
-    record.stable = revision(existing.newest().number.saturating_add(1), content);
+    record.stable = revision(existing.next_number(), content);
     record.candidate = None;
     Submission::Updated { record, retired }
 }

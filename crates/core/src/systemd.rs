@@ -82,10 +82,12 @@ mod tests {
     const LASTING: ServiceType = ServiceType {
         oneshot: false,
         remain_after_exit: false,
+        proves_readiness: false,
     };
     const ONESHOT: ServiceType = ServiceType {
         oneshot: true,
         remain_after_exit: false,
+        proves_readiness: true,
     };
 
     fn state(active: &str, job: Option<&str>) -> State {

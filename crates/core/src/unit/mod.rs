@@ -12,6 +12,7 @@ mod lines;
 mod name;
 mod options;
 mod original;
+mod policy;
 mod service_type;
 
 pub use content::Content;
@@ -21,6 +22,7 @@ pub use hash::Hash;
 pub use name::{NAME_MAX, NameError, UnitKind, UnitName};
 pub use options::{FleetOptions, OptionsError};
 pub use original::serialize;
+pub use policy::{MaxUnavailable, OnFailure, Policy, UpdateStrategy};
 pub use service_type::{ServiceType, service_type};
 
 /// A unit with its file read, so that it is read once.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use glob::Pattern;
 
-use super::{Assignment, Note, Severity, UnitFile, UnitName};
+use super::{Assignment, Note, Policy, Severity, UnitFile, UnitName};
 
 const SECTION: &str = "X-Fleet";
 
@@ -23,11 +23,16 @@ pub struct FleetOptions {
     pub machine_of: Vec<String>,
     /// Units that it makes room for by moving them away.
     pub replaces: Vec<String>,
+    /// How updates of it are rolled out. A value that makes no sense is not taken, and refused by
+    /// [`FleetOptions::validate`].
+    pub policy: Policy,
+    /// The first such value.
+    pub nonsense: Option<OptionsError>,
     /// What is wrong in the section. Never an error: such an option is ignored.
     pub notes: Vec<Note>,
 }
 
-/// Options that contradict each other. The texts are the original's.
+/// Options that cannot be followed. The texts about contradictions are the original's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
     /// These two exclude each other.
@@ -36,6 +41,21 @@ pub enum OptionsError {
     /// It must run beside a unit that it must not run beside.
     #[error("unresolvable requirements: peer {0:?} matches conflict {1:?}")]
     ConflictingPeer(String, String),
+    /// No update could succeed.
+    #[error("ProgressDeadlineSec must be longer than MinReadySec, or no update is ever in time")]
+    NeverInTime,
+    /// A value that its option does not have.
+    #[error("{key}={value} makes no sense: {advice} (line {line})")]
+    Nonsense {
+        /// The line in the file, from 1.
+        line: usize,
+        /// The option.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What to write instead.
+        advice: &'static str,
+    },
 }
 
 impl FleetOptions {
@@ -81,7 +101,7 @@ impl FleetOptions {
                 | "MaxUnavailable"
                 | "MinReadySec"
                 | "ProgressDeadlineSec"
-                | "OnFailure" => {}
+                | "OnFailure" => options.set_policy(assignment, &expand(&assignment.value, name)),
                 unknown => options.warn(
                     assignment,
                     format!("unrecognized requirement in [X-Fleet] section: {unknown:?}"),
@@ -92,8 +112,27 @@ impl FleetOptions {
         options
     }
 
-    /// Refuses options that contradict each other.
+    fn set_policy(&mut self, assignment: &Assignment, value: &str) {
+        let value = value.trim();
+        if let Err(advice) = self.policy.set(&assignment.key, value) {
+            self.nonsense.get_or_insert(OptionsError::Nonsense {
+                line: assignment.line,
+                key: assignment.key.clone(),
+                value: value.to_owned(),
+                advice,
+            });
+        }
+    }
+
+    /// Refuses values that make no sense, and options that contradict each other.
     pub fn validate(&self) -> Result<(), OptionsError> {
+        if let Some(nonsense) = &self.nonsense {
+            return Err(nonsense.clone());
+        }
+        let min_ready = self.policy.min_ready.unwrap_or_default();
+        if min_ready >= self.policy.progress_deadline {
+            return Err(OptionsError::NeverInTime);
+        }
         for peer in &self.machine_of {
             if let Some(conflict) = self.conflicting_pattern(peer) {
                 return Err(OptionsError::ConflictingPeer(

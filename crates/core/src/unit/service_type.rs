@@ -9,6 +9,9 @@ pub struct ServiceType {
     pub oneshot: bool,
     /// It counts as active after its end (`RemainAfterExit=`).
     pub remain_after_exit: bool,
+    /// systemd calls it active only when the program itself has shown that it is up (or, for oneshot, that it is
+    /// done). It knows nothing of the sort of `simple`, `exec` and `idle`.
+    pub proves_readiness: bool,
 }
 
 /// Reads it as systemd does: a value systemd does not know leaves the one before it in force, and a service
@@ -27,14 +30,19 @@ pub fn service_type(file: &UnitFile) -> ServiceType {
     let named = file
         .assigned("Service", "Type")
         .rfind(|name| TYPES.contains(name));
+    let implied = || {
+        if file.last("Service", "BusName").is_some() {
+            "dbus"
+        } else if file.values("Service", "ExecStart").is_empty() {
+            "oneshot"
+        } else {
+            "simple"
+        }
+    };
+    let named = named.unwrap_or_else(implied);
     ServiceType {
-        oneshot: named.map_or_else(
-            || {
-                file.last("Service", "BusName").is_none()
-                    && file.values("Service", "ExecStart").is_empty()
-            },
-            |name| name == "oneshot",
-        ),
+        oneshot: named == "oneshot",
+        proves_readiness: !matches!(named, "simple" | "exec" | "idle"),
         remain_after_exit: file
             .assigned("Service", "RemainAfterExit")
             .filter_map(truth)
@@ -81,11 +89,32 @@ mod tests {
             ("BusName=a.b", false, false),
         ] {
             let file = UnitFile::parse(format!("[Service]\n{section}\n").as_bytes());
-            let expected = ServiceType {
-                oneshot,
-                remain_after_exit,
-            };
-            assert_eq!(service_type(&file), expected, "{section}");
+            let service = service_type(&file);
+            assert_eq!(
+                (service.oneshot, service.remain_after_exit),
+                (oneshot, remain_after_exit),
+                "{section}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_some_types_know_when_they_are_ready() {
+        for (section, proves_readiness) in [
+            ("ExecStart=/a", false),
+            ("Type=exec\nExecStart=/a", false),
+            ("Type=idle\nExecStart=/a", false),
+            ("Type=notify\nExecStart=/a", true),
+            ("Type=forking\nExecStart=/a", true),
+            ("Type=oneshot\nExecStart=/a", true),
+            ("BusName=a.b\nExecStart=/a", true),
+        ] {
+            let file = UnitFile::parse(format!("[Service]\n{section}\n").as_bytes());
+            assert_eq!(
+                service_type(&file).proves_readiness,
+                proves_readiness,
+                "{section}"
+            );
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Sends one HTTP request at a time to fleetd, over one connection that is kept open.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -9,7 +12,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::http::response::Parts;
 use hyper::rt::{Read, Write};
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -36,18 +39,39 @@ pub(crate) enum ConnectionError {
         endpoint: Endpoint,
         timeout: Duration,
     },
+    /// More than fleetd ever sends.
+    #[error(
+        "the answer of {endpoint} is longer than {} MiB, which fleetd never sends: {NOT_FLEETD}",
+        ANSWER_MAX >> 20
+    )]
+    TooLong { endpoint: Endpoint },
+    /// Whoever answers, it is not in HTTP.
+    #[error("{endpoint} does not answer in HTTP: {why}; {NOT_FLEETD}")]
+    NotHttp {
+        endpoint: Endpoint,
+        why: hyper::Error,
+    },
     /// The connection broke after the request was on its way. A change may have been applied.
     #[error(
-        "lost the connection to fleetd at {endpoint}: {why}; what was asked may have been done, so look before asking again"
+        "lost the connection to fleetd at {endpoint}: {why}; {}",
+        if *.changing { "what was asked may have been done, so look before asking again" } else { "ask again" }
     )]
     Lost {
         endpoint: Endpoint,
         why: hyper::Error,
+        changing: bool,
     },
     /// `--tunnel` did not carry it.
     #[error(transparent)]
     Tunnel(#[from] Box<TunnelError>),
 }
+
+/// What to do about answers that fleetd does not give.
+pub(super) const NOT_FLEETD: &str = "does fleetd listen there? --endpoint names another address";
+
+/// The longest answer that is read. A page of a hundred units of the usual size has a thousandth of it; a hundred of
+/// the largest would fit.
+const ANSWER_MAX: usize = 64 << 20;
 
 /// The operating system's sentence, without Rust's error number behind it.
 fn bare(why: &io::Error) -> String {
@@ -55,14 +79,32 @@ fn bare(why: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-fn next_step(endpoint: &Endpoint, why: &io::Error) -> &'static str {
+fn next_step(endpoint: &Endpoint, why: &io::Error) -> String {
     match (endpoint, why.kind()) {
-        (_, io::ErrorKind::PermissionDenied) => {
-            "Only root and the socket's group may connect: try sudo"
+        (Endpoint::Unix(path), io::ErrorKind::PermissionDenied) => match group_of(path) {
+            Some(group) if group != "root" => format!(
+                "Only root and the group {group} may connect: try sudo, or join it (usermod --append --groups {group} USER)"
+            ),
+            _ => "Only root and the socket's group may connect: try sudo".to_owned(),
+        },
+        (Endpoint::Unix(_), _) => {
+            "Is fleetd running here? (systemctl status fleet.socket fleet.service)".to_owned()
         }
-        (Endpoint::Unix(_), _) => "Is fleet.socket running? (systemctl status fleet.socket)",
-        (Endpoint::Tcp(_), _) => "Is fleetd listening there? (--endpoint names another address)",
+        (Endpoint::Tcp(_), _) => {
+            "Is fleetd listening there? (--endpoint names another address)".to_owned()
+        }
     }
+}
+
+/// The name of the group that a file belongs to, if this machine knows it.
+fn group_of(path: &Path) -> Option<String> {
+    let gid = fs::metadata(path).ok()?.gid().to_string();
+    let groups = fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, id) = (fields.next()?, fields.next()?, fields.next()?);
+        (id == gid).then(|| name.to_owned())
+    })
 }
 
 /// A connection to fleetd, opened by the first request and again whenever fleetd has closed it.
@@ -70,8 +112,9 @@ pub(super) struct Connection {
     endpoint: Endpoint,
     tunnel: Option<Tunnel>,
     open: Option<SendRequest<Full<Bytes>>>,
-    /// What carries the open connection; and after a failure, what carried it.
+    /// What carries the connection.
     carrier: Option<OpenTunnel>,
+    lost: bool,
 }
 
 impl Connection {
@@ -81,7 +124,27 @@ impl Connection {
             tunnel,
             open: None,
             carrier: None,
+            lost: false,
         }
+    }
+
+    /// One more to the same place, not open yet.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.endpoint.clone(), self.tunnel.clone())
+    }
+
+    /// Whether each connection is an ssh of its own.
+    pub(super) fn is_tunnelled(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whether the last request got no answer, or one that the registry gives none.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Sends a request and reads the whole answer, all within `timeout`.
@@ -96,25 +159,32 @@ impl Connection {
         let connecting = self.tunnel.as_ref().filter(|_| first);
         let timeout = timeout + connecting.map_or(Duration::ZERO, Tunnel::patience);
         let answer = tokio::time::timeout(timeout, self.send(method, path, json)).await;
-        let error = match answer {
-            Ok(Err(error)) => error,
-            Ok(answer) => return answer,
-            Err(_elapsed) => match &self.tunnel {
+        let answer = match answer {
+            Ok(Err(error @ ConnectionError::Lost { .. })) if first => self.why_lost(error).await,
+            Ok(answer) => answer,
+            Err(_elapsed) => Err(match &self.tunnel {
                 Some(tunnel) => Box::new(tunnel.timed_out(timeout)).into(),
                 None => ConnectionError::TimedOut {
                     endpoint: self.endpoint.clone(),
                     timeout,
                 },
-            },
+            }),
         };
-        match (error, self.carrier.take()) {
-            // Once it has brought an answer, it has been lost, and what ssh says of that is on the screen.
-            (error @ ConnectionError::Lost { .. }, Some(carrier)) if first => {
-                let broken = carrier.why_broken(&self.endpoint).await;
-                Err(broken.map_or(error, |broken| Box::new(broken).into()))
-            }
-            (error, _ended) => Err(error),
-        }
+        self.lost = match &answer {
+            Ok((parts, _)) => parts.status == StatusCode::SERVICE_UNAVAILABLE,
+            Err(_) => true,
+        };
+        answer
+    }
+
+    /// What a tunnel that was just opened has to do with it. One that has brought an answer has been lost, and what ssh
+    /// says of that is on the screen.
+    async fn why_lost<T>(&mut self, error: ConnectionError) -> Result<T, ConnectionError> {
+        let Some(carrier) = self.carrier.take() else {
+            return Err(error);
+        };
+        let broken = carrier.why_broken(&self.endpoint).await;
+        Err(broken.map_or(error, |broken| Box::new(broken).into()))
     }
 
     async fn send(
@@ -123,6 +193,7 @@ impl Connection {
         path: &str,
         json: Option<Vec<u8>>,
     ) -> Result<(Parts, Bytes), ConnectionError> {
+        let changing = method != Method::GET;
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -135,14 +206,30 @@ impl Connection {
             .expect("paths are percent-encoded");
 
         let mut open = self.ready().await?;
-        let exchange = async {
-            let (parts, body) = open.send_request(request).await?.into_parts();
-            Ok((parts, body.collect().await?.to_bytes()))
+        let lost = |why: hyper::Error| {
+            let endpoint = self.endpoint.clone();
+            if why.is_parse() {
+                ConnectionError::NotHttp { endpoint, why }
+            } else {
+                ConnectionError::Lost {
+                    endpoint,
+                    why,
+                    changing,
+                }
+            }
         };
-        let answer = exchange.await.map_err(|why| ConnectionError::Lost {
-            endpoint: self.endpoint.clone(),
-            why,
-        })?;
+        let (parts, mut body) = open.send_request(request).await.map_err(lost)?.into_parts();
+        let mut read = Vec::new();
+        while let Some(frame) = body.frame().await {
+            // Frames without data are trailers, which say nothing to us.
+            let data = frame.map_err(lost)?.into_data().unwrap_or_default();
+            if read.len() + data.len() > ANSWER_MAX {
+                let endpoint = self.endpoint.clone();
+                return Err(ConnectionError::TooLong { endpoint });
+            }
+            read.extend_from_slice(&data);
+        }
+        let answer = (parts, Bytes::from(read));
         // Only now: after a failure, or when nobody waits for the answer any more, the connection goes, so that
         // a late answer is never read as the answer to the next request.
         self.open = Some(open);
@@ -190,6 +277,7 @@ impl Connection {
             .map_err(|why| ConnectionError::Lost {
                 endpoint: self.endpoint.clone(),
                 why,
+                changing: false, // Nothing was sent yet.
             })?;
         // What goes wrong on the connection is told to the request that waits on it.
         tokio::spawn(driver);

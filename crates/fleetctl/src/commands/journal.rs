@@ -97,7 +97,7 @@ impl Journal {
         };
         let machines = match &self.machine {
             Some(typed) => {
-                let machines = client.machines().await.with_context(retrieving)?;
+                let machines = client.machines(false).await.with_context(retrieving)?;
                 vec![find(&machines, typed)?.clone()]
             }
             None => placed(&status),

@@ -78,7 +78,7 @@ impl SshCommand {
             }
             (None, None, None) => bail!("one machine or unit must be provided"),
             (Some(machine), None, _) => {
-                let machines = client.machines().await?;
+                let machines = client.machines(false).await?;
                 Ok((find(&machines, machine)?.clone(), &self.words))
             }
             (None, Some(unit), _) => {
@@ -87,7 +87,7 @@ impl SshCommand {
                 Ok((only_machine(&status, &self.words)?, &self.words))
             }
             (None, None, Some((either, command))) => {
-                let machines = client.machines().await?;
+                let machines = client.machines(false).await?;
                 match find(&machines, either) {
                     Ok(machine) => return Ok((machine.clone(), command)),
                     Err(NoMachine::Unknown(_)) => {}

@@ -463,6 +463,9 @@ impl Host {
             result: details.result,
             launched: launched.is_some(),
             ready,
+            available: ready,
+            failed: None,
+            deferred: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, conflict, place};
 use fleet_core::plan::Desired;
 use fleet_core::record::{self, ClusterRecord, MetadataRecord, TargetState, UnitRecord};
-use fleet_core::unit::{Parsed, UnitName, process_fingerprint};
+use fleet_core::unit::{Parsed, UnitName};
 
 use crate::store::{Batch, Change, Entry, Snapshot};
 
@@ -151,15 +151,20 @@ impl Index {
 
     fn put_unit(&mut self, name: UnitName, record: UnitRecord, created: u64) {
         let indexed = match self.units.remove(&name) {
-            Some(known) if known.record.stable.content == record.stable.content => Indexed {
-                record,
-                created,
-                ..known
-            },
+            Some(known)
+                if known.record.stable.content == record.stable.content
+                    && known.record.stable.restarts == record.stable.restarts =>
+            {
+                Indexed {
+                    record,
+                    created,
+                    ..known
+                }
+            }
             _ => {
                 let parsed = Parsed::parse(name.clone(), &record.stable.content);
                 Indexed {
-                    process: process_fingerprint(&parsed.file),
+                    process: record.stable.process(&parsed.file),
                     record,
                     created,
                     parsed,

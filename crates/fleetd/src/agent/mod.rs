@@ -364,6 +364,7 @@ mod tests {
                 primary_ip: String::new(),
                 metadata: Default::default(),
                 version: String::new(),
+                session: 0,
             },
             ttl: Duration::from_secs(30),
             desired_file: folder.path().join("desired.json"),
@@ -415,8 +416,10 @@ mod tests {
                 number: 1,
                 at: 0,
                 content: "[Service]\nExecStart=/x\n[X-Fleet]\nGlobal=true\n".into(),
+                restarts: 0,
             },
             candidate: None,
+            last: None,
             owners: Default::default(),
         };
         let unit = Entry {

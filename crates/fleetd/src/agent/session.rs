@@ -124,7 +124,11 @@ impl Session {
         };
         let mut writes = vec![put(keys::report(&self.me), record::encode(report))];
         if all {
-            let presence = record::encode(&self.presence);
+            let presence = MachineRecord {
+                session: lease.0,
+                ..self.presence.clone()
+            };
+            let presence = record::encode(&presence);
             writes.push(put(keys::machine(&self.me), presence));
         }
         self.store.commit(Vec::new(), writes).await.map(|_| ())

@@ -21,6 +21,11 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ma
             id: id.to_string(),
             metadata: machine.metadata,
             primary_ip: machine.primary_ip,
+            version: if query.details {
+                machine.version
+            } else {
+                String::new()
+            },
         })
         .collect();
     let (machines, next_page_token) = page(machines, &query.page_tokens, api.page_limit)?;

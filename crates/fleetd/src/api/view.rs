@@ -26,6 +26,8 @@ pub(super) struct ViewedMachine {
     pub(super) primary_ip: String,
     /// As units see it.
     pub(super) metadata: Metadata,
+    /// Of its fleetd.
+    pub(super) version: String,
 }
 
 /// Everything that was asked for; what was not is empty.
@@ -92,12 +94,13 @@ impl Records<'_> {
                         Some((set, _)) => overlay(&machine.metadata, &set.set),
                         None => machine.metadata,
                     };
-                    let primary_ip = machine.primary_ip;
+                    let (primary_ip, version) = (machine.primary_ip, machine.version);
                     (
                         id,
                         ViewedMachine {
                             primary_ip,
                             metadata,
+                            version,
                         },
                     )
                 })

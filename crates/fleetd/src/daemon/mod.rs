@@ -1,6 +1,7 @@
 //! The daemon: reads its configuration, and puts store, agent, engine, units directory and API together.
 
 mod address;
+mod connections;
 mod lock;
 mod logging;
 mod notify;
@@ -153,6 +154,7 @@ fn agent_config(settings: &Settings, me: &MachineId) -> Result<agent::Config> {
     Ok(agent::Config {
         me: me.clone(),
         presence: MachineRecord {
+            session: 0,
             primary_ip: address::primary(settings),
             metadata: settings.metadata.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

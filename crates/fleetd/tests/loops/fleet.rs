@@ -76,6 +76,7 @@ impl Machine {
         let config = Config {
             me: self.id.clone(),
             presence: MachineRecord {
+                session: 0,
                 primary_ip: String::new(),
                 metadata: self.metadata.clone(),
                 version: String::new(),

@@ -1,0 +1,135 @@
+//! What the registry holds: one type for each kind of value, as JSON with a format number.
+//!
+//! Everything read from the registry is untrusted: [`decode`] turns a bad value into an error that names
+//! what is wrong, and the reader leaves that one unit or machine alone.
+
+mod machine;
+mod rollout;
+mod unit;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use self::machine::{
+    Known, MachineRecord, MachineReport, MetadataRecord, Scheduling, SessionId, UnitReport,
+};
+pub use self::rollout::{Event, EventKind, Grant, Progress};
+pub use self::unit::{
+    Candidate, Ended, Outcome, Owner, Past, Phase, Revision, TargetState, UnitRecord,
+};
+use crate::machine::MachineId;
+
+/// The format that this version writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// How many older revisions of a unit are kept.
+pub const HISTORY_KEPT: usize = 10;
+
+/// The largest unit file accepted, in bytes. etcd refuses a request above 1.5 MiB, and a unit's record
+/// may carry two revisions.
+pub const CONTENT_MAX: usize = 512 * 1024;
+
+/// A registry value that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Written by a newer version.
+    #[error("its format is {0}, and this version reads up to {FORMAT}: upgrade fleetd here")]
+    Newer(u32),
+    /// Not what it should be.
+    #[error("it is damaged: {0}")]
+    Damaged(#[from] serde_json::Error),
+}
+
+/// Writes a value as the registry holds it.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Versioned<'a, T> {
+        format: u32,
+        #[serde(flatten)]
+        value: &'a T,
+    }
+    let versioned = Versioned {
+        format: FORMAT,
+        value,
+    };
+    serde_json::to_vec(&versioned).expect("records are maps with text keys")
+}
+
+/// Reads a value back.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let Version { format } = serde_json::from_slice(bytes)?;
+    if format > FORMAT {
+        return Err(RecordError::Newer(format));
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Which registry this is: `cluster`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    /// 32 random hexadecimal digits.
+    pub id: String,
+}
+
+/// The engines' claim: `leader`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderRecord {
+    /// The machine whose engine leads.
+    pub machine: MachineId,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::unit::Content;
+
+    fn record() -> UnitRecord {
+        UnitRecord {
+            target: TargetState::Launched,
+            stable: Revision {
+                number: 3,
+                at: 1_700_000_000_000,
+                content: Content::from("[Service]\n"),
+                restarts: 0,
+            },
+            candidate: None,
+            last: None,
+            owners: BTreeSet::from([
+                Owner::Api,
+                Owner::Directory(
+                    MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79").expect("valid"),
+                ),
+            ]),
+        }
+    }
+
+    #[test]
+    fn a_record_is_readable_json_with_a_format() {
+        insta::assert_snapshot!(String::from_utf8(encode(&record())).expect("text"), @r#"{"format":1,"target":"launched","stable":{"number":3,"at":1700000000000,"content":"[Service]\n"},"owners":["api",{"directory":"190c6f8fbbd25efb88aad49e6c499b79"}]}"#);
+        assert_eq!(
+            decode::<UnitRecord>(&encode(&record())).expect("reads"),
+            record()
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let error = decode::<UnitRecord>(br#"{"format":2,"what":"ever"}"#).expect_err("newer");
+        assert_eq!(
+            error.to_string(),
+            "its format is 2, and this version reads up to 1: upgrade fleetd here"
+        );
+        assert!(decode::<UnitRecord>(b"\xff\x00").is_err());
+    }
+}

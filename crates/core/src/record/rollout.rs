@@ -1,0 +1,101 @@
+//! What the leader writes while it rolls an update out.
+
+use serde::{Deserialize, Serialize};
+
+use super::SessionId;
+use crate::machine::MachineId;
+use crate::unit::UnitName;
+
+/// The leader's permission for one machine to run one revision of a unit: `grants/<id>/<name>`.
+///
+/// It holds for one presence of the machine. A machine that was cut off must not act on what was decided about it
+/// before: by then its share of the budget may be another's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The store revision that made the unit: a grant does not outlive it.
+    pub unit: u64,
+    /// The number of the revision.
+    pub revision: u64,
+    /// The machine's presence at that time.
+    pub session: SessionId,
+    /// Whether the unit was available there before the rollout. Where it was not, its failure says nothing about the
+    /// revision.
+    pub was_available: bool,
+}
+
+/// How far a rollout has come: `rollouts/<name>`. Apart from the unit's record, which every agent is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The store revision that made the unit.
+    pub unit: u64,
+    /// The candidate's number.
+    pub revision: u64,
+    /// How many machines were done with it.
+    pub done: usize,
+    /// When that last became more, in milliseconds since 1970.
+    pub at: u64,
+}
+
+/// A decision of the leader: `events/<time and count>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// What was decided.
+    pub kind: EventKind,
+    /// About which unit, if about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitName>,
+    /// About which revision of it; 0 if about none.
+    #[serde(default)]
+    pub revision: u64,
+    /// About which machines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<MachineId>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// What an [`Event`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// An engine leads.
+    Leading,
+    /// An update begins.
+    RolloutStarted,
+    /// Machines may run a revision.
+    Granted,
+    /// A rollout is done: its candidate is stable.
+    Promoted,
+    /// A rollout stopped and waits for a person.
+    Paused,
+    /// A rollout goes back.
+    RollingBack,
+    /// It is back.
+    RolledBack,
+    /// A machine went offline.
+    MachineOffline,
+    /// A machine is back.
+    MachineOnline,
+    /// A machine that was offline for long is forgotten.
+    MachineForgotten,
+}
+
+impl EventKind {
+    /// The word that listings and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Leading => "leading",
+            Self::RolloutStarted => "rollout-started",
+            Self::Granted => "granted",
+            Self::Promoted => "promoted",
+            Self::Paused => "paused",
+            Self::RollingBack => "rolling-back",
+            Self::RolledBack => "rolled-back",
+            Self::MachineOffline => "machine-offline",
+            Self::MachineOnline => "machine-online",
+            Self::MachineForgotten => "machine-forgotten",
+        }
+    }
+}

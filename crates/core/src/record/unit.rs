@@ -1,0 +1,183 @@
+//! Units and their revisions, as the registry holds them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::is_zero;
+use crate::machine::MachineId;
+use crate::unit::{Content, UnitFile, process_fingerprint};
+
+/// What is wanted of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetState {
+    /// In the registry only.
+    Inactive,
+    /// Its file is in place on every machine it belongs to, and systemd knows it.
+    Loaded,
+    /// Loaded, and started once.
+    Launched,
+}
+
+impl TargetState {
+    /// The word that files, listings and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inactive => "inactive",
+            Self::Loaded => "loaded",
+            Self::Launched => "launched",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Inactive, Self::Loaded, Self::Launched]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+}
+
+impl fmt::Display for TargetState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One version of a unit file's content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Counts from 1 for each unit.
+    pub number: u64,
+    /// When it was submitted, in milliseconds since 1970; for showing only.
+    pub at: u64,
+    /// The unit file.
+    pub content: Content,
+    /// How often the unit's restart was asked for since it was made. What differs in nothing else is restarted all the
+    /// same.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u64,
+}
+
+impl Revision {
+    /// What a process that was started from it depends on, `file` being its content: while this stays the same, no
+    /// restart is needed.
+    pub fn process(&self, file: &UnitFile) -> String {
+        let fingerprint = process_fingerprint(file);
+        match self.restarts {
+            0 => fingerprint,
+            times => format!("{fingerprint}+{times}"),
+        }
+    }
+}
+
+/// A revision on its way to the machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The revision.
+    #[serde(flatten)]
+    pub revision: Revision,
+    /// Which way it is going.
+    pub phase: Phase,
+    /// Why it is in that phase, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Since when it is, in milliseconds since 1970.
+    pub since: u64,
+    /// Machines on which it failed, and somebody said to go on all the same.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub failed_on: BTreeSet<MachineId>,
+}
+
+/// Which way a candidate is going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Machines are given it, within the budget.
+    Rolling,
+    /// Nothing moves until somebody resumes it, undoes it, or submits another.
+    Paused,
+    /// Machines are given the stable revision again, within the budget.
+    RollingBack,
+}
+
+/// How a rollout ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// The candidate is stable now.
+    Done,
+    /// The candidate is gone.
+    RolledBack,
+}
+
+/// A unit's last rollout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The candidate's number.
+    pub revision: u64,
+    /// How it ended.
+    pub ended: Ended,
+    /// Why, for people.
+    pub reason: String,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+}
+
+/// A revision that is neither stable nor the candidate any more: `history/<name>/<number>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// The revision.
+    #[serde(flatten)]
+    pub revision: Revision,
+    /// Why it was rolled back, or that another took its place before it was stable; none for one that was stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<String>,
+}
+
+/// Who wants a unit to exist. A unit is destroyed with its last owner.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// Somebody submitted it over the API.
+    Api,
+    /// It lies in that machine's units directory.
+    Directory(MachineId),
+}
+
+/// A unit: `units/<name>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitRecord {
+    /// What is wanted of it.
+    pub target: TargetState,
+    /// The revision that every machine runs.
+    pub stable: Revision,
+    /// The revision being rolled out, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate>,
+    /// How the last rollout ended; none before the first one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Outcome>,
+    /// Who wants it to exist.
+    pub owners: BTreeSet<Owner>,
+}
+
+impl UnitRecord {
+    /// The newest revision: the candidate if there is one.
+    pub fn newest(&self) -> &Revision {
+        self.candidate
+            .as_ref()
+            .map_or(&self.stable, |candidate| &candidate.revision)
+    }
+
+    /// The number for the next revision: above every one there ever was.
+    pub fn next_number(&self) -> u64 {
+        let last = self.last.as_ref().map_or(0, |last| last.revision);
+        self.newest()
+            .number
+            .max(self.stable.number)
+            .max(last)
+            .saturating_add(1)
+    }
+}
