@@ -20,6 +20,7 @@ mod reboots;
 mod recorded;
 mod registry_away;
 mod registry_replaced;
+mod remote;
 mod reports;
 mod restarts;
 mod root_only;

@@ -1,4 +1,4 @@
-//! fleetctl: the command line of fleet. It asks one fleetd over HTTP, and does nothing else.
+//! fleetctl: the command line of fleet. It asks one fleetd over HTTP, and other machines over ssh.
 
 mod cli;
 mod client;
@@ -8,9 +8,11 @@ mod document;
 mod exit;
 mod listing;
 mod local;
+mod machine;
 mod options;
 mod output;
 mod paint;
+mod remote;
 mod resolve;
 mod select;
 mod tabwriter;
@@ -35,7 +37,8 @@ async fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let paint = paint::Paint::stdout(cli.color);
-    command.run(&mut cli.connect.client()?, paint).await
+    let (mut client, ssh) = (cli.connect.client()?, cli.connect.remote.ssh()?);
+    command.run(&mut client, &ssh, paint).await
 }
 
 /// Tells what went wrong. A wrong command line has a code of its own, 2, and `--help` is none.
