@@ -17,7 +17,13 @@
 //! [`Grant`]: crate::record::Grant
 
 mod choice;
+mod orders;
 mod step;
+mod succession;
+mod survey;
 
 pub use self::choice::{Choice, Present, choose};
+pub use self::orders::{Order, OrderError, follow};
 pub use self::step::{Change, GrantTo, OnMachine, Situation, Step, step};
+pub use self::succession::{Succession, succeed, surplus};
+pub use self::survey::{Presence, Survey, Surveyed};
