@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use fleet_core::api::{Machine, MachinePage, MetadataOp, MetadataValue};
 use fleet_core::machine::MachineId;
+use fleet_core::record::Scheduling;
 
 use super::error::{ApiError, Result};
 use super::page::page;
@@ -21,6 +22,10 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ma
             id: id.to_string(),
             metadata: machine.metadata,
             primary_ip: machine.primary_ip,
+            scheduling: match machine.scheduling {
+                Scheduling::Normal => String::new(),
+                scheduling => scheduling.as_str().to_owned(),
+            },
         })
         .collect();
     let (machines, next_page_token) = page(machines, &query.page_tokens, api.page_limit)?;

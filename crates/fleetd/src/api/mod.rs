@@ -5,8 +5,11 @@
 
 mod body;
 mod error;
+mod events;
 mod machines;
+mod news;
 mod page;
+mod rollouts;
 mod state;
 mod status;
 mod units;
@@ -34,6 +37,9 @@ const BODY_MAX: usize = CONTENT_MAX * 2;
 /// How long an answer may take. fleetctl waits three seconds, as the original's did: a sentence in time is worth more
 /// than what a registry with a hanging member may still answer.
 const ANSWER: Duration = Duration::from_millis(2500);
+
+/// Who orders what is ordered here, in reasons and in the journal: nobody says who they are yet.
+const BY: &str = "the API";
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -70,7 +76,21 @@ pub fn router(registry: Registry, page_limit: u16) -> Router {
         .route("/state", only(get(state::list), "GET"))
         .route("/state/{name}", only(get(state::get), "GET"))
         .route("/status", only(get(status::cluster), "GET"))
-        .route("/status/{name}", only(get(status::unit), "GET"));
+        .route("/status/{name}", only(get(status::unit), "GET"))
+        .route("/rollouts", only(get(rollouts::list), "GET"))
+        .route(
+            "/rollouts/{name}",
+            only(get(rollouts::get).post(rollouts::order), "GET and POST"),
+        )
+        .route(
+            "/rollouts/{name}/history",
+            only(get(rollouts::history), "GET"),
+        )
+        .route(
+            "/rollouts/{name}/history/{number}",
+            only(get(rollouts::revision), "GET"),
+        )
+        .route("/events", only(get(events::list), "GET"));
     Router::new()
         .nest(V1, v1)
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
@@ -119,6 +139,7 @@ struct Query {
     unit_name: Option<String>,
     content: bool,
     after: Option<u64>,
+    unit: Option<String>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Query {
@@ -139,6 +160,7 @@ impl Query {
                 "nextPageToken" => query.page_tokens.push(value),
                 "machineID" => query.machine_id = Some(value),
                 "unitName" => query.unit_name = Some(value),
+                "unit" => query.unit = Some(value),
                 "content" => query.content = value == "true",
                 "after" => {
                     let number = value.parse().map_err(|_| {

@@ -60,12 +60,12 @@ pub(super) async fn get(
 
 fn show(name: &UnitName, unit: &ViewedUnit, content: bool) -> Unit {
     Unit {
-        content: content.then(|| unit.record.stable.content.clone()),
+        content: content.then(|| unit.record.newest().content.clone()),
         current_state: String::new(),
         desired_state: unit.record.target.to_string(),
         machine_id: String::new(),
         name: name.to_string(),
-        options: unit.parsed.file.options().to_vec(),
+        options: unit.newest().file.options().to_vec(),
     }
 }
 

@@ -41,6 +41,7 @@ impl Default for World {
                 id: id.into(),
                 metadata: [("host".to_owned(), format!("n{n}"))].into(),
                 primary_ip: format!("10.99.1.{n}"),
+                ..Machine::default()
             };
             (id.to_owned(), machine)
         };
@@ -202,6 +203,7 @@ impl World {
             revision: stored.revision,
             hash: stored.parsed.hash.to_string(),
             machines: machines.collect(),
+            ..UnitStatus::default()
         })
     }
 
