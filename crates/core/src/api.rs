@@ -226,6 +226,9 @@ pub struct UnitOnMachine {
     pub primary_ip: String,
     /// Whether the unit belongs there.
     pub placed: bool,
+    /// Whether it does not take the newest revision before somebody uncordons it: nobody should wait for that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deferred: bool,
     /// Why it does, or does not.
     pub reason: String,
     /// What that machine's systemd says; absent where fleet has put no file.

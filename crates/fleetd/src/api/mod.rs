@@ -10,6 +10,7 @@ mod machines;
 mod news;
 mod page;
 mod rollouts;
+mod scheduling;
 mod state;
 mod status;
 mod units;
@@ -24,7 +25,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use fleet_core::api::V1;
 use fleet_core::record::CONTENT_MAX;
 
@@ -65,6 +66,7 @@ pub fn router(registry: Registry, page_limit: u16) -> Router {
             "/machines",
             only(get(machines::list).patch(machines::patch), "GET and PATCH"),
         )
+        .route("/machines/{id}", only(post(scheduling::post), "POST"))
         .route("/units", only(get(units::list), "GET"))
         .route(
             "/units/{name}",

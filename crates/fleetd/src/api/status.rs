@@ -13,7 +13,7 @@ use fleet_core::place::{Verdict, restrict};
 use fleet_core::unit::UnitName;
 
 use super::error::{ApiError, Result};
-use super::view::{View, ViewedMachine};
+use super::view::{View, ViewedMachine, ViewedUnit};
 use super::{Api, Query, news};
 
 pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus>> {
@@ -83,7 +83,7 @@ pub(super) async fn unit(
                 let verdict = verdicts
                     .entry(&machine.metadata)
                     .or_insert_with_key(|metadata| view.place(metadata).remove(&name));
-                on_machine(&view, &name, id, machine, verdict.clone())
+                on_machine(&view, (&name, unit), id, machine, verdict.clone())
             })
             .collect(),
     }))
@@ -91,23 +91,27 @@ pub(super) async fn unit(
 
 fn on_machine(
     view: &View,
-    name: &UnitName,
+    unit: (&UnitName, &ViewedUnit),
     id: &MachineId,
     machine: &ViewedMachine,
     verdict: Option<Verdict>,
 ) -> UnitOnMachine {
-    let report = view.reports.get(id);
-    let has = report.is_some_and(|report| report.units.contains_key(name));
-    let verdict = verdict.map(|verdict| restrict(verdict, machine.scheduling, has));
+    let (name, unit) = unit;
+    let reports = view.reports.get(id);
+    let report = reports.and_then(|reports| reports.units.get(name));
+    let verdict = verdict.map(|verdict| restrict(verdict, machine.scheduling, report.is_some()));
+    let heading = unit.record.heading().number;
     UnitOnMachine {
         machine_id: id.to_string(),
         primary_ip: machine.primary_ip.clone(),
         placed: verdict == Some(Verdict::Run),
+        deferred: !machine.scheduling.is_normal()
+            && report.is_some_and(|report| report.revision != heading),
         reason: verdict
             .map(|verdict| verdict.to_string())
             .unwrap_or_default(),
-        report: report.and_then(|report| report.units.get(name).cloned()),
-        problem: report.and_then(|report| problem_of(name, &report.problems)),
+        report: report.cloned(),
+        problem: reports.and_then(|reports| problem_of(name, &reports.problems)),
     }
 }
 

@@ -192,6 +192,7 @@ impl World {
                     .get(&(name.to_owned(), machine.id.clone()))
                     .cloned(),
                 problem: None,
+                ..UnitOnMachine::default()
             }
         });
         Some(UnitStatus {
@@ -263,6 +264,7 @@ impl World {
             .cloned()
             .expect("the unit is there");
         let report = self.reports.get_mut(&key).expect("found above");
+        report.available = false;
         report.active = "failed".into();
         report.sub = "failed".into();
         report.result = "exit-code".into();
