@@ -302,9 +302,10 @@ pub(crate) fn history_in(snapshot: &Snapshot, name: &UnitName) -> History {
     let prefix = keys::history_of(name);
     let below = snapshot.entries.range(prefix.clone()..);
     below
-        .map_while(|(key, entry)| Some((key.strip_prefix(&prefix)?, entry)))
-        .filter_map(|(number, entry)| {
-            Some((number.parse().ok()?, record::decode(&entry.value).ok()))
+        .take_while(|(key, _)| key.starts_with(&prefix))
+        .filter_map(|(key, entry)| {
+            let (_, number) = keys::past_of(key)?;
+            Some((number, record::decode(&entry.value).ok()))
         })
         .collect()
 }

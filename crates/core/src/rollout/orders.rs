@@ -4,9 +4,9 @@
 //! machine: that is for the leader, which reads the record.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
 
 use super::succession::{Succession, succeed};
+use crate::moment::moment;
 use crate::record::{Candidate, Ended, Past, Phase, Revision, TargetState, UnitRecord};
 use crate::unit::UnitName;
 
@@ -328,19 +328,6 @@ impl Asked<'_> {
         });
         format!("; its history has {}", past.collect::<Vec<_>>().join(", "))
     }
-}
-
-/// A time, in milliseconds since 1970, for people.
-fn moment(at: u64) -> String {
-    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at));
-    let text = time
-        // Beyond the year 9999 it has no text.
-        .filter(|_| at < 253_402_300_800_000)
-        .map(|time| humantime::format_rfc3339_seconds(time).to_string());
-    text.map_or_else(
-        || "an unknown time".to_owned(),
-        |text| text.replace('T', " ").replace('Z', " UTC"),
-    )
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ impl Survey<'_> {
     }
 
     /// What the leader waits for, by its own reckoning.
-    fn waits(&self) -> Option<String> {
+    pub fn waits(&self) -> Option<String> {
         let machines = self.desired().filter_map(|machine| match machine.presence {
             Presence::Live(session) => Some(OnMachine {
                 id: machine.id,
@@ -410,3 +410,6 @@ impl From<&Outcome> for LastRollout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,11 @@
 mod body;
 mod error;
 mod events;
+mod explain;
 mod machines;
 mod news;
 mod page;
+mod plan;
 mod rollouts;
 mod scheduling;
 mod state;
@@ -92,6 +94,8 @@ pub fn router(registry: Registry, page_limit: u16) -> Router {
             "/rollouts/{name}/history/{number}",
             only(get(rollouts::revision), "GET"),
         )
+        .route("/plan", only(post(plan::post), "POST"))
+        .route("/explain/{name}", only(get(explain::get), "GET"))
         .route("/events", only(get(events::list), "GET"));
     Router::new()
         .nest(V1, v1)

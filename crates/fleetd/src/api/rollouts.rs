@@ -30,7 +30,7 @@ const LISTED: [&str; 5] = [
     keys::REPORTS,
     keys::KNOWN,
 ];
-const DETAILED: [&str; 7] = [
+pub(super) const DETAILED: [&str; 7] = [
     keys::UNITS,
     keys::MACHINES,
     keys::METADATA,
@@ -199,7 +199,7 @@ impl<'a> Places<'a> {
     }
 }
 
-fn survey<'a>(
+pub(super) fn survey<'a>(
     view: &'a View,
     places: &Places<'_>,
     name: &'a UnitName,

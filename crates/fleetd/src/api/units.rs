@@ -162,7 +162,7 @@ fn written(options: &[UnitOption]) -> Result<Content> {
 }
 
 /// The file in a request, none if it carries none. Bytes win over options.
-fn content_of(request: &Unit) -> Result<Option<Content>> {
+pub(super) fn content_of(request: &Unit) -> Result<Option<Content>> {
     let content = match &request.content {
         Some(content) => content.clone(),
         None if request.options.is_empty() => return Ok(None),

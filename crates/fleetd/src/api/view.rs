@@ -9,7 +9,7 @@ use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, place};
 use fleet_core::record::{
     self, ClusterRecord, Grant, Known, LeaderRecord, MachineRecord, MachineReport, MetadataRecord,
-    Phase, Progress, Revision, Scheduling, UnitRecord,
+    Past, Phase, Progress, Revision, Scheduling, UnitRecord,
 };
 use fleet_core::rollout::Presence;
 use fleet_core::unit::{Parsed, UnitName};
@@ -83,6 +83,7 @@ pub(super) struct View {
     pub(super) reports: BTreeMap<MachineId, MachineReport>,
     pub(super) grants: BTreeMap<(MachineId, UnitName), Grant>,
     pub(super) progress: BTreeMap<UnitName, Progress>,
+    pub(super) history: BTreeMap<(UnitName, u64), Past>,
     pub(super) cluster: Option<String>,
     pub(super) leader: Option<MachineId>,
     /// Values that cannot be read. They are left out above, and hide nothing else.
@@ -178,6 +179,7 @@ impl Records<'_> {
             reports: self.machines(keys::REPORTS),
             grants: self.values(keys::GRANTS, keys::grant_of),
             progress: self.values(keys::ROLLOUTS, keys::rollout_of),
+            history: self.values(keys::HISTORY, keys::past_of),
             cluster: self
                 .one(keys::CLUSTER)
                 .map(|cluster: ClusterRecord| cluster.id),
