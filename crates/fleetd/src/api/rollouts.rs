@@ -229,3 +229,6 @@ pub(super) fn survey<'a>(
         now: now(),
     }
 }
+
+#[cfg(test)]
+mod tests;
