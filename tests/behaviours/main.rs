@@ -1,5 +1,7 @@
 //! Behaviours of fleet on real systemd hosts, one module each.
 
+mod api_client;
+mod api_sockets;
 mod bad_configuration;
 mod bad_requests;
 mod bad_units;
@@ -14,6 +16,7 @@ mod name_clash;
 mod packaged_units;
 mod real_systemd;
 mod reboots;
+mod recorded;
 mod registry_away;
 mod registry_replaced;
 mod restarts;

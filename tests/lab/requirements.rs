@@ -19,6 +19,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("etcdctl", "etcd-client"),
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
+    ("python3", "python3"),
 ];
 
 /// Set to 1 where a skipped test would be a lie, such as in CI: it fails instead.

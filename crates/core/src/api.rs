@@ -48,20 +48,43 @@ pub struct Unit {
     )]
     pub content: Option<Content>,
     /// What the machines report of it; the API never takes it.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub current_state: String,
     /// What is wanted: `inactive`, `loaded`, `launched`.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub desired_state: String,
     /// The machine it is scheduled to; never set for a global unit.
-    #[serde(rename = "machineID", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "machineID",
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub machine_id: String,
     /// Its name.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub name: String,
     /// Its file, option by option.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_absent"
+    )]
     pub options: Vec<UnitOption>,
+}
+
+/// Takes `null` for a member that is not there, as Go does, where the original's clients may say so.
+fn null_is_absent<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn content_to_base64<S: Serializer>(

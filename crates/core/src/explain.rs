@@ -22,7 +22,7 @@ pub struct Asked<'a> {
     pub all: &'a [Placeable<'a>],
     /// What a process of the stable revision depends on.
     pub stable_process: &'a str,
-    /// What the leader waits for, if a rollout goes on.
+    /// What the leader waits for, in its own words.
     pub waits: Option<&'a str>,
 }
 
@@ -198,14 +198,8 @@ impl Asked<'_> {
         let reason = if number == heading {
             format!("its revision there is {why}")
         } else {
-            let waits = match (self.waits, &record.candidate) {
-                (Some(waits), _) => format!("waits for {waits}"),
-                (None, Some(candidate)) if !candidate.reason.is_empty() => {
-                    format!("is {} ({})", candidate.phase.as_str(), candidate.reason)
-                }
-                _ => "waits for the leader to grant it".to_owned(),
-            };
-            format!("its revision there is {why}; revision {heading} {waits}")
+            let waits = self.waits.unwrap_or("the leader has not granted it yet");
+            format!("its revision there is {why}; to revision {heading}: {waits}")
         };
         // Another revision than the newest is no reason not to run.
         judged("revision", true, reason)

@@ -16,6 +16,7 @@ use fleet_core::rollout::{self, Order, OrderError};
 use fleet_core::submission::{self, Submission, Submitted};
 use fleet_core::unit::{Content, UnitName};
 
+use crate::history::{self, History, readable, retire};
 use crate::store::{Entry, Guard, Snapshot, Store, StoreError, Write};
 
 /// How often a change is decided again because somebody else was first. Each loss means that another change
@@ -63,9 +64,6 @@ pub struct Stored {
     pub created: u64,
     modified: u64,
 }
-
-/// A unit's older revisions, by number; none where one cannot be read.
-pub(crate) type History = BTreeMap<u64, Option<Past>>;
 
 /// The registry.
 #[derive(Clone)]
@@ -293,27 +291,8 @@ impl Registry {
         let snapshot = self.store.list(&[&key, &prefix]).await?;
         let existing = snapshot.entries.get(&key);
         let existing = existing.map(|entry| stored(name, entry)).transpose()?;
-        Ok((existing, history_in(&snapshot, name)))
+        Ok((existing, history::of(&snapshot, name)))
     }
-}
-
-/// The older revisions of a unit in what was listed.
-pub(crate) fn history_in(snapshot: &Snapshot, name: &UnitName) -> History {
-    let prefix = keys::history_of(name);
-    let below = snapshot.entries.range(prefix.clone()..);
-    below
-        .take_while(|(key, _)| key.starts_with(&prefix))
-        .filter_map(|(key, entry)| {
-            let (_, number) = keys::past_of(key)?;
-            Some((number, record::decode(&entry.value).ok()))
-        })
-        .collect()
-}
-
-fn readable(history: &History) -> BTreeMap<u64, Past> {
-    let past = history.iter();
-    past.filter_map(|(number, past)| Some((*number, past.clone()?)))
-        .collect()
 }
 
 /// The machines that are here, or were.
@@ -363,26 +342,6 @@ fn destroy(name: &UnitName) -> Vec<Write> {
         Write::Delete(keys::unit(name)),
         Write::DeletePrefix(keys::history_of(name)),
     ]
-}
-
-/// The writes that keep the retired revisions, and drop the oldest ones beyond what is kept. They go into the commit
-/// that retires them, guarded by the unit's key; `history` was read with that.
-pub(crate) fn retire(name: &UnitName, retired: &[Past], history: &History) -> Vec<Write> {
-    let kept = history.iter().map(|(number, past)| {
-        let stable = past.as_ref().is_some_and(|past| past.dropped.is_none());
-        (*number, stable)
-    });
-    let surplus = rollout::surplus(&kept.collect(), retired);
-    let goes = |number: &u64| surplus.contains(number);
-    let old = history.keys().filter(|number| goes(number));
-    let fresh = retired.iter().filter(|it| !goes(&it.revision.number));
-    old.map(|number| Write::Delete(keys::history(name, *number)))
-        .chain(fresh.map(|past| Write::Put {
-            key: keys::history(name, past.revision.number),
-            value: record::encode(past),
-            lease: None,
-        }))
-        .collect()
 }
 
 fn metadata_writes(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::is_zero;
 use crate::machine::{Metadata, MetadataOverlay};
 use crate::unit::UnitName;
 
@@ -120,4 +121,8 @@ pub struct UnitReport {
     /// Whether it has another revision than the registry's stable one, and waits with that for the leader's grant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deferred: bool,
+    /// The store revision that wrote the grant which all of this takes into account; 0 without one. Until the newest
+    /// grant is confirmed so, the machine may be about to act on it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub grant: u64,
 }

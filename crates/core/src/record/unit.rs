@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::is_zero;
 use crate::machine::MachineId;
 use crate::unit::{Content, UnitFile, process_fingerprint};
 
@@ -57,11 +58,6 @@ pub struct Revision {
     /// same.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 impl Revision {

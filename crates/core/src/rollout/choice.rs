@@ -53,6 +53,12 @@ pub fn choose(
     }
 }
 
+/// Whether a machine that knows this record may say that it has taken a grant of that revision into account. News of
+/// units and of grants come separately: a revision that it has not heard of yet may still set it going.
+pub fn confirms(record: &UnitRecord, granted: u64) -> bool {
+    granted <= record.newest().number.max(record.stable.number)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -137,6 +143,13 @@ mod tests {
         let second = record(1, Some(3));
         assert_eq!(choose(&second, Some(2), has(2, "p2"), "p1"), Choice::Keep);
         assert_eq!(choose(&second, None, has(1, "p1"), "p1"), Choice::Stable);
+    }
+
+    #[test]
+    fn a_grant_of_a_revision_that_is_not_known_yet_is_not_confirmed() {
+        assert!(!confirms(&record(1, None), 2));
+        assert!(confirms(&record(1, Some(3)), 2));
+        assert!(confirms(&record(3, None), 3));
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod step;
 mod succession;
 mod survey;
 
-pub use self::choice::{Choice, Present, choose};
+pub use self::choice::{Choice, Present, choose, confirms};
 pub use self::orders::{Order, OrderError, follow};
 pub use self::step::{Change, GrantTo, OnMachine, Situation, Step, step};
 pub use self::succession::{Succession, succeed, surplus};

@@ -1,8 +1,17 @@
 //! Which machines may change their revision next, and when a rollout ends.
+//!
+//! **Invariant:** of the live machines where the unit belongs, no more than the budget are unavailable because of
+//! what is decided here. A machine counts as unavailable from the moment it is granted another revision until it
+//! reports that it runs it, steadily. So whoever decides next, from whatever it sees, finds the budget spent.
+
+use std::time::Duration;
 
 use crate::machine::MachineId;
-use crate::record::{Grant, Outcome, Progress, SessionId, UnitRecord, UnitReport};
-use crate::unit::Policy;
+use crate::record::{
+    Candidate, Ended, Grant, Outcome, Phase, Progress, SessionId, TargetState, UnitRecord,
+    UnitReport,
+};
+use crate::unit::{OnFailure, Policy};
 
 /// A unit, and how it stands on the live machines.
 #[derive(Clone, Debug)]
@@ -30,10 +39,12 @@ pub struct OnMachine<'a> {
     pub session: SessionId,
     /// Whether nothing new or updated may start there.
     pub cordoned: bool,
-    /// What it may run of the unit, whatever session or unit that was for.
-    pub grant: Option<&'a Grant>,
+    /// What it may run of the unit, whatever session or unit that was for, and the store revision that wrote it.
+    pub grant: Option<(&'a Grant, u64)>,
     /// What it says of the unit; none while it has put no file in place.
     pub report: Option<&'a UnitReport>,
+    /// What it says is wrong with the unit, such as a name that is taken.
+    pub problem: Option<&'a str>,
 }
 
 /// What may happen next.
@@ -41,6 +52,8 @@ pub struct OnMachine<'a> {
 pub struct Step {
     /// Machines that may go on now.
     pub grants: Vec<GrantTo>,
+    /// Why these may, for people.
+    pub why: String,
     /// What becomes of the rollout. Never together with grants.
     pub change: Option<Change>,
     /// The progress to write down; none leaves it as it is.
@@ -73,8 +86,404 @@ pub enum Change {
     EndRollback(Outcome),
 }
 
+/// Machines that a text names before it says how many more there are.
+const NAMED: usize = 3;
+
+/// Progress is written down at most that often in the time of its deadline: it is only for the deadline.
+const PROGRESS_WRITES: u32 = 20;
+
 /// Decides the next step of one unit.
 pub fn step(situation: &Situation<'_>) -> Step {
-    let _ = situation;
-    Step::default()
+    let record = situation.record;
+    if record.target != TargetState::Launched {
+        return match record.candidate {
+            Some(_) => waiting(format!("its target state is {}", record.target)),
+            None => Step::default(),
+        };
+    }
+    match &record.candidate {
+        None => catch_up(&Towards::new(situation, record.stable.number)),
+        Some(candidate) => match candidate.phase {
+            Phase::Rolling => roll(
+                &Towards::new(situation, candidate.revision.number),
+                candidate,
+            ),
+            Phase::RollingBack => {
+                roll_back(&Towards::new(situation, record.stable.number), candidate)
+            }
+            Phase::Paused => waiting(format!("paused: {}", candidate.reason)),
+        },
+    }
 }
+
+fn waiting(what: String) -> Step {
+    Step {
+        waits: Some(what),
+        ..Step::default()
+    }
+}
+
+/// Machines that missed an update take their turn.
+fn catch_up(towards: &Towards<'_>) -> Step {
+    let behind = |machine: &Standing<'_>| machine.report.is_some_and(|report| report.deferred);
+    let grants = towards.grants(behind, usize::MAX);
+    let left = towards
+        .machines
+        .iter()
+        .filter(|machine| behind(machine) && !machine.cordoned)
+        .count();
+    if left == 0 {
+        return Step::default();
+    }
+    Step {
+        why: format!("it missed an update; {}", towards.spent()),
+        waits: (left > grants.len()).then(|| {
+            format!(
+                "{left} machines missed revision {} and wait for their turn; {}",
+                towards.revision,
+                towards.spent()
+            )
+        }),
+        grants,
+        ..Step::default()
+    }
+}
+
+fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
+    let pardoned =
+        |machine: &Standing<'_>| !machine.was_available || candidate.failed_on.contains(machine.id);
+    let failed: Vec<&Standing<'_>> = towards
+        .machines
+        .iter()
+        .filter(|machine| machine.failure().is_some() && !pardoned(machine))
+        .collect();
+    if !failed.is_empty() {
+        return towards.fail(format!("it failed on {}", named(&failed)), &failed);
+    }
+    let pending: Vec<&Standing<'_>> = towards
+        .machines
+        .iter()
+        .filter(|machine| !machine.cordoned && !machine.is_done())
+        .collect();
+    if pending.is_empty() {
+        return end(towards, candidate);
+    }
+    let count = towards.machines.iter().filter(|it| it.is_done()).count();
+    let clock = Clock::of(towards, candidate, count);
+    if clock.is_up(towards.situation.now) {
+        let reason = format!(
+            "no further machine became available for {}: waiting for {}",
+            humantime::format_duration(towards.situation.policy.progress_deadline),
+            named(&pending)
+        );
+        return towards.fail(reason, &[]);
+    }
+    // No more machines try an unproven revision at once than the budget, even where the unit is down anyway.
+    let trying = towards
+        .machines
+        .iter()
+        .filter(|machine| (machine.on || machine.moving) && !machine.is_done())
+        .count();
+    let grants = towards.grants(|_| true, towards.budget.saturating_sub(trying));
+    Step {
+        why: towards.spent(),
+        grants,
+        change: None,
+        waits: Some(format!(
+            "{count} of {} machines are done; waiting for {}",
+            towards.machines.len(),
+            named(&pending)
+        )),
+        progress: clock.write,
+        wake_at: clock.wake_at,
+    }
+}
+
+/// Every machine has the candidate, and it is known how it fares there.
+fn end(towards: &Towards<'_>, candidate: &Candidate) -> Step {
+    let failed: Vec<&Standing<'_>> = towards
+        .machines
+        .iter()
+        .filter(|machine| machine.failure().is_some())
+        .collect();
+    let available = towards.machines.iter().filter(|it| it.available).count();
+    if available == 0 && failed.iter().any(|it| !candidate.failed_on.contains(it.id)) {
+        let reason = format!("no machine has it up; it failed on {}", named(&failed));
+        return towards.fail(reason, &failed);
+    }
+    let reason = match towards.machines.len() {
+        0 => "it belongs on no live machine".to_owned(),
+        all => format!("available on {available} of {all} machines"),
+    };
+    change(Change::Promote(Outcome {
+        revision: candidate.revision.number,
+        ended: Ended::Done,
+        reason,
+        at: towards.situation.now,
+    }))
+}
+
+fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
+    // A machine without the unit takes the stable revision by itself, unless it was granted the candidate.
+    let has = |machine: &Standing<'_>| machine.report.is_some() || machine.granted.is_some();
+    let grants = towards.grants(has, usize::MAX);
+    let away: Vec<&Standing<'_>> = towards
+        .machines
+        .iter()
+        .filter(|machine| has(machine) && !machine.cordoned && !machine.is_there)
+        .collect();
+    let unsettled: Vec<&Standing<'_>> = towards
+        .machines
+        .iter()
+        .filter(|machine| !machine.cordoned && !machine.available && machine.failure().is_none())
+        .collect();
+    let deadline = candidate
+        .since
+        .saturating_add(millis(towards.situation.policy.progress_deadline));
+    if away.is_empty() && (unsettled.is_empty() || towards.situation.now >= deadline) {
+        return change(Change::EndRollback(Outcome {
+            revision: candidate.revision.number,
+            ended: Ended::RolledBack,
+            reason: candidate.reason.clone(),
+            at: towards.situation.now,
+        }));
+    }
+    let waits = if away.is_empty() { &unsettled } else { &away };
+    Step {
+        why: format!("back to the stable revision; {}", towards.spent()),
+        grants,
+        waits: Some(format!("rolling back; waiting for {}", named(waits))),
+        wake_at: away.is_empty().then_some(deadline),
+        ..Step::default()
+    }
+}
+
+fn change(change: Change) -> Step {
+    Step {
+        change: Some(change),
+        ..Step::default()
+    }
+}
+
+/// Machines on their way to one revision.
+struct Towards<'a> {
+    situation: &'a Situation<'a>,
+    revision: u64,
+    machines: Vec<Standing<'a>>,
+    budget: usize,
+    unavailable: usize,
+}
+
+/// A machine on its way.
+struct Standing<'a> {
+    id: &'a MachineId,
+    session: SessionId,
+    cordoned: bool,
+    report: Option<&'a UnitReport>,
+    /// The revision that a grant to this session names.
+    granted: Option<u64>,
+    /// It has the revision in place.
+    on: bool,
+    /// It has been granted the revision and is not known to have it.
+    moving: bool,
+    /// It has the revision, and is not about to go anywhere else.
+    is_there: bool,
+    /// It does not go down by what was decided so far, and is up.
+    available: bool,
+    /// Whether it was when the rollout came to it.
+    was_available: bool,
+    problem: Option<&'a str>,
+}
+
+impl<'a> Towards<'a> {
+    fn new(situation: &'a Situation<'a>, revision: u64) -> Self {
+        let machines: Vec<Standing<'a>> = situation
+            .machines
+            .iter()
+            .map(|machine| Standing::of(machine, situation, revision))
+            .collect();
+        Self {
+            situation,
+            revision,
+            budget: situation.policy.budget(machines.len()),
+            unavailable: machines.iter().filter(|it| !it.available).count(),
+            machines,
+        }
+    }
+
+    /// Grants to those of these machines that may go now; `at_most`: where the unit is down anyway too.
+    fn grants(&self, these: impl Fn(&Standing<'_>) -> bool, at_most: usize) -> Vec<GrantTo> {
+        let mut room = self.budget.saturating_sub(self.unavailable);
+        let waiting = self.machines.iter().filter(|machine| {
+            these(machine) && !machine.cordoned && !machine.is_there && !machine.moving
+        });
+        // First those that it costs nothing.
+        let (up, down): (Vec<_>, Vec<_>) = waiting.partition(|machine| machine.available);
+        let up = up.into_iter().filter(|_| {
+            let may = room > 0;
+            room = room.saturating_sub(1);
+            may
+        });
+        down.into_iter()
+            .chain(up)
+            .take(at_most)
+            .map(|machine| GrantTo {
+                machine: machine.id.clone(),
+                grant: Grant {
+                    unit: self.situation.created,
+                    revision: self.revision,
+                    session: machine.session,
+                    was_available: machine.was_available,
+                },
+            })
+            .collect()
+    }
+
+    /// `failed`: the machines that somebody who resumes it pardons.
+    fn fail(&self, reason: String, failed: &[&Standing<'_>]) -> Step {
+        change(match self.situation.policy.on_failure {
+            OnFailure::Rollback => Change::RollBack(reason),
+            OnFailure::Pause => {
+                Change::Pause(reason, failed.iter().map(|it| it.id.clone()).collect())
+            }
+        })
+    }
+
+    /// How much of the budget is spent, in words.
+    fn spent(&self) -> String {
+        format!(
+            "{} of {} machines unavailable, {} may be",
+            self.unavailable,
+            self.machines.len(),
+            self.budget
+        )
+    }
+}
+
+impl<'a> Standing<'a> {
+    fn of(machine: &OnMachine<'a>, situation: &Situation<'_>, revision: u64) -> Self {
+        let ours = machine.grant.filter(|(it, _)| it.unit == situation.created);
+        let valid = ours.filter(|(grant, _)| grant.session == machine.session);
+        let granted = valid.map(|(grant, _)| grant.revision);
+        let report = machine.report;
+        let on = report.is_some_and(|report| report.revision == revision);
+        let confirmed =
+            valid.is_none_or(|(_, written)| report.is_some_and(|it| it.grant >= written));
+        let moving = granted == Some(revision) && !(on && confirmed);
+        let up = report.is_some_and(|report| report.available);
+        let stable = situation.record.stable.number;
+        let elsewhere = granted.is_some_and(|it| it > stable && it != revision);
+        // Of a machine that had already gone to a candidate, what counts is how it was before.
+        let was_available = match ours {
+            Some((grant, _)) if grant.revision > stable => grant.was_available,
+            _ => up,
+        };
+        Self {
+            id: machine.id,
+            session: machine.session,
+            cordoned: machine.cordoned,
+            report,
+            granted,
+            on,
+            moving,
+            is_there: on && !moving && !elsewhere,
+            available: up && !moving && confirmed,
+            was_available,
+            problem: machine.problem,
+        }
+    }
+
+    /// Why the revision does not work there.
+    fn failure(&self) -> Option<&'a str> {
+        let report = self.report.filter(|_| self.on && !self.moving)?;
+        report.failed.as_deref().filter(|_| !report.available)
+    }
+
+    /// Whether nothing more can be expected of it. One that did not have the unit before is no worse off without it.
+    fn is_done(&self) -> bool {
+        self.on && (self.available || self.failure().is_some())
+            || !self.was_available && self.problem.is_some()
+    }
+
+    fn state(&self) -> String {
+        match (self.report, self.failure().or(self.problem)) {
+            (_, Some(why)) => why.to_owned(),
+            (Some(_), _) if self.moving => "told, not there yet".to_owned(),
+            (Some(_), _) if !self.on => "its turn".to_owned(),
+            (Some(report), _) if report.ready => "steady for MinReadySec".to_owned(),
+            (Some(report), _) => format!("{} ({})", report.active, report.sub),
+            (None, _) => "not in place yet".to_owned(),
+        }
+    }
+}
+
+/// The first of the machines, with how they stand.
+fn named(machines: &[&Standing<'_>]) -> String {
+    let mut text = machines
+        .iter()
+        .take(NAMED)
+        .map(|machine| format!("{}: {}", machine.id.short(), machine.state()))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if machines.len() > NAMED {
+        text += &format!(", and {} more", machines.len() - NAMED);
+    }
+    text
+}
+
+/// When a rollout last made progress.
+struct Clock {
+    up_at: u64,
+    write: Option<Progress>,
+    wake_at: Option<u64>,
+}
+
+impl Clock {
+    fn of(towards: &Towards<'_>, candidate: &Candidate, done: usize) -> Self {
+        let (situation, now) = (towards.situation, towards.situation.now);
+        let deadline = situation.policy.progress_deadline;
+        let fresh = Progress {
+            unit: situation.created,
+            revision: towards.revision,
+            done,
+            at: now,
+        };
+        let known = situation
+            .progress
+            .filter(|it| (it.unit, it.revision) == (fresh.unit, fresh.revision));
+        let Some(known) = known else {
+            return Self {
+                up_at: now.saturating_add(millis(deadline)),
+                wake_at: Some(now.saturating_add(millis(deadline))),
+                write: Some(fresh),
+            };
+        };
+        let more = done > known.done;
+        let write_at = known.at.saturating_add(millis(deadline / PROGRESS_WRITES));
+        let began = known.at.max(candidate.since);
+        let up_at = if more { now } else { began }.saturating_add(millis(deadline));
+        let write = (more && now >= write_at).then_some(fresh);
+        Self {
+            up_at,
+            wake_at: Some(if more && write.is_none() {
+                write_at
+            } else {
+                up_at
+            }),
+            write,
+        }
+    }
+
+    fn is_up(&self, now: u64) -> bool {
+        now >= self.up_at
+    }
+}
+
+/// A time in milliseconds, as far as it fits.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "step_tests.rs"]
+mod tests;

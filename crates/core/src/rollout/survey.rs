@@ -47,12 +47,12 @@ pub struct Surveyed<'a> {
     pub verdict: Verdict,
     /// What it says of the unit; none while it has put no file in place.
     pub report: Option<&'a UnitReport>,
-    /// What is wrong with the unit there.
-    pub problem: Option<String>,
+    /// What it says is wrong with the unit, such as a name that is taken.
+    pub problem: Option<&'a str>,
     /// Why it does not follow the registry; none if it does.
     pub held: Option<&'a str>,
-    /// What it may run of the unit, whatever session or unit that was for.
-    pub grant: Option<&'a Grant>,
+    /// What it may run of the unit, whatever session or unit that was for, and the store revision that wrote it.
+    pub grant: Option<(&'a Grant, u64)>,
 }
 
 /// Whether a machine is here.
@@ -87,13 +87,15 @@ impl Surveyed<'_> {
         let Presence::Live(session) = self.presence else {
             return None;
         };
-        let valid = |grant: &&Grant| grant.unit == created && grant.session == session;
-        self.grant.filter(valid).map(|grant| grant.revision)
+        self.grant
+            .map(|(grant, _)| grant)
+            .filter(|grant| grant.unit == created && grant.session == session)
+            .map(|grant| grant.revision)
     }
 
     fn failure(&self) -> Option<String> {
         let failed = self.report.and_then(|report| report.failed.clone());
-        self.problem.clone().or(failed)
+        self.problem.map(str::to_owned).or(failed)
     }
 }
 
@@ -178,6 +180,7 @@ impl Survey<'_> {
                 cordoned: machine.scheduling == Scheduling::Cordoned,
                 grant: machine.grant,
                 report: machine.report,
+                problem: machine.problem,
             }),
             Presence::Offline(_) => None,
         });

@@ -41,6 +41,9 @@ pub enum OptionsError {
     /// It must run beside a unit that it must not run beside.
     #[error("unresolvable requirements: peer {0:?} matches conflict {1:?}")]
     ConflictingPeer(String, String),
+    /// No update could succeed.
+    #[error("ProgressDeadlineSec must be longer than MinReadySec, or no update is ever in time")]
+    NeverInTime,
     /// A value that its option does not have.
     #[error("{key}={value} makes no sense: {advice} (line {line})")]
     Nonsense {
@@ -125,6 +128,10 @@ impl FleetOptions {
     pub fn validate(&self) -> Result<(), OptionsError> {
         if let Some(nonsense) = &self.nonsense {
             return Err(nonsense.clone());
+        }
+        let min_ready = self.policy.min_ready.unwrap_or_default();
+        if min_ready >= self.policy.progress_deadline {
+            return Err(OptionsError::NeverInTime);
         }
         for peer in &self.machine_of {
             if let Some(conflict) = self.conflicting_pattern(peer) {

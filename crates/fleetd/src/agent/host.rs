@@ -466,6 +466,7 @@ impl Host {
             available: ready,
             failed: None,
             deferred: false,
+            grant: 0,
         }
     }
 }

@@ -75,7 +75,7 @@ fn answer(view: &View, name: &UnitName, only: Option<&MachineId>) -> Explanation
             granted: surveyed
                 .zip(unit)
                 .and_then(|(it, unit)| it.granted(unit.created)),
-            problem: surveyed.and_then(|surveyed| surveyed.problem.as_deref()),
+            problem: surveyed.and_then(|surveyed| surveyed.problem),
             held: surveyed.and_then(|surveyed| surveyed.held),
         };
         explain(&asked, &on_machine)

@@ -1,9 +1,10 @@
-//! API v1: the original's, and a `status` of our own, as JSON over HTTP.
+//! API v1: the original's resources, and those of our own that `discovery.json` marks, as JSON over HTTP.
 //!
 //! Every answer is read from the registry when it is asked for, at one revision; nothing is cached, so there is
 //! nothing to be stale and nothing to keep up while nobody asks.
 
 mod body;
+mod discovery;
 mod error;
 mod events;
 mod explain;
@@ -22,20 +23,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
-use axum::http::header::SERVER;
+use axum::http::header::{CONTENT_TYPE, SERVER};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::{Next, from_fn, map_request, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use fleet_core::api::V1;
-use fleet_core::record::CONTENT_MAX;
 
 use self::error::ApiError;
 use crate::registry::Registry;
 
-/// The largest request: a unit file in base64, and the rest of its JSON.
-const BODY_MAX: usize = CONTENT_MAX * 2;
+/// The same API, where the oldest clients look for it.
+const V1_ALPHA: &str = "/v1-alpha";
 
 /// How long an answer may take. fleetctl waits three seconds, as the original's did: a sentence in time is worth more
 /// than what a registry with a hanging member may still answer.
@@ -51,59 +51,83 @@ struct Api {
     page_limit: u16,
 }
 
+/// A resource: its path below the prefix, the methods that it takes in the words of its refusal, and who answers.
+type Resource = (&'static str, &'static str, MethodRouter<Api>);
+
+/// All resources, each of which `discovery.json` describes.
+fn resources() -> Vec<Resource> {
+    vec![
+        (
+            "/machines",
+            "GET and PATCH",
+            get(machines::list).patch(machines::patch),
+        ),
+        ("/machines/{machineID}", "POST", post(scheduling::post)),
+        ("/units", "GET", get(units::list)),
+        (
+            "/units/{unitName}",
+            "GET, PUT and DELETE",
+            get(units::get).put(units::put).delete(units::delete),
+        ),
+        ("/state", "GET", get(state::list)),
+        ("/state/{unitName}", "GET", get(state::get)),
+        ("/status", "GET", get(status::cluster)),
+        ("/status/{unitName}", "GET", get(status::unit)),
+        ("/rollouts", "GET", get(rollouts::list)),
+        (
+            "/rollouts/{unitName}",
+            "GET and POST",
+            get(rollouts::get).post(rollouts::order),
+        ),
+        (
+            "/rollouts/{unitName}/history",
+            "GET",
+            get(rollouts::history),
+        ),
+        (
+            "/rollouts/{unitName}/history/{number}",
+            "GET",
+            get(rollouts::revision),
+        ),
+        ("/plan", "POST", post(plan::post)),
+        ("/explain/{unitName}", "GET", get(explain::get)),
+        ("/events", "GET", get(events::list)),
+    ]
+}
+
 /// The API over that registry. `page_limit`: rows of a page (`token_limit`).
 pub fn router(registry: Registry, page_limit: u16) -> Router {
     let api = Api {
         registry,
         page_limit,
     };
-    let only = |routes: MethodRouter<Api>, methods: &'static str| {
-        routes.fallback(move || async move {
+    let mut v1 = Router::new().route("/discovery", discovery::document());
+    for (path, methods, answers) in resources() {
+        let refused = move || async move {
             let text = format!("only {methods} supported against this resource");
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
-        })
-    };
-    let v1 = Router::new()
-        .route(
-            "/machines",
-            only(get(machines::list).patch(machines::patch), "GET and PATCH"),
-        )
-        .route("/machines/{id}", only(post(scheduling::post), "POST"))
-        .route("/units", only(get(units::list), "GET"))
-        .route(
-            "/units/{name}",
-            only(
-                get(units::get).put(units::put).delete(units::delete),
-                "GET, PUT and DELETE",
-            ),
-        )
-        .route("/state", only(get(state::list), "GET"))
-        .route("/state/{name}", only(get(state::get), "GET"))
-        .route("/status", only(get(status::cluster), "GET"))
-        .route("/status/{name}", only(get(status::unit), "GET"))
-        .route("/rollouts", only(get(rollouts::list), "GET"))
-        .route(
-            "/rollouts/{name}",
-            only(get(rollouts::get).post(rollouts::order), "GET and POST"),
-        )
-        .route(
-            "/rollouts/{name}/history",
-            only(get(rollouts::history), "GET"),
-        )
-        .route(
-            "/rollouts/{name}/history/{number}",
-            only(get(rollouts::revision), "GET"),
-        )
-        .route("/plan", only(post(plan::post), "POST"))
-        .route("/explain/{name}", only(get(explain::get), "GET"))
-        .route("/events", only(get(events::list), "GET"));
+        };
+        v1 = v1.route(path, answers.fallback(refused));
+    }
+    let nothing_here = any(|| async { ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "") });
     Router::new()
-        .nest(V1, v1)
+        .route("/", nothing_here.clone())
+        .route(V1, nothing_here.clone())
+        .route(V1_ALPHA, nothing_here)
+        .nest(V1, v1.clone())
+        .nest(V1_ALPHA, v1)
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
-        .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(from_fn(in_time))
+        .layer(map_request(body::receive))
+        .layer(DefaultBodyLimit::max(body::MAX))
         .layer(map_response(finish))
         .with_state(api)
+}
+
+/// What a socket that must not serve the API answers to everything: 403, and that sentence.
+pub fn refusing(why: String) -> Router {
+    let refuse = || async { ApiError::new(StatusCode::FORBIDDEN, why) };
+    Router::new().fallback(refuse).layer(map_response(finish))
 }
 
 /// Answers 503 where the registry does not answer in time. Whoever waits for news (`after`) has said so.
@@ -124,8 +148,8 @@ async fn in_time(request: Request, next: Next) -> Response {
 async fn finish(response: Response) -> Response {
     let json = response
         .headers()
-        .get(axum::http::header::CONTENT_TYPE)
-        .is_some_and(|kind| kind == "application/json");
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind == body::JSON);
     let mut response = match response.status() {
         status if (status.is_client_error() || status.is_server_error()) && !json => {
             ApiError::new(status, status.canonical_reason().unwrap_or("")).into_response()

@@ -1,7 +1,7 @@
-//! The original's pages: a token is the limit and the page number, little-endian, in base64.
+//! The original's pages: a token is the limit and the page number, little-endian, in the base64 of URLs.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::URL_SAFE;
 
 use super::error::{ApiError, Result};
 
@@ -25,15 +25,19 @@ pub(super) fn page<T>(
 
 fn encode(limit: u16, page: u16) -> String {
     let ([a, b], [c, d]) = (limit.to_le_bytes(), page.to_le_bytes());
-    STANDARD.encode([a, b, c, d])
+    URL_SAFE.encode([a, b, c, d])
 }
 
 fn decode(token: &str, limit: u16) -> Result<u16> {
-    let bytes = STANDARD.decode(token).map_err(|error| match error {
+    let bytes = URL_SAFE.decode(token).map_err(|error| match error {
         base64::DecodeError::InvalidByte(at, _) => {
             ApiError::bad(format!("illegal base64 data at input byte {at}"))
         }
-        _ => ApiError::bad("illegal base64 data at input byte 0"),
+        // Where Go stops: at the first group of four that is not whole.
+        _ => ApiError::bad(format!(
+            "illegal base64 data at input byte {}",
+            token.len().saturating_sub(1) / 4 * 4
+        )),
     })?;
     let [a, b, c, d] = bytes[..] else {
         return Err(ApiError::bad("page token must hold four bytes"));
@@ -68,10 +72,28 @@ mod tests {
     }
 
     #[test]
+    fn a_token_needs_no_escaping_in_a_url() {
+        let plain = |token: &str| {
+            token
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_=".contains(c))
+        };
+        for number in 1..=u16::MAX {
+            let token = encode(100, number);
+            assert!(plain(&token), "{token}");
+            assert_eq!(decode(&token, 100), Ok(number));
+        }
+    }
+
+    #[test]
     fn bad_tokens_are_refused_in_the_originals_words() {
         for (token, message) in [
             ("EwBMLg==", "token limit must be 100"),
             ("xx", "illegal base64 data at input byte 0"),
+            ("ZAA*AA==", "illegal base64 data at input byte 3"),
+            ("ZAABx", "illegal base64 data at input byte 4"),
+            ("", "page token must hold four bytes"),
+            ("ZAABAAEA", "page token must hold four bytes"),
             ("ZAAAAA==", "token page must be greater than zero"),
         ] {
             let error = page(vec![1], &[token.to_owned()], 100).expect_err(token);

@@ -17,7 +17,6 @@ use fleet_core::rollout::{Order, Survey, Surveyed};
 use fleet_core::unit::{Parsed, UnitName};
 
 use super::error::{ApiError, Result};
-use super::status::problem_of;
 use super::view::{View, ViewedUnit};
 use super::{Api, BY, Query, body, news};
 use crate::registry::now;
@@ -207,6 +206,7 @@ pub(super) fn survey<'a>(
 ) -> Survey<'a> {
     let machines = view.all_machines().into_iter().map(|(id, machine)| {
         let report = view.reports.get(id);
+        let grant = view.grants.get(&(id.clone(), name.clone()));
         Surveyed {
             id,
             primary_ip: &machine.primary_ip,
@@ -214,9 +214,9 @@ pub(super) fn survey<'a>(
             scheduling: machine.scheduling,
             verdict: places.verdict(&machine.metadata, name),
             report: report.and_then(|report| report.units.get(name)),
-            problem: report.and_then(|report| problem_of(name, &report.problems)),
+            problem: report.and_then(|it| it.problems.get(name.as_str()).map(String::as_str)),
             held: report.and_then(|report| report.problems.get("registry").map(String::as_str)),
-            grant: view.grants.get(&(id.clone(), name.clone())),
+            grant: grant.map(|(grant, written)| (grant, *written)),
         }
     });
     Survey {

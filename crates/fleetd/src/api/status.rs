@@ -116,7 +116,7 @@ fn on_machine(
 }
 
 /// What is wrong with a unit: told under its name, or under the path of its file in a units directory.
-pub(super) fn problem_of(name: &UnitName, problems: &BTreeMap<String, String>) -> Option<String> {
+fn problem_of(name: &UnitName, problems: &BTreeMap<String, String>) -> Option<String> {
     let file = format!("/{name}");
     let by_path = || {
         let found = problems

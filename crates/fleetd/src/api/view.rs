@@ -15,7 +15,7 @@ use fleet_core::rollout::Presence;
 use fleet_core::unit::{Parsed, UnitName};
 use serde::de::DeserializeOwned;
 
-use crate::store::{Result, Snapshot, Store};
+use crate::store::{Entry, Result, Snapshot, Store};
 
 /// A unit, and its revisions, each parsed when it is first asked for.
 pub(super) struct ViewedUnit {
@@ -81,7 +81,8 @@ pub(super) struct View {
     /// Those that are remembered, and not here.
     pub(super) offline: BTreeMap<MachineId, ViewedMachine>,
     pub(super) reports: BTreeMap<MachineId, MachineReport>,
-    pub(super) grants: BTreeMap<(MachineId, UnitName), Grant>,
+    /// With the store revisions that wrote them.
+    pub(super) grants: BTreeMap<(MachineId, UnitName), (Grant, u64)>,
     pub(super) progress: BTreeMap<UnitName, Progress>,
     pub(super) history: BTreeMap<(UnitName, u64), Past>,
     pub(super) cluster: Option<String>,
@@ -134,7 +135,7 @@ struct Records<'a> {
     damaged: &'a mut Vec<Problem>,
 }
 
-impl Records<'_> {
+impl<'a> Records<'a> {
     fn view(mut self) -> View {
         let units = self.all(keys::UNITS, keys::unit_of);
         let set: BTreeMap<MachineId, MetadataRecord> = self.machines(keys::METADATA);
@@ -155,8 +156,8 @@ impl Records<'_> {
         View {
             units: units
                 .into_iter()
-                .map(|(name, (record, created))| {
-                    (name.clone(), ViewedUnit::new(name, record, created))
+                .map(|(name, (record, entry))| {
+                    (name.clone(), ViewedUnit::new(name, record, entry.created))
                 })
                 .collect(),
             offline: known
@@ -177,7 +178,11 @@ impl Records<'_> {
                 })
                 .collect(),
             reports: self.machines(keys::REPORTS),
-            grants: self.values(keys::GRANTS, keys::grant_of),
+            grants: self
+                .all(keys::GRANTS, keys::grant_of)
+                .into_iter()
+                .map(|(key, (grant, entry))| (key, (grant, entry.modified)))
+                .collect(),
             progress: self.values(keys::ROLLOUTS, keys::rollout_of),
             history: self.values(keys::HISTORY, keys::past_of),
             cluster: self
@@ -208,9 +213,9 @@ impl Records<'_> {
         &mut self,
         prefix: &str,
         name: impl Fn(&str) -> Option<K>,
-    ) -> BTreeMap<K, (T, u64)> {
-        let below = self
-            .snapshot
+    ) -> BTreeMap<K, (T, &'a Entry)> {
+        let snapshot = self.snapshot;
+        let below = snapshot
             .entries
             .range(prefix.to_owned()..)
             .take_while(|(key, _)| key.starts_with(prefix));
@@ -219,7 +224,7 @@ impl Records<'_> {
             let Some(named) = name(key) else { continue };
             match record::decode(&entry.value) {
                 Ok(value) => {
-                    found.insert(named, (value, entry.created));
+                    found.insert(named, (value, entry));
                 }
                 Err(error) => self.damaged.push(Problem {
                     machine_id: String::new(),

@@ -1,6 +1,7 @@
 //! The daemon: reads its configuration, and puts store, agent, engine, units directory and API together.
 
 mod address;
+mod connections;
 mod lock;
 mod logging;
 mod notify;

@@ -2,24 +2,42 @@
 
 use std::fs;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
-use futures_util::future::try_join_all;
+use axum::serve::ListenerExt as _;
+use futures_util::future::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use listenfd::ListenFd;
+use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::sync::Semaphore;
 
+use super::connections;
+use crate::api;
 use crate::config::Settings;
 
 /// Root and the socket's group may use the API.
 const MODE: u32 = 0o660;
 
+/// How many connections are served at once over all unix sockets, and as many over all TCP sockets: together well below
+/// the 1024 files that systemd lets a service open.
+const CONNECTIONS: usize = 256;
+
+/// For how long a TCP client may take nothing of what it is sent, in milliseconds.
+const STALLED_MS: u32 = 10_000;
+
 /// A socket that the API is served on.
 pub(super) enum Listener {
     Unix(UnixListener),
-    Tcp(std::net::TcpListener),
+    /// Plain TCP. TLS would go between accepting a connection and serving it.
+    Tcp(TcpListener),
+    /// Plain TCP that nobody has allowed: every request is answered with the reason.
+    Refused(TcpListener, String),
 }
 
 /// Takes the sockets that were handed over. Without any, makes `listen`.
@@ -33,16 +51,19 @@ pub(super) fn listen(settings: &Settings) -> Result<Vec<Listener>> {
             let address = socket
                 .local_addr()
                 .context("a socket that was handed over")?;
-            if !settings.insecure_tcp {
-                bail!(
-                    "the TCP socket {address} was handed over, where anybody who reaches it could run anything as root; \
-                     remove it from fleet.socket, or set insecure_tcp=true in fleet.conf"
+            listeners.push(if settings.insecure_tcp {
+                tracing::warn!(
+                    "insecure_tcp=true: anybody who reaches {address} can run anything as root on every machine"
                 );
-            }
-            tracing::warn!(
-                "insecure_tcp=true: anybody who reaches {address} can run anything as root on every machine"
-            );
-            listeners.push(Listener::Tcp(socket));
+                Listener::Tcp(socket)
+            } else {
+                let why = format!(
+                    "fleetd does not serve the TCP socket {address} that systemd handed over: anybody who reaches it could \
+                     run anything as root on every machine; remove it from fleet.socket, or set insecure_tcp=true in fleet.conf"
+                );
+                tracing::error!("{why}");
+                Listener::Refused(socket, why)
+            });
         } else {
             bail!("socket {index} that was handed over is no stream socket; see fleet.socket");
         }
@@ -86,25 +107,44 @@ fn bind(path: &Path) -> Result<UnixListener> {
 
 /// Serves the API on all of them.
 pub(super) async fn serve(listeners: Vec<Listener>, router: Router) -> Result<()> {
-    let serving = listeners.into_iter().map(|listener| {
+    // Whoever can connect over the network takes no place from root on this machine.
+    let local = Arc::new(Semaphore::new(CONNECTIONS));
+    let remote = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut serving = FuturesUnordered::new();
+    for listener in listeners {
         let router = router.clone();
-        async move {
-            match listener {
-                Listener::Unix(socket) => {
-                    socket.set_nonblocking(true)?;
-                    let socket = tokio::net::UnixListener::from_std(socket)?;
-                    axum::serve(socket, router).await?;
-                }
-                Listener::Tcp(socket) => {
-                    socket.set_nonblocking(true)?;
-                    let socket = tokio::net::TcpListener::from_std(socket)?;
-                    axum::serve(socket, router).await?;
-                }
+        serving.push(match listener {
+            Listener::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                let socket = tokio::net::UnixListener::from_std(socket)?;
+                connections::serve(socket, router, local.clone()).boxed()
             }
-            anyhow::Ok(())
+            Listener::Tcp(socket) => {
+                let socket = tcp(socket)?;
+                connections::serve(socket, router, remote.clone()).boxed()
+            }
+            Listener::Refused(socket, why) => {
+                let socket = tcp(socket)?;
+                connections::serve(socket, api::refusing(why), remote.clone()).boxed()
+            }
+        });
+    }
+    match serving.next().await {
+        Some(never) => match never {},
+        None => bail!("there is no socket to serve the API on"),
+    }
+}
+
+/// A TCP socket whose connections end when the other side takes nothing for a while. A unix socket needs no such bound:
+/// who stalls there is root, or somebody that root lets in.
+fn tcp(socket: TcpListener) -> io::Result<impl axum::serve::Listener> {
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::TcpListener::from_std(socket)?;
+    Ok(socket.tap_io(|stream| {
+        if let Err(error) = set_tcp_user_timeout(stream, STALLED_MS) {
+            tracing::debug!("a connection without a bound on stalls: {error}");
         }
-    });
-    try_join_all(serving).await.map(|_| ())
+    }))
 }
 
 #[cfg(test)]

@@ -243,9 +243,9 @@ fn the_status_of_one_unit_tells_all_as_json() {
     };
     let (valid, stale) = (grant(5), grant(4));
     let mut granted = on(&one, Some(&new));
-    granted.grant = Some(&valid);
+    granted.grant = Some((&valid, 6));
     let mut late = on(&two, None);
-    late.grant = Some(&stale);
+    late.grant = Some((&stale, 6));
     survey(
         &record(Some(Phase::Rolling)),
         vec![granted, late],

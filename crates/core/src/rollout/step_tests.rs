@@ -1,0 +1,397 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::record::Revision;
+
+/// A unit at revision 1, with revision 2 on its way, on machines 0, 1, 2...
+struct Fleet {
+    record: UnitRecord,
+    policy: Policy,
+    progress: Option<Progress>,
+    machines: Vec<Given>,
+    now: u64,
+}
+
+#[derive(Clone)]
+struct Given {
+    id: MachineId,
+    cordoned: bool,
+    grant: Option<(Grant, u64)>,
+    report: Option<UnitReport>,
+    problem: Option<&'static str>,
+}
+
+const CREATED: u64 = 7;
+
+fn revision(number: u64) -> Revision {
+    Revision {
+        number,
+        at: 0,
+        content: "".into(),
+        restarts: 0,
+    }
+}
+
+fn id(at: usize) -> MachineId {
+    MachineId::parse(&format!("{at:032x}")).expect("valid")
+}
+
+fn up(revision: u64) -> Option<UnitReport> {
+    Some(UnitReport {
+        revision,
+        active: "active".to_owned(),
+        sub: "running".to_owned(),
+        launched: true,
+        ready: true,
+        available: true,
+        ..UnitReport::default()
+    })
+}
+
+fn failed(revision: u64) -> Option<UnitReport> {
+    up(revision).map(|report| UnitReport {
+        ready: false,
+        available: false,
+        failed: Some("failed (exit-code)".to_owned()),
+        ..report
+    })
+}
+
+impl Fleet {
+    fn rolling(machines: usize, max_unavailable: u32) -> Self {
+        let candidate = Candidate {
+            revision: revision(2),
+            phase: Phase::Rolling,
+            reason: String::new(),
+            since: 0,
+            failed_on: BTreeSet::new(),
+        };
+        Self {
+            record: UnitRecord {
+                target: TargetState::Launched,
+                stable: revision(1),
+                candidate: Some(candidate),
+                last: None,
+                owners: BTreeSet::new(),
+            },
+            policy: Policy {
+                max_unavailable: crate::unit::MaxUnavailable::Machines(max_unavailable),
+                ..Policy::default()
+            },
+            progress: None,
+            machines: (0..machines)
+                .map(|at| Given {
+                    id: id(at),
+                    cordoned: false,
+                    grant: None,
+                    report: up(1),
+                    problem: None,
+                })
+                .collect(),
+            now: 1_000,
+        }
+    }
+
+    fn candidate(&mut self) -> &mut Candidate {
+        self.record.candidate.as_mut().expect("one is on its way")
+    }
+
+    /// Grants as the leader would, without the machine's having heard of it.
+    fn grant(&mut self, at: usize, revision: u64, was_available: bool) {
+        let grant = Grant {
+            unit: CREATED,
+            revision,
+            session: 5,
+            was_available,
+        };
+        self.machines[at].grant = Some((grant, 100));
+    }
+
+    /// The machine has heard of its grant, and reports this.
+    fn report(&mut self, at: usize, report: Option<UnitReport>) {
+        self.machines[at].report = report.map(|report| UnitReport {
+            grant: 100,
+            ..report
+        });
+    }
+
+    fn step(&self) -> Step {
+        let machines = self.machines.iter().map(|machine| OnMachine {
+            id: &machine.id,
+            session: 5,
+            cordoned: machine.cordoned,
+            grant: machine.grant.as_ref().map(|(grant, at)| (grant, *at)),
+            report: machine.report.as_ref(),
+            problem: machine.problem,
+        });
+        step(&Situation {
+            record: &self.record,
+            created: CREATED,
+            policy: self.policy,
+            progress: self.progress.as_ref(),
+            machines: machines.collect(),
+            now: self.now,
+        })
+    }
+
+    /// The machines that may go on now, and the revision they may go to.
+    fn granted(&self) -> Vec<(usize, u64)> {
+        let place = |machine: &MachineId| {
+            let found = self.machines.iter().position(|it| it.id == *machine);
+            found.expect("one of them")
+        };
+        let grants = self.step().grants;
+        grants
+            .iter()
+            .map(|to| (place(&to.machine), to.grant.revision))
+            .collect()
+    }
+}
+
+#[test]
+fn no_more_machines_are_granted_an_update_than_the_budget() {
+    let mut fleet = Fleet::rolling(12, 3);
+    assert_eq!(fleet.granted(), [(0, 2), (1, 2), (2, 2)]);
+    for at in 0..3 {
+        fleet.grant(at, 2, true);
+    }
+    assert_eq!(
+        fleet.granted(),
+        [],
+        "three have been told, and are not back"
+    );
+    fleet.report(1, up(2));
+    assert_eq!(fleet.granted(), [(3, 2)]);
+}
+
+#[test]
+fn a_machine_whose_unit_is_down_for_another_reason_spends_the_budget_and_goes_first() {
+    let mut fleet = Fleet::rolling(4, 1);
+    fleet.machines[2].report = failed(1);
+    assert_eq!(fleet.granted(), [(2, 2)]);
+    fleet.grant(2, 2, false);
+    assert_eq!(fleet.granted(), []);
+    fleet.report(2, failed(2));
+    let step = fleet.step();
+    assert_eq!(
+        (step.grants, step.change),
+        (vec![], None),
+        "it was broken before"
+    );
+    fleet.report(2, up(2));
+    assert_eq!(fleet.granted(), [(0, 2)]);
+}
+
+#[test]
+fn an_unproven_revision_is_tried_on_no_more_machines_than_the_budget() {
+    let mut fleet = Fleet::rolling(4, 2);
+    for at in 0..4 {
+        fleet.machines[at].report = failed(1);
+    }
+    assert_eq!(fleet.granted(), [(0, 2), (1, 2)]);
+}
+
+#[test]
+fn a_failure_rolls_back_and_says_where_and_why() {
+    let mut fleet = Fleet::rolling(4, 1);
+    fleet.grant(0, 2, true);
+    fleet.report(0, failed(2));
+    let change = fleet.step().change;
+    let text = "it failed on 00000000: failed (exit-code)";
+    assert_eq!(change, Some(Change::RollBack(text.to_owned())));
+    fleet.policy.on_failure = OnFailure::Pause;
+    let change = fleet.step().change;
+    assert_eq!(change, Some(Change::Pause(text.to_owned(), vec![id(0)])));
+    // Somebody resumed it: the same failure does not stop it again, another does.
+    fleet.candidate().failed_on.insert(id(0));
+    assert_eq!(fleet.step().change, None);
+    fleet.grant(1, 2, true);
+    fleet.report(1, failed(2));
+    assert!(matches!(fleet.step().change, Some(Change::Pause(..))));
+}
+
+#[test]
+fn a_rollback_gives_the_stable_revision_back_within_the_budget() {
+    let mut fleet = Fleet::rolling(6, 2);
+    for at in 0..4 {
+        fleet.grant(at, 2, true);
+        fleet.report(at, up(2));
+    }
+    fleet.report(3, failed(2));
+    fleet.candidate().phase = Phase::RollingBack;
+    fleet.candidate().reason = "it failed".to_owned();
+    assert_eq!(
+        fleet.granted(),
+        [(3, 1), (0, 1)],
+        "the one that is down is free"
+    );
+    for at in 0..4 {
+        fleet.grant(at, 1, true);
+        fleet.report(at, up(1));
+    }
+    let outcome = Outcome {
+        revision: 2,
+        ended: Ended::RolledBack,
+        reason: "it failed".to_owned(),
+        at: 1_000,
+    };
+    assert_eq!(fleet.step().change, Some(Change::EndRollback(outcome)));
+}
+
+#[test]
+fn a_rollback_takes_a_grant_back_that_a_machine_has_not_acted_on() {
+    let mut fleet = Fleet::rolling(3, 1);
+    fleet.grant(0, 2, true);
+    fleet.candidate().phase = Phase::RollingBack;
+    assert_eq!(fleet.granted(), [(0, 1)]);
+    fleet.grant(0, 1, true);
+    // However long that takes: it may have acted on the grant before.
+    fleet.now = 10_000_000;
+    assert_eq!(fleet.step().change, None);
+    fleet.report(0, up(1));
+    assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
+}
+
+#[test]
+fn a_rollback_is_never_rolled_back() {
+    let mut fleet = Fleet::rolling(3, 1);
+    fleet.candidate().phase = Phase::RollingBack;
+    fleet.grant(0, 1, true);
+    fleet.report(0, failed(1));
+    assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
+}
+
+#[test]
+fn the_candidate_becomes_stable_when_every_machine_is_done() {
+    let mut fleet = Fleet::rolling(3, 3);
+    for at in 0..3 {
+        fleet.grant(at, 2, true);
+        fleet.report(at, up(2));
+    }
+    fleet.report(1, up(1));
+    assert_eq!(fleet.step().change, None);
+    fleet.report(1, up(2));
+    let Some(Change::Promote(outcome)) = fleet.step().change else {
+        panic!("not promoted")
+    };
+    assert_eq!(outcome.reason, "available on 3 of 3 machines");
+    assert!(matches!(
+        Fleet::rolling(0, 1).step().change,
+        Some(Change::Promote(_))
+    ));
+}
+
+#[test]
+fn cordoned_machines_and_taken_names_hold_nothing_up() {
+    let mut fleet = Fleet::rolling(3, 1);
+    fleet.machines[0].cordoned = true;
+    fleet.machines[1].report = None;
+    fleet.machines[1].problem = Some("the name is taken by /etc/systemd/system");
+    fleet.grant(2, 2, true);
+    fleet.report(2, up(2));
+    assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
+}
+
+#[test]
+fn an_update_that_works_nowhere_is_not_promoted_because_nothing_worked_before() {
+    let mut fleet = Fleet::rolling(2, 2);
+    for at in 0..2 {
+        fleet.grant(at, 2, false);
+        fleet.report(at, failed(2));
+    }
+    assert!(matches!(fleet.step().change, Some(Change::RollBack(_))));
+    fleet.report(1, up(2));
+    assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
+}
+
+#[test]
+fn a_rollout_that_makes_no_progress_in_time_has_failed() {
+    let mut fleet = Fleet::rolling(3, 1);
+    fleet.policy.progress_deadline = Duration::from_secs(60);
+    let first = fleet.step();
+    let begun = Progress {
+        unit: CREATED,
+        revision: 2,
+        done: 0,
+        at: 1_000,
+    };
+    assert_eq!(first.progress.as_ref(), Some(&begun));
+    assert_eq!(first.wake_at, Some(61_000));
+    fleet.progress = Some(begun);
+    fleet.grant(0, 2, true);
+    fleet.now = 60_999;
+    assert_eq!(fleet.step().change, None);
+    fleet.now = 61_000;
+    let Some(Change::RollBack(reason)) = fleet.step().change else {
+        panic!("it goes on")
+    };
+    insta::assert_snapshot!(reason, @"no further machine became available for 1m: waiting for 00000000: told, not there yet, 00000000: its turn, 00000000: its turn");
+    // Another machine that became available starts the time anew, though that is not written at once.
+    fleet.report(0, up(2));
+    fleet.now = 1_001;
+    let step = fleet.step();
+    assert_eq!((step.progress, step.wake_at), (None, Some(4_000)));
+    fleet.now = 4_000;
+    let step = fleet.step();
+    assert_eq!(step.progress.map(|it| (it.done, it.at)), Some((1, 4_000)));
+    assert_eq!(step.wake_at, Some(64_000));
+    // A rollout that somebody resumes has its whole time.
+    fleet.now = 100_000;
+    fleet.machines[0].report = up(1);
+    fleet.candidate().since = 99_000;
+    assert_eq!(fleet.step().change, None);
+}
+
+#[test]
+fn machines_that_missed_an_update_take_their_turn() {
+    let mut fleet = Fleet::rolling(4, 1);
+    fleet.record.candidate = None;
+    fleet.record.stable = revision(3);
+    for at in 0..3 {
+        fleet.machines[at].report = up(2).map(|report| UnitReport {
+            deferred: true,
+            ..report
+        });
+    }
+    // This one goes to the stable revision by itself: nothing restarts.
+    fleet.machines[3].report = up(2);
+    assert_eq!(fleet.granted(), [(0, 3)]);
+    fleet.grant(0, 3, true);
+    assert_eq!(fleet.granted(), []);
+    insta::assert_snapshot!(
+        fleet.step().waits.expect("two wait"),
+        @"3 machines missed revision 3 and wait for their turn; 1 of 4 machines unavailable, 1 may be"
+    );
+}
+
+#[test]
+fn a_paused_rollout_and_a_stopped_unit_move_nobody() {
+    let mut fleet = Fleet::rolling(3, 1);
+    fleet.candidate().phase = Phase::Paused;
+    fleet.candidate().reason = "somebody said so".to_owned();
+    assert_eq!(fleet.step(), waiting("paused: somebody said so".to_owned()));
+    let mut fleet = Fleet::rolling(3, 1);
+    fleet.record.target = TargetState::Inactive;
+    assert_eq!(
+        fleet.step(),
+        waiting("its target state is inactive".to_owned())
+    );
+}
+
+#[test]
+fn a_second_update_counts_who_is_still_busy_with_the_first() {
+    let mut fleet = Fleet::rolling(6, 2);
+    fleet.candidate().revision = revision(3);
+    fleet.grant(0, 2, true);
+    fleet.grant(1, 2, true);
+    fleet.report(1, failed(2));
+    // Machine 0 has not confirmed: it may be on its way to revision 2.
+    assert_eq!(fleet.granted(), [(0, 3), (1, 3)]);
+    fleet.grant(0, 3, true);
+    fleet.grant(1, 3, true);
+    fleet.report(1, failed(3));
+    assert!(
+        matches!(fleet.step().change, Some(Change::RollBack(_))),
+        "it was available before the first of the two"
+    );
+}
