@@ -156,7 +156,7 @@ fn nobody_listens(host: &Host) -> Result<()> {
     refused(
         &asked,
         1,
-        "cannot reach fleetd at unix:///run/nosuch.sock: No such file or directory. Is fleet.socket running?",
+        "cannot reach fleetd at unix:///run/nosuch.sock: No such file or directory. Is fleetd running here?",
     )?;
     host.exec(&["systemctl", "stop", "fleet.service", "fleet.socket"])?
         .ok()?;
@@ -164,7 +164,7 @@ fn nobody_listens(host: &Host) -> Result<()> {
     refused(
         &asked,
         1,
-        "Is fleet.socket running? (systemctl status fleet.socket)",
+        "Is fleetd running here? (systemctl status fleet.socket fleet.service)",
     )?;
     host.exec(&["systemctl", "start", "fleet.service"])?.ok()?;
     host.fleetctl(&["list-units"])?.ok().map(drop)

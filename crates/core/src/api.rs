@@ -137,6 +137,9 @@ pub struct Machine {
     /// `cordoned` or `drained` (ours); empty otherwise.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub scheduling: String,
+    /// The version of fleetd there. Ours only: sent with `?details=true`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
 }
 
 /// A page of machines.
@@ -168,6 +171,9 @@ pub struct UnitState {
     pub systemd_load_state: String,
     /// Such as `running`.
     pub systemd_sub_state: String,
+    /// All that the machine says of it. Ours only: sent with `?details=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<UnitReport>,
 }
 
 /// A page of states.

@@ -1,13 +1,15 @@
 //! The command line: global flags, the environment behind them, and what fleet 1.0 had and we only accept.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::client::{Client, Endpoint};
 use crate::commands::Command;
 use crate::output::talk;
+use crate::paint::When;
 
 /// Runs systemd units on every machine of a cluster that should have them.
 #[derive(Parser)]
@@ -22,6 +24,13 @@ use crate::output::talk;
   fleetctl status hello.service           see how it fares everywhere
   fleetctl list-machines                  see the machines
 
+Exit codes:
+  0  done
+  1  refused, failed, or fleetd does not answer
+  2  the command line is wrong
+  3  status: a unit is not active everywhere where it belongs
+  4  status, wait: there is no such unit
+
 Commands may be shortened (`fleetctl list-m`). FLEETCTL_ENDPOINT and
 FLEETCTL_REQUEST_TIMEOUT in the environment stand for the options."
 )]
@@ -30,6 +39,16 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) connect: Connect,
+    /// When to colour states; auto: on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        help_heading = "Global options"
+    )]
+    pub(crate) color: When,
     #[command(flatten)]
     _accepted: Accepted,
     /// Print the version
@@ -101,6 +120,49 @@ struct Accepted {
     strict_host_key_checking: Option<String>,
 }
 
+impl Cli {
+    /// Reads the command line of this process. What is wrong with it, and what `--help` prints, is an error of clap's.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        Self::from(std::env::args_os())
+    }
+
+    fn from<T: Into<OsString> + Clone>(
+        arguments: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let matches = with_go_flags(Self::command()).try_get_matches_from(arguments)?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+/// Lets every flag be set and unset by `=true` and `=false` as well, and the last one win, as scripts for fleet 1.0
+/// expect.
+fn with_go_flags(command: clap::Command) -> clap::Command {
+    command
+        .args_override_self(true)
+        .mut_args(|flag| match flag.get_action() {
+            ArgAction::SetTrue => flag
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_value("false")
+                .default_missing_value("true")
+                .hide_default_value(true)
+                .value_name("true|false")
+                .value_parser(go_bool),
+            _ => flag,
+        })
+        .mut_subcommands(with_go_flags)
+}
+
+/// Reads a truth value as Go's flags did.
+fn go_bool(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("must be true or false"),
+    }
+}
+
 impl Connect {
     /// The client that the flags ask for; nothing is sent yet.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
@@ -147,10 +209,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     fn refusal(arguments: &[&str]) -> String {
-        let cli = Cli::try_parse_from(arguments).expect("the parser accepts it");
+        let cli = Cli::from(arguments).expect("the parser accepts it");
         match cli.connect.client() {
             Ok(_) => panic!("{arguments:?} is accepted"),
             Err(error) => format!("{error:#}"),
@@ -159,7 +220,21 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        with_go_flags(Cli::command()).debug_assert();
+    }
+
+    #[test]
+    fn flags_may_be_set_and_unset_as_in_go() {
+        for (flags, accepted) in [
+            (&["--no-legend", "--full"][..], true),
+            (&["--no-legend=true", "--full=F", "-l"], true),
+            (&["-lw", "-l=false"], true),
+            (&["--no-legend=yes"], false),
+            (&["--no-legend", "true"], false),
+        ] {
+            let arguments = ["fleetctl", "list-machines"].iter().chain(flags);
+            assert_eq!(Cli::from(arguments).is_ok(), accepted, "{flags:?}");
+        }
     }
 
     #[test]
@@ -194,7 +269,7 @@ mod tests {
             "a",
         ]);
         for arguments in [before.collect::<Vec<_>>(), after.collect()] {
-            assert!(Cli::try_parse_from(&arguments).is_ok(), "{arguments:?}");
+            assert!(Cli::from(&arguments).is_ok(), "{arguments:?}");
         }
     }
 
@@ -206,11 +281,7 @@ mod tests {
             ("list", false),
             ("st", false),
         ] {
-            assert_eq!(
-                Cli::try_parse_from(["fleetctl", typed]).is_ok(),
-                clear,
-                "{typed}"
-            );
+            assert_eq!(Cli::from(["fleetctl", typed]).is_ok(), clear, "{typed}");
         }
     }
 

@@ -9,12 +9,20 @@ use fleet_core::record::UnitReport;
 const ID_SHOWN: usize = 8;
 const HASH_SHOWN: usize = 7;
 
+/// The last year that RFC 3339 can write begins then. A machine whose clock is beyond it is shown as of 1970.
+const YEAR_9999: Duration = Duration::from_secs(253_370_764_800);
+
 /// A machine id as listings show it: `3f3fab35...`.
 pub(crate) fn short_id(id: &str) -> String {
     format!("{}...", id.get(..ID_SHOWN).unwrap_or(id))
 }
 
-/// A hash as listings show it.
+/// A hash as listings show it, or whole.
+pub(crate) fn hash(hash: &str, full: bool) -> String {
+    if full { hash } else { short_hash(hash) }.to_owned()
+}
+
+/// A hash as people see it.
 pub(crate) fn short_hash(hash: &str) -> &str {
     hash.get(..HASH_SHOWN).unwrap_or(hash)
 }
@@ -63,11 +71,26 @@ pub(crate) fn shortfall(unit: &UnitOnMachine, revision: u64) -> String {
     }
 }
 
-/// `since` is in milliseconds since 1970, as reports have it: `2026-11-22 06:40:41 UTC; 6s ago`.
+fn instant(since: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_millis(since))
+        .filter(|then| *then < SystemTime::UNIX_EPOCH + YEAR_9999)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// What programs are told of `since`, which is in milliseconds since 1970, as reports have it: `2026-11-22T06:40:41Z`.
+pub(crate) fn timestamp(since: u64) -> String {
+    humantime::format_rfc3339_seconds(instant(since)).to_string()
+}
+
+/// What people are told of it: `2026-11-22 06:40:41 UTC`.
+pub(crate) fn date(since: u64) -> String {
+    timestamp(since).replace('T', " ").replace('Z', " UTC")
+}
+
+/// With its age: `2026-11-22 06:40:41 UTC; 6s ago`.
 pub(crate) fn moment(since: u64, now: SystemTime) -> String {
-    let then = SystemTime::UNIX_EPOCH + Duration::from_millis(since);
-    let date = humantime::format_rfc3339_seconds(then).to_string();
-    let date = date.replace('T', " ").replace('Z', " UTC");
+    let (date, then) = (date(since), instant(since));
     // The clock of that machine may run ahead of this one.
     let age = now.duration_since(then).unwrap_or_default().as_secs();
     format!("{date}; {} ago", rough(age))

@@ -4,23 +4,28 @@ mod cli;
 mod client;
 mod commands;
 mod describe;
+mod document;
+mod exit;
+mod listing;
 mod local;
 mod options;
 mod output;
+mod paint;
 mod resolve;
 mod select;
 mod tabwriter;
 mod wait;
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 
 fn main() -> ExitCode {
-    run(cli::Cli::parse()).unwrap_or_else(|error| {
-        output::talk(format_args!("{error:#}"));
-        ExitCode::FAILURE
-    })
+    cli::Cli::read()
+        .map_err(anyhow::Error::from)
+        .and_then(run)
+        .unwrap_or_else(|error| failure(&error))
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -29,5 +34,21 @@ async fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
         output::write(cli::Cli::command().render_help().to_string().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     };
-    command.run(&mut cli.connect.client()?).await
+    let paint = paint::Paint::stdout(cli.color);
+    command.run(&mut cli.connect.client()?, paint).await
+}
+
+/// Tells what went wrong. A wrong command line has a code of its own, 2, and `--help` is none.
+fn failure(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<clap::Error>() {
+        Some(usage) => {
+            // A reader that has gone is no error.
+            let _ = usage.print();
+            u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+        None => {
+            output::talk(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -5,16 +5,30 @@ use std::io::{self, Write};
 
 use anyhow::Context as _;
 
+/// Whether anybody still reads stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    There,
+    Gone,
+}
+
+/// Writes data to stdout as it is, and tells whether there is any use in writing more.
+pub(crate) fn offer(data: &[u8]) -> anyhow::Result<Reader> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(data).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        done => done
+            .map(|()| Reader::There)
+            .context("cannot write to stdout"),
+    }
+}
+
 /// Writes data to stdout as it is.
 ///
 /// A reader that has gone (`fleetctl list-units | head -1`) is no error, and must not end a command that
 /// still has units to act on.
 pub(crate) fn write(data: &[u8]) -> anyhow::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(data).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.context("cannot write to stdout"),
-    }
+    offer(data).map(|_reader| ())
 }
 
 /// Writes text to stdout, without what a terminal would obey.
@@ -30,8 +44,13 @@ pub(crate) fn talk(text: impl fmt::Display) {
 
 /// Descriptions and problems come from other people's unit files and machines: only their line ends and tabs
 /// reach the terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', " ")
+}
+
+/// The same for a cell: a description may be continued over lines, or hold tabs.
+pub(crate) fn on_one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 #[cfg(test)]
@@ -41,5 +60,10 @@ mod tests {
     #[test]
     fn a_terminal_is_told_nothing_but_text() {
         assert_eq!(printable("a\tb\x1b[2J\rc\n"), "a\tb [2J c\n");
+    }
+
+    #[test]
+    fn a_cell_never_breaks_its_row() {
+        assert_eq!(on_one_line("two\\\n\tlines\x1b[2J"), "two\\  lines [2J");
     }
 }

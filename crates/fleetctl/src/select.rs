@@ -10,8 +10,54 @@ use crate::local::typed_name;
 pub(crate) struct Known {
     /// Each once, in the order of the arguments.
     pub(crate) units: Vec<Unit>,
-    /// The arguments that name nothing, as units would be called.
-    pub(crate) unknown: Vec<String>,
+    /// The arguments that name nothing.
+    pub(crate) unknown: Vec<Unknown>,
+}
+
+/// A unit that is not in the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unknown {
+    /// As the unit would be called.
+    pub(crate) name: String,
+    /// One that is there, and may be meant.
+    pub(crate) similar: Option<String>,
+}
+
+impl Unknown {
+    /// An unknown unit beside those that are known.
+    pub(crate) fn among<'a>(name: String, units: impl IntoIterator<Item = &'a Unit>) -> Self {
+        let similar = units
+            .into_iter()
+            .filter_map(|unit| Some((typing_errors(&name, &unit.name)?, &unit.name)))
+            .min();
+        Self {
+            similar: similar.map(|(_, unit)| unit.clone()),
+            name,
+        }
+    }
+
+    pub(crate) fn is_pattern(&self) -> bool {
+        is_pattern(&self.name)
+    }
+
+    /// `; did you mean hello.service?`, or nothing.
+    pub(crate) fn hint(&self) -> String {
+        let similar = self.similar.as_ref();
+        similar.map_or_else(String::new, |similar| format!("; did you mean {similar}?"))
+    }
+}
+
+/// How many typing errors make one of these names the other; none if so many that it is another name.
+fn typing_errors(typed: &str, name: &str) -> Option<usize> {
+    // `.service` stands behind most names, and says nothing of them.
+    let kind = |name: &str| name.rfind('.').unwrap_or(name.len());
+    let (typed, name) = match (typed.split_at(kind(typed)), name.split_at(kind(name))) {
+        ((typed, same), (name, kind)) if same == kind => (typed, name),
+        _ => (typed, name),
+    };
+    let errors = strsim::damerau_levenshtein(typed, name);
+    let length = typed.chars().count();
+    (errors <= (length / 3).max(1) && errors < length).then_some(errors)
 }
 
 /// Finds the units that `arguments` name. A pattern that is malformed is an error.
@@ -20,8 +66,9 @@ pub(crate) fn known_units(mut units: Vec<Unit>, arguments: &[String]) -> anyhow:
         units: Vec::new(),
         unknown: Vec::new(),
     };
+    let mut unknown = Vec::new();
     for argument in arguments {
-        let (wanted, name) = if argument.contains(['*', '?', '[']) {
+        let (wanted, name) = if is_pattern(argument) {
             let pattern = Pattern::new(argument)
                 .with_context(|| format!("malformed pattern \"{argument}\""))?;
             (Wanted::Matching(pattern), argument.clone())
@@ -36,10 +83,19 @@ pub(crate) fn known_units(mut units: Vec<Unit>, arguments: &[String]) -> anyhow:
         known.units.extend::<Vec<Unit>>(found);
         units = rest;
         if known.units.len() == before && !taken_before {
-            known.unknown.push(name);
+            unknown.push(name);
         }
     }
+    let all = || known.units.iter().chain(&units);
+    known.unknown = unknown
+        .into_iter()
+        .map(|name| Unknown::among(name, all()))
+        .collect();
     Ok(known)
+}
+
+fn is_pattern(argument: &str) -> bool {
+    argument.contains(['*', '?', '['])
 }
 
 enum Wanted {
@@ -68,7 +124,8 @@ mod tests {
         let arguments: Vec<String> = arguments.iter().map(|&text| text.into()).collect();
         let known = known_units(units.to_vec(), &arguments).expect("valid patterns");
         let names = known.units.into_iter().map(|unit| unit.name).collect();
-        (names, known.unknown)
+        let unknown = known.unknown.into_iter().map(|unknown| unknown.name);
+        (names, unknown.collect())
     }
 
     fn names(arguments: &[&str]) -> Vec<String> {
@@ -94,6 +151,20 @@ mod tests {
         let unknown = |arguments: &[&str]| pick(arguments).1;
         assert_eq!(unknown(&["a", "x", "bad name"]), ["x.service", "bad name"]);
         assert_eq!(unknown(&["*", "a", "z*"]), ["z*"]);
+    }
+
+    #[test]
+    fn a_unit_that_is_spelt_almost_so_is_suggested() {
+        let units = ["hello.service", "help.service", "a.service"].map(|name| Unit {
+            name: name.into(),
+            ..Unit::default()
+        });
+        let similar = |name: &str| Unknown::among(name.into(), &units).similar;
+        assert_eq!(similar("helo.service").as_deref(), Some("hello.service"));
+        assert_eq!(similar("ehllo.service").as_deref(), Some("hello.service"));
+        assert_eq!(similar("hello.timer").as_deref(), None);
+        assert_eq!(similar("b.service"), None);
+        assert_eq!(similar("nosuch.service"), None);
     }
 
     #[test]

@@ -3,23 +3,40 @@
 //! That was Go's `text/tabwriter` with tabs of eight and one blank of padding. Scripts cut these listings
 //! by tabs, so neither spaces nor wider cells will do.
 
+use anstyle::Style;
+
+use crate::paint::Paint;
+
 const TAB: usize = 8;
 
+/// One cell of a table.
+pub(crate) struct Cell {
+    pub(crate) text: String,
+    pub(crate) style: Style,
+}
+
+impl Cell {
+    pub(crate) fn plain(text: String) -> Self {
+        let style = Style::new();
+        Self { text, style }
+    }
+}
+
 /// Joins rows of the same number of cells into lines; the last cell of a line is never padded.
-pub(crate) fn align(rows: &[Vec<String>]) -> String {
+pub(crate) fn align(rows: &[Vec<Cell>], paint: Paint) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let stops: Vec<usize> = (0..columns)
         .map(|column| {
-            let widest = rows.iter().map(|row| width(&row[column])).max();
+            let widest = rows.iter().map(|row| width(&row[column].text)).max();
             (widest.unwrap_or(0) + 1).next_multiple_of(TAB)
         })
         .collect();
     let mut text = String::new();
     for row in rows {
         for (column, cell) in row.iter().enumerate() {
-            text.push_str(cell);
+            text.push_str(&paint.text(cell.style, &cell.text));
             if column + 1 < row.len() {
-                let tabs = (stops[column] - width(cell)).div_ceil(TAB);
+                let tabs = (stops[column] - width(&cell.text)).div_ceil(TAB);
                 text.extend(std::iter::repeat_n('\t', tabs));
             }
         }
@@ -36,10 +53,17 @@ fn width(cell: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paint::{self, When};
+
+    fn plain(rows: Vec<Vec<String>>) -> String {
+        let cells = |row: Vec<String>| row.into_iter().map(Cell::plain).collect();
+        let rows: Vec<_> = rows.into_iter().map(cells).collect();
+        align(&rows, Paint::stdout(When::Never))
+    }
 
     /// Takes a recorded listing apart and puts it together again.
     fn again(listing: &str) -> String {
-        let rows: Vec<Vec<String>> = listing
+        let rows = listing
             .lines()
             .map(|line| {
                 line.split('\t')
@@ -48,7 +72,7 @@ mod tests {
                     .collect()
             })
             .collect();
-        align(&rows)
+        plain(rows)
     }
 
     #[test]
@@ -68,12 +92,23 @@ mod tests {
     #[test]
     fn a_cell_of_seven_ends_at_the_next_tab_and_one_of_eight_needs_two() {
         let rows = [["1234567", "x"], ["12345678", "y"]].map(|row| row.map(str::to_owned).to_vec());
-        assert_eq!(align(&rows[..1]), "1234567\tx\n");
-        assert_eq!(align(&rows), "1234567\t\tx\n12345678\ty\n");
+        assert_eq!(plain(rows[..1].to_vec()), "1234567\tx\n");
+        assert_eq!(plain(rows.to_vec()), "1234567\t\tx\n12345678\ty\n");
+    }
+
+    #[test]
+    fn colours_take_no_room() {
+        let style = paint::active("active");
+        let text = "active".to_owned();
+        let row = vec![Cell { text, style }, Cell::plain("x".to_owned())];
+        assert_eq!(
+            align(&[row], Paint::stdout(When::Always)),
+            "\x1b[32mactive\x1b[0m\tx\n"
+        );
     }
 
     #[test]
     fn nothing_to_list_is_no_output() {
-        assert_eq!(align(&[]), "");
+        assert_eq!(plain(Vec::new()), "");
     }
 }

@@ -1,16 +1,17 @@
-//! Waits until a started unit is ready on every machine where it belongs (`start --wait`).
+//! Waits until units are as they should be on every machine where they belong (`start --wait`, `wait`).
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use anyhow::bail;
+use clap::ValueEnum;
 use fleet_core::api::{LastRollout, UnitOnMachine, UnitStatus};
 use fleet_core::record::{Ended, Phase, TargetState};
 use fleet_core::unit::UnitName;
 use tokio::time::Instant;
 
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::describe;
 use crate::output::talk;
 
@@ -21,16 +22,47 @@ pub(crate) const DEFAULT_TIMEOUT: &str = "2m";
 /// is enough, and a fleetd that answers every long poll at once is not asked in a busy loop.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The same while the last machines take a destroyed unit off, of which no long poll tells.
+const PAUSE_GONE: Duration = Duration::from_millis(200);
+
 /// How long units have to stay ready, and how long after a failure the others are looked at. systemd calls a simple service active from its fork on: one whose program is
 /// missing, or ends at once, is active for some milliseconds.
 const STEADY: Duration = Duration::from_millis(300);
 
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Goal {
+    Ready,
+    Active,
+    Gone,
+}
+
+impl Goal {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Active => "active",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// How to wait.
+pub(crate) struct Waiting<'a> {
+    pub(crate) goal: Goal,
+    pub(crate) timeout: Duration,
+    /// Whether the units were started for this: then their target state is not to change meanwhile.
+    pub(crate) started: bool,
+    /// The statuses from before the start of those units that it changed.
+    pub(crate) before: &'a BTreeMap<UnitName, UnitStatus>,
+}
+
 /// How a unit stands on all machines where it belongs.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Ready everywhere.
-    Ready,
-    /// Nothing moves any more, and it is not ready everywhere.
+    /// As it is waited for, everywhere.
+    There,
+    /// Nothing moves any more, and it is not everywhere.
     Stuck,
     /// Some machine is still on its way.
     Moving,
@@ -38,44 +70,49 @@ enum Verdict {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Progress {
-    ready: usize,
+    there: usize,
     placed: usize,
     verdict: Verdict,
 }
 
 /// Judges a status. `before` is the status from before the change that is waited for, if there was one.
-fn judge(status: &UnitStatus, before: Option<&UnitStatus>) -> Progress {
-    let (mut placed, mut ready, mut failed) = (0, 0, 0);
-    for unit in status
-        .machines
-        .iter()
-        .filter(|unit| unit.placed && !unit.deferred)
-    {
+fn judge(goal: Goal, status: &UnitStatus, before: Option<&UnitStatus>) -> Progress {
+    let (mut placed, mut there, mut failed) = (0, 0, 0);
+    let awaited = status.machines.iter();
+    for unit in awaited.filter(|unit| unit.placed && !unit.deferred) {
         placed += 1;
-        if is_ready(unit, status) {
-            ready += 1;
+        if is_there(goal, unit, status) {
+            there += 1;
         } else if failure(unit).is_some() && failure(unit) != failure_before(unit, before) {
             failed += 1;
         }
     }
-    let verdict = if ready == placed {
-        Verdict::Ready
-    } else if ready + failed == placed {
+    let verdict = if status.desired_state != TargetState::Launched.as_str() {
+        Verdict::Moving
+    } else if there == placed && (placed > 0 || goal == Goal::Ready) {
+        Verdict::There
+    } else if failed > 0 && there + failed == placed {
         Verdict::Stuck
     } else {
         Verdict::Moving
     };
     Progress {
-        ready,
+        there,
         placed,
         verdict,
     }
 }
 
-fn is_ready(unit: &UnitOnMachine, status: &UnitStatus) -> bool {
+fn is_there(goal: Goal, unit: &UnitOnMachine, status: &UnitStatus) -> bool {
     unit.problem.is_none()
         && unit.report.as_ref().is_some_and(|report| {
-            report.launched && report.available && report.revision == status.newest()
+            report.launched
+                && report.revision == status.newest()
+                && match goal {
+                    Goal::Ready => report.available,
+                    Goal::Active => ["active", "reloading"].contains(&report.active.as_str()),
+                    Goal::Gone => false,
+                }
         })
 }
 
@@ -112,118 +149,168 @@ fn failure_before<'a>(unit: &UnitOnMachine, before: Option<&'a UnitStatus>) -> O
     failure(machines.find(|then| then.machine_id == unit.machine_id)?)
 }
 
-/// Waits for all `units` to be ready; ends early when one of them is stuck. `before` has the statuses from
-/// before the start of those units that it changed.
-pub(crate) async fn until_ready(
-    client: &mut Client,
-    units: &[UnitName],
-    before: &BTreeMap<UnitName, UnitStatus>,
-    timeout: Duration,
-) -> anyhow::Result<()> {
-    let deadline = Instant::now() + timeout;
-    let mut shown: BTreeMap<&UnitName, String> = BTreeMap::new();
-    for pause in [Duration::ZERO, STEADY] {
-        tokio::time::sleep(pause).await;
-        let mut all_ready = true;
-        for name in units {
-            let line = ProgressLine::after(shown.entry(name).or_default());
-            let before = before.get(name);
-            all_ready &= one_until_ready(client, name, before, deadline, timeout, line).await?;
+impl Waiting<'_> {
+    /// Waits for all `units`; ends early when one of them can get no further by itself.
+    pub(crate) async fn run(&self, client: &mut Client, units: &[UnitName]) -> anyhow::Result<()> {
+        let deadline = Instant::now() + self.timeout;
+        let mut shown: BTreeMap<&UnitName, String> = BTreeMap::new();
+        let passes = match self.goal {
+            Goal::Ready | Goal::Active => &[Duration::ZERO, STEADY][..],
+            Goal::Gone => &[Duration::ZERO],
+        };
+        for pause in passes {
+            tokio::time::sleep(*pause).await;
+            let mut all = true;
+            for name in units {
+                let line = ProgressLine::after(shown.entry(name).or_default());
+                all &= match self.goal {
+                    Goal::Gone => self.one_gone(client, name, deadline, line).await?,
+                    _ => self.one(client, name, deadline, line).await?,
+                };
+            }
+            if !all {
+                bail!(
+                    "not every unit is {}; `fleetctl status UNIT` shows how it goes on, `journalctl -u UNIT` on the machine why it fails",
+                    self.goal.word()
+                );
+            }
         }
-        if !all_ready {
-            bail!(
-                "not every unit is ready; `fleetctl status UNIT` shows how it goes on, `journalctl -u UNIT` on the machine why it fails"
-            );
-        }
+        Ok(())
     }
-    Ok(())
-}
 
-async fn one_until_ready(
-    client: &mut Client,
-    name: &UnitName,
-    before: Option<&UnitStatus>,
-    deadline: Instant,
-    timeout: Duration,
-    mut line: ProgressLine<'_>,
-) -> anyhow::Result<bool> {
-    let mut settled = false;
-    // The first look is free: a unit whose turn comes after the deadline is judged too.
-    let mut answer = client.unit_status(name.as_str(), None).await?;
-    let first = answer.clone();
-    let last = before.or(first.as_ref()).and_then(|it| it.last.as_ref());
-    loop {
-        let Some(status) = answer else {
-            drop(line);
-            talk(format_args!("{name}: destroyed meanwhile"));
-            return Ok(false);
-        };
-        if status.desired_state != TargetState::Launched.as_str() {
-            drop(line);
-            talk(format_args!(
-                "{name}: its target state was set to {} meanwhile",
-                status.desired_state
-            ));
-            return Ok(false);
-        }
-        if let Some(why) = went_back(&status, last) {
-            drop(line);
-            talk(format_args!("{name}: {why}"));
-            complain(&status);
-            return Ok(false);
-        }
-        let progress = judge(&status, before);
-        line.show(&match progress.placed {
-            0 => format!("{name}: no machine matches now; it starts on the first that does"),
-            placed => format!("{name}: {}/{placed} ready", progress.ready),
-        });
-        match progress.verdict {
-            Verdict::Ready => return Ok(true),
-            // Where it fails on one machine, it is about to on others: one answer names them all.
-            Verdict::Stuck if !settled => {
-                settled = true;
-                tokio::time::sleep(STEADY).await;
-                answer = client.unit_status(name.as_str(), None).await?;
-                continue;
-            }
-            Verdict::Stuck => {
+    async fn one(
+        &self,
+        client: &mut Client,
+        name: &UnitName,
+        deadline: Instant,
+        mut line: ProgressLine<'_>,
+    ) -> anyhow::Result<bool> {
+        let mut settled = false;
+        // The first look is free: a unit whose turn comes after the deadline is judged too.
+        let mut answer = client.unit_status(name.as_str(), None).await?;
+        let first = answer.clone();
+        let before = self.before.get(name);
+        let last = before.or(first.as_ref()).and_then(|it| it.last.as_ref());
+        loop {
+            let Some(status) = answer else {
                 drop(line);
-                complain(&status);
+                talk(format_args!("{name}: destroyed meanwhile"));
                 return Ok(false);
-            }
-            Verdict::Moving => {}
-        }
-        let next = async {
-            tokio::time::sleep(PAUSE).await;
-            client
-                .unit_status(name.as_str(), Some(status.registry_revision))
-                .await
-        };
-        answer = match tokio::time::timeout_at(deadline, next).await {
-            Ok(answer) => answer?,
-            Err(_elapsed) => {
+            };
+            let launched = status.desired_state == TargetState::Launched.as_str();
+            if self.started && !launched {
                 drop(line);
                 talk(format_args!(
-                    "{name}: not ready after {}",
-                    humantime::format_duration(timeout)
+                    "{name}: its target state was set to {} meanwhile",
+                    status.desired_state
                 ));
-                complain(&status);
                 return Ok(false);
             }
-        };
+            if self.started
+                && let Some(why) = went_back(&status, last)
+            {
+                drop(line);
+                talk(format_args!("{name}: {why}"));
+                self.complain(&status);
+                return Ok(false);
+            }
+            let progress = judge(self.goal, &status, before);
+            line.show(&match progress.placed {
+                _ if !launched => format!("{name}: {}, not started yet", status.desired_state),
+                0 => format!("{name}: no machine matches now; it starts on the first that does"),
+                placed => format!("{name}: {}/{placed} {}", progress.there, self.goal.word()),
+            });
+            match progress.verdict {
+                Verdict::There => return Ok(true),
+                // Where it fails on one machine, it is about to on others: one answer names them all.
+                Verdict::Stuck if !settled => {
+                    settled = true;
+                    tokio::time::sleep(STEADY).await;
+                    answer = client.unit_status(name.as_str(), None).await?;
+                    continue;
+                }
+                Verdict::Stuck => {
+                    drop(line);
+                    self.complain(&status);
+                    return Ok(false);
+                }
+                Verdict::Moving => {}
+            }
+            let next = async {
+                tokio::time::sleep(PAUSE).await;
+                client
+                    .unit_status(name.as_str(), Some(status.registry_revision))
+                    .await
+            };
+            answer = match tokio::time::timeout_at(deadline, next).await {
+                Ok(answer) => answer?,
+                Err(_elapsed) => {
+                    drop(line);
+                    self.late(name);
+                    self.complain(&status);
+                    return Ok(false);
+                }
+            };
+        }
     }
-}
 
-/// One line on stderr for each machine that is not ready.
-fn complain(status: &UnitStatus) {
-    for unit in &status.machines {
-        if unit.placed && !is_ready(unit, status) {
-            talk(format_args!(
-                "{}: not ready on {}: {}",
-                status.name,
-                describe::machine(&unit.machine_id, &unit.primary_ip, false),
-                describe::shortfall(unit, status.newest())
-            ));
+    /// Waits until the registry has no such unit, and no machine says anything of it any more.
+    async fn one_gone(
+        &self,
+        client: &mut Client,
+        name: &UnitName,
+        deadline: Instant,
+        mut line: ProgressLine<'_>,
+    ) -> anyhow::Result<bool> {
+        let mut after = None;
+        loop {
+            let look = async {
+                if let Some(status) = client.unit_status(name.as_str(), after).await? {
+                    after = Some(status.registry_revision);
+                    return Ok(Some("still in the registry".to_owned()));
+                }
+                after = None;
+                let machines = client.states_of(name).await?.len();
+                Ok::<_, ClientError>(
+                    (machines > 0).then(|| format!("still on {machines} machines")),
+                )
+            };
+            match tokio::time::timeout_at(deadline, look).await {
+                Ok(answer) => match answer? {
+                    Some(why) => line.show(&format!("{name}: {why}")),
+                    None => return Ok(true),
+                },
+                Err(_elapsed) => {
+                    drop(line);
+                    self.late(name);
+                    return Ok(false);
+                }
+            }
+            // Nothing tells when the last machine has let go of it.
+            tokio::time::sleep(PAUSE_GONE).await;
+        }
+    }
+
+    fn late(&self, name: &UnitName) {
+        talk(format_args!(
+            "{name}: not {} after {}",
+            self.goal.word(),
+            humantime::format_duration(self.timeout)
+        ));
+    }
+
+    /// One line on stderr for each machine that is not there yet.
+    fn complain(&self, status: &UnitStatus) {
+        for unit in &status.machines {
+            if unit.placed && !is_there(self.goal, unit, status) {
+                talk(format_args!(
+                    "{}: not {} on {}: {}",
+                    status.name,
+                    self.goal.word(),
+                    describe::machine(&unit.machine_id, &unit.primary_ip, false),
+                    describe::shortfall(unit, status.newest())
+                ));
+            }
         }
     }
 }
@@ -293,6 +380,7 @@ mod tests {
 
     fn status(machines: Vec<UnitOnMachine>) -> UnitStatus {
         UnitStatus {
+            desired_state: "launched".into(),
             revision: 2,
             machines,
             ..UnitStatus::default()
@@ -300,7 +388,7 @@ mod tests {
     }
 
     fn verdict(machines: Vec<UnitOnMachine>) -> Verdict {
-        judge(&status(machines), None).verdict
+        judge(Goal::Ready, &status(machines), None).verdict
     }
 
     #[test]
@@ -308,11 +396,15 @@ mod tests {
         let elsewhere = UnitOnMachine::default();
         let ready = on_machine("active", true, 2, 0);
         assert_eq!(
-            judge(&status(vec![ready.clone(), elsewhere, ready]), None),
+            judge(
+                Goal::Ready,
+                &status(vec![ready.clone(), elsewhere, ready]),
+                None
+            ),
             Progress {
-                ready: 2,
+                there: 2,
                 placed: 2,
-                verdict: Verdict::Ready
+                verdict: Verdict::There
             }
         );
     }
@@ -352,9 +444,15 @@ mod tests {
     #[test]
     fn a_failure_from_before_the_start_does_not_end_the_wait() {
         let before = status(vec![on_machine("failed", false, 2, 7)]);
-        assert_eq!(judge(&before, Some(&before)).verdict, Verdict::Moving);
+        assert_eq!(
+            judge(Goal::Ready, &before, Some(&before)).verdict,
+            Verdict::Moving
+        );
         let again = status(vec![on_machine("failed", false, 2, 8)]);
-        assert_eq!(judge(&again, Some(&before)).verdict, Verdict::Stuck);
+        assert_eq!(
+            judge(Goal::Ready, &again, Some(&before)).verdict,
+            Verdict::Stuck
+        );
     }
 
     #[test]
@@ -364,7 +462,7 @@ mod tests {
         let mut loaded = ran.clone();
         loaded.report.as_mut().expect("a report").launched = false;
         assert_eq!(verdict(vec![loaded]), Verdict::Moving);
-        assert_eq!(verdict(vec![ran]), Verdict::Ready);
+        assert_eq!(verdict(vec![ran]), Verdict::There);
     }
 
     #[test]
@@ -375,22 +473,22 @@ mod tests {
             phase: Phase::Rolling.as_str().to_owned(),
             ..UnitCandidate::default()
         });
-        assert_eq!(judge(&rolling, None).verdict, Verdict::Moving);
+        assert_eq!(judge(Goal::Ready, &rolling, None).verdict, Verdict::Moving);
         assert_eq!(went_back(&rolling, None), None);
         rolling.machines = vec![on_machine("active", true, 3, 0)];
-        assert_eq!(judge(&rolling, None).verdict, Verdict::Ready);
+        assert_eq!(judge(Goal::Ready, &rolling, None).verdict, Verdict::There);
         let mut unsteady = rolling.clone();
         unsteady.machines[0]
             .report
             .as_mut()
             .expect("a report")
             .available = false;
-        assert_eq!(judge(&unsteady, None).verdict, Verdict::Moving);
+        assert_eq!(judge(Goal::Ready, &unsteady, None).verdict, Verdict::Moving);
         // One that is cordoned keeps what it has, and nobody waits for it.
         let mut cordoned = on_machine("active", true, 2, 0);
         cordoned.deferred = true;
         rolling.machines.push(cordoned);
-        assert_eq!(judge(&rolling, None).verdict, Verdict::Ready);
+        assert_eq!(judge(Goal::Ready, &rolling, None).verdict, Verdict::There);
     }
 
     #[test]
@@ -424,11 +522,31 @@ mod tests {
     #[test]
     fn what_is_active_before_the_start_is_ready() {
         let before = status(vec![on_machine("active", true, 2, 7)]);
-        assert_eq!(judge(&before, Some(&before)).verdict, Verdict::Ready);
+        assert_eq!(
+            judge(Goal::Ready, &before, Some(&before)).verdict,
+            Verdict::There
+        );
     }
 
     #[test]
     fn a_unit_that_belongs_nowhere_has_nothing_to_wait_for() {
-        assert_eq!(verdict(vec![UnitOnMachine::default()]), Verdict::Ready);
+        assert_eq!(verdict(vec![UnitOnMachine::default()]), Verdict::There);
+    }
+
+    #[test]
+    fn a_unit_that_nobody_started_is_waited_for() {
+        let mut loaded = status(vec![]);
+        loaded.desired_state = "loaded".into();
+        assert_eq!(judge(Goal::Ready, &loaded, None).verdict, Verdict::Moving);
+    }
+
+    #[test]
+    fn active_means_active_somewhere_and_everywhere() {
+        let verdict = |machines| judge(Goal::Active, &status(machines), None).verdict;
+        let slow = on_machine("active", false, 2, 0);
+        assert_eq!(verdict(vec![slow.clone()]), Verdict::There);
+        let done = on_machine("inactive", true, 2, 0);
+        assert_eq!(verdict(vec![slow, done]), Verdict::Moving);
+        assert_eq!(verdict(vec![]), Verdict::Moving);
     }
 }

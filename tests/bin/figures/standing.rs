@@ -32,6 +32,15 @@ pub(crate) fn populate(lab: &Lab) -> Result<()> {
         .map(drop)
 }
 
+/// All that is shown at once.
+pub(crate) fn listing(lab: &Lab, samples: &mut Samples) -> Result<()> {
+    let begun = Instant::now();
+    let listed = lab.host(1).fleetctl(&["list-units", "--no-legend"])?.ok()?;
+    samples.add(figure::LIST, begun.elapsed().as_secs_f64());
+    ensure!(listed.lines().count() == UNITS * lab.hosts().len());
+    Ok(())
+}
+
 /// A minute without any change.
 pub(crate) fn idle(lab: &Lab, samples: &mut Samples) -> Result<()> {
     // The last reports of a start, and what follows them.

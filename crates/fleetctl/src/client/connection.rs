@@ -1,6 +1,9 @@
 //! Sends one HTTP request at a time to fleetd, over one connection that is kept open.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -9,7 +12,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::http::response::Parts;
 use hyper::rt::{Read, Write};
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -35,15 +38,36 @@ pub(crate) enum ConnectionError {
         endpoint: Endpoint,
         timeout: Duration,
     },
+    /// More than fleetd ever sends.
+    #[error(
+        "the answer of {endpoint} is longer than {} MiB, which fleetd never sends: {NOT_FLEETD}",
+        ANSWER_MAX >> 20
+    )]
+    TooLong { endpoint: Endpoint },
+    /// Whoever answers, it is not in HTTP.
+    #[error("{endpoint} does not answer in HTTP: {why}; {NOT_FLEETD}")]
+    NotHttp {
+        endpoint: Endpoint,
+        why: hyper::Error,
+    },
     /// The connection broke after the request was on its way. A change may have been applied.
     #[error(
-        "lost the connection to fleetd at {endpoint}: {why}; what was asked may have been done, so look before asking again"
+        "lost the connection to fleetd at {endpoint}: {why}; {}",
+        if *.changing { "what was asked may have been done, so look before asking again" } else { "ask again" }
     )]
     Lost {
         endpoint: Endpoint,
         why: hyper::Error,
+        changing: bool,
     },
 }
+
+/// What to do about answers that fleetd does not give.
+pub(super) const NOT_FLEETD: &str = "does fleetd listen there? --endpoint names another address";
+
+/// The longest answer that is read. A page of a hundred units of the usual size has a thousandth of it; a hundred of
+/// the largest would fit.
+const ANSWER_MAX: usize = 64 << 20;
 
 /// The operating system's sentence, without Rust's error number behind it.
 fn bare(why: &io::Error) -> String {
@@ -51,20 +75,39 @@ fn bare(why: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-fn next_step(endpoint: &Endpoint, why: &io::Error) -> &'static str {
+fn next_step(endpoint: &Endpoint, why: &io::Error) -> String {
     match (endpoint, why.kind()) {
-        (_, io::ErrorKind::PermissionDenied) => {
-            "Only root and the socket's group may connect: try sudo"
+        (Endpoint::Unix(path), io::ErrorKind::PermissionDenied) => match group_of(path) {
+            Some(group) if group != "root" => format!(
+                "Only root and the group {group} may connect: try sudo, or join it (usermod --append --groups {group} USER)"
+            ),
+            _ => "Only root and the socket's group may connect: try sudo".to_owned(),
+        },
+        (Endpoint::Unix(_), _) => {
+            "Is fleetd running here? (systemctl status fleet.socket fleet.service)".to_owned()
         }
-        (Endpoint::Unix(_), _) => "Is fleet.socket running? (systemctl status fleet.socket)",
-        (Endpoint::Tcp(_), _) => "Is fleetd listening there? (--endpoint names another address)",
+        (Endpoint::Tcp(_), _) => {
+            "Is fleetd listening there? (--endpoint names another address)".to_owned()
+        }
     }
+}
+
+/// The name of the group that a file belongs to, if this machine knows it.
+fn group_of(path: &Path) -> Option<String> {
+    let gid = fs::metadata(path).ok()?.gid().to_string();
+    let groups = fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, id) = (fields.next()?, fields.next()?, fields.next()?);
+        (id == gid).then(|| name.to_owned())
+    })
 }
 
 /// A connection to fleetd, opened by the first request and again whenever fleetd has closed it.
 pub(super) struct Connection {
     endpoint: Endpoint,
     open: Option<SendRequest<Full<Bytes>>>,
+    lost: bool,
 }
 
 impl Connection {
@@ -72,7 +115,22 @@ impl Connection {
         Self {
             endpoint,
             open: None,
+            lost: false,
         }
+    }
+
+    /// One more to the same place, not open yet.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.endpoint.clone())
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whether the last request got no answer, or one that the registry gives none.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Sends a request and reads the whole answer, all within `timeout`.
@@ -84,12 +142,17 @@ impl Connection {
         timeout: Duration,
     ) -> Result<(Parts, Bytes), ConnectionError> {
         let answer = tokio::time::timeout(timeout, self.send(method, path, json)).await;
-        answer.unwrap_or_else(|_elapsed| {
+        let answer = answer.unwrap_or_else(|_elapsed| {
             Err(ConnectionError::TimedOut {
                 endpoint: self.endpoint.clone(),
                 timeout,
             })
-        })
+        });
+        self.lost = match &answer {
+            Ok((parts, _)) => parts.status == StatusCode::SERVICE_UNAVAILABLE,
+            Err(_) => true,
+        };
+        answer
     }
 
     async fn send(
@@ -98,6 +161,7 @@ impl Connection {
         path: &str,
         json: Option<Vec<u8>>,
     ) -> Result<(Parts, Bytes), ConnectionError> {
+        let changing = method != Method::GET;
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -110,14 +174,30 @@ impl Connection {
             .expect("paths are percent-encoded");
 
         let mut open = self.ready().await?;
-        let exchange = async {
-            let (parts, body) = open.send_request(request).await?.into_parts();
-            Ok((parts, body.collect().await?.to_bytes()))
+        let lost = |why: hyper::Error| {
+            let endpoint = self.endpoint.clone();
+            if why.is_parse() {
+                ConnectionError::NotHttp { endpoint, why }
+            } else {
+                ConnectionError::Lost {
+                    endpoint,
+                    why,
+                    changing,
+                }
+            }
         };
-        let answer = exchange.await.map_err(|why| ConnectionError::Lost {
-            endpoint: self.endpoint.clone(),
-            why,
-        })?;
+        let (parts, mut body) = open.send_request(request).await.map_err(lost)?.into_parts();
+        let mut read = Vec::new();
+        while let Some(frame) = body.frame().await {
+            // Frames without data are trailers, which say nothing to us.
+            let data = frame.map_err(lost)?.into_data().unwrap_or_default();
+            if read.len() + data.len() > ANSWER_MAX {
+                let endpoint = self.endpoint.clone();
+                return Err(ConnectionError::TooLong { endpoint });
+            }
+            read.extend_from_slice(&data);
+        }
+        let answer = (parts, Bytes::from(read));
         // Only now: after a failure, or when nobody waits for the answer any more, the connection goes, so that
         // a late answer is never read as the answer to the next request.
         self.open = Some(open);
@@ -160,6 +240,7 @@ impl Connection {
             .map_err(|why| ConnectionError::Lost {
                 endpoint: self.endpoint.clone(),
                 why,
+                changing: false, // Nothing was sent yet.
             })?;
         // What goes wrong on the connection is told to the request that waits on it.
         tokio::spawn(driver);

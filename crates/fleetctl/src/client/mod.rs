@@ -1,6 +1,7 @@
 //! Asks fleetd: the API's resources as functions.
 
 mod connection;
+mod each;
 mod endpoint;
 
 use std::time::Duration;
@@ -12,17 +13,22 @@ use fleet_core::api::{
 use fleet_core::record::TargetState;
 use fleet_core::unit::{Content, UnitName};
 use hyper::body::Bytes;
+use hyper::header::SERVER;
 use hyper::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::output::talk;
-use connection::{Connection, ConnectionError};
+use connection::{Connection, ConnectionError, NOT_FLEETD};
+pub(crate) use each::NotTried;
 pub(crate) use endpoint::Endpoint;
 
 /// fleetd holds a long poll open for up to this long.
 const LONG_POLL: Duration = Duration::from_secs(30);
+
+/// Versions with the same first number understand each other.
+const MAJOR: &str = env!("CARGO_PKG_VERSION_MAJOR");
 
 /// A header that fleetd sends once for each thing worth knowing about an accepted request.
 const WARNING: &str = "x-fleet-warning";
@@ -36,17 +42,32 @@ pub(crate) enum ClientError {
     /// fleetd refuses; the sentence is its own.
     #[error("{message}")]
     Refused { code: StatusCode, message: String },
-    /// An answer that is none of fleetd's.
-    #[error("cannot read the answer to {path}: {why}; does fleetd listen at this endpoint?")]
+    /// An answer that is not what fleetd gives.
+    #[error("cannot read the answer of {endpoint} to {path}: {why}; {NOT_FLEETD}")]
     Unreadable {
+        endpoint: Endpoint,
         path: String,
         why: serde_json::Error,
     },
+    /// An HTTP server, but not fleetd.
+    #[error("{endpoint} answers HTTP {code} in no words of fleetd's; {NOT_FLEETD}")]
+    NotFleetd {
+        endpoint: Endpoint,
+        code: StatusCode,
+    },
+    /// A fleetd whose API may mean something else.
+    #[error(
+        "{endpoint} is fleetd {version}, and this fleetctl is v{}: use the fleetctl of that version",
+        env!("CARGO_PKG_VERSION")
+    )]
+    OtherVersion { endpoint: Endpoint, version: String },
 }
 
 /// The API of one fleetd.
 pub(crate) struct Client {
     connection: Connection,
+    /// Connections that are open beside it since many things were asked at once.
+    spare: Vec<Connection>,
     timeout: Duration,
 }
 
@@ -55,13 +76,14 @@ impl Client {
     pub(crate) fn new(endpoint: Endpoint, timeout: Duration) -> Self {
         Self {
             connection: Connection::new(endpoint),
+            spare: Vec::new(),
             timeout,
         }
     }
 
-    /// All live machines, ordered by id.
-    pub(crate) async fn machines(&mut self) -> Result<Vec<Machine>, ClientError> {
-        self.pages("machines", |page: MachinePage| {
+    /// All live machines, ordered by id. With details: the version of fleetd on each.
+    pub(crate) async fn machines(&mut self, details: bool) -> Result<Vec<Machine>, ClientError> {
+        self.pages("machines", details_query(details), |page: MachinePage| {
             (page.machines, page.next_page_token)
         })
         .await
@@ -69,13 +91,27 @@ impl Client {
 
     /// All units, ordered by name, without their content.
     pub(crate) async fn units(&mut self) -> Result<Vec<Unit>, ClientError> {
-        self.pages("units", |page: UnitPage| (page.units, page.next_page_token))
-            .await
+        self.pages("units", None, |page: UnitPage| {
+            (page.units, page.next_page_token)
+        })
+        .await
     }
 
-    /// What every machine says of its units, ordered by unit, then machine.
-    pub(crate) async fn states(&mut self) -> Result<Vec<UnitState>, ClientError> {
-        self.pages("state", |page: StatePage| {
+    /// What every machine says of its units, ordered by unit, then machine. With details: the whole report.
+    pub(crate) async fn states(&mut self, details: bool) -> Result<Vec<UnitState>, ClientError> {
+        self.pages("state", details_query(details), |page: StatePage| {
+            (page.states, page.next_page_token)
+        })
+        .await
+    }
+
+    /// What the machines say of one unit, whether the registry still has it or not.
+    pub(crate) async fn states_of(
+        &mut self,
+        name: &UnitName,
+    ) -> Result<Vec<UnitState>, ClientError> {
+        let only = format!("unitName={}", encode(name.as_str()));
+        self.pages("state", Some(only), |page: StatePage| {
             (page.states, page.next_page_token)
         })
         .await
@@ -147,18 +183,23 @@ impl Client {
     async fn pages<P: DeserializeOwned, T>(
         &mut self,
         collection: &str,
+        parameter: Option<String>,
         open: impl Fn(P) -> (Vec<T>, Option<String>),
     ) -> Result<Vec<T>, ClientError> {
         let mut all = Vec::new();
-        let mut path = collection.to_owned();
+        let mut token: Option<String> = None;
         loop {
+            let token_given = token.map(|token| format!("nextPageToken={}", encode(&token)));
+            let query: Vec<String> = parameter.clone().into_iter().chain(token_given).collect();
+            let path = match query.join("&") {
+                none if none.is_empty() => collection.to_owned(),
+                query => format!("{collection}?{query}"),
+            };
             let (items, next) = open(self.get(&path, self.timeout).await?);
             all.extend(items);
-            match next {
-                Some(token) if !token.is_empty() => {
-                    path = format!("{collection}?nextPageToken={}", encode(&token));
-                }
-                _ => return Ok(all),
+            token = next.filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(all);
             }
         }
     }
@@ -170,6 +211,7 @@ impl Client {
     ) -> Result<T, ClientError> {
         let body = self.ask(Method::GET, path, None, timeout).await?;
         serde_json::from_slice(&body).map_err(|why| ClientError::Unreadable {
+            endpoint: self.connection.endpoint().clone(),
             path: path.to_owned(),
             why,
         })
@@ -198,6 +240,13 @@ impl Client {
             .connection
             .exchange(method, &format!("{V1}/{path}"), json, timeout)
             .await?;
+        let server = parts.headers.get(SERVER).and_then(|it| it.to_str().ok());
+        if let Some(version) = server.and_then(other_version) {
+            return Err(ClientError::OtherVersion {
+                endpoint: self.connection.endpoint().clone(),
+                version: version.to_owned(),
+            });
+        }
         for warning in parts.headers.get_all(WARNING) {
             talk(format_args!(
                 "WARNING: {}",
@@ -207,19 +256,38 @@ impl Client {
         if parts.status.is_success() {
             Ok(body)
         } else {
-            Err(refusal(parts.status, &body))
+            let code = parts.status;
+            Err(
+                refusal(code, &body).unwrap_or_else(|| ClientError::NotFleetd {
+                    endpoint: self.connection.endpoint().clone(),
+                    code,
+                }),
+            )
         }
     }
 }
 
-/// fleetd's sentence on why it refuses, or at least the HTTP status.
-fn refusal(code: StatusCode, body: &[u8]) -> ClientError {
-    let message = serde_json::from_slice(body)
-        .map(|body: ErrorBody| body.error.message)
-        .ok()
-        .filter(|message| !message.is_empty())
-        .unwrap_or_else(|| format!("fleetd answered HTTP {code} without saying why"));
-    ClientError::Refused { code, message }
+/// fleetd's sentence on why it refuses, or at least the HTTP status; none if this is no refusal of fleetd's.
+fn refusal(code: StatusCode, body: &[u8]) -> Option<ClientError> {
+    let body: ErrorBody = serde_json::from_slice(body).ok()?;
+    let message = match body.error.message {
+        none if none.is_empty() => format!("fleetd answered HTTP {code} without saying why"),
+        message => message,
+    };
+    Some(ClientError::Refused { code, message })
+}
+
+/// The version of a fleetd that does not speak as this fleetctl does, from its `Server` header `fleetd/v1.2.3`. Who
+/// gives no version may be anything: a proxy has its own header.
+fn other_version(server: &str) -> Option<&str> {
+    let version = server.strip_prefix("fleetd/")?;
+    let major = version.trim_start_matches('v').split('.').next();
+    (major != Some(MAJOR)).then_some(version)
+}
+
+/// Asks for what the original's answers do not have.
+fn details_query(details: bool) -> Option<String> {
+    details.then(|| "details=true".to_owned())
 }
 
 /// Turns "not found" into none.
@@ -248,21 +316,30 @@ mod tests {
             StatusCode::BAD_REQUEST,
             br#"{"error":{"code":400,"message":"cannot activate template \"t@.service\""}}"#,
         );
+        let error = error.expect("a refusal");
         assert_eq!(error.to_string(), "cannot activate template \"t@.service\"");
     }
 
     #[test]
     fn a_refusal_without_a_sentence_shows_the_status() {
-        for body in [
-            &br#"{"error":{"code":500,"message":""}}"#[..],
-            b"<html>",
-            b"",
-        ] {
-            assert_eq!(
-                refusal(StatusCode::INTERNAL_SERVER_ERROR, body).to_string(),
-                "fleetd answered HTTP 500 Internal Server Error without saying why"
-            );
+        let code = StatusCode::INTERNAL_SERVER_ERROR;
+        let error = refusal(code, br#"{"error":{"code":500,"message":""}}"#);
+        assert_eq!(
+            error.expect("a refusal").to_string(),
+            "fleetd answered HTTP 500 Internal Server Error without saying why"
+        );
+        for body in [&b"<html>"[..], b"", b"{}"] {
+            assert!(refusal(code, body).is_none());
         }
+    }
+
+    #[test]
+    fn only_a_fleetd_of_the_same_major_version_is_understood() {
+        let ours = concat!("fleetd/v", env!("CARGO_PKG_VERSION"));
+        for understood in [ours, "nginx/1.22.1", ""] {
+            assert_eq!(other_version(understood), None);
+        }
+        assert_eq!(other_version("fleetd/v99.0.1"), Some("v99.0.1"));
     }
 
     #[test]

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
+use fleet_core::api::UnitStatus;
 use fleet_core::record::TargetState;
 use fleet_core::submission::may_become;
 use fleet_core::unit::{Parsed, UnitName};
 
+use super::batch::Batch;
 use crate::client::Client;
 use crate::output::{say, talk};
-use crate::resolve::{Decision, Registered, Sources, decide};
-use crate::wait;
+use crate::resolve::{Decision, Registered, ResolveError, Sources, decide};
+use crate::select::Unknown;
+use crate::wait::{self, Goal, Waiting};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -104,6 +107,24 @@ impl Planned {
         let state = self.registered.as_ref().map(|unit| unit.target);
         matches!(self.decision, Decision::Write(_)) || state != Some(target)
     }
+
+    /// Tells what was decided, once it is done.
+    fn tell(&self) -> anyhow::Result<()> {
+        let name = &self.name;
+        match &self.decision {
+            Decision::Keep => Ok(()),
+            Decision::Same => say(format_args!(
+                "Found same Unit({name}) in Registry, nothing to do"
+            )),
+            Decision::KeepWithWarning(warning) => {
+                talk(warning);
+                Ok(())
+            }
+            // Byte for byte as ever: a global unit has a blank where others have their state.
+            Decision::Write(_) if self.global => say(format_args!("Unit {name} ")),
+            Decision::Write(_) => say(format_args!("Unit {name} inactive")),
+        }
+    }
 }
 
 /// A unit whose content is in the registry.
@@ -130,50 +151,81 @@ async fn bring(
         return Ok(());
     }
     let creating = "Error creating units";
-    let (verb, activating) = match target {
-        TargetState::Inactive => ("submit", creating),
-        TargetState::Loaded => ("load", "Error loading units"),
-        TargetState::Launched => ("start", "Error starting units"),
+    let (verb, done, activating) = match target {
+        TargetState::Inactive => ("submit", "submitted", creating),
+        TargetState::Loaded => ("load", "loaded", "Error loading units"),
+        TargetState::Launched => ("start", "started", "Error starting units"),
     };
     let planned = plan(client, units, target).await.context(creating)?;
     for unit in &planned {
         may_become(&unit.name, unit.global, target).context(activating)?;
     }
 
-    let mut before = BTreeMap::new();
-    if wait.is_some() {
-        for unit in planned.iter().filter(|unit| unit.changes(target)) {
-            let status = client.unit_status(unit.name.as_str(), None).await;
-            before.extend(
-                status
-                    .context(activating)?
-                    .map(|status| (unit.name.clone(), status)),
-            );
-        }
-    }
+    let before = if wait.is_some() {
+        statuses(client, &planned, target)
+            .await
+            .context(activating)?
+    } else {
+        BTreeMap::new()
+    };
     // What a unit requires must be known to systemd when it starts, wherever it stands on the command line.
     let first = if target == TargetState::Launched && planned.len() > 1 {
         TargetState::Loaded
     } else {
         TargetState::Inactive
     };
+    let mut batch = Batch::default();
+    let results = client.each(&planned, async |client, unit| {
+        write(client, unit, first).await
+    });
     let mut brought = Vec::new();
-    for unit in planned {
-        brought.push(write(client, unit, first).await.context(creating)?);
+    for (unit, result) in planned.iter().zip(results.await) {
+        if let Some(done) = batch.note(&unit.name, result) {
+            unit.tell()?;
+            brought.push(done);
+        }
     }
+    batch.finish(creating, "submitted")?;
     if target == TargetState::Inactive {
         return Ok(());
     }
-    for unit in &brought {
-        activate(client, unit, target, verb)
-            .await
-            .context(activating)?;
+    let results = client.each(&brought, async |client, unit| {
+        activate(client, unit, target).await
+    });
+    let mut batch = Batch::default();
+    for (unit, result) in brought.iter().zip(results.await) {
+        if batch.note(&unit.name, result) == Some(true) {
+            let global = if unit.global { "global " } else { "" };
+            say(format_args!("Triggered {global}unit {} {verb}", unit.name))?;
+        }
     }
+    batch.finish(activating, done)?;
     if let Some(timeout) = wait {
         let names: Vec<UnitName> = brought.into_iter().map(|unit| unit.name).collect();
-        wait::until_ready(client, &names, &before, timeout).await?;
+        let waiting = Waiting {
+            goal: Goal::Ready,
+            timeout,
+            started: true,
+            before: &before,
+        };
+        waiting.run(client, &names).await?;
     }
     Ok(())
+}
+
+/// How the units that will change stand before they do.
+async fn statuses(
+    client: &mut Client,
+    planned: &[Planned],
+    target: TargetState,
+) -> anyhow::Result<BTreeMap<UnitName, UnitStatus>> {
+    let changing = planned.iter().filter(|unit| unit.changes(target));
+    let ask = async |client: &mut Client, unit: &Planned| {
+        let status = client.unit_status(unit.name.as_str(), None).await?;
+        Ok(status.map(|status| (unit.name.clone(), status)))
+    };
+    let statuses: anyhow::Result<Vec<_>> = client.each(changing, ask).await.into_iter().collect();
+    Ok(statuses?.into_iter().flatten().collect())
 }
 
 /// Decides for every unit, and checks its content, before anything is changed. A unit named twice counts once.
@@ -183,13 +235,23 @@ async fn plan(
     target: TargetState,
 ) -> anyhow::Result<Vec<Planned>> {
     let mut planned: Vec<Planned> = Vec::new();
-    for argument in &units.names {
-        let sources = Sources::look_up(client, argument).await?;
+    let look_up = async |client: &mut Client, argument: &String| {
+        let sources = Sources::look_up(client, argument).await;
+        sources.map_err(anyhow::Error::from)
+    };
+    for sources in client.each(&units.names, look_up).await {
+        let sources = sources?;
         let (name, registered) = (sources.name.clone(), sources.registered.clone());
         if planned.iter().any(|unit| unit.name == name) {
             continue;
         }
-        let decision = decide(sources, target, units.replace)?;
+        let decision = match decide(sources, target, units.replace) {
+            Err(missing @ ResolveError::Missing(_)) => {
+                let similar = Unknown::among(name.to_string(), &client.units().await?);
+                bail!("{missing}{}", similar.hint());
+            }
+            decided => decided?,
+        };
         let global = match (&decision, &registered) {
             (Decision::Write(content), _) => {
                 let parsed = Parsed::parse(name.clone(), content);
@@ -211,67 +273,44 @@ async fn plan(
 }
 
 /// Brings the registry's content of a unit up to date, and a global unit to the target state `first` at least.
-async fn write(client: &mut Client, unit: Planned, first: TargetState) -> anyhow::Result<Brought> {
-    let Planned {
-        name,
-        global,
-        registered,
-        decision,
-    } = unit;
-    match decision {
-        Decision::Keep => {}
-        Decision::Same => say(format_args!(
-            "Found same Unit({name}) in Registry, nothing to do"
-        ))?,
-        Decision::KeepWithWarning(warning) => talk(warning),
-        Decision::Write(content) => {
-            // A unit that runs goes on running: its target state stays while its content changes.
-            let mut target = registered.map_or(TargetState::Inactive, |unit| unit.target);
-            if global {
-                target = target.max(first);
-            }
-            client
-                .put_unit(&name, Some(content), target)
-                .await
-                .with_context(|| format!("failed creating unit {name}"))?;
-            // Byte for byte as ever: a global unit has a blank where others have their state.
-            let shown = if global { "" } else { "inactive" };
-            say(format_args!("Unit {name} {shown}"))?;
-            return Ok(Brought {
-                name,
-                target,
-                global,
-                written: true,
-            });
+async fn write(client: &mut Client, unit: &Planned, first: TargetState) -> anyhow::Result<Brought> {
+    let name = &unit.name;
+    // A unit that runs goes on running: its target state stays while its content changes.
+    let registered = unit.registered.as_ref().map(|unit| unit.target);
+    let mut target = registered.unwrap_or(TargetState::Inactive);
+    if unit.global {
+        target = target.max(first);
+    }
+    let content = match &unit.decision {
+        Decision::Write(content) => Some(content.clone()),
+        _ => None,
+    };
+    let written = content.is_some();
+    if written || registered != Some(target) {
+        let put = client.put_unit(name, content, target).await;
+        if written {
+            put.with_context(|| format!("failed creating unit {name}"))?;
+        } else {
+            put?;
         }
     }
-    let registered = registered.expect("what the registry does not have is written");
-    let mut target = registered.target;
-    if global && target < first {
-        client.put_unit(&name, None, first).await?;
-        target = first;
-    }
     Ok(Brought {
-        name,
+        name: name.clone(),
         target,
-        global,
-        written: false,
+        global: unit.global,
+        written,
     })
 }
 
-/// Sets the target state of a unit, unless it has it already.
+/// Sets the target state of a unit, unless it has it already; answers whether anything was done for the unit.
 async fn activate(
     client: &mut Client,
     unit: &Brought,
     target: TargetState,
-    verb: &str,
-) -> anyhow::Result<()> {
-    let name = &unit.name;
-    if unit.target != target {
-        client.put_unit(name, None, target).await?;
-    } else if !unit.written {
-        return Ok(());
+) -> anyhow::Result<bool> {
+    let changes = unit.target != target;
+    if changes {
+        client.put_unit(&unit.name, None, target).await?;
     }
-    let global = if unit.global { "global " } else { "" };
-    say(format_args!("Triggered {global}unit {name} {verb}"))
+    Ok(changes || unit.written)
 }

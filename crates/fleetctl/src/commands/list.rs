@@ -1,182 +1,286 @@
-//! list-units, list-unit-files, list-machines.
+//! list-units, list-unit-files, list-machines: what their rows hold, and how they are shown.
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, anyhow, bail};
-use clap::Args;
+use anyhow::Context as _;
 use fleet_core::api::{Machine, Unit, UnitState};
 use fleet_core::machine::Metadata;
+use fleet_core::record::UnitReport;
 use fleet_core::unit::Hash;
+use serde::Serialize;
 
 use crate::client::Client;
 use crate::describe;
+use crate::listing::{Column, Listing, Row};
 use crate::options::{description, is_global};
-use crate::output::{talk, write};
-use crate::tabwriter::align;
+use crate::output::talk;
+use crate::paint::{self, Paint};
 
-#[derive(Args)]
-#[command(after_help = "Examples:
-  fleetctl list-units
-  fleetctl list-units --full --no-legend --fields=unit,machine,active,hash")]
-pub(crate) struct ListUnits {
-    /// Columns to print, of active,hash,load,machine,sub,unit
-    #[arg(
-        long,
-        value_name = "FIELD,...",
-        default_value = "unit,machine,active,sub"
-    )]
-    fields: String,
-    #[command(flatten)]
-    format: Format,
+const RETRIEVING_UNITS: &str = "Error retrieving list of units from repository";
+
+/// A unit on a machine.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnitRow {
+    name: String,
+    machine: String,
+    /// That machine's address; empty if the machine is not known any more.
+    ip: String,
+    load: String,
+    active: String,
+    sub: String,
+    hash: String,
+    #[serde(flatten)]
+    details: Option<Details>,
 }
 
-#[derive(Args)]
-#[command(after_help = "Examples:
-  fleetctl list-unit-files
-  fleetctl list-unit-files --no-legend --fields=unit,desc")]
-pub(crate) struct ListUnitFiles {
-    /// Columns to print, of desc,dstate,global,hash,state,target,unit
-    #[arg(
-        long,
-        value_name = "FIELD,...",
-        default_value = "unit,hash,dstate,state,target"
-    )]
-    fields: String,
-    #[command(flatten)]
-    format: Format,
+/// What a machine says of a unit beyond its state.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Details {
+    revision: u64,
+    /// RFC 3339; none if systemd never changed its state.
+    since: Option<String>,
+    restarts: u32,
+    result: String,
+    ready: bool,
 }
 
-#[derive(Args)]
-#[command(after_help = "Examples:
-  fleetctl list-machines
-  fleetctl list-machines --full --no-legend --fields=machine")]
-pub(crate) struct ListMachines {
-    /// Columns to print, of ip,machine,metadata
-    #[arg(long, value_name = "FIELD,...", default_value = "machine,ip,metadata")]
-    fields: String,
-    #[command(flatten)]
-    format: Format,
+impl From<&UnitReport> for Details {
+    fn from(report: &UnitReport) -> Self {
+        Self {
+            revision: report.revision,
+            since: (report.since > 0).then(|| describe::timestamp(report.since)),
+            restarts: report.restarts,
+            result: report.result.clone(),
+            ready: report.ready,
+        }
+    }
 }
 
-#[derive(Args)]
-struct Format {
-    /// Print machine ids and hashes whole
-    #[arg(long, short = 'l', alias = "l")]
-    full: bool,
-    /// Print no column headers
-    #[arg(long)]
-    no_legend: bool,
-}
-
-/// A column: the name it is asked for by, and what it shows of a `T` (whole, if the flag is set).
-type Column<T> = (&'static str, fn(&T, bool) -> String);
-
-impl ListUnits {
-    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
-        let columns = choose(&self.fields, UNIT_COLUMNS)?;
-        let retrieving = "Error retrieving list of units from repository";
-        let states = client.states().await.context(retrieving)?;
-        let machines = client.machines().await.context(retrieving)?;
-        let addresses: BTreeMap<String, String> = machines
-            .into_iter()
-            .map(|machine| (machine.id, machine.primary_ip))
-            .collect();
-        let rows = states.into_iter().map(|state| UnitRow {
+impl UnitRow {
+    fn new(state: UnitState, addresses: &BTreeMap<String, String>) -> Self {
+        Self {
             ip: addresses
                 .get(&state.machine_id)
                 .cloned()
                 .unwrap_or_default(),
-            state,
-        });
-        print(&columns, rows, &self.format)
+            details: state.report.as_ref().map(Details::from),
+            name: state.name,
+            machine: state.machine_id,
+            load: state.systemd_load_state,
+            active: state.systemd_active_state,
+            sub: state.systemd_sub_state,
+            hash: state.hash,
+        }
+    }
+
+    fn detail(&self, show: impl Fn(&Details) -> String) -> String {
+        self.details.as_ref().map(show).unwrap_or_default()
     }
 }
 
-/// A unit on a machine, with that machine's address; empty if the machine is not known any more.
-struct UnitRow {
-    state: UnitState,
-    ip: String,
-}
+impl Row for UnitRow {
+    const KIND: &'static str = "UnitStateList";
+    const TABLE: &'static str = "unit,machine,active,sub";
+    const WIDE: &'static str = "unit,machine,active,sub,revision,since,restarts,result";
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("unit", |row, _| row.name.clone()),
+        Column::painted(
+            "load",
+            |row, _| row.load.clone(),
+            |row| paint::load(&row.load),
+        ),
+        Column::painted(
+            "active",
+            |row, _| row.active.clone(),
+            |row| paint::active(&row.active),
+        ),
+        Column::painted(
+            "sub",
+            |row, _| row.sub.clone(),
+            |row| paint::active(&row.active),
+        ),
+        Column::new("machine", |row, full| match row.machine.as_str() {
+            "" => String::new(),
+            machine => describe::machine(machine, &row.ip, full),
+        }),
+        Column::new("hash", |row, full| describe::hash(&row.hash, full)),
+        Column::new("revision", |row, _| {
+            row.detail(|more| more.revision.to_string())
+        }),
+        Column::new("since", |row, _| {
+            row.detail(|more| more.since.clone().unwrap_or_default())
+        }),
+        Column::new("restarts", |row, _| {
+            row.detail(|more| more.restarts.to_string())
+        }),
+        Column::painted(
+            "result",
+            |row, _| row.detail(|more| more.result.clone()),
+            |row| paint::result(&row.detail(|more| more.result.clone())),
+        ),
+    ];
 
-const UNIT_COLUMNS: &[Column<UnitRow>] = &[
-    ("unit", |row, _| row.state.name.clone()),
-    ("load", |row, _| row.state.systemd_load_state.clone()),
-    ("active", |row, _| row.state.systemd_active_state.clone()),
-    ("sub", |row, _| row.state.systemd_sub_state.clone()),
-    ("machine", |row, full| {
-        if row.state.machine_id.is_empty() {
-            String::new()
-        } else {
-            describe::machine(&row.state.machine_id, &row.ip, full)
-        }
-    }),
-    ("hash", |row, full| hash(&row.state.hash, full)),
-];
-
-impl ListUnitFiles {
-    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
-        let columns = choose(&self.fields, UNIT_FILE_COLUMNS)?;
-        if columns.iter().any(|(name, _)| *name == "tmachine") {
-            talk("WARNING: The \"tmachine\" field is deprecated. Use \"target\" instead");
-        }
-        let units = client
-            .units()
-            .await
-            .context("Error retrieving list of units from repository")?;
-        print(&columns, units, &self.format)
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 
-const UNIT_FILE_COLUMNS: &[Column<Unit>] = &[
-    ("unit", |unit, _| unit.name.clone()),
-    ("hash", |unit, full| {
-        hash(&Hash::of(&unit.options).to_string(), full)
-    }),
-    ("dstate", |unit, _| unit.desired_state.clone()),
-    ("state", |unit, _| {
+/// What every machine says of its units.
+pub(super) async fn units(
+    listing: Listing<UnitRow>,
+    client: &mut Client,
+    paint: Paint,
+) -> anyhow::Result<()> {
+    let detailed = listing.detailed();
+    let read = async |client: &mut Client| {
+        let states = client.states(detailed).await.context(RETRIEVING_UNITS)?;
+        let machines = client.machines(false).await.context(RETRIEVING_UNITS)?;
+        let addresses = machines
+            .into_iter()
+            .map(|machine| (machine.id, machine.primary_ip))
+            .collect();
+        let row = |state| UnitRow::new(state, &addresses);
+        Ok(states.into_iter().map(row).collect())
+    };
+    listing.print(client, paint, read).await
+}
+
+/// A unit in the registry.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnitFileRow {
+    name: String,
+    hash: String,
+    target_state: String,
+    current_state: String,
+    global: bool,
+    /// The machine that a unit which is not global is scheduled to.
+    machine: Option<String>,
+    description: String,
+}
+
+impl From<Unit> for UnitFileRow {
+    fn from(unit: Unit) -> Self {
+        Self {
+            hash: Hash::of(&unit.options).to_string(),
+            global: is_global(&unit.options),
+            description: description(&unit.options).unwrap_or_default().to_owned(),
+            machine: Some(unit.machine_id).filter(|machine| !machine.is_empty()),
+            name: unit.name,
+            target_state: unit.desired_state,
+            current_state: unit.current_state,
+        }
+    }
+}
+
+impl UnitFileRow {
+    fn target(&self, full: bool) -> String {
+        match &self.machine {
+            _ if self.global => "global".to_owned(),
+            Some(machine) => describe::machine(machine, "", full),
+            None => String::new(),
+        }
+    }
+}
+
+impl Row for UnitFileRow {
+    const KIND: &'static str = "UnitFileList";
+    const TABLE: &'static str = "unit,hash,dstate,state,target";
+    const WIDE: &'static str = "unit,hash,dstate,state,target,desc";
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("unit", |row, _| row.name.clone()),
+        Column::new("hash", |row, full| describe::hash(&row.hash, full)),
+        Column::new("dstate", |row, _| row.target_state.clone()),
         // A global unit is in a state on each machine: list-units shows those.
-        if is_global(&unit.options) {
-            String::new()
-        } else {
-            unit.current_state.clone()
+        Column::new("state", |row, _| {
+            if row.global {
+                String::new()
+            } else {
+                row.current_state.clone()
+            }
+        }),
+        Column::new("target", Self::target),
+        Column::new("tmachine", Self::target),
+        Column::new("global", |row, _| row.global.to_string()),
+        Column::new("desc", |row, _| row.description.clone()),
+    ];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The units of the registry.
+pub(super) async fn unit_files(
+    listing: Listing<UnitFileRow>,
+    client: &mut Client,
+    paint: Paint,
+) -> anyhow::Result<()> {
+    if listing.asks_for("tmachine") {
+        talk("WARNING: The \"tmachine\" field is deprecated. Use \"target\" instead");
+    }
+    let read = async |client: &mut Client| {
+        let units = client.units().await.context(RETRIEVING_UNITS)?;
+        Ok(units.into_iter().map(UnitFileRow::from).collect())
+    };
+    listing.print(client, paint, read).await
+}
+
+/// A live machine.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MachineRow {
+    id: String,
+    ip: String,
+    metadata: Metadata,
+    /// Of fleetd there; none if the fleetd that was asked does not tell.
+    version: Option<String>,
+}
+
+impl From<Machine> for MachineRow {
+    fn from(machine: Machine) -> Self {
+        Self {
+            id: machine.id,
+            ip: machine.primary_ip,
+            metadata: machine.metadata,
+            version: Some(machine.version).filter(|version| !version.is_empty()),
         }
-    }),
-    ("target", target),
-    ("tmachine", target),
-    ("global", |unit, _| is_global(&unit.options).to_string()),
-    ("desc", |unit, _| {
-        description(&unit.options).unwrap_or_default().to_owned()
-    }),
-];
-
-fn target(unit: &Unit, full: bool) -> String {
-    if is_global(&unit.options) {
-        "global".to_owned()
-    } else if unit.machine_id.is_empty() {
-        String::new()
-    } else {
-        describe::machine(&unit.machine_id, "", full)
     }
 }
 
-impl ListMachines {
-    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
-        let columns = choose(&self.fields, MACHINE_COLUMNS)?;
-        let machines = client
-            .machines()
-            .await
-            .context("Error retrieving list of active machines from fleet API")?;
-        print(&columns, machines, &self.format)
+impl Row for MachineRow {
+    const KIND: &'static str = "MachineList";
+    const TABLE: &'static str = "machine,ip,metadata";
+    const WIDE: &'static str = "machine,ip,metadata,version";
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("machine", |row, full| describe::machine(&row.id, "", full)),
+        Column::new("ip", |row, _| row.ip.clone()),
+        Column::new("metadata", |row, _| join(&row.metadata)),
+        Column::new("version", |row, _| row.version.clone().unwrap_or_default()),
+    ];
+
+    fn name(&self) -> &str {
+        &self.id
     }
 }
 
-const MACHINE_COLUMNS: &[Column<Machine>] = &[
-    ("machine", |machine, full| {
-        describe::machine(&machine.id, "", full)
-    }),
-    ("ip", |machine, _| machine.primary_ip.clone()),
-    ("metadata", |machine, _| join(&machine.metadata)),
-];
+/// The live machines.
+pub(super) async fn machines(
+    listing: Listing<MachineRow>,
+    client: &mut Client,
+    paint: Paint,
+) -> anyhow::Result<()> {
+    let detailed = listing.detailed();
+    let read = async |client: &mut Client| {
+        let machines = client.machines(detailed).await;
+        let machines =
+            machines.context("Error retrieving list of active machines from fleet API")?;
+        Ok(machines.into_iter().map(MachineRow::from).collect())
+    };
+    listing.print(client, paint, read).await
+}
 
 /// Metadata as listings show it: `az=1,host=n1`, or `-` if there is none.
 pub(super) fn join(metadata: &Metadata) -> String {
@@ -184,94 +288,9 @@ pub(super) fn join(metadata: &Metadata) -> String {
         .iter()
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
-    dash(pairs.join(","))
-}
-
-fn hash(hash: &str, full: bool) -> String {
-    if full {
-        hash.to_owned()
-    } else {
-        describe::short_hash(hash).to_owned()
-    }
-}
-
-/// An empty cell would move what stands behind it into the wrong column for a script.
-fn dash(cell: String) -> String {
-    if cell.is_empty() {
+    if pairs.is_empty() {
         "-".to_owned()
     } else {
-        cell
-    }
-}
-
-/// Picks the columns that `--fields` names. The texts are fleet 1.0's.
-fn choose<T>(fields: &str, columns: &[Column<T>]) -> anyhow::Result<Vec<Column<T>>> {
-    if fields.is_empty() {
-        bail!("Must define output format");
-    }
-    fields
-        .split(',')
-        .map(|field| {
-            columns
-                .iter()
-                .find(|(name, _)| *name == field)
-                .copied()
-                .ok_or_else(|| anyhow!("Invalid key in output format: \"{field}\""))
-        })
-        .collect()
-}
-
-fn print<T>(
-    columns: &[Column<T>],
-    items: impl IntoIterator<Item = T>,
-    format: &Format,
-) -> anyhow::Result<()> {
-    let legend = columns
-        .iter()
-        .map(|(name, _)| name.to_uppercase())
-        .collect();
-    let mut rows: Vec<Vec<String>> = if format.no_legend {
-        Vec::new()
-    } else {
-        vec![legend]
-    };
-    rows.extend(items.into_iter().map(|item| {
-        let cell = |(_, show): &Column<T>| dash(on_one_line(&show(&item, format.full)));
-        columns.iter().map(cell).collect()
-    }));
-    write(align(&rows).as_bytes())
-}
-
-/// A description may be continued over lines, hold tabs, or what a terminal would obey.
-fn on_one_line(cell: &str) -> String {
-    cell.replace(char::is_control, " ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_chosen_in_the_order_asked_for() {
-        let names = |fields| -> Vec<&str> {
-            let columns = choose(fields, MACHINE_COLUMNS).expect("valid fields");
-            columns.into_iter().map(|(name, _)| name).collect()
-        };
-        assert_eq!(names("ip,machine"), ["ip", "machine"]);
-    }
-
-    #[test]
-    fn a_wrong_field_is_named() {
-        let error = |fields| match choose(fields, MACHINE_COLUMNS) {
-            Ok(_) => panic!("{fields} is accepted"),
-            Err(error) => error.to_string(),
-        };
-        assert_eq!(error(""), "Must define output format");
-        assert_eq!(error("ip,bogus"), "Invalid key in output format: \"bogus\"");
-    }
-
-    #[test]
-    fn a_cell_never_breaks_its_row() {
-        assert_eq!(on_one_line("two\\\n\tlines\x1b[2J"), "two\\  lines [2J");
+        pairs.join(",")
     }
 }

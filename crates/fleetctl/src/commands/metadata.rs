@@ -87,7 +87,7 @@ impl Change {
 impl ChangeMetadata {
     pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
         let changing = "Error changing metadata";
-        let machines = client.machines().await.context(changing)?;
+        let machines = client.machines(false).await.context(changing)?;
         let machine = find(&machines, &self.machine).context(changing)?;
         let ops: Vec<MetadataOp> = self
             .changes

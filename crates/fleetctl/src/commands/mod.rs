@@ -1,11 +1,14 @@
 //! The commands, one file for each group of verbs.
 
+mod batch;
 mod launch;
 mod list;
 mod metadata;
 mod show;
 mod status;
+mod status_document;
 mod stop;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -13,6 +16,10 @@ use clap::Subcommand;
 use fleet_core::record::TargetState;
 
 use crate::client::Client;
+use crate::exit;
+use crate::listing::Listing;
+use crate::output::talk;
+use crate::paint::Paint;
 
 /// What fleetctl can do.
 #[derive(Subcommand)]
@@ -32,22 +39,42 @@ pub(crate) enum Command {
     /// Print a unit file as the registry has it
     Cat(show::Cat),
     /// List the state of units on every machine
-    ListUnits(list::ListUnits),
+    #[command(after_help = "Examples:
+  fleetctl list-units
+  fleetctl list-units --output wide --watch
+  fleetctl list-units --full --no-legend --fields=unit,machine,active,hash")]
+    ListUnits(Listing<list::UnitRow>),
     /// List the units in the registry, running or not
-    ListUnitFiles(list::ListUnitFiles),
+    #[command(after_help = "Examples:
+  fleetctl list-unit-files
+  fleetctl list-unit-files --output name
+  fleetctl list-unit-files --no-legend --fields=unit,desc")]
+    ListUnitFiles(Listing<list::UnitFileRow>),
     /// List the machines of the cluster
-    ListMachines(list::ListMachines),
+    #[command(after_help = "Examples:
+  fleetctl list-machines
+  fleetctl list-machines --output json
+  fleetctl list-machines --full --no-legend --fields=machine")]
+    ListMachines(Listing<list::MachineRow>),
     /// Show how units fare on every machine; without units, the cluster at a glance
     Status(status::Status),
+    /// Wait until units are ready, active or gone on every machine
+    Wait(wait::Wait),
     /// Set and remove metadata of a machine
     Metadata(metadata::ChangeMetadata),
     /// Print the version
     Version,
+    /// Gone: fleetd checks a unit file when it is submitted
+    #[command(hide = true)]
+    Verify {
+        #[arg(value_name = "UNIT")]
+        _names: Vec<String>,
+    },
 }
 
 impl Command {
     /// Runs a command that asks fleetd.
-    pub(crate) async fn run(self, client: &mut Client) -> anyhow::Result<ExitCode> {
+    pub(crate) async fn run(self, client: &mut Client, paint: Paint) -> anyhow::Result<ExitCode> {
         match self {
             Self::Submit(submit) => submit.run(client).await?,
             Self::Load(load) => load.run(client).await?,
@@ -56,10 +83,18 @@ impl Command {
             Self::Unload(unload) => unload.run(client, TargetState::Inactive).await?,
             Self::Destroy(destroy) => destroy.run(client).await?,
             Self::Cat(cat) => cat.run(client).await?,
-            Self::ListUnits(list) => list.run(client).await?,
-            Self::ListUnitFiles(list) => list.run(client).await?,
-            Self::ListMachines(list) => list.run(client).await?,
-            Self::Status(status) => return status.run(client).await,
+            Self::ListUnits(listing) => list::units(listing, client, paint).await?,
+            Self::ListUnitFiles(listing) => list::unit_files(listing, client, paint).await?,
+            Self::ListMachines(listing) => list::machines(listing, client, paint).await?,
+            Self::Status(status) => return status.run(client, paint).await,
+            Self::Wait(wait) => return wait.run(client).await,
+            Self::Verify { .. } => {
+                talk(
+                    "verify is gone, as are signed units: `fleetctl submit UNIT` checks a unit file and starts nothing; \
+                     `systemd-analyze verify FILE` checks what is systemd's",
+                );
+                return Ok(exit::USAGE.into());
+            }
             Self::Metadata(change) => change.run(client).await?,
             Self::Version => {
                 crate::output::say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?

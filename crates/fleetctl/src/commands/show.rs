@@ -6,6 +6,7 @@ use clap::Args;
 use crate::client::Client;
 use crate::local::typed_name;
 use crate::output::write;
+use crate::select::Unknown;
 
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -23,11 +24,14 @@ impl Cat {
             bail!("One unit file must be provided");
         };
         let name = typed_name(argument)?;
-        let unit = client
-            .unit(&name)
-            .await
-            .with_context(|| format!("Error retrieving Unit {name}"))?
-            .with_context(|| format!("Unit {name} not found"))?;
+        let retrieving = || format!("Error retrieving Unit {name}");
+        let Some(unit) = client.unit(&name).await.with_context(retrieving)? else {
+            let units = client.units().await.with_context(retrieving)?;
+            bail!(
+                "Unit {name} not found{}",
+                Unknown::among(name.to_string(), &units).hint()
+            );
+        };
         let content = unit.content.with_context(|| {
             format!(
                 "fleetd answered without the content of {name}: is it older than this fleetctl?"

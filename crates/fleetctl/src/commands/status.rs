@@ -9,74 +9,173 @@ use clap::Args;
 use fleet_core::api::{ClusterStatus, UnitOnMachine, UnitStatus};
 use fleet_core::record::TargetState;
 
+use super::status_document::{ClusterStatusRow, UnitStatusRow};
 use crate::client::Client;
 use crate::describe;
-use crate::output::{say, talk};
-use crate::select::known_units;
-
-/// systemctl's exit codes: scripts that ask either need to know only one set.
-const NOT_ACTIVE: u8 = 3;
-const NO_SUCH_UNIT: u8 = 4;
+use crate::document::{self, Syntax};
+use crate::exit;
+use crate::output::{printable, talk};
+use crate::paint::{self, Paint};
+use crate::select::{Unknown, known_units};
+use crate::watch::{self, Look};
 
 #[derive(Args)]
 #[command(after_help = "Exit codes with units, as systemctl's:
   0  all are active wherever they belong
-  3  some are not
+  1  fleetd does not answer, or refuses
+  3  some are not active
   4  some do not exist
 
 Examples:
   fleetctl status
-  fleetctl status hello.service 'web@*'")]
+  fleetctl status hello.service 'web@*'
+  fleetctl status --watch hello.service
+  fleetctl status --output json hello.service")]
 pub(crate) struct Status {
     /// Names or glob patterns of units in the registry
     #[arg(value_name = "UNIT")]
     names: Vec<String>,
+    /// Print a document for programs
+    #[arg(long, short, value_name = "FORMAT")]
+    output: Option<Syntax>,
+    /// Print it again whenever it changes, until Ctrl-C
+    #[arg(long, short)]
+    watch: bool,
 }
 
+/// The units that the arguments name, as they are.
+struct Found {
+    statuses: Vec<UnitStatus>,
+    missing: Vec<Unknown>,
+}
+
+const RETRIEVING: &str = "Error retrieving status of units";
+
 impl Status {
-    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, client: &mut Client, paint: Paint) -> anyhow::Result<ExitCode> {
         if self.names.is_empty() {
-            let cluster = client
-                .cluster_status()
-                .await
-                .context("Error retrieving status of the cluster")?;
-            say(cluster_text(&cluster))?;
+            watch::show(self.watch, async |look| {
+                if look == Look::Again {
+                    tokio::time::sleep(watch::PAUSE).await;
+                }
+                let cluster = client.cluster_status().await;
+                let cluster = cluster.context("Error retrieving status of the cluster")?;
+                self.cluster(&cluster)
+            })
+            .await?;
             return Ok(ExitCode::SUCCESS);
         }
-        let retrieving = "Error retrieving status of units";
-        let known = known_units(client.units().await.context(retrieving)?, &self.names)?;
-        let mut missing = known.unknown;
-        let mut blocks = Vec::new();
-        let mut all_active = true;
-        for unit in known.units {
-            match client
-                .unit_status(&unit.name, None)
+        let found = self.find(client).await?;
+        tell_missing(&found.missing);
+        let code = found.exit_code();
+        if found.statuses.is_empty() && self.output.is_none() {
+            return Ok(code);
+        }
+        let mut found = Some(found);
+        watch::show(self.watch, async |look| {
+            let now = match (look, found.take()) {
+                (Look::First, Some(first)) => first,
+                (_, before) => self.find_again(client, before).await?,
+            };
+            let text = self.units(&now.statuses, paint)?;
+            found = Some(now);
+            Ok(text)
+        })
+        .await?;
+        Ok(code)
+    }
+
+    async fn find(&self, client: &mut Client) -> anyhow::Result<Found> {
+        let units = client.units().await.context(RETRIEVING)?;
+        let known = known_units(units, &self.names)?;
+        let mut found = Found {
+            statuses: Vec::new(),
+            missing: known.unknown,
+        };
+        let names: Vec<String> = known.units.into_iter().map(|unit| unit.name).collect();
+        let ask = async |client: &mut Client, name: &String| {
+            client
+                .unit_status(name, None)
                 .await
-                .context(retrieving)?
-            {
-                Some(status) => {
-                    all_active &= is_active(&status);
-                    blocks.push(unit_text(&status, SystemTime::now()));
-                }
-                None => missing.push(unit.name),
+                .map_err(anyhow::Error::from)
+        };
+        for (name, status) in names.iter().zip(client.each(&names, ask).await) {
+            match status.context(RETRIEVING)? {
+                Some(status) => found.statuses.push(status),
+                None => found.missing.push(Unknown::among(name.clone(), [])),
             }
         }
-        if !blocks.is_empty() {
-            say(blocks.join("\n\n"))?;
+        Ok(found)
+    }
+
+    /// Waits for news of one unit; several are looked at again after a while.
+    async fn find_again(
+        &self,
+        client: &mut Client,
+        before: Option<Found>,
+    ) -> anyhow::Result<Found> {
+        let only = before.filter(|found| found.missing.is_empty());
+        if let Some([status]) = only.as_ref().map(|found| &found.statuses[..]) {
+            let after = Some(status.registry_revision);
+            let answer = client.unit_status(&status.name, after).await;
+            if let Some(status) = answer.context(RETRIEVING)? {
+                return Ok(Found {
+                    statuses: vec![status],
+                    missing: Vec::new(),
+                });
+            }
         }
-        for name in &missing {
-            talk(format_args!("Unit {name} does not exist."));
+        tokio::time::sleep(watch::PAUSE).await;
+        self.find(client).await
+    }
+
+    fn units(&self, statuses: &[UnitStatus], paint: Paint) -> anyhow::Result<String> {
+        if let Some(syntax) = self.output {
+            let rows: Vec<UnitStatusRow> = statuses.iter().map(UnitStatusRow::from).collect();
+            return document::list("UnitStatusList", &rows, syntax);
         }
-        Ok(match (missing.is_empty(), all_active) {
-            (true, true) => ExitCode::SUCCESS,
-            (true, false) => NOT_ACTIVE.into(),
-            (false, _) => NO_SUCH_UNIT.into(),
-        })
+        // An age would be another one at every look.
+        let now = (!self.watch).then(SystemTime::now);
+        let blocks: Vec<String> = statuses
+            .iter()
+            .map(|status| unit_text(status, now, paint))
+            .collect();
+        Ok(blocks.join("\n\n") + if blocks.is_empty() { "" } else { "\n" })
+    }
+
+    fn cluster(&self, cluster: &ClusterStatus) -> anyhow::Result<String> {
+        match self.output {
+            Some(syntax) => {
+                document::one("ClusterStatus", &ClusterStatusRow::from(cluster), syntax)
+            }
+            None => Ok(printable(&cluster_text(cluster)) + "\n"),
+        }
+    }
+}
+
+impl Found {
+    fn exit_code(&self) -> ExitCode {
+        if !self.missing.is_empty() {
+            exit::NO_SUCH_UNIT.into()
+        } else if self.statuses.iter().all(is_active) {
+            ExitCode::SUCCESS
+        } else {
+            exit::NOT_ACTIVE.into()
+        }
+    }
+}
+
+fn tell_missing(missing: &[Unknown]) {
+    for unit in missing {
+        talk(match &unit.similar {
+            Some(similar) => format!("Unit {} does not exist. Did you mean {similar}?", unit.name),
+            None => format!("Unit {} does not exist.", unit.name),
+        });
     }
 }
 
 /// Whether the unit runs, or did its work, on every machine where it belongs, and on one at least.
-fn is_active(status: &UnitStatus) -> bool {
+pub(super) fn is_active(status: &UnitStatus) -> bool {
     let active = |unit: &UnitOnMachine| {
         unit.report.as_ref().is_some_and(|report| {
             // A oneshot that did its work is inactive; one that is only loaded has not.
@@ -88,7 +187,7 @@ fn is_active(status: &UnitStatus) -> bool {
     placed.peek().is_some() && placed.all(active)
 }
 
-fn unit_text(status: &UnitStatus, now: SystemTime) -> String {
+fn unit_text(status: &UnitStatus, now: Option<SystemTime>, paint: Paint) -> String {
     let title = match status.description.as_str() {
         "" => status.name.clone(),
         description => format!("{} - {description}", status.name),
@@ -96,13 +195,13 @@ fn unit_text(status: &UnitStatus, now: SystemTime) -> String {
     let (placed, elsewhere): (Vec<_>, Vec<_>) =
         status.machines.iter().partition(|unit| unit.placed);
     let mut lines = vec![
-        title,
-        format!("  Target: {}", status.desired_state),
-        format!(
+        printable(&title),
+        printable(&format!("  Target: {}", status.desired_state)),
+        printable(&format!(
             "Revision: {} ({})",
             status.revision,
             describe::short_hash(&status.hash)
-        ),
+        )),
         format!(
             "Machines: on {} of {}",
             placed.len(),
@@ -110,18 +209,18 @@ fn unit_text(status: &UnitStatus, now: SystemTime) -> String {
         ),
     ];
     for unit in placed {
-        lines.push(format!("  {}", machine_line(unit, status, now)));
+        lines.push(format!("  {}", machine_line(unit, status, now, paint)));
         lines.extend(
             unit.problem
                 .as_ref()
-                .map(|problem| format!("    problem: {problem}")),
+                .map(|problem| printable(&format!("    problem: {problem}"))),
         );
     }
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for unit in elsewhere {
         *reasons.entry(&unit.reason).or_default() += 1;
     }
-    let not_on = |(reason, machines)| format!("  not on {}: {reason}", count(machines));
+    let not_on = |(reason, machines)| printable(&format!("  not on {}: {reason}", count(machines)));
     lines.extend(reasons.into_iter().map(not_on));
     lines.join("\n")
 }
@@ -133,14 +232,29 @@ fn count(machines: usize) -> String {
     }
 }
 
-fn machine_line(unit: &UnitOnMachine, status: &UnitStatus, now: SystemTime) -> String {
-    let machine = describe::machine(&unit.machine_id, &unit.primary_ip, false);
+fn machine_line(
+    unit: &UnitOnMachine,
+    status: &UnitStatus,
+    now: Option<SystemTime>,
+    paint: Paint,
+) -> String {
+    let machine = printable(&describe::machine(
+        &unit.machine_id,
+        &unit.primary_ip,
+        false,
+    ));
     let Some(report) = &unit.report else {
         return format!("{machine}  not reported yet");
     };
-    let mut line = format!("{machine}  {}", describe::state(report));
+    let style = paint::active(&report.active);
+    let state = paint.text(style, &printable(&describe::state(report)));
+    let mut line = format!("{machine}  {state}");
     if report.since > 0 {
-        line.push_str(&format!(" since {}", describe::moment(report.since, now)));
+        let since = match now {
+            Some(now) => describe::moment(report.since, now),
+            None => describe::date(report.since),
+        };
+        line.push_str(&format!(" since {since}"));
     }
     if report.revision != status.revision {
         line.push_str(&format!(", revision {}", report.revision));
@@ -177,6 +291,7 @@ fn cluster_text(cluster: &ClusterStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paint::When;
     use fleet_core::api::Problem;
     use fleet_core::record::UnitReport;
     use std::time::Duration;
@@ -242,7 +357,7 @@ mod tests {
             elsewhere,
         ]);
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(SINCE + 6_000);
-        insta::assert_snapshot!(unit_text(&status, now), @r"
+        insta::assert_snapshot!(unit_text(&status, Some(now), Paint::stdout(When::Never)), @r"
         hello.service - Hello global
           Target: launched
         Revision: 2 (e83c16e)

@@ -6,11 +6,12 @@ use fleet_core::api::Unit;
 use fleet_core::record::TargetState;
 use fleet_core::unit::UnitName;
 
+use super::batch::Batch;
 use super::launch::Blocking;
 use crate::client::Client;
 use crate::options::is_global;
 use crate::output::{say, talk};
-use crate::select::{Known, known_units};
+use crate::select::{Known, Unknown, known_units};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -56,15 +57,22 @@ impl Stop {
                 unit.desired_state
             );
         }
-        for unit in units {
+        let take_back = async |client: &mut Client, unit: &Unit| {
             if unit.desired_state != target.as_str() {
-                let name = UnitName::parse(&unit.name).context(failed)?;
-                client.put_unit(&name, None, target).await.context(failed)?;
+                let name = UnitName::parse(&unit.name)?;
+                client.put_unit(&name, None, target).await?;
             }
-            if is_global(&unit.options) {
+            Ok(())
+        };
+        let mut batch = Batch::default();
+        let results = client.each(&units, take_back).await;
+        for (unit, result) in units.iter().zip(results) {
+            let taken_back = batch.note(&unit.name, result).is_some();
+            if taken_back && is_global(&unit.options) {
                 say(format_args!("Triggered global unit {} {verb}", unit.name))?;
             }
         }
+        batch.finish(failed, done)?;
         // The brackets held the units that are not global: fleet 1.0 waited for those.
         talk(format_args!("Successfully {done} units []."));
         Ok(())
@@ -77,19 +85,30 @@ impl Destroy {
             return Ok(());
         };
         // A unit that fleetd cannot read is in no listing, and this is the way to be rid of it.
-        let (mut unknown, mut any) = (Vec::new(), false);
-        let listed = known.units.into_iter().map(|unit| unit.name);
-        for name in listed.chain(known.unknown) {
-            let destroyed = client.destroy_unit(&name).await;
-            if destroyed.context("Error destroying units")? {
-                any = true;
-                say(format_args!("Destroyed {name}"))?;
-            } else {
-                unknown.push(name);
+        let listed = known.units.iter().map(|unit| &unit.name);
+        let names: Vec<&String> = listed
+            .chain(known.unknown.iter().map(|unit| &unit.name))
+            .collect();
+        let destroy = async |client: &mut Client, name: &String| {
+            let destroyed = client.destroy_unit(name).await;
+            destroyed.map_err(anyhow::Error::from)
+        };
+        let (mut batch, mut gone) = (Batch::default(), Vec::new());
+        let results = client.each(names.iter().copied(), destroy).await;
+        for (name, result) in names.iter().copied().zip(results) {
+            match batch.note(name, result) {
+                Some(true) => say(format_args!("Destroyed {name}"))?,
+                Some(false) => gone.push(name),
+                None => {}
             }
         }
-        tell_unknown(&unknown, any);
-        Ok(())
+        let none = gone.len() == names.len();
+        let unknown: Vec<Unknown> = gone
+            .into_iter()
+            .map(|name| Unknown::among(name.clone(), &known.units))
+            .collect();
+        tell_unknown(&unknown, !none);
+        batch.finish("Error destroying units", "destroyed")
     }
 }
 
@@ -111,13 +130,15 @@ async fn named(client: &mut Client, arguments: &[String]) -> anyhow::Result<Opti
     known_units(units, arguments).map(Some)
 }
 
-/// Unknown units are no error: they are as gone as was asked.
-fn tell_unknown(unknown: &[String], any_known: bool) {
+/// Unknown units are no error: they are as gone as was asked. But they may be spelt wrong.
+fn tell_unknown(unknown: &[Unknown], any_known: bool) {
     if !any_known {
         talk("Units not found in registry");
-        return;
     }
-    for name in unknown {
-        talk(format_args!("Unit {name} not found in registry"));
+    for unit in unknown {
+        let (name, hint) = (&unit.name, unit.hint());
+        if any_known || !hint.is_empty() {
+            talk(format_args!("Unit {name} not found in registry{hint}"));
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! fleetctl as people and scripts meet it: the built command against a fake fleetd.
 
+mod bad_servers;
 mod fake_fleetd;
+mod output;
 mod session;
 mod streams;
 mod transcripts;
 mod update;
 mod wait;
+mod watch;

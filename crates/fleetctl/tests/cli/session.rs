@@ -1,7 +1,7 @@
 //! A folder with unit files, a fake fleetd, and a shell in which `fleetctl` talks to it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use crate::fake_fleetd::FakeFleetd;
@@ -22,6 +22,11 @@ impl Session {
         }
         let fleetd = FakeFleetd::start(dir.path());
         Self { dir, fleetd }
+    }
+
+    /// A file in the session's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// A command for the shell, not started yet.

@@ -39,8 +39,43 @@ fn content_that_fleetd_refuses_starts_nothing() {
     session.run("cp hello.service refused.service");
     assert_eq!(
         session.targets_of("fleetctl start hello refused meta"),
-        ["loaded", "loaded"]
+        ["loaded"; 3]
     );
+}
+
+#[test]
+fn what_was_done_and_what_was_not_is_said_at_the_end() {
+    let session = Session::start();
+    session.run("cp hello.service refused.service");
+    insta::assert_snapshot!(session.run("fleetctl submit hello refused meta"), @r"
+    $ fleetctl submit hello refused meta
+    o| Unit hello.service 
+    o| Unit meta.service 
+    e| Error creating units: failed creating unit refused.service: the name is taken on a machine
+    e| submitted: hello.service, meta.service; not submitted: refused.service
+    [rc=1]
+    ");
+}
+
+#[test]
+fn many_units_are_asked_about_at_once_and_told_in_order() {
+    let session = Session::start();
+    session.run("for n in $(seq 30); do cp hello.service u$n.service; done");
+    let started = session.run("fleetctl start $(seq -f u%.0f.service 30)");
+    let told: Vec<&str> = started
+        .lines()
+        .filter(|line| line.starts_with("o|"))
+        .collect();
+    let expected: Vec<String> = (1..=30)
+        .map(|n| format!("o| Unit u{n}.service "))
+        .chain((1..=30).map(|n| format!("o| Triggered global unit u{n}.service start")))
+        .collect();
+    assert_eq!(told, expected);
+    let targets = session.targets_of("fleetctl stop 'u*'");
+    assert_eq!(targets, ["loaded"; 30]);
+    session
+        .fleetd
+        .change(|world| assert!(world.connections <= 2 * 8, "{}", world.connections));
 }
 
 #[test]
@@ -79,9 +114,9 @@ fn a_unit_that_fleetd_cannot_read_can_be_destroyed() {
 }
 
 #[test]
-fn a_command_asks_everything_over_one_connection() {
+fn a_command_asks_everything_about_a_unit_over_one_connection() {
     let session = Session::start();
-    session.run("fleetctl start --wait hello meta");
+    session.run("fleetctl start --wait hello");
     session
         .fleetd
         .change(|world| assert_eq!(world.connections, 1));

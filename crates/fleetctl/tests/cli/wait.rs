@@ -1,4 +1,4 @@
-//! `start --wait` on machines that obey late, never, or fail.
+//! `start --wait` and `wait` on machines that obey late, never, or fail.
 
 use std::process::Stdio;
 use std::thread;
@@ -116,4 +116,70 @@ fn it_gives_up_after_the_time_it_was_given() {
     e| not every unit is ready; `fleetctl status UNIT` shows how it goes on, `journalctl -u UNIT` on the machine why it fails
     [rc=1]
     ");
+}
+
+#[test]
+fn wait_waits_for_units_that_somebody_else_starts() {
+    let session = Session::start();
+    session.run("fleetctl submit hello");
+    let command = "fleetctl wait hello";
+    let waiting = session
+        .command(command)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sh runs");
+    thread::sleep(Duration::from_millis(300));
+    session.run("fleetctl start hello");
+    let output = waiting.wait_with_output().expect("it ends");
+    insta::assert_snapshot!(transcript(command, &output), @r"
+    $ fleetctl wait hello
+    e| hello.service: inactive, not started yet
+    e| hello.service: 3/3 ready
+    [rc=0]
+    ");
+}
+
+#[test]
+fn wait_ends_when_the_last_machine_has_let_go_of_a_destroyed_unit() {
+    let session = Session::start();
+    session.run("fleetctl start hello");
+    session.fleetd.hold();
+    session.run("fleetctl destroy hello");
+    let command = "fleetctl wait --for=gone hello";
+    let mut waiting = session
+        .command(command)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sh runs");
+    thread::sleep(Duration::from_millis(700));
+    assert!(waiting.try_wait().expect("asked").is_none());
+    session.fleetd.release();
+    let output = waiting.wait_with_output().expect("it ends");
+    insta::assert_snapshot!(transcript(command, &output), @r"
+    $ fleetctl wait --for=gone hello
+    e| hello.service: still on 3 machines
+    [rc=0]
+    ");
+}
+
+#[test]
+fn wait_has_an_exit_code_for_every_end() {
+    let session = Session::start();
+    session.run("fleetctl start hello cant.run.service; fleetctl submit meta");
+    for (arguments, code) in [
+        ("hello", 0),
+        ("--for=active hello", 0),
+        ("cant.run.service", 1),
+        ("--timeout=200ms meta", 1),
+        ("--for=gone --timeout=200ms hello", 1),
+        ("helo", 4),
+        ("--for=gone helo 'z*'", 0),
+        ("--for=loaded hello", 2),
+        ("", 2),
+    ] {
+        let told = session.run(&format!("fleetctl wait {arguments}"));
+        assert!(told.ends_with(&format!("[rc={code}]\n")), "{told}");
+    }
 }

@@ -26,6 +26,11 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ma
                 Scheduling::Normal => String::new(),
                 scheduling => scheduling.as_str().to_owned(),
             },
+            version: if query.details {
+                machine.version
+            } else {
+                String::new()
+            },
         })
         .collect();
     let (machines, next_page_token) = page(machines, &query.page_tokens, api.page_limit)?;

@@ -168,6 +168,7 @@ struct Query {
     machine_id: Option<String>,
     unit_name: Option<String>,
     content: bool,
+    details: bool,
     after: Option<u64>,
     unit: Option<String>,
 }
@@ -192,6 +193,7 @@ impl Query {
                 "unitName" => query.unit_name = Some(value),
                 "unit" => query.unit = Some(value),
                 "content" => query.content = value == "true",
+                "details" => query.details = value == "true",
                 "after" => {
                     let number = value.parse().map_err(|_| {
                         ApiError::bad(format!("after={value:?} is not a registry revision"))

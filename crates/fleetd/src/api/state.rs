@@ -15,6 +15,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<St
         &api,
         query.machine_id.as_deref(),
         query.unit_name.as_deref(),
+        query.details,
     )
     .await?;
     let (states, next_page_token) = page(states, &query.page_tokens, api.page_limit)?;
@@ -29,11 +30,19 @@ pub(super) async fn get(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<UnitState>> {
-    let first = states(&api, None, Some(&name)).await?.into_iter().next();
+    let first = states(&api, None, Some(&name), false)
+        .await?
+        .into_iter()
+        .next();
     first.map(Json).ok_or_else(ApiError::no_unit)
 }
 
-async fn states(api: &Api, machine: Option<&str>, unit: Option<&str>) -> Result<Vec<UnitState>> {
+async fn states(
+    api: &Api,
+    machine: Option<&str>,
+    unit: Option<&str>,
+    details: bool,
+) -> Result<Vec<UnitState>> {
     let view = View::read(&**api.registry.store(), &[keys::REPORTS]).await?;
     let mut states = Vec::new();
     for (id, report) in &view.reports {
@@ -49,6 +58,7 @@ async fn states(api: &Api, machine: Option<&str>, unit: Option<&str>) -> Result<
                     systemd_active_state: report.active.clone(),
                     systemd_load_state: report.load.clone(),
                     systemd_sub_state: report.sub.clone(),
+                    report: details.then(|| report.clone()),
                 });
             }
         }

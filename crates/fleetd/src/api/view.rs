@@ -70,6 +70,8 @@ pub(super) struct ViewedMachine {
     pub(super) metadata: Metadata,
     pub(super) scheduling: Scheduling,
     pub(super) presence: Presence,
+    /// Of its fleetd.
+    pub(super) version: String,
 }
 
 /// Everything that was asked for; what was not is empty.
@@ -145,6 +147,7 @@ impl<'a> Records<'a> {
             let set = set.get(id);
             ViewedMachine {
                 primary_ip: machine.primary_ip,
+                version: machine.version,
                 metadata: match set {
                     Some(set) => overlay(&machine.metadata, &set.set),
                     None => machine.metadata,

@@ -183,6 +183,10 @@ fn answer(shared: &Shared, method: &str, target: &str, body: &[u8]) -> Answer {
         return or_404(world.unit_status(name));
     }
     let mut world = shared.world();
+    if world.away == method {
+        world.unanswered += 1;
+        return Answer::error(503, "registry unavailable");
+    }
     let answer = match (method, path.split_once('/').unwrap_or((path, ""))) {
         ("GET", ("machines", "")) => Answer::json(&json!({"machines": world.machines()})),
         ("PATCH", ("machines", "")) => {
@@ -196,7 +200,11 @@ fn answer(shared: &Shared, method: &str, target: &str, body: &[u8]) -> Answer {
             })
         }
         ("GET", ("state", "")) => {
-            let (states, next_page_token) = cut(world.states(), page);
+            let mut states = world.states();
+            if let Some(only) = parameter("unitName") {
+                states.retain(|state| state.name == only);
+            }
+            let (states, next_page_token) = cut(states, page);
             Answer::json(&StatePage {
                 states,
                 next_page_token,

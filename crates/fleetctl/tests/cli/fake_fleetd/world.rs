@@ -22,6 +22,9 @@ pub(crate) struct World {
     pub(crate) damaged: Vec<String>,
     /// Whether the machines do nothing for now.
     pub(crate) held: bool,
+    /// The method for which the registry does not answer, and how often it was asked for.
+    pub(crate) away: &'static str,
+    pub(crate) unanswered: usize,
     units: BTreeMap<String, Stored>,
     machines: BTreeMap<String, Machine>,
     reports: BTreeMap<(String, String), UnitReport>,
@@ -41,6 +44,7 @@ impl Default for World {
                 id: id.into(),
                 metadata: [("host".to_owned(), format!("n{n}"))].into(),
                 primary_ip: format!("10.99.1.{n}"),
+                version: "0.1.0".into(),
                 ..Machine::default()
             };
             (id.to_owned(), machine)
@@ -51,6 +55,8 @@ impl Default for World {
             connections: 0,
             damaged: Vec::new(),
             held: false,
+            away: "",
+            unanswered: 0,
             units: BTreeMap::new(),
             machines: BTreeMap::from([
                 machine("3f3fab35461707ed4699d4df0c87385e", 3),
@@ -163,6 +169,7 @@ impl World {
                 systemd_active_state: report.active.clone(),
                 systemd_load_state: report.load.clone(),
                 systemd_sub_state: report.sub.clone(),
+                report: Some(report.clone()),
             })
             .collect()
     }

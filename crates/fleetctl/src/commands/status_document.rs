@@ -1,0 +1,124 @@
+//! What `status --output json` shows of a unit, and of the cluster.
+
+use fleet_core::api::{ClusterStatus, Problem, UnitOnMachine, UnitStatus};
+use serde::Serialize;
+
+use super::list::Details;
+use super::status::is_active;
+
+/// A unit on every machine.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UnitStatusRow<'a> {
+    name: &'a str,
+    description: &'a str,
+    target_state: &'a str,
+    global: bool,
+    revision: u64,
+    hash: &'a str,
+    /// What the exit code tells: active on every machine where it belongs.
+    active: bool,
+    machines: Vec<OnMachine<'a>>,
+}
+
+/// Every live machine, whether the unit belongs there or not.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OnMachine<'a> {
+    machine: &'a str,
+    ip: &'a str,
+    placed: bool,
+    reason: &'a str,
+    problem: Option<&'a str>,
+    /// None where fleet has put no file.
+    state: Option<State<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct State<'a> {
+    load: &'a str,
+    active: &'a str,
+    sub: &'a str,
+    hash: &'a str,
+    #[serde(flatten)]
+    details: Details,
+}
+
+impl<'a> From<&'a UnitStatus> for UnitStatusRow<'a> {
+    fn from(status: &'a UnitStatus) -> Self {
+        Self {
+            name: &status.name,
+            description: &status.description,
+            target_state: &status.desired_state,
+            global: status.global,
+            revision: status.revision,
+            hash: &status.hash,
+            active: is_active(status),
+            machines: status.machines.iter().map(OnMachine::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a UnitOnMachine> for OnMachine<'a> {
+    fn from(unit: &'a UnitOnMachine) -> Self {
+        Self {
+            machine: &unit.machine_id,
+            ip: &unit.primary_ip,
+            placed: unit.placed,
+            reason: &unit.reason,
+            problem: unit.problem.as_deref(),
+            state: unit.report.as_ref().map(|report| State {
+                load: &report.load,
+                active: &report.active,
+                sub: &report.sub,
+                hash: &report.hash,
+                details: Details::from(report),
+            }),
+        }
+    }
+}
+
+/// The cluster at a glance.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ClusterStatusRow<'a> {
+    registry_revision: u64,
+    cluster: &'a str,
+    /// A machine's id; none while none leads.
+    leader: Option<&'a str>,
+    machines: usize,
+    units: usize,
+    problems: Vec<ProblemRow<'a>>,
+}
+
+/// Something wrong on a machine; without one, in the registry.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProblemRow<'a> {
+    machine: Option<&'a str>,
+    subject: &'a str,
+    text: &'a str,
+}
+
+impl<'a> From<&'a ClusterStatus> for ClusterStatusRow<'a> {
+    fn from(status: &'a ClusterStatus) -> Self {
+        let problem = |problem: &'a Problem| ProblemRow {
+            machine: present(&problem.machine_id),
+            subject: &problem.subject,
+            text: &problem.text,
+        };
+        Self {
+            registry_revision: status.registry_revision,
+            cluster: &status.cluster,
+            leader: present(&status.leader),
+            machines: status.machines,
+            units: status.units,
+            problems: status.problems.iter().map(problem).collect(),
+        }
+    }
+}
+
+fn present(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,233 @@
+//! Listings: rows of one kind, as a table, as names, or as a document for programs.
+//!
+//! A new listing is a row type, made once from what fleetd answers: its fields are what `--output json` shows, its
+//! [`Row`] implementation says which columns there are. Its command is a [`Listing`] of such rows and a function that
+//! reads them; `commands/list.rs` has three.
+
+use std::marker::PhantomData;
+
+use anstyle::Style;
+use anyhow::{anyhow, bail};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::document::{self, Syntax};
+use crate::output::on_one_line;
+use crate::paint::Paint;
+use crate::tabwriter::{Cell, align};
+use crate::watch::{self, Look};
+
+/// One line of a listing.
+pub(crate) trait Row: Serialize + Sized + Clone + Send + Sync + 'static {
+    /// The `kind` of a document with such rows.
+    const KIND: &'static str;
+    /// All columns there are.
+    const COLUMNS: &'static [Column<Self>];
+    /// The columns of a table, and of a wide one, unless `--fields` chooses others.
+    const TABLE: &'static str;
+    const WIDE: &'static str;
+
+    /// What `--output name` prints, once for all rows that follow each other with the same name.
+    fn name(&self) -> &str;
+}
+
+/// A column: the field of `--fields` that names it, its cell, and the style of that cell.
+pub(crate) struct Column<R: 'static> {
+    field: &'static str,
+    /// The flag asks for ids and hashes in full.
+    text: fn(&R, bool) -> String,
+    style: fn(&R) -> Style,
+}
+
+impl<R> Column<R> {
+    /// A column in the terminal's own colour.
+    pub(crate) const fn new(field: &'static str, text: fn(&R, bool) -> String) -> Self {
+        Self::painted(field, text, |_| Style::new())
+    }
+
+    /// A column whose colour tells how things are.
+    pub(crate) const fn painted(
+        field: &'static str,
+        text: fn(&R, bool) -> String,
+        style: fn(&R) -> Style,
+    ) -> Self {
+        Self { field, text, style }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+    Name,
+}
+
+/// The flags of every listing.
+#[derive(Args, Clone, Debug)]
+struct Flags {
+    /// Columns to print
+    #[arg(long, value_name = "FIELD,...")]
+    fields: Option<String>,
+    /// Print machine ids and hashes whole
+    #[arg(long, short = 'l', alias = "l")]
+    full: bool,
+    /// Print no column headers
+    #[arg(long)]
+    no_legend: bool,
+    /// A table, one with more columns, a document for programs, or bare names
+    #[arg(
+        long,
+        short,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_default_value = true
+    )]
+    output: Format,
+    /// Print it again whenever it changes, until Ctrl-C
+    #[arg(long, short)]
+    watch: bool,
+}
+
+/// A listing as the command line asks for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Listing<R> {
+    flags: Flags,
+    rows: PhantomData<R>,
+}
+
+impl<R: Row> Listing<R> {
+    /// Whether columns were asked for that fleetd tells of only on request (`details=true`).
+    pub(crate) fn detailed(&self) -> bool {
+        self.flags.fields.is_some() || !matches!(self.flags.output, Format::Table | Format::Name)
+    }
+
+    /// Whether `--fields` names this one.
+    pub(crate) fn asks_for(&self, field: &str) -> bool {
+        let fields = self.flags.fields.iter();
+        fields
+            .flat_map(|fields| fields.split(','))
+            .any(|named| named == field)
+    }
+
+    /// Reads the rows and prints them, again and again if that was asked for.
+    pub(crate) async fn print(
+        self,
+        client: &mut Client,
+        paint: Paint,
+        mut read: impl AsyncFnMut(&mut Client) -> anyhow::Result<Vec<R>>,
+    ) -> anyhow::Result<()> {
+        let columns = self.columns()?;
+        watch::show(self.flags.watch, async |look| {
+            if look == Look::Again {
+                tokio::time::sleep(watch::PAUSE).await;
+            }
+            self.render(&columns, &read(client).await?, paint)
+        })
+        .await
+    }
+
+    /// The columns to show. The texts are fleet 1.0's.
+    fn columns(&self) -> anyhow::Result<Vec<&'static Column<R>>> {
+        let fields = match (&self.flags.fields, self.flags.output) {
+            (None, Format::Wide) => R::WIDE,
+            (None, _) => R::TABLE,
+            (Some(fields), Format::Table | Format::Wide) => fields,
+            (Some(_), _) => {
+                let text = "--fields chooses the columns of a table: leave it out here\n";
+                return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text).into());
+            }
+        };
+        if fields.is_empty() {
+            bail!("Must define output format");
+        }
+        fields
+            .split(',')
+            .map(|field| {
+                let mut columns = R::COLUMNS.iter();
+                columns
+                    .find(|column| column.field == field)
+                    .ok_or_else(|| anyhow!("Invalid key in output format: \"{field}\""))
+            })
+            .collect()
+    }
+
+    fn render(&self, columns: &[&Column<R>], rows: &[R], paint: Paint) -> anyhow::Result<String> {
+        match self.flags.output {
+            Format::Table | Format::Wide => Ok(align(&self.table(columns, rows), paint)),
+            Format::Json => document::list(R::KIND, rows, Syntax::Json),
+            Format::Yaml => document::list(R::KIND, rows, Syntax::Yaml),
+            Format::Name => {
+                let mut names: Vec<&str> = rows.iter().map(Row::name).collect();
+                names.dedup();
+                Ok(names
+                    .into_iter()
+                    .map(|name| on_one_line(name) + "\n")
+                    .collect())
+            }
+        }
+    }
+
+    fn table(&self, columns: &[&Column<R>], rows: &[R]) -> Vec<Vec<Cell>> {
+        let legend = columns
+            .iter()
+            .map(|column| Cell::plain(column.field.to_uppercase()))
+            .collect();
+        let mut table = if self.flags.no_legend {
+            Vec::new()
+        } else {
+            vec![legend]
+        };
+        table.extend(rows.iter().map(|row| {
+            let cell = |column: &&Column<R>| Cell {
+                text: dash(on_one_line(&(column.text)(row, self.flags.full))),
+                style: (column.style)(row),
+            };
+            columns.iter().map(cell).collect()
+        }));
+        table
+    }
+}
+
+/// An empty cell would move what stands behind it into the wrong column for a script.
+fn dash(cell: String) -> String {
+    if cell.is_empty() {
+        "-".to_owned()
+    } else {
+        cell
+    }
+}
+
+/// The same flags for every kind of row, but the help names its columns.
+impl<R: Row> Args for Listing<R> {
+    fn augment_args(command: Command) -> Command {
+        let mut fields: Vec<&str> = R::COLUMNS.iter().map(|column| column.field).collect();
+        fields.sort_unstable();
+        let help = format!(
+            "Columns to print, of {} [default: {}]",
+            fields.join(","),
+            R::TABLE
+        );
+        Flags::augment_args(command).mut_arg("fields", |fields: Arg| fields.help(help))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<R> FromArgMatches for Listing<R> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self {
+            flags: Flags::from_arg_matches(matches)?,
+            rows: PhantomData,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.flags.update_from_arg_matches(matches)
+    }
+}
