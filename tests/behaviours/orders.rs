@@ -39,6 +39,74 @@ fn an_update_that_waits_for_a_person_is_planned_explained_and_taken_back() {
     });
 }
 
+#[test]
+fn a_restart_an_undo_and_a_rollback_reach_every_host() {
+    Lab::builder().hosts(2).etcd(1).test(|lab| {
+        lab.install_fleet(|_| lab.fleet_conf())?;
+        let one = lab.host(1);
+        let start = |content: &str| {
+            one.write_file("/root/a.service", content)?;
+            one.fleetctl(&["start", "--wait", "--replace", "/root/a.service"])
+        };
+        start(&sleeper(1000))?.ok()?;
+        let before = main_pids(lab, &[UNIT])?;
+
+        order(one, json!({"action": "restart"}))?;
+        stable(lab, 2)?;
+        runs_everywhere(lab, UNIT, 1000)?;
+        let restarted = main_pids(lab, &[UNIT])?;
+        let all = before.iter().zip(&restarted).all(|(old, new)| old != new);
+        ensure!(all, "{before:?} became {restarted:?}");
+
+        start(&sleeper(1001))?.ok()?;
+        runs_everywhere(lab, UNIT, 1001)?;
+        order(one, json!({"action": "undo"}))?;
+        stable(lab, 4)?;
+        runs_everywhere(lab, UNIT, 1000)?;
+
+        let bad = sleeper(1002).replace("/bin/sleep 1002", "/bin/false");
+        let failed = start(&bad)?;
+        ensure!(
+            failed.code == 1 && failed.stderr.contains("rolled back"),
+            "{failed:?}"
+        );
+        stable(lab, 4)?;
+        runs_everywhere(lab, UNIT, 1000)?;
+        let history = answer(one, "GET", "rollouts/a.service/history", None, 200)?;
+        let last = &history["revisions"][4];
+        ensure!(
+            last["number"] == 5 && last["state"] == "rolled-back",
+            "{history}"
+        );
+        not_brought_back(lab, &bad, &history)
+    });
+}
+
+fn order(host: &Host, order: Value) -> Result<Value> {
+    answer(host, "POST", "rollouts/a.service", Some(&order), 200)
+}
+
+/// Waits until no rollout goes on, and that revision is available everywhere.
+fn stable(lab: &Lab, revision: u64) -> Result<()> {
+    lab.wait_until(SOON, &format!("revision {revision} is stable"), || {
+        let status = answer(lab.host(2), "GET", "rollouts/a.service", None, 200)?;
+        let there = status["available"] == 2 && status["upToDate"] == 2;
+        Ok(status["phase"] == "stable" && status["revision"] == revision && there)
+    })
+}
+
+/// A units directory that gets the file late does not try again what was rolled back.
+fn not_brought_back(lab: &Lab, bad: &str, history: &Value) -> Result<()> {
+    let host = lab.host(2);
+    host.write_file("/etc/fleet/units/a.service", bad)?;
+    // Published after it by the same hand, so that the one before is dealt with when this one runs.
+    host.write_file("/etc/fleet/units/b.service", sleeper(1003))?;
+    runs_everywhere(lab, "b.service", 1003)?;
+    let now = answer(host, "GET", "rollouts/a.service/history", None, 200)?;
+    ensure!(now == *history, "{now}");
+    runs_everywhere(lab, UNIT, 1000)
+}
+
 /// What the update would do is told, and nothing is changed.
 fn planned(host: &Host, update: &str) -> Result<()> {
     let options = lab_options(update);
