@@ -21,6 +21,7 @@ mod reboots;
 mod recorded;
 mod registry_away;
 mod registry_replaced;
+mod reports;
 mod restarts;
 mod root_only;
 mod standalone;

@@ -68,11 +68,10 @@ impl World {
             sub: "running".to_owned(),
             revision: 1,
             hash: hash.to_owned(),
-            since: 0,
-            restarts: 0,
             result: "success".to_owned(),
             launched: true,
             ready: true,
+            available: true,
             ..UnitReport::default()
         };
         let report = MachineReport {
