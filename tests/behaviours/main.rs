@@ -14,6 +14,7 @@ mod lab_itself;
 mod leadership;
 mod looking;
 mod name_clash;
+mod orders;
 mod packaged_units;
 mod real_systemd;
 mod reboots;

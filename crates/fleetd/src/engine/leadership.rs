@@ -24,6 +24,7 @@ use super::index::{Index, PREFIXES};
 use super::leader::Claim;
 use super::{Engine, leftovers, presence, rollout};
 use crate::backoff::Backoff;
+use crate::history::{self, History};
 use crate::mirror;
 use crate::store::{Guard, Result, Snapshot, StoreError, Write};
 
@@ -278,9 +279,9 @@ impl<'a> Leadership<'a> {
             Some(_) => {
                 let older = keys::history_of(name);
                 let snapshot = self.engine.store.list(&[&older]).await?;
-                snapshot.entries.into_keys().collect()
+                history::of(&snapshot, name)
             }
-            None => Vec::new(),
+            None => History::new(),
         };
         // What is written is news of the unit itself, so that it is looked at again.
         match rollout::decide(&self.index, name, step, &history, now) {

@@ -13,16 +13,16 @@ use super::decision::{BATCH, Decision, about};
 use super::index::Index;
 use super::machine::Written;
 use super::unit::Unit;
-use crate::history::retire;
+use crate::history::{History, retire};
 use crate::store::{Guard, Write};
 
 /// What to commit now; none if there is nothing to do. Of many grants the first, for whoever asks again. `history`:
-/// the keys of the unit's older revisions, for a change.
+/// the unit's older revisions, for a change.
 pub(super) fn decide(
     index: &Index,
     name: &UnitName,
     step: Step,
-    history: &[String],
+    history: &History,
     now: u64,
 ) -> Option<Decision> {
     let unit = index.units.get(name)?;
@@ -65,13 +65,15 @@ fn add_change(
     name: &UnitName,
     unit: &Unit,
     change: &Change,
-    history: &[String],
+    history: &History,
     now: u64,
 ) -> Option<bool> {
     let changed = change.make(&unit.record, now)?;
     decision.put(keys::unit(name), &changed.record);
     if let Some(retired) = &changed.retired {
-        decision.writes.extend(retire(name, retired, history));
+        decision
+            .writes
+            .extend(retire(name, std::slice::from_ref(retired), history));
     }
     let (kind, reason) = told(change);
     let mut event = about(name, unit.record.newest().number, kind, reason, now);
