@@ -29,6 +29,11 @@ pub(crate) trait Row: Serialize + Sized + Clone + Send + Sync + 'static {
     const TABLE: &'static str;
     const WIDE: &'static str;
 
+    /// The columns of a table of these rows.
+    fn table(_rows: &[Self]) -> &'static str {
+        Self::TABLE
+    }
+
     /// What `--output name` prints, once for all rows that follow each other with the same name.
     fn name(&self) -> &str;
 }
@@ -120,21 +125,22 @@ impl<R: Row> Listing<R> {
         paint: Paint,
         mut read: impl AsyncFnMut(&mut Client) -> anyhow::Result<Vec<R>>,
     ) -> anyhow::Result<()> {
-        let columns = self.columns()?;
+        // What is wrong with the columns is told before anybody is asked.
+        self.columns(&[])?;
         watch::show(self.flags.watch, async |look| {
             if look == Look::Again {
                 tokio::time::sleep(watch::PAUSE).await;
             }
-            self.render(&columns, &read(client).await?, paint)
+            self.render(&read(client).await?, paint)
         })
         .await
     }
 
     /// The columns to show. The texts are fleet 1.0's.
-    fn columns(&self) -> anyhow::Result<Vec<&'static Column<R>>> {
+    fn columns(&self, rows: &[R]) -> anyhow::Result<Vec<&'static Column<R>>> {
         let fields = match (&self.flags.fields, self.flags.output) {
             (None, Format::Wide) => R::WIDE,
-            (None, _) => R::TABLE,
+            (None, _) => R::table(rows),
             (Some(fields), Format::Table | Format::Wide) => fields,
             (Some(_), _) => {
                 let text = "--fields chooses the columns of a table: leave it out here\n";
@@ -155,9 +161,12 @@ impl<R: Row> Listing<R> {
             .collect()
     }
 
-    fn render(&self, columns: &[&Column<R>], rows: &[R], paint: Paint) -> anyhow::Result<String> {
+    fn render(&self, rows: &[R], paint: Paint) -> anyhow::Result<String> {
         match self.flags.output {
-            Format::Table | Format::Wide => Ok(align(&self.table(columns, rows), paint)),
+            Format::Table | Format::Wide => {
+                let columns = self.columns(rows)?;
+                Ok(align(&self.table(&columns, rows), paint))
+            }
             Format::Json => document::list(R::KIND, rows, Syntax::Json),
             Format::Yaml => document::list(R::KIND, rows, Syntax::Yaml),
             Format::Name => {

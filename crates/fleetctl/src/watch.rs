@@ -1,5 +1,6 @@
 //! `--watch`: shows something again whenever it has changed.
 
+use std::convert::Infallible;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
@@ -18,6 +19,13 @@ pub(crate) enum Look {
     Again,
 }
 
+/// What a look found.
+pub(crate) struct Found<T> {
+    pub(crate) text: String,
+    /// Set once there is nothing more to see.
+    pub(crate) end: Option<T>,
+}
+
 /// Shows what `look` finds, once; while `watch` is set, again whenever it finds something else, for as long as anybody
 /// reads it. Ctrl-C ends the process, as it does anywhere.
 ///
@@ -26,21 +34,36 @@ pub(crate) async fn show(
     watch: bool,
     mut look: impl AsyncFnMut(Look) -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {
+    let endless = async |which| {
+        Ok(Found::<Infallible> {
+            text: look(which).await?,
+            end: None,
+        })
+    };
+    show_until(watch, endless).await.map(drop)
+}
+
+/// The same until a look finds the end, and answers it; none if it was not to be watched, or nobody reads any more.
+pub(crate) async fn show_until<T>(
+    watch: bool,
+    mut look: impl AsyncFnMut(Look) -> anyhow::Result<Found<T>>,
+) -> anyhow::Result<Option<T>> {
     let clear = if watch && io::stdout().is_terminal() {
         CLEAR
     } else {
         ""
     };
-    let mut shown = look(Look::First).await?;
-    let mut reader = offer(format!("{clear}{shown}").as_bytes())?;
+    let mut found = look(Look::First).await?;
+    let mut reader = offer(format!("{clear}{}", found.text).as_bytes())?;
     let mut complained = String::new();
-    while watch && reader == Reader::There {
+    while watch && found.end.is_none() && reader == Reader::There {
         match look(Look::Again).await {
-            Ok(found) if found == shown && complained.is_empty() => {}
-            Ok(found) => {
+            Ok(next) => {
+                if next.text != found.text || !complained.is_empty() {
+                    reader = offer(format!("{clear}{}", next.text).as_bytes())?;
+                }
                 complained.clear();
-                shown = found;
-                reader = offer(format!("{clear}{shown}").as_bytes())?;
+                found = next;
             }
             // fleetd restarts, or its registry is away for a while: who watches wants to see it come back.
             Err(error) => {
@@ -53,5 +76,5 @@ pub(crate) async fn show(
             }
         }
     }
-    Ok(())
+    Ok(found.end)
 }
