@@ -1,12 +1,12 @@
-//! Says in words how a unit fares on a machine.
+//! Says in words how units fare on machines.
 
 use std::time::{Duration, SystemTime};
 
-use fleet_core::api::UnitOnMachine;
+use fleet_core::api::{UnitOnMachine, UnitStatus};
 use fleet_core::record::UnitReport;
 
 /// How many characters of a machine id, and of a hash, listings show.
-const ID_SHOWN: usize = 8;
+pub(crate) const ID_SHOWN: usize = 8;
 const HASH_SHOWN: usize = 7;
 
 /// The last year that RFC 3339 can write begins then. A machine whose clock is beyond it is shown as of 1970.
@@ -34,6 +34,28 @@ pub(crate) fn machine(id: &str, ip: &str, full: bool) -> String {
         id
     } else {
         format!("{id}/{ip}")
+    }
+}
+
+/// How many of several machines are named before the rest is counted.
+const NAMED: usize = 3;
+
+/// Several machines: `3f3fab35..., 631e82f9..., 6650bd8a... and 9 more`, or all of them.
+pub(crate) fn machines<'a>(ids: impl IntoIterator<Item = &'a str>, full: bool) -> String {
+    let mut ids = ids.into_iter();
+    let named = ids.by_ref().take(if full { usize::MAX } else { NAMED });
+    let named: Vec<String> = named.map(|id| machine(id, "", full)).collect();
+    match ids.count() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// `1 machine`, `3 machines`.
+pub(crate) fn count(machines: usize) -> String {
+    match machines {
+        1 => "1 machine".to_owned(),
+        n => format!("{n} machines"),
     }
 }
 
@@ -71,6 +93,37 @@ pub(crate) fn shortfall(unit: &UnitOnMachine, revision: u64) -> String {
     }
 }
 
+/// The rollout that goes on and how far it came, or how the last one ended; none before the first.
+pub(crate) fn rollout(status: &UnitStatus) -> Option<String> {
+    let Some(candidate) = &status.candidate else {
+        let last = status.last.as_ref()?;
+        let ended = last.ended.replace('-', " ");
+        let (number, date) = (last.revision, date(last.at));
+        return Some(format!("revision {number} {ended} {date}: {}", last.reason));
+    };
+    let (heading, of) = match candidate.phase.as_str() {
+        "rolling-back" => (status.revision, format!("revision {} ", status.revision)),
+        _ => (candidate.revision, String::new()),
+    };
+    let awaited = status.machines.iter();
+    let awaited: Vec<_> = awaited.filter(|it| it.placed && !it.deferred).collect();
+    let there = awaited.iter().filter(|unit| {
+        let report = unit.report.as_ref();
+        report.is_some_and(|report| report.revision == heading && report.available)
+    });
+    let mut text = format!(
+        "revision {} {}, {of}available on {} of {}",
+        candidate.revision,
+        candidate.phase.replace('-', " "),
+        there.count(),
+        count(awaited.len())
+    );
+    if !candidate.reason.is_empty() {
+        text.push_str(&format!(": {}", candidate.reason));
+    }
+    Some(text)
+}
+
 fn instant(since: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH
         .checked_add(Duration::from_millis(since))
@@ -96,6 +149,21 @@ pub(crate) fn moment(since: u64, now: SystemTime) -> String {
     format!("{date}; {} ago", rough(age))
 }
 
+/// An age that changes at most once a minute, so that a listing that is watched stands still: `<1min`, `5min`, `3h`, `12d`.
+pub(crate) fn age(since: u64, now: SystemTime) -> String {
+    let minutes = now
+        .duration_since(instant(since))
+        .unwrap_or_default()
+        .as_secs()
+        / 60;
+    match (minutes / 60 / 24, minutes / 60) {
+        (0, 0) if minutes == 0 => "<1min".to_owned(),
+        (0, 0) => format!("{minutes}min"),
+        (0, hours) => format!("{hours}h"),
+        (days, _) => format!("{days}d"),
+    }
+}
+
 /// An age in its two largest units: `1d 4h`, `3min 2s`, `6s`.
 fn rough(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -109,6 +177,8 @@ fn rough(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::api::{LastRollout, UnitCandidate};
+
     use super::*;
 
     fn report() -> UnitReport {
@@ -168,6 +238,53 @@ mod tests {
     }
 
     #[test]
+    fn a_rollout_is_told_with_how_far_it_came_and_later_how_it_ended() {
+        let on_machine = |revision| UnitOnMachine {
+            placed: true,
+            report: Some(UnitReport {
+                revision,
+                available: true,
+                ..report()
+            }),
+            ..UnitOnMachine::default()
+        };
+        let mut status = UnitStatus {
+            revision: 2,
+            machines: vec![on_machine(3), on_machine(2)],
+            ..UnitStatus::default()
+        };
+        assert_eq!(rollout(&status), None);
+        let mut told = |phase: &str| {
+            status.candidate = Some(UnitCandidate {
+                revision: 3,
+                phase: phase.into(),
+                reason: "why".into(),
+                ..UnitCandidate::default()
+            });
+            rollout(&status).expect("one goes on")
+        };
+        assert_eq!(
+            told("rolling"),
+            "revision 3 rolling, available on 1 of 2 machines: why"
+        );
+        assert_eq!(
+            told("rolling-back"),
+            "revision 3 rolling back, revision 2 available on 1 of 2 machines: why"
+        );
+        status.candidate = None;
+        status.last = Some(LastRollout {
+            revision: 3,
+            ended: "rolled-back".into(),
+            reason: "it failed".into(),
+            at: 1_795_329_641_000,
+        });
+        assert_eq!(
+            rollout(&status).expect("one went"),
+            "revision 3 rolled back 2026-11-22 06:40:41 UTC: it failed"
+        );
+    }
+
+    #[test]
     fn a_moment_has_a_date_and_an_age() {
         let at = |ago: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_329_641 + ago);
         let text = |ago| moment(1_795_329_641_000, at(ago));
@@ -177,6 +294,21 @@ mod tests {
         assert!(text(100_000).ends_with("; 1d 3h ago"));
         let before = SystemTime::UNIX_EPOCH;
         assert!(moment(1_795_329_641_000, before).ends_with("; 0s ago"));
+    }
+
+    #[test]
+    fn an_age_in_a_listing_is_one_number() {
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let ages = [59, 60, 3_599, 3_600, 86_400].map(|seconds| age(0, at(seconds)));
+        assert_eq!(ages, ["<1min", "1min", "59min", "1h", "1d"]);
+    }
+
+    #[test]
+    fn of_many_machines_a_few_are_named() {
+        let ids = ["a", "b", "c", "d", "e"];
+        assert_eq!(machines(ids, false), "a..., b..., c... and 2 more");
+        assert_eq!(machines(ids, true), "a, b, c, d, e");
+        assert_eq!(machines(["a"], false), "a...");
     }
 
     #[test]

@@ -11,3 +11,18 @@ pub(crate) const NOT_ACTIVE: u8 = 3;
 
 /// There is no such unit in the registry.
 pub(crate) const NO_SUCH_UNIT: u8 = 4;
+
+/// `plan`, `diff`: something would change.
+pub(crate) const CHANGES: u8 = 1;
+
+/// `plan`, `diff`: it is not known whether something would change, or the file would be refused.
+pub(crate) const TROUBLE: u8 = 3;
+
+/// A rollout goes on.
+pub(crate) const ROLLING: u8 = 5;
+
+/// A rollout is paused, and waits for a person.
+pub(crate) const PAUSED: u8 = 6;
+
+/// The newest revision was, or is being, rolled back.
+pub(crate) const ROLLED_BACK: u8 = 7;

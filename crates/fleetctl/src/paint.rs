@@ -70,6 +70,53 @@ pub(crate) fn result(result: &str) -> Style {
     expected(result, "success")
 }
 
+/// The style of what a plan does to a machine.
+pub(crate) fn planned(action: &str) -> Style {
+    match action {
+        "start" => GOOD,
+        "restart" | "reload" => MOVING,
+        "stop" => BAD,
+        _ => Style::new(),
+    }
+}
+
+/// The style of a rollout's phase.
+pub(crate) fn phase(phase: &str) -> Style {
+    match phase {
+        "rolling" | "paused" => MOVING,
+        "rolling-back" | "rolled-back" => BAD,
+        _ => Style::new(),
+    }
+}
+
+/// The style of where a machine is on its way to a revision.
+pub(crate) fn class(class: &str) -> Style {
+    match class {
+        "done" => GOOD,
+        "starting" => MOVING,
+        "failed" => BAD,
+        _ => Style::new(),
+    }
+}
+
+/// The word for a condition that holds or does not, and its style.
+pub(crate) fn holds(holds: bool) -> (&'static str, Style) {
+    if holds { ("yes", GOOD) } else { ("no ", BAD) }
+}
+
+/// The style of what may start on a machine.
+pub(crate) fn scheduling(scheduling: &str) -> Style {
+    match scheduling {
+        "cordoned" | "drained" => MOVING,
+        _ => Style::new(),
+    }
+}
+
+/// The style of a count of what is bad.
+pub(crate) fn any(count: usize) -> Style {
+    if count > 0 { BAD } else { Style::new() }
+}
+
 fn expected(word: &str, good: &str) -> Style {
     if word.is_empty() || word == good {
         Style::new()

@@ -212,6 +212,27 @@ pub(crate) fn decide(
     })
 }
 
+/// The content that `start --replace` would take from a file, or for an instance from its template.
+pub(crate) fn replacement(sources: Sources) -> Result<Content, ResolveError> {
+    let name = sources.name.clone();
+    let registered = sources.registered.as_ref();
+    let registered = registered.map(|unit| unit.content.clone());
+    match decide(sources, TargetState::Launched, true)? {
+        Decision::Write(content) => Ok(content),
+        _ => registered.ok_or(ResolveError::Missing(name)),
+    }
+}
+
+/// The same, or what the registry has if there is no file.
+pub(crate) fn proposed(sources: Sources) -> Result<Content, ResolveError> {
+    let registered = sources.registered.as_ref();
+    let registered = registered.map(|unit| unit.content.clone());
+    match (replacement(sources), registered) {
+        (Err(ResolveError::NoReplacement { .. }), Some(content)) => Ok(content),
+        (proposed, _) => proposed,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,6 +276,25 @@ mod tests {
             Ok(Decision::KeepWithWarning(text)) => text,
             other => panic!("no warning: {other:?}"),
         }
+    }
+
+    #[test]
+    fn what_is_proposed_is_the_file_and_else_what_the_registry_has() {
+        let content = |text: &str| Content::from(text);
+        let new = hello(Some(("old", Launched)), Some("new"));
+        assert_eq!(proposed(new).expect("content"), content("new"));
+        let same = hello(Some(("old", Launched)), Some("old"));
+        assert_eq!(proposed(same).expect("content"), content("old"));
+        let no_file = || hello(Some(("old", Launched)), None);
+        assert_eq!(proposed(no_file()).expect("content"), content("old"));
+        assert!(matches!(
+            replacement(no_file()),
+            Err(ResolveError::NoReplacement { .. })
+        ));
+        assert!(matches!(
+            proposed(hello(None, None)),
+            Err(ResolveError::Missing(_))
+        ));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod connection;
 mod each;
 mod endpoint;
+mod rollouts;
 
 use std::time::Duration;
 
@@ -212,7 +213,23 @@ impl Client {
         timeout: Duration,
     ) -> Result<T, ClientError> {
         let body = self.ask(Method::GET, path, None, timeout).await?;
-        serde_json::from_slice(&body).map_err(|why| ClientError::Unreadable {
+        self.read(path, &body)
+    }
+
+    /// Sends something that is answered with more than that it is done.
+    async fn post<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let answer = self
+            .ask(Method::POST, path, Some(json(body)), self.timeout)
+            .await?;
+        self.read(path, &answer)
+    }
+
+    fn read<T: DeserializeOwned>(&self, path: &str, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|why| ClientError::Unreadable {
             endpoint: self.connection.endpoint().clone(),
             path: path.to_owned(),
             why,
@@ -225,9 +242,7 @@ impl Client {
         path: &str,
         body: Option<&(impl Serialize + ?Sized)>,
     ) -> Result<(), ClientError> {
-        let json =
-            body.map(|body| serde_json::to_vec(body).expect("API types are maps with text keys"));
-        self.ask(method, path, json, self.timeout).await?;
+        self.ask(method, path, body.map(json), self.timeout).await?;
         Ok(())
     }
 
@@ -267,6 +282,10 @@ impl Client {
             )
         }
     }
+}
+
+fn json(body: &(impl Serialize + ?Sized)) -> Vec<u8> {
+    serde_json::to_vec(body).expect("API types are maps with text keys")
 }
 
 /// fleetd's sentence on why it refuses, or at least the HTTP status; none if this is no refusal of fleetd's.

@@ -183,7 +183,8 @@ impl Found {
     }
 }
 
-fn tell_missing(missing: &[Unknown]) {
+/// Tells of units that are not in the registry, and of those that may be meant.
+pub(super) fn tell_missing(missing: &[Unknown]) {
     for unit in missing {
         talk(match &unit.similar {
             Some(similar) => format!("Unit {} does not exist. Did you mean {similar}?", unit.name),
@@ -225,12 +226,15 @@ fn unit_text(
             status.revision,
             describe::short_hash(&status.hash)
         )),
-        format!(
-            "Machines: on {} of {}",
-            placed.len(),
-            count(status.machines.len())
-        ),
     ];
+    lines.extend(
+        describe::rollout(status).map(|rollout| printable(&format!(" Rollout: {rollout}"))),
+    );
+    lines.push(format!(
+        "Machines: on {} of {}",
+        placed.len(),
+        describe::count(status.machines.len())
+    ));
     for unit in placed {
         lines.push(format!("  {}", machine_line(unit, status, now, paint)));
         lines.extend(
@@ -245,16 +249,11 @@ fn unit_text(
     for unit in elsewhere {
         *reasons.entry(&unit.reason).or_default() += 1;
     }
-    let not_on = |(reason, machines)| printable(&format!("  not on {}: {reason}", count(machines)));
+    let not_on = |(reason, machines)| {
+        printable(&format!("  not on {}: {reason}", describe::count(machines)))
+    };
     lines.extend(reasons.into_iter().map(not_on));
     lines.join("\n")
-}
-
-fn count(machines: usize) -> String {
-    match machines {
-        1 => "1 machine".to_owned(),
-        n => format!("{n} machines"),
-    }
 }
 
 fn machine_line(
