@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use fleet_core::api::{Machine, Unit, UnitState};
 use fleet_core::machine::Metadata;
-use fleet_core::record::UnitReport;
+use fleet_core::record::{Scheduling, UnitReport};
 use fleet_core::unit::Hash;
 use serde::Serialize;
 
@@ -235,6 +235,8 @@ pub(crate) struct MachineRow {
     id: String,
     ip: String,
     metadata: Metadata,
+    /// `normal`, `cordoned` or `drained`.
+    scheduling: String,
     /// Of fleetd there; none if the fleetd that was asked does not tell.
     version: Option<String>,
 }
@@ -245,6 +247,10 @@ impl From<Machine> for MachineRow {
             id: machine.id,
             ip: machine.primary_ip,
             metadata: machine.metadata,
+            scheduling: match machine.scheduling {
+                normal if normal.is_empty() => Scheduling::Normal.as_str().to_owned(),
+                scheduling => scheduling,
+            },
             version: Some(machine.version).filter(|version| !version.is_empty()),
         }
     }
@@ -253,13 +259,28 @@ impl From<Machine> for MachineRow {
 impl Row for MachineRow {
     const KIND: &'static str = "MachineList";
     const TABLE: &'static str = "machine,ip,metadata";
-    const WIDE: &'static str = "machine,ip,metadata,version";
+    const WIDE: &'static str = "machine,ip,metadata,status,version";
     const COLUMNS: &'static [Column<Self>] = &[
         Column::new("machine", |row, full| describe::machine(&row.id, "", full)),
         Column::new("ip", |row, _| row.ip.clone()),
         Column::new("metadata", |row, _| join(&row.metadata)),
+        Column::painted(
+            "status",
+            |row, _| row.scheduling.clone(),
+            |row| paint::scheduling(&row.scheduling),
+        ),
         Column::new("version", |row, _| row.version.clone().unwrap_or_default()),
     ];
+
+    /// fleet 1.0 had no such column: scripts that cut its table meet one only where somebody cordoned a machine.
+    fn table(rows: &[Self]) -> &'static str {
+        let normal = Scheduling::Normal.as_str();
+        if rows.iter().all(|row| row.scheduling == normal) {
+            Self::TABLE
+        } else {
+            "machine,ip,metadata,status"
+        }
+    }
 
     fn name(&self) -> &str {
         &self.id

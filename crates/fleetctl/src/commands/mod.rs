@@ -7,6 +7,7 @@ mod launch;
 mod list;
 mod log_lines;
 mod metadata;
+mod scheduling;
 mod show;
 mod ssh;
 mod status;
@@ -17,7 +18,7 @@ mod wait;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use fleet_core::record::TargetState;
+use fleet_core::record::{Scheduling, TargetState};
 
 use crate::client::Client;
 use crate::exit;
@@ -61,6 +62,12 @@ pub(crate) enum Command {
   fleetctl list-machines --output json
   fleetctl list-machines --full --no-legend --fields=machine")]
     ListMachines(Listing<list::MachineRow>),
+    /// Let nothing new start on machines, and update nothing there
+    Cordon(scheduling::Cordon),
+    /// Let units start on machines again
+    Uncordon(scheduling::Cordon),
+    /// Stop every unit on machines, and start none there
+    Drain(scheduling::Drain),
     /// Show how units fare on every machine; without units, the cluster at a glance
     Status(status::Status),
     /// Wait until units are ready, active or gone on every machine
@@ -102,6 +109,9 @@ impl Command {
             Self::ListUnits(listing) => list::units(listing, client, paint).await?,
             Self::ListUnitFiles(listing) => list::unit_files(listing, client, paint).await?,
             Self::ListMachines(listing) => list::machines(listing, client, paint).await?,
+            Self::Cordon(cordon) => cordon.run(client, Scheduling::Cordoned).await?,
+            Self::Uncordon(cordon) => cordon.run(client, Scheduling::Normal).await?,
+            Self::Drain(drain) => drain.run(client).await?,
             Self::Status(status) => return status.run(client, ssh, paint).await,
             Self::Wait(wait) => return wait.run(client).await,
             Self::Verify { .. } => {

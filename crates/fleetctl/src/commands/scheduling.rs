@@ -1,0 +1,171 @@
+//! cordon, uncordon, drain: what may start on a machine.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use fleet_core::api::Machine;
+use fleet_core::machine::MachineId;
+use fleet_core::record::Scheduling;
+use tokio::time::Instant;
+
+use super::batch::Batch;
+use crate::client::Client;
+use crate::describe;
+use crate::machine::find;
+use crate::output::{say, talk};
+use crate::wait;
+
+/// Between two looks at what is left on a drained machine, of which no long poll tells.
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Args)]
+#[command(
+    after_help = "Cordoned: what is there runs on and is not updated, and nothing new starts. No rollout waits for it.
+
+Examples:
+  fleetctl cordon 190c6f8f
+  fleetctl list-machines
+  fleetctl uncordon 190c6f8f"
+)]
+pub(crate) struct Cordon {
+    #[command(flatten)]
+    machines: Machines,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Drained: every unit stops there, and nothing starts, until `fleetctl uncordon`. Units that are not
+fleet's are left alone.
+
+Examples:
+  fleetctl drain --wait 190c6f8f && fleetctl ssh 190c6f8f reboot
+  fleetctl uncordon 190c6f8f"
+)]
+pub(crate) struct Drain {
+    #[command(flatten)]
+    machines: Machines,
+    /// Wait until no unit is left there, two minutes unless told
+    #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true,
+          default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
+}
+
+#[derive(Args)]
+struct Machines {
+    /// Ids of machines, or enough of their beginning to be the only one; of one that is offline, all of it
+    #[arg(value_name = "MACHINE", required = true)]
+    machines: Vec<String>,
+}
+
+impl Cordon {
+    /// Cordons machines, or takes that back, and what drain did.
+    pub(super) async fn run(self, client: &mut Client, to: Scheduling) -> anyhow::Result<()> {
+        self.machines.schedule(client, to).await.map(drop)
+    }
+}
+
+impl Drain {
+    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<()> {
+        let machines = self.machines.schedule(client, Scheduling::Drained).await?;
+        match self.wait {
+            Some(timeout) => empty(client, &machines, timeout).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Machines {
+    /// Says what may start on the machines, and answers which they are.
+    async fn schedule(&self, client: &mut Client, to: Scheduling) -> anyhow::Result<Vec<Machine>> {
+        let (changing, done) = match to {
+            Scheduling::Normal => ("Error uncordoning machines", "uncordoned"),
+            Scheduling::Cordoned => ("Error cordoning machines", "cordoned"),
+            Scheduling::Drained => ("Error draining machines", "drained"),
+        };
+        let live = client.machines(false).await.context(changing)?;
+        // All are known before the first is changed.
+        let named = self.machines.iter().map(|typed| named(&live, typed));
+        let machines: Vec<Machine> = named.collect::<anyhow::Result<_>>().context(changing)?;
+        let mut batch = Batch::default();
+        let results = client.each(&machines, async |client, machine| {
+            Ok(client.schedule(&machine.id, to).await?)
+        });
+        for (machine, result) in machines.iter().zip(results.await) {
+            let id = describe::short_id(&machine.id);
+            if batch.note(&id, result).is_some() {
+                let already = if is(machine, to) { "already " } else { "" };
+                say(format_args!("machine {id} {already}{done}"))?;
+            }
+        }
+        batch.finish(changing, done)?;
+        Ok(machines)
+    }
+}
+
+fn is(machine: &Machine, scheduling: Scheduling) -> bool {
+    match machine.scheduling.as_str() {
+        "" => scheduling.is_normal(),
+        word => word == scheduling.as_str(),
+    }
+}
+
+/// A machine that is offline is in no list, but fleetd may know it.
+fn named(live: &[Machine], typed: &str) -> anyhow::Result<Machine> {
+    match (find(live, typed), MachineId::parse(typed)) {
+        (Ok(machine), _) => Ok(machine.clone()),
+        (Err(_), Ok(id)) => Ok(Machine {
+            id: id.to_string(),
+            // How it was is not told.
+            scheduling: "offline".to_owned(),
+            ..Machine::default()
+        }),
+        (Err(error), Err(_)) => Err(error.into()),
+    }
+}
+
+/// Waits until the machines report no unit any more. One that is offline reports none.
+async fn empty(client: &mut Client, machines: &[Machine], timeout: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let mut left = client.states(false).await?;
+        left.retain(|state| {
+            machines
+                .iter()
+                .any(|machine| machine.id == state.machine_id)
+        });
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            for state in &left {
+                let id = describe::short_id(&state.machine_id);
+                let active = &state.systemd_active_state;
+                talk(format_args!("{}: still on {id}, {active}", state.name));
+            }
+            bail!(
+                "not every unit is gone after {}",
+                humantime::format_duration(timeout)
+            );
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_offline_is_named_in_full() {
+        let id = "190c6f8fbbd25efb88aad49e6c499b79";
+        let live = [Machine {
+            id: "3f3fab35461707ed4699d4df0c87385e".into(),
+            ..Machine::default()
+        }];
+        assert!(named(&live, "190c6f8f").is_err());
+        assert_eq!(named(&live, id).expect("known to fleetd, perhaps").id, id);
+        let found = named(&live, "3f3f").expect("it is live");
+        assert_eq!(found.id, live[0].id);
+    }
+}
