@@ -1,12 +1,14 @@
 //! The commands, one file for each group of verbs.
 
 mod batch;
+mod diff;
 mod fd_forward;
 mod journal;
 mod launch;
 mod list;
 mod log_lines;
 mod metadata;
+mod plan;
 mod scheduling;
 mod show;
 mod ssh;
@@ -62,6 +64,10 @@ pub(crate) enum Command {
   fleetctl list-machines --output json
   fleetctl list-machines --full --no-legend --fields=machine")]
     ListMachines(Listing<list::MachineRow>),
+    /// Show what starting unit files would do to each machine, and change nothing
+    Plan(plan::PlanUnits),
+    /// Compare unit files with what the registry has, and say what that would restart
+    Diff(diff::Diff),
     /// Let nothing new start on machines, and update nothing there
     Cordon(scheduling::Cordon),
     /// Let units start on machines again
@@ -109,6 +115,8 @@ impl Command {
             Self::ListUnits(listing) => list::units(listing, client, paint).await?,
             Self::ListUnitFiles(listing) => list::unit_files(listing, client, paint).await?,
             Self::ListMachines(listing) => list::machines(listing, client, paint).await?,
+            Self::Plan(plan) => return Ok(plan.run(client, paint).await),
+            Self::Diff(diff) => return Ok(diff.run(client).await),
             Self::Cordon(cordon) => cordon.run(client, Scheduling::Cordoned).await?,
             Self::Uncordon(cordon) => cordon.run(client, Scheduling::Normal).await?,
             Self::Drain(drain) => drain.run(client).await?,

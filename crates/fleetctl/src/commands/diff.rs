@@ -1,0 +1,109 @@
+//! diff: how unit files differ from what the registry has, and what that would restart.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use fleet_core::unit::Content;
+use similar::TextDiff;
+
+use super::plan::{ask, headline};
+use crate::client::Client;
+use crate::exit;
+use crate::output::{printable, say, talk, write};
+use crate::resolve::{ResolveError, Sources, replacement};
+
+/// Lines of context, as diff(1) has them.
+const CONTEXT: usize = 3;
+
+#[derive(Args)]
+#[command(
+    after_help = "Before each difference stands what it would do. patch(1) can apply the output.
+
+Exit codes, as diff(1) has them but for the last:
+  0  the registry has the same
+  1  something differs
+  2  the command line is wrong
+  3  a file cannot be read or would be refused, or fleetd does not answer
+
+Example:
+  fleetctl diff web.service units/*.service"
+)]
+pub(crate) struct Diff {
+    /// Paths of unit files; `.service` may be left out
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<String>,
+}
+
+impl Diff {
+    pub(super) async fn run(self, client: &mut Client) -> ExitCode {
+        match self.diff(client).await {
+            Ok(code) => code,
+            Err(error) => {
+                talk(format_args!("{error:#}"));
+                exit::TROUBLE.into()
+            }
+        }
+    }
+
+    async fn diff(self, client: &mut Client) -> anyhow::Result<ExitCode> {
+        let look_up = async |client: &mut Client, file: &String| {
+            let sources = Sources::look_up(client, file).await?;
+            let name = sources.name.clone();
+            let registered = sources.registered.as_ref();
+            let registered = registered.map(|unit| unit.content.clone());
+            match replacement(sources) {
+                Err(ResolveError::NoReplacement { path, .. }) => {
+                    bail!("there is no file {path} to compare {name} with")
+                }
+                content => Ok((name, registered, content?)),
+            }
+        };
+        let mut code = ExitCode::SUCCESS;
+        let mut refused = false;
+        let compared = client.each(&self.files, look_up).await;
+        for (file, compared) in self.files.iter().zip(compared) {
+            let (name, registered, content) = compared.context("Error comparing units")?;
+            if registered.as_ref() == Some(&content) {
+                continue;
+            }
+            code = exit::CHANGES.into();
+            let plan = ask(client, [(name.clone(), content.clone())]).await?;
+            for unit in &plan.units {
+                refused |= unit.error.is_some();
+                say(headline(unit))?;
+            }
+            let old = match &registered {
+                Some(_) => format!("registry/{name}"),
+                None => "/dev/null".to_owned(),
+            };
+            let registered = registered.as_ref().map(Content::to_text);
+            let difference = unified(
+                &registered.unwrap_or_default(),
+                &content.to_text(),
+                &old,
+                file,
+            );
+            write(shown(difference).as_bytes())?;
+        }
+        Ok(if refused { exit::TROUBLE.into() } else { code })
+    }
+}
+
+fn unified(old: &str, new: &str, old_name: &str, new_name: &str) -> String {
+    TextDiff::from_lines(old, new)
+        .unified_diff()
+        .context_radius(CONTEXT)
+        .header(old_name, new_name)
+        .to_string()
+}
+
+/// A terminal gets nothing that it would obey; patch(1) gets the bytes.
+fn shown(text: String) -> String {
+    if io::stdout().is_terminal() {
+        printable(&text)
+    } else {
+        text
+    }
+}
