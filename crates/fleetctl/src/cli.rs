@@ -30,7 +30,9 @@ Exit codes:
   1  refused, failed, or fleetd does not answer
   2  the command line is wrong
   3  status: a unit is not active everywhere where it belongs
-  4  status, wait: there is no such unit
+  4  status, wait, rollout, explain: there is no such unit
+  5, 6, 7  rollout status: it goes on, it is paused, it was rolled back
+plan and diff exit 0 if nothing would change, 1 if something would, 3 if that cannot be told.
 
 Commands may be shortened (`fleetctl list-m`). In the environment, FLEETCTL_ENDPOINT
 stands for --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on for global options."

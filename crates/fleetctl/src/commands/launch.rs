@@ -11,6 +11,7 @@ use fleet_core::submission::may_become;
 use fleet_core::unit::{Parsed, UnitName};
 
 use super::batch::Batch;
+use super::rollout::tell_rolling;
 use crate::client::Client;
 use crate::output::{say, talk};
 use crate::resolve::{Decision, Registered, ResolveError, Sources, decide};
@@ -200,17 +201,20 @@ async fn bring(
         }
     }
     batch.finish(activating, done)?;
-    if let Some(timeout) = wait {
-        let names: Vec<UnitName> = brought.into_iter().map(|unit| unit.name).collect();
-        let waiting = Waiting {
-            goal: Goal::Ready,
-            timeout,
-            started: true,
-            before: &before,
-        };
-        waiting.run(client, &names).await?;
-    }
-    Ok(())
+    let Some(timeout) = wait else {
+        let replaced = brought.into_iter().filter(|unit| unit.written);
+        let replaced: Vec<UnitName> = replaced.map(|unit| unit.name).collect();
+        tell_rolling(client, &replaced).await;
+        return Ok(());
+    };
+    let names: Vec<UnitName> = brought.into_iter().map(|unit| unit.name).collect();
+    let waiting = Waiting {
+        goal: Goal::Ready,
+        timeout,
+        started: true,
+        before: &before,
+    };
+    waiting.run(client, &names).await
 }
 
 /// How the units that will change stand before they do.

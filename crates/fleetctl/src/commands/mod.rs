@@ -6,9 +6,11 @@ mod fd_forward;
 mod journal;
 mod launch;
 mod list;
+mod list_globals;
 mod log_lines;
 mod metadata;
 mod plan;
+mod rollout;
 mod scheduling;
 mod show;
 mod ssh;
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Load(launch::Load),
     /// Start units on every machine where they belong
     Start(launch::Start),
+    /// Restart units on every machine, a few machines at a time
+    Restart(rollout::Restart),
     /// Stop units on every machine, and keep them loaded
     Stop(stop::Stop),
     /// Stop units and take them off every machine, and keep them in the registry
@@ -64,10 +68,25 @@ pub(crate) enum Command {
   fleetctl list-machines --output json
   fleetctl list-machines --full --no-legend --fields=machine")]
     ListMachines(Listing<list::MachineRow>),
+    /// List the global units, with the counts of a DaemonSet
+    #[command(
+        after_help = "Counts are of live machines where the unit belongs (DESIRED): those that have it (CURRENT), at
+the revision that machines are on the way to (UP-TO-DATE), READY, ready for MinReadySec
+(AVAILABLE), FAILED. DEFERRED are machines that get it later: offline, cordoned, drained, or
+waiting for their turn. REV is the stable revision, 2->3 while 3 is rolled out.
+
+Examples:
+  fleetctl list-globals
+  fleetctl list-globals --watch
+  fleetctl list-globals --no-legend --fields=unit,desired,available"
+    )]
+    ListGlobals(Listing<list_globals::GlobalRow>),
     /// Show what starting unit files would do to each machine, and change nothing
     Plan(plan::PlanUnits),
     /// Compare unit files with what the registry has, and say what that would restart
     Diff(diff::Diff),
+    /// Follow an update, pause it, resume it, undo it; list revisions
+    Rollout(rollout::Rollout),
     /// Let nothing new start on machines, and update nothing there
     Cordon(scheduling::Cordon),
     /// Let units start on machines again
@@ -108,6 +127,7 @@ impl Command {
             Self::Submit(submit) => submit.run(client).await?,
             Self::Load(load) => load.run(client).await?,
             Self::Start(start) => start.run(client).await?,
+            Self::Restart(restart) => restart.run(client).await?,
             Self::Stop(stop) => stop.run(client, TargetState::Loaded).await?,
             Self::Unload(unload) => unload.run(client, TargetState::Inactive).await?,
             Self::Destroy(destroy) => destroy.run(client).await?,
@@ -115,8 +135,10 @@ impl Command {
             Self::ListUnits(listing) => list::units(listing, client, paint).await?,
             Self::ListUnitFiles(listing) => list::unit_files(listing, client, paint).await?,
             Self::ListMachines(listing) => list::machines(listing, client, paint).await?,
+            Self::ListGlobals(listing) => list_globals::globals(listing, client, paint).await?,
             Self::Plan(plan) => return Ok(plan.run(client, paint).await),
             Self::Diff(diff) => return Ok(diff.run(client).await),
+            Self::Rollout(rollout) => return rollout.run(client, paint).await,
             Self::Cordon(cordon) => cordon.run(client, Scheduling::Cordoned).await?,
             Self::Uncordon(cordon) => cordon.run(client, Scheduling::Normal).await?,
             Self::Drain(drain) => drain.run(client).await?,

@@ -1,9 +1,10 @@
 //! What `status --output json` shows of a unit, and of the cluster.
 
-use fleet_core::api::{ClusterStatus, Problem, UnitOnMachine, UnitStatus};
+use fleet_core::api::{ClusterStatus, Problem, UnitCandidate, UnitOnMachine, UnitStatus};
 use serde::Serialize;
 
 use super::list::Details;
+use super::rollout::LastRow;
 use super::status::is_active;
 
 /// A unit on every machine.
@@ -16,9 +17,32 @@ pub(super) struct UnitStatusRow<'a> {
     global: bool,
     revision: u64,
     hash: &'a str,
+    candidate: Option<CandidateRow<'a>>,
+    /// How the last rollout ended.
+    last: Option<LastRow>,
     /// What the exit code tells: active on every machine where it belongs.
     active: bool,
     machines: Vec<OnMachine<'a>>,
+}
+
+/// The revision that is being rolled out.
+#[derive(Debug, Serialize)]
+struct CandidateRow<'a> {
+    revision: u64,
+    hash: &'a str,
+    phase: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> From<&'a UnitCandidate> for CandidateRow<'a> {
+    fn from(candidate: &'a UnitCandidate) -> Self {
+        Self {
+            revision: candidate.revision,
+            hash: &candidate.hash,
+            phase: &candidate.phase,
+            reason: &candidate.reason,
+        }
+    }
 }
 
 /// Every live machine, whether the unit belongs there or not.
@@ -54,6 +78,8 @@ impl<'a> From<&'a UnitStatus> for UnitStatusRow<'a> {
             global: status.global,
             revision: status.revision,
             hash: &status.hash,
+            candidate: status.candidate.as_ref().map(CandidateRow::from),
+            last: status.last.as_ref().map(LastRow::from),
             active: is_active(status),
             machines: status.machines.iter().map(OnMachine::from).collect(),
         }

@@ -1,0 +1,126 @@
+//! list-globals: every global unit, counted over the machines as people count who know a DaemonSet.
+
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use fleet_core::api::RolloutRow;
+use serde::Serialize;
+
+use super::rollout::ConditionRow;
+use crate::client::Client;
+use crate::describe;
+use crate::listing::{Column, Listing, Row};
+use crate::paint::{self, Paint};
+
+/// A global unit on all machines.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GlobalRow {
+    name: String,
+    target_state: String,
+    revision: u64,
+    candidate: Option<u64>,
+    phase: String,
+    reason: String,
+    desired: usize,
+    current: usize,
+    ready: usize,
+    up_to_date: usize,
+    available: usize,
+    failed: usize,
+    deferred: usize,
+    metadata: String,
+    /// RFC 3339: when the stable revision was submitted.
+    at: String,
+    /// For people, as it was when this was read.
+    #[serde(skip)]
+    age: String,
+    conditions: Vec<ConditionRow>,
+}
+
+impl From<RolloutRow> for GlobalRow {
+    fn from(row: RolloutRow) -> Self {
+        Self {
+            name: row.unit,
+            target_state: row.desired_state,
+            revision: row.revision,
+            candidate: row.candidate,
+            phase: row.phase,
+            reason: row.reason,
+            desired: row.desired,
+            current: row.current,
+            ready: row.ready,
+            up_to_date: row.up_to_date,
+            available: row.available,
+            failed: row.failed,
+            deferred: row.deferred,
+            metadata: row.metadata,
+            at: describe::timestamp(row.at),
+            age: describe::age(row.at, SystemTime::now()),
+            conditions: row.conditions.into_iter().map(ConditionRow::from).collect(),
+        }
+    }
+}
+
+impl GlobalRow {
+    /// `2`, or during a rollout `2->3`.
+    fn revisions(&self) -> String {
+        match self.candidate {
+            Some(candidate) => format!("{}->{candidate}", self.revision),
+            None => self.revision.to_string(),
+        }
+    }
+}
+
+impl Row for GlobalRow {
+    const KIND: &'static str = "GlobalUnitList";
+    const TABLE: &'static str =
+        "unit,rev,desired,current,ready,up-to-date,available,failed,deferred,metadata,age";
+    const WIDE: &'static str = "unit,rev,desired,current,ready,up-to-date,available,failed,deferred,metadata,age,dstate,phase,reason";
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("unit", |row, _| row.name.clone()),
+        Column::painted(
+            "rev",
+            |row, _| row.revisions(),
+            |row| paint::phase(&row.phase),
+        ),
+        Column::new("desired", |row, _| row.desired.to_string()),
+        Column::new("current", |row, _| row.current.to_string()),
+        Column::new("ready", |row, _| row.ready.to_string()),
+        Column::new("up-to-date", |row, _| row.up_to_date.to_string()),
+        Column::new("available", |row, _| row.available.to_string()),
+        Column::painted(
+            "failed",
+            |row, _| row.failed.to_string(),
+            |row| paint::any(row.failed),
+        ),
+        Column::new("deferred", |row, _| row.deferred.to_string()),
+        Column::new("metadata", |row, _| row.metadata.clone()),
+        Column::new("age", |row, _| row.age.clone()),
+        Column::new("dstate", |row, _| row.target_state.clone()),
+        Column::painted(
+            "phase",
+            |row, _| row.phase.clone(),
+            |row| paint::phase(&row.phase),
+        ),
+        Column::new("reason", |row, _| row.reason.clone()),
+    ];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The global units.
+pub(super) async fn globals(
+    listing: Listing<GlobalRow>,
+    client: &mut Client,
+    paint: Paint,
+) -> anyhow::Result<()> {
+    let read = async |client: &mut Client| {
+        let list = client.rollouts().await;
+        let list = list.context("Error retrieving list of global units")?;
+        Ok(list.rollouts.into_iter().map(GlobalRow::from).collect())
+    };
+    listing.print(client, paint, read).await
+}

@@ -1,0 +1,141 @@
+//! rollout: how an update goes, its revisions, and what people order about it. restart, which is such an order.
+
+mod document;
+mod history;
+mod restart;
+mod standing;
+mod status;
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use fleet_core::api::{OrderAction, OrderBody, RolloutStatus};
+use fleet_core::unit::UnitName;
+
+pub(super) use self::document::{ConditionRow, LastRow};
+pub(crate) use self::restart::Restart;
+use super::status::tell_missing;
+use crate::client::Client;
+use crate::describe;
+use crate::exit;
+use crate::local::typed_name;
+use crate::output::{say, talk};
+use crate::paint::Paint;
+use crate::select::Unknown;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  fleetctl start --replace web.service && fleetctl rollout status --watch web.service
+  fleetctl rollout pause web.service
+  fleetctl rollout undo --to 3 web.service")]
+pub(crate) struct Rollout {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show how an update goes; with --watch, until it is over
+    Status(status::Status),
+    /// List the revisions of a unit, or print one
+    History(history::History),
+    /// Stop an update where it is, until it is resumed, undone or replaced
+    Pause(Named),
+    /// Go on with an update that is paused, also where machines failed
+    Resume(Named),
+    /// Take an update back; without one, roll out what was stable before
+    Undo(Undo),
+    /// Restart a unit on every machine, within its budget, as a new revision with the same content
+    Restart(Named),
+}
+
+#[derive(Args)]
+struct Named {
+    /// The name of a unit in the registry
+    unit: String,
+}
+
+#[derive(Args)]
+struct Undo {
+    /// Roll out the content of this revision instead; `fleetctl rollout history` lists them
+    #[arg(long, value_name = "REVISION")]
+    to: Option<u64>,
+    #[command(flatten)]
+    named: Named,
+}
+
+impl Rollout {
+    pub(super) async fn run(self, client: &mut Client, paint: Paint) -> anyhow::Result<ExitCode> {
+        let (action, to, named) = match self.verb {
+            Verb::Status(status) => return status.run(client, paint).await,
+            Verb::History(history) => return history.run(client, paint).await,
+            Verb::Pause(named) => (OrderAction::Pause, None, named),
+            Verb::Resume(named) => (OrderAction::Resume, None, named),
+            Verb::Undo(undo) => (OrderAction::Undo, undo.to, undo.named),
+            Verb::Restart(named) => (OrderAction::Restart, None, named),
+        };
+        let name = typed_name(&named.unit)?;
+        let answer = client.order(name.as_str(), &OrderBody { action, to }).await;
+        match answer.with_context(|| format!("Error changing the rollout of {name}"))? {
+            Some(status) => say(ordered(action, &status)).map(|()| ExitCode::SUCCESS),
+            None => no_such_unit(client, &name).await,
+        }
+    }
+}
+
+/// What came of an order, in one line.
+fn ordered(action: OrderAction, status: &RolloutStatus) -> String {
+    let row = &status.row;
+    let (unit, stable) = (&row.unit, row.revision);
+    let verb = match action {
+        OrderAction::Pause => "paused",
+        OrderAction::Resume => "resumed",
+        OrderAction::Undo => "undone",
+        OrderAction::Restart => "restarts",
+    };
+    let stands = match (row.candidate, row.phase.as_str()) {
+        (Some(candidate), "rolling-back") => {
+            format!("revision {candidate} is being rolled back to {stable}")
+        }
+        (Some(candidate), "paused") => {
+            let (there, all) = (row.up_to_date, describe::count(row.desired));
+            format!("revision {candidate} is on {there} of {all} and goes no further")
+        }
+        (Some(candidate), _) => format!("revision {candidate} is being rolled out"),
+        (None, _) => format!("revision {stable} is stable"),
+    };
+    format!("{unit} {verb}: {stands}")
+}
+
+/// Tells that a unit is not in the registry, and one that may be meant.
+async fn no_such_unit(client: &mut Client, name: &UnitName) -> anyhow::Result<ExitCode> {
+    let units = client.units().await?;
+    tell_missing(&[Unknown::among(name.to_string(), &units)]);
+    Ok(exit::NO_SUCH_UNIT.into())
+}
+
+/// Tells a person at a terminal which of these units are on their way now, and how to follow them. Scripts did not
+/// expect it.
+pub(super) async fn tell_rolling(client: &mut Client, units: &[UnitName]) {
+    if !io::stderr().is_terminal() {
+        return;
+    }
+    for unit in units {
+        // What was asked for is done: that it cannot be told how it goes on is no failure of it.
+        let Ok(Some(status)) = client.unit_status(unit.as_str(), None).await else {
+            continue;
+        };
+        if let Some(candidate) = status.candidate {
+            talk(format_args!(
+                "{unit}: revision {} is {}; to follow it: fleetctl rollout status --watch {unit}",
+                candidate.revision,
+                match candidate.phase.as_str() {
+                    "paused" => "paused",
+                    _ => "being rolled out",
+                }
+            ));
+        }
+    }
+}
