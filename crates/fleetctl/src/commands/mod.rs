@@ -2,6 +2,8 @@
 
 mod batch;
 mod diff;
+mod events;
+mod explain;
 mod fd_forward;
 mod journal;
 mod launch;
@@ -87,6 +89,10 @@ Examples:
     Diff(diff::Diff),
     /// Follow an update, pause it, resume it, undo it; list revisions
     Rollout(rollout::Rollout),
+    /// Say why a unit runs on a machine or does not, and what would change it
+    Explain(explain::Explain),
+    /// Print what was decided about rollouts and machines, and why
+    Events(events::Events),
     /// Let nothing new start on machines, and update nothing there
     Cordon(scheduling::Cordon),
     /// Let units start on machines again
@@ -139,6 +145,8 @@ impl Command {
             Self::Plan(plan) => return Ok(plan.run(client, paint).await),
             Self::Diff(diff) => return Ok(diff.run(client).await),
             Self::Rollout(rollout) => return rollout.run(client, paint).await,
+            Self::Explain(explain) => return explain.run(client, paint).await,
+            Self::Events(events) => return events.run(client).await,
             Self::Cordon(cordon) => cordon.run(client, Scheduling::Cordoned).await?,
             Self::Uncordon(cordon) => cordon.run(client, Scheduling::Normal).await?,
             Self::Drain(drain) => drain.run(client).await?,

@@ -1,0 +1,221 @@
+//! events: what leaders decided, and why.
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use fleet_core::api::{EventList, EventRow};
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::describe;
+use crate::local::typed_name;
+use crate::output::{Reader, offer, on_one_line, talk};
+use crate::watch;
+
+#[derive(Args)]
+#[command(
+    after_help = "The newest thousand are kept. Without a unit, events of all units, and of machines that went and came.
+
+Examples:
+  fleetctl events web.service
+  fleetctl events --follow
+  fleetctl events --since 1h --output json | jq -r 'select(.kind == \"rolled-back\") | .reason'"
+)]
+pub(crate) struct Events {
+    /// Go on with what is decided from now on, until Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+    /// From this time on: a time such as '2026-11-22 06:40:00' (UTC), or how long ago, such as 10min or 2h
+    #[arg(long, short = 'S', value_name = "TIME", value_parser = moment)]
+    since: Option<SystemTime>,
+    /// A line for people, or a JSON object for programs
+    #[arg(
+        long,
+        short,
+        value_name = "STYLE",
+        default_value = "short",
+        hide_default_value = true
+    )]
+    output: Style,
+    /// Machine ids whole, and all of them
+    #[arg(long, short = 'l')]
+    full: bool,
+    /// Only events of this unit
+    unit: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Style {
+    Short,
+    Json,
+}
+
+/// Reads a time of day, or how long ago it was.
+fn moment(text: &str) -> Result<SystemTime, String> {
+    let ago = humantime::parse_duration(text.trim_end_matches("ago").trim_end());
+    let absolute = || humantime::parse_rfc3339_weak(text.trim_end_matches("UTC").trim_end());
+    match ago {
+        Ok(ago) => SystemTime::now().checked_sub(ago),
+        Err(_) => absolute().ok(),
+    }
+    .ok_or_else(|| {
+        "must be a time such as '2026-11-22 06:40:00', or how long ago, such as 10min".to_owned()
+    })
+}
+
+impl Events {
+    pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<ExitCode> {
+        let unit = self.unit.as_deref().map(typed_name).transpose()?;
+        let unit = unit.as_ref().map(|unit| unit.as_str());
+        let mut complained = String::new();
+        let list = client.events(unit, None).await;
+        let list = list.context("Error retrieving events")?;
+        let mut after = list.next_after;
+        let mut reader = self.print(list)?;
+        while self.follow && reader == Reader::There {
+            match client.events(unit, Some(after)).await {
+                Ok(list) => {
+                    complained.clear();
+                    after = list.next_after;
+                    reader = self.print(list)?;
+                }
+                // Asked again with the same revision, nothing is missed meanwhile.
+                Err(error) => {
+                    let complaint = error.to_string();
+                    if complaint != complained {
+                        talk(format_args!("{complaint}; trying again"));
+                        complained = complaint;
+                    }
+                    tokio::time::sleep(watch::PAUSE).await;
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn print(&self, list: EventList) -> anyhow::Result<Reader> {
+        let since = self
+            .since
+            .and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let since = since.unwrap_or(Duration::ZERO);
+        let events = list.events.into_iter();
+        let lines = events
+            .filter(|row| Duration::from_millis(row.event.at) >= since)
+            .map(|row| match self.output {
+                Style::Short => Ok(on_one_line(&line(&row, self.full)) + "\n"),
+                Style::Json => serde_json::to_string(&EventDocument::from(row))
+                    .map(|line| line + "\n")
+                    .context("cannot write JSON"),
+            });
+        let text: String = lines.collect::<anyhow::Result<_>>()?;
+        offer(text.as_bytes())
+    }
+}
+
+/// When, about what, what, on which machines, why: `2026-11-22 06:40:41 UTC  web.service  granted  revision 2 on
+/// 3f3fab35...: MaxUnavailable=10% of 3`.
+fn line(row: &EventRow, full: bool) -> String {
+    let event = &row.event;
+    let mut line = describe::date(event.at);
+    let unit = event.unit.as_ref().map(|unit| unit.as_str());
+    line.push_str(&format!(
+        "  {:<16}  {:<15}",
+        unit.unwrap_or("-"),
+        event.kind.as_str()
+    ));
+    let ids = event.machines.iter().map(|id| id.as_str());
+    let machines = describe::machines(ids, full);
+    match (event.revision, machines.as_str()) {
+        (0, "") => {}
+        (0, machines) => line.push_str(&format!("  {machines}")),
+        (revision, "") => line.push_str(&format!("  revision {revision}")),
+        (revision, machines) => line.push_str(&format!("  revision {revision} on {machines}")),
+    }
+    match event.reason.as_str() {
+        "" => line.trim_end().to_owned(),
+        reason => format!("{}: {reason}", line.trim_end()),
+    }
+}
+
+/// An event as a line of JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventDocument {
+    registry_revision: u64,
+    /// RFC 3339.
+    at: String,
+    kind: &'static str,
+    unit: Option<String>,
+    /// None if it is about no revision.
+    revision: Option<u64>,
+    machines: Vec<String>,
+    reason: String,
+}
+
+impl From<EventRow> for EventDocument {
+    fn from(row: EventRow) -> Self {
+        let event = row.event;
+        Self {
+            registry_revision: row.registry_revision,
+            at: describe::timestamp(event.at),
+            kind: event.kind.as_str(),
+            unit: event.unit.map(|unit| unit.to_string()),
+            revision: Some(event.revision).filter(|revision| *revision > 0),
+            machines: event.machines.iter().map(ToString::to_string).collect(),
+            reason: event.reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_core::machine::MachineId;
+    use fleet_core::record::{Event, EventKind};
+    use fleet_core::unit::UnitName;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_line() {
+        let id = |digit: char| MachineId::parse(&digit.to_string().repeat(32)).expect("an id");
+        let mut row = EventRow {
+            registry_revision: 7,
+            event: Event {
+                at: 1_795_329_641_000,
+                kind: EventKind::Granted,
+                unit: Some(UnitName::parse("web.service").expect("a name")),
+                revision: 2,
+                machines: vec![id('1'), id('2')],
+                reason: "MaxUnavailable=2".into(),
+            },
+        };
+        assert_eq!(
+            line(&row, false),
+            "2026-11-22 06:40:41 UTC  web.service       granted          revision 2 on 11111111..., 22222222...: MaxUnavailable=2"
+        );
+        row.event.unit = None;
+        row.event.kind = EventKind::Leading;
+        (row.event.revision, row.event.machines) = (0, vec![id('1')]);
+        assert_eq!(
+            line(&row, false),
+            "2026-11-22 06:40:41 UTC  -                 leading          11111111...: MaxUnavailable=2"
+        );
+    }
+
+    #[test]
+    fn a_moment_is_a_time_or_an_age() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_329_641);
+        for text in [
+            "2026-11-22 06:40:41",
+            "2026-11-22 06:40:41 UTC",
+            "2026-11-22T06:40:41Z",
+        ] {
+            assert_eq!(moment(text), Ok(at));
+        }
+        let hour = moment("1h").expect("an hour ago");
+        assert!(hour < SystemTime::now() - Duration::from_secs(3_590));
+        assert!(moment("yesterday").is_err());
+    }
+}

@@ -1,0 +1,194 @@
+//! explain: why a unit runs on machines, or does not, condition by condition.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use fleet_core::api::{ExplainedMachine, Explanation, Machine};
+use serde::Serialize;
+
+use super::status::tell_missing;
+use crate::client::Client;
+use crate::describe;
+use crate::document::{self, Syntax};
+use crate::exit;
+use crate::local::typed_name;
+use crate::machine::find;
+use crate::output::{printable, write};
+use crate::paint::{self, Paint};
+use crate::select::Unknown;
+
+#[derive(Args)]
+#[command(
+    after_help = "The conditions are those that the machine itself goes by, in this order. The first that does
+not hold is the answer. Machines for which all of them are the same are shown together.
+
+Exit codes:
+  0  explained
+  1  fleetd does not answer, or refuses
+  4  there is no such unit
+
+Examples:
+  fleetctl explain web.service
+  fleetctl explain --machine 190c6f8f web.service"
+)]
+pub(crate) struct Explain {
+    /// Only this machine: its id, or enough of its beginning to be the only one
+    #[arg(long, short)]
+    machine: Option<String>,
+    /// Name every machine, with its whole id
+    #[arg(long, short = 'l')]
+    full: bool,
+    /// Print a document for programs
+    #[arg(long, short, value_name = "FORMAT")]
+    output: Option<Syntax>,
+    /// The name of a unit in the registry
+    unit: String,
+}
+
+impl Explain {
+    pub(super) async fn run(self, client: &mut Client, paint: Paint) -> anyhow::Result<ExitCode> {
+        let name = typed_name(&self.unit)?;
+        let explaining = || format!("Error explaining {name}");
+        let explanation = client.explain(name.as_str()).await;
+        let mut explanation = explanation.with_context(explaining)?;
+        if let Some(typed) = &self.machine {
+            // Those that are offline are explained too, and in no other list.
+            let known = explanation.machines.iter().map(|machine| Machine {
+                id: machine.machine_id.clone(),
+                ..Machine::default()
+            });
+            let known: Vec<Machine> = known.collect();
+            let id = &find(&known, typed).with_context(explaining)?.id;
+            explanation.machines.retain(|it| it.machine_id == *id);
+        }
+        let units = client.units().await.with_context(explaining)?;
+        let exists = units.iter().any(|unit| unit.name == name.as_str());
+        let text = match self.output {
+            Some(syntax) => document::one(
+                "Explanation",
+                &ExplanationDocument::from(&explanation),
+                syntax,
+            )?,
+            None if !exists => {
+                tell_missing(&[Unknown::among(name.to_string(), &units)]);
+                String::new()
+            }
+            None => self.text(&explanation, paint),
+        };
+        write(text.as_bytes())?;
+        Ok(if exists {
+            ExitCode::SUCCESS
+        } else {
+            exit::NO_SUCH_UNIT.into()
+        })
+    }
+
+    fn text(&self, explanation: &Explanation, paint: Paint) -> String {
+        let blocks = groups(&explanation.machines);
+        let blocks = blocks
+            .iter()
+            .map(|alike| self.block(explanation, alike, paint));
+        blocks.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Machines for which the same is true.
+    fn block(
+        &self,
+        explanation: &Explanation,
+        alike: &[&ExplainedMachine],
+        paint: Paint,
+    ) -> String {
+        let first = alike[0];
+        let who = match alike {
+            [only] => describe::machine(&only.machine_id, &only.primary_ip, self.full),
+            many => {
+                let ids = many.iter().map(|it| it.machine_id.as_str());
+                let ids = describe::machines(ids, self.full);
+                format!("{} ({ids})", describe::count(many.len()))
+            }
+        };
+        let mut lines = vec![printable(&format!("{} on {who}", explanation.unit))];
+        for predicate in &first.predicates {
+            let (word, style) = paint::holds(predicate.holds);
+            lines.push(format!(
+                "  {}  {}",
+                paint.text(style, word),
+                printable(&format!("{:<17}  {}", predicate.name, predicate.reason))
+            ));
+        }
+        lines.push(printable(&format!("  {}", there(&first.verdict, alike))));
+        lines.extend(
+            first.would_change.as_ref().map(|change| {
+                printable(&format!("  what would change it: {}", there(change, alike)))
+            }),
+        );
+        lines.into_iter().map(|line| line + "\n").collect()
+    }
+}
+
+/// Machines with the same conditions stand together, in the order of the first of each.
+fn groups(machines: &[ExplainedMachine]) -> Vec<Vec<&ExplainedMachine>> {
+    let mut groups: Vec<Vec<&ExplainedMachine>> = Vec::new();
+    for machine in machines {
+        let same = |group: &&mut Vec<&ExplainedMachine>| group[0].predicates == machine.predicates;
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(machine),
+            None => groups.push(vec![machine]),
+        }
+    }
+    groups
+}
+
+/// A sentence about the first of several machines, as one about all of them.
+fn there(sentence: &str, alike: &[&ExplainedMachine]) -> String {
+    let id = alike[0].machine_id.get(..describe::ID_SHOWN);
+    match (alike, id) {
+        ([_], _) | (_, None) => sentence.to_owned(),
+        (many, Some(id)) => sentence
+            .replace(
+                &format!("on {id}"),
+                &format!("on these {}", describe::count(many.len())),
+            )
+            .replace(id, "MACHINE"),
+    }
+}
+
+/// What `--output json` shows.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExplanationDocument<'a> {
+    registry_revision: u64,
+    unit: &'a str,
+    machines: Vec<MachineRow<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MachineRow<'a> {
+    machine: &'a str,
+    ip: &'a str,
+    /// Whether every condition holds.
+    as_wanted: bool,
+    predicates: &'a [fleet_core::api::Predicate],
+    verdict: &'a str,
+    would_change: Option<&'a str>,
+}
+
+impl<'a> From<&'a Explanation> for ExplanationDocument<'a> {
+    fn from(explanation: &'a Explanation) -> Self {
+        let machine = |machine: &'a ExplainedMachine| MachineRow {
+            machine: &machine.machine_id,
+            ip: &machine.primary_ip,
+            as_wanted: machine.predicates.iter().all(|it| it.holds),
+            predicates: &machine.predicates,
+            verdict: &machine.verdict,
+            would_change: machine.would_change.as_deref(),
+        };
+        Self {
+            registry_revision: explanation.registry_revision,
+            unit: &explanation.unit,
+            machines: explanation.machines.iter().map(machine).collect(),
+        }
+    }
+}
