@@ -1,8 +1,11 @@
-//! fleetctl as people and scripts meet it: the built command against a fake fleetd.
+//! fleetctl as people and scripts meet it: the built command against a fake fleetd, and against the API of the real one.
 
 mod bad_servers;
+mod cluster;
 mod fake_fleetd;
+mod foresight;
 mod output;
+mod rollouts;
 mod session;
 mod streams;
 mod transcripts;
