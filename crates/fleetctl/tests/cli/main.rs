@@ -1,6 +1,7 @@
 //! fleetctl as people and scripts meet it: the built command against a fake fleetd.
 
 mod bad_servers;
+mod completion;
 mod fake_fleetd;
 mod output;
 mod session;
