@@ -9,6 +9,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use crate::client::{Client, Endpoint};
 use crate::commands::Command;
 use crate::completion::{Complete, Completion};
+use crate::man::Man;
 use crate::output::talk;
 use crate::paint::When;
 
@@ -77,6 +78,9 @@ pub(crate) enum Alone {
     /// What such a script asks
     #[command(name = "__complete", hide = true)]
     Complete(Complete),
+    /// Write the man page
+    #[command(name = "__man", hide = true)]
+    Man(Man),
 }
 
 impl Alone {
@@ -85,6 +89,7 @@ impl Alone {
         match self {
             Self::Completion(completion) => completion.run(),
             Self::Complete(words) => words.run(),
+            Self::Man(man) => man.run(),
         }
     }
 }

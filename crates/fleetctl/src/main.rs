@@ -9,6 +9,7 @@ mod document;
 mod exit;
 mod listing;
 mod local;
+mod man;
 mod options;
 mod output;
 mod paint;

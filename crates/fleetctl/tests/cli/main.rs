@@ -3,6 +3,7 @@
 mod bad_servers;
 mod completion;
 mod fake_fleetd;
+mod man;
 mod output;
 mod session;
 mod streams;
