@@ -60,7 +60,7 @@ fn the_last_change_wins(lab: &Lab) -> Result<()> {
             Ok(lab
                 .host(1)
                 .journal(50)?
-                .contains("the registry has a newer revision; change the file to publish it"))
+                .contains("the registry has a newer revision, or went back from this one; change the file to publish it"))
         },
     )?;
     settled(lab)?;

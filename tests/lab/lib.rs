@@ -41,6 +41,7 @@ mod host;
 mod network;
 pub mod requirements;
 mod rootfs;
+mod ssh;
 mod wait;
 
 pub use cluster::{Builder, Lab};

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use crate::exec::run;
 use crate::folders;
 
-/// What a plain host has, and an SSH server for `fleetctl --tunnel` (off until a test starts it).
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,libpam-systemd,openssh-server";
+/// What a plain host has, and what `fleetctl` needs to reach it from another: an SSH server (off until a test starts it), sudo.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,libpam-systemd,openssh-server,sudo";
 
 /// Units that would run, or write, at moments no test chose.
 const MASKED: &[&str] = &[

@@ -1,11 +1,24 @@
 //! The wire types of API v1: the original's shapes, and what ours adds.
 
+mod events;
+mod explain;
+mod plan;
+mod rollouts;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub use self::events::{EventList, EventRow};
+pub use self::explain::{ExplainedMachine, Explanation, Predicate};
+pub use self::plan::{Batches, Plan, PlanBody, PlannedMachine, PlannedUnit};
+pub use self::rollouts::{
+    Condition, LastRollout, OrderAction, OrderBody, RevisionContent, RevisionList, RevisionRow,
+    RolloutList, RolloutMachine, RolloutPolicy, RolloutProgress, RolloutRow, RolloutStatus,
+    SchedulingBody,
+};
 use crate::record::UnitReport;
 use crate::unit::Content;
 
@@ -121,6 +134,9 @@ pub struct Machine {
     /// The address that listings show.
     #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
     pub primary_ip: String,
+    /// `cordoned` or `drained` (ours); empty otherwise.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub scheduling: String,
     /// The version of fleetd there. Ours only: sent with `?details=true`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
@@ -193,8 +209,38 @@ pub struct UnitStatus {
     pub revision: u64,
     /// The stable revision's compatible hash.
     pub hash: String,
+    /// The revision being rolled out, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<UnitCandidate>,
+    /// How the last rollout ended; absent before the first one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRollout>,
     /// Every live machine, ordered by id.
     pub machines: Vec<UnitOnMachine>,
+}
+
+impl UnitStatus {
+    /// The number of the newest revision: the candidate's if there is one.
+    pub fn newest(&self) -> u64 {
+        self.candidate
+            .as_ref()
+            .map_or(self.revision, |candidate| candidate.revision)
+    }
+}
+
+/// The candidate of a [`UnitStatus`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UnitCandidate {
+    /// Its number.
+    pub revision: u64,
+    /// Its compatible hash.
+    pub hash: String,
+    /// `rolling`, `paused` or `rolling-back`.
+    pub phase: String,
+    /// Why it is in that phase; empty while it rolls for no other reason than that it was submitted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// One machine of a [`UnitStatus`].
@@ -209,6 +255,9 @@ pub struct UnitOnMachine {
     pub primary_ip: String,
     /// Whether the unit belongs there.
     pub placed: bool,
+    /// Whether it does not take the newest revision before somebody uncordons it: nobody should wait for that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deferred: bool,
     /// Why it does, or does not.
     pub reason: String,
     /// What that machine's systemd says; absent where fleet has put no file.

@@ -19,7 +19,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
-use crate::record::{CONTENT_MAX, TargetState};
+use crate::record::{CONTENT_MAX, Past, TargetState, UnitRecord};
 use crate::unit::{Content, UnitName};
 
 /// The file that says: this is the directory, not the empty mount point below it. Hidden, so that it is
@@ -65,6 +65,32 @@ pub struct Known {
     pub newest: Fingerprint,
     /// The contents it had before.
     pub older: BTreeSet<Fingerprint>,
+    /// Those of them that machines went back from the last time that they were tried.
+    pub rolled_back: BTreeSet<Fingerprint>,
+}
+
+impl Known {
+    /// What the registry knows, going by a unit's record and its older revisions by number.
+    pub fn of(record: &UnitRecord, history: &BTreeMap<u64, Past>) -> Self {
+        let newest = Fingerprint::of(&record.newest().content);
+        let stable = Fingerprint::of(&record.stable.content);
+        // In the order of their numbers, so that the last trial of a content decides.
+        let trials: BTreeMap<Fingerprint, bool> = history
+            .values()
+            .map(|past| {
+                let content = Fingerprint::of(&past.revision.content);
+                (content, past.was_rolled_back())
+            })
+            .chain([(stable, false)])
+            .filter(|(content, _)| *content != newest)
+            .collect();
+        let rolled_back = trials.iter().filter(|(_, back)| **back);
+        Self {
+            rolled_back: rolled_back.map(|(content, _)| content.clone()).collect(),
+            older: trials.into_keys().collect(),
+            newest,
+        }
+    }
 }
 
 /// One entry of the directory, links followed.
@@ -158,7 +184,7 @@ pub enum Action {
     },
     /// The registry has exactly this content: own the unit too.
     Adopt(UnitName, Fingerprint),
-    /// The registry has a newer content: only remember that this one was seen.
+    /// The registry has a newer content, or went back from this one: only remember that it was seen.
     PassOver(UnitName, Fingerprint),
 }
 
@@ -353,7 +379,8 @@ pub fn decide(
 }
 
 const DIRECTORY_IGNORED: &str = "a directory; only files are published";
-const STALE: &str = "the registry has a newer revision; change the file to publish it";
+const STALE: &str =
+    "the registry has a newer revision, or went back from this one; change the file to publish it";
 
 /// What follows from one unit file.
 enum Verdict {
@@ -396,7 +423,10 @@ fn unit(
         }
         // Whoever goes back on purpose starts from the newest. This directory has not seen that: its copy is late.
         let seen_newest = last.is_some_and(|last| last.content == known.newest);
-        if !seen_newest && known.older.contains(&fingerprint) {
+        // What was rolled back is known to be bad, whoever has seen that: only another content is published.
+        if known.rolled_back.contains(&fingerprint)
+            || !seen_newest && known.older.contains(&fingerprint)
+        {
             return Verdict::Do(Action::PassOver(name.clone(), fingerprint));
         }
     }

@@ -45,6 +45,12 @@ pub fn history(name: &UnitName, number: u64) -> String {
     format!("{HISTORY}{name}/{number:010}")
 }
 
+/// The unit and the number that a key below [`HISTORY`] names.
+pub fn past_of(key: &str) -> Option<(UnitName, u64)> {
+    let (unit, number) = key.strip_prefix(HISTORY)?.split_once('/')?;
+    Some((UnitName::parse(unit).ok()?, number.parse().ok()?))
+}
+
 /// A machine's presence.
 pub fn machine(id: &MachineId) -> String {
     format!("{MACHINES}{id}")
@@ -124,6 +130,7 @@ mod tests {
         assert_eq!(grant_of("grants/../web.service"), None);
         assert_eq!(rollout_of(&rollout(&name)), Some(name.clone()));
         assert!(event(9, 10) < event(10, 9));
+        assert_eq!(past_of(&history(&name, 9)), Some((name.clone(), 9)));
         assert!(history(&name, 9) < history(&name, 10));
         assert!(history(&name, 9).starts_with(&history_of(&name)));
     }

@@ -2,10 +2,13 @@
 
 pub mod api;
 pub mod directory;
+pub mod explain;
 pub mod keys;
 pub mod machine;
+pub mod moment;
 pub mod place;
 pub mod plan;
+pub mod preview;
 pub mod record;
 pub mod rollout;
 pub mod submission;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,18 @@ pub struct Desired {
     pub launch: bool,
     /// Units that must not run beside it (`Conflicts` of either).
     pub excludes: BTreeSet<UnitName>,
+    /// The store revision that made the unit; 0 if it was written down by a version that did not say.
+    #[serde(default)]
+    pub created: u64,
+    /// How long it must be ready before it counts as available (`MinReadySec`).
+    #[serde(default)]
+    pub min_ready: Duration,
+    /// Whether the registry has another revision, to which this machine may not go yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deferred: bool,
+    /// The store revision that wrote the grant which this takes into account; 0 if none.
+    #[serde(default, skip_serializing_if = "crate::record::is_zero")]
+    pub grant: u64,
 }
 
 /// What the agent remembers of a unit that it put in place, until the next boot.

@@ -15,6 +15,10 @@ fn want(revision: u64, content: &str, launch: bool) -> Desired {
         install: content.contains("[Install]"),
         launch,
         excludes: BTreeSet::new(),
+        created: 1,
+        min_ready: Duration::ZERO,
+        deferred: false,
+        grant: 0,
     }
 }
 

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use crate::record::{Owner, Revision, TargetState, UnitRecord};
-use crate::unit::{Content, UnitName};
+use crate::record::{Owner, Past, Revision, TargetState, UnitRecord};
+use crate::rollout::{Succession, succeed};
+use crate::unit::{Content, FleetOptions, UnitFile, UnitName, UpdateStrategy};
 
 /// What becomes of a unit when a file is submitted for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submission {
     /// It did not exist.
     Created(UnitRecord),
-    /// It has a new revision; the one before goes into the history.
+    /// It has a new revision: a candidate, or stable at once where that restarts nothing.
     Updated {
         /// The unit as it is to be written.
         record: UnitRecord,
-        /// The revision it replaces.
-        retired: Revision,
+        /// The revisions it replaces.
+        retired: Vec<Past>,
     },
     /// Its content stays; its owners or its target state change.
     Adopted(UnitRecord),
@@ -36,10 +37,9 @@ pub struct Submitted {
     pub now: u64,
 }
 
-/// Decides what a submission changes.
-///
-/// An update takes effect everywhere at once: the new revision becomes the stable one.
-pub fn submit(existing: Option<&UnitRecord>, submitted: Submitted) -> Submission {
+/// Decides what a submission changes. An update of a launched unit that restarts something is rolled out
+/// ([`succeed`]); everything else takes effect everywhere at once.
+pub fn submit(name: &UnitName, existing: Option<&UnitRecord>, submitted: Submitted) -> Submission {
     let Submitted {
         content,
         owner,
@@ -71,10 +71,17 @@ pub fn submit(existing: Option<&UnitRecord>, submitted: Submitted) -> Submission
             Submission::Adopted(record)
         };
     }
-    let retired = existing.stable.clone();
-    record.stable = revision(existing.next_number(), content);
-    record.candidate = None;
+    let held = held(name, &content);
+    let next = revision(existing.next_number(), content);
+    let Succession { record, retired } = succeed(record, existing.target, next, held, now);
     Submission::Updated { record, retired }
+}
+
+/// Why an update waits for a person before it begins.
+fn held(name: &UnitName, content: &Content) -> Option<String> {
+    let options = FleetOptions::read(name, &UnitFile::parse(content.as_bytes()));
+    (options.policy.strategy == UpdateStrategy::Manual)
+        .then(|| format!("UpdateStrategy=manual: it begins with fleetctl rollout resume {name}"))
 }
 
 /// A unit that cannot have the target state that is asked for.
@@ -115,6 +122,11 @@ pub fn disown(existing: &UnitRecord, owner: &Owner) -> Option<UnitRecord> {
 mod tests {
     use super::*;
     use crate::machine::MachineId;
+    use crate::record::Phase;
+
+    fn name() -> UnitName {
+        UnitName::parse("a.service").expect("valid")
+    }
 
     fn directory() -> Owner {
         Owner::Directory(MachineId::parse(&"a".repeat(32)).expect("valid"))
@@ -130,7 +142,11 @@ mod tests {
     }
 
     fn created(content: &str) -> UnitRecord {
-        match submit(None, by(Owner::Api, content, Some(TargetState::Launched))) {
+        match submit(
+            &name(),
+            None,
+            by(Owner::Api, content, Some(TargetState::Launched)),
+        ) {
             Submission::Created(record) => record,
             other => panic!("{other:?}"),
         }
@@ -147,7 +163,7 @@ mod tests {
     fn the_same_content_from_the_same_owner_changes_nothing() {
         let record = created("x");
         assert_eq!(
-            submit(Some(&record), by(Owner::Api, "x", None)),
+            submit(&name(), Some(&record), by(Owner::Api, "x", None)),
             Submission::Unchanged
         );
     }
@@ -155,38 +171,113 @@ mod tests {
     #[test]
     fn the_same_content_from_another_owner_makes_it_an_owner_too() {
         let record = created("x");
-        let Submission::Adopted(adopted) = submit(Some(&record), by(directory(), "x", None)) else {
+        let Submission::Adopted(adopted) =
+            submit(&name(), Some(&record), by(directory(), "x", None))
+        else {
             panic!("not adopted")
         };
         assert_eq!(adopted.stable, record.stable);
         assert_eq!(adopted.owners, BTreeSet::from([Owner::Api, directory()]));
     }
 
+    /// An update by the API, as `target stable[number] candidate[number phase reason], retired numbers and reasons`.
+    fn update(
+        record: &UnitRecord,
+        content: &str,
+        target: Option<TargetState>,
+    ) -> (UnitRecord, String) {
+        match submit(&name(), Some(record), by(Owner::Api, content, target)) {
+            Submission::Updated { record, retired } => {
+                let retired = retired.iter().map(|past| {
+                    let number = past.revision.number;
+                    let dropped = past.dropped.as_ref();
+                    dropped.map_or(format!("{number}"), |why| format!("{number} ({why})"))
+                });
+                let retired = retired.collect::<Vec<_>>().join(", ");
+                let candidate = record.candidate.as_ref().map_or("none".to_owned(), |it| {
+                    format!(
+                        "{} {} {:?}",
+                        it.revision.number,
+                        it.phase.as_str(),
+                        it.reason
+                    )
+                });
+                let said = format!(
+                    "{}: stable {}, candidate {candidate}, retired {retired}",
+                    record.target, record.stable.number
+                );
+                (record, said)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const X: &str = "[Service]\nExecStart=/x\n";
+    const Y: &str = "[Service]\nExecStart=/y\n";
+    const Z: &str = "[Service]\nExecStart=/z\n";
+
     #[test]
-    fn an_update_keeps_the_target_state_and_retires_what_was_stable() {
-        let record = created("x");
-        let Submission::Updated {
-            record: updated,
-            retired,
-        } = submit(Some(&record), by(Owner::Api, "y", None))
-        else {
-            panic!("not updated")
+    fn an_update_that_restarts_what_is_launched_is_rolled_out() {
+        let (rolling, said) = update(&created(X), Y, None);
+        insta::assert_snapshot!(said, @r#"launched: stable 1, candidate 2 rolling "", retired "#);
+        // Another on top takes its place, even one that differs in nothing that runs.
+        let (next, said) = update(&rolling, Z, None);
+        insta::assert_snapshot!(said, @r#"launched: stable 1, candidate 3 rolling "", retired 2 (replaced by revision 3 before it was stable)"#);
+        let (_, said) = update(&next, &format!("{X}# as before"), None);
+        insta::assert_snapshot!(said, @r#"launched: stable 1, candidate 4 rolling "", retired 3 (replaced by revision 4 before it was stable)"#);
+        assert_eq!(
+            submit(&name(), Some(&rolling), by(Owner::Api, Y, None)),
+            Submission::Unchanged
+        );
+    }
+
+    #[test]
+    fn what_restarts_nothing_is_stable_at_once() {
+        let record = created(X);
+        let (_, said) = update(&record, &format!("{X}# a comment"), None);
+        insta::assert_snapshot!(said, @"launched: stable 2, candidate none, retired 1");
+        let (_, said) = update(&record, Y, Some(TargetState::Inactive));
+        insta::assert_snapshot!(said, @"inactive: stable 2, candidate none, retired 1");
+        let (rolling, _) = update(&record, Y, None);
+        let (inactive, said) = update(&rolling, Z, Some(TargetState::Inactive));
+        insta::assert_snapshot!(said, @"inactive: stable 3, candidate none, retired 2 (replaced by revision 3 before it was stable), 1");
+        // Nothing runs: there is nothing to take turns for.
+        let (_, said) = update(&inactive, X, Some(TargetState::Launched));
+        insta::assert_snapshot!(said, @"launched: stable 4, candidate none, retired 3");
+    }
+
+    #[test]
+    fn a_manual_update_waits_for_a_person() {
+        let manual = format!("{Y}[X-Fleet]\nUpdateStrategy=manual\n");
+        let (_, said) = update(&created(X), &manual, None);
+        insta::assert_snapshot!(said, @r#"launched: stable 1, candidate 2 paused "UpdateStrategy=manual: it begins with fleetctl rollout resume a.service", retired "#);
+    }
+
+    #[test]
+    fn a_change_of_the_target_state_leaves_a_rollout_as_it_is() {
+        let (rolling, _) = update(&created(X), Y, None);
+        let loaded = by(Owner::Api, Y, Some(TargetState::Loaded));
+        let Submission::Adopted(loaded) = submit(&name(), Some(&rolling), loaded) else {
+            panic!("not adopted")
         };
-        assert_eq!(updated.target, TargetState::Launched);
-        assert_eq!((updated.stable.number, retired.number), (2, 1));
-        // Content that stood before is a revision of its own: numbers never go back.
-        let Submission::Updated { record: again, .. } =
-            submit(Some(&updated), by(Owner::Api, "x", None))
-        else {
-            panic!("not updated")
-        };
-        assert_eq!(again.stable.number, 3);
+        assert_eq!(loaded.candidate, rolling.candidate);
+    }
+
+    #[test]
+    fn what_is_submitted_while_it_is_rolled_back_keeps_its_reason() {
+        let (mut rolling, _) = update(&created(X), Y, None);
+        let candidate = rolling.candidate.as_mut().expect("a candidate");
+        candidate.phase = Phase::RollingBack;
+        candidate.reason = "failed on 190c6f8f".to_owned();
+        let (_, said) = update(&rolling, Z, None);
+        insta::assert_snapshot!(said, @r#"launched: stable 1, candidate 3 rolling "", retired 2 (failed on 190c6f8f)"#);
     }
 
     #[test]
     fn a_unit_goes_with_its_last_owner() {
         let record = created("x");
-        let Submission::Adopted(both) = submit(Some(&record), by(directory(), "x", None)) else {
+        let Submission::Adopted(both) = submit(&name(), Some(&record), by(directory(), "x", None))
+        else {
             panic!("not adopted")
         };
         let left = disown(&both, &directory()).expect("the other owner keeps it");

@@ -54,6 +54,21 @@ impl State {
     }
 }
 
+/// What became of a unit since fleet last asked systemd to start it, if it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course<'a> {
+    /// Whether fleet did.
+    pub launched: bool,
+    /// Where it is now.
+    pub state: &'a State,
+    /// systemd's `Result` of its last run.
+    pub result: &'a str,
+    /// How often systemd restarted it by itself (`NRestarts`).
+    pub restarts: u32,
+    /// Whether it was available at any moment.
+    pub was_available: bool,
+}
+
 /// Whether a unit that should be launched does what it should.
 ///
 /// `result` is systemd's `Result` of its last run; `service` matters for services only.
@@ -62,17 +77,50 @@ pub fn ready(kind: UnitKind, service: ServiceType, state: &State, result: &str) 
         return false;
     }
     match state.active.as_str() {
-        "active" | "reloading" => true,
+        // A job that ends this run may wait: what is active then is the run before, perhaps of the revision before.
+        "active" | "reloading" => !matches!(
+            state.job.as_deref(),
+            Some("stop" | "restart" | "try-restart")
+        ),
         // `result` alone would do for a oneshot that ran; with a job pending it is that of the run before.
-        "inactive" => {
-            kind == UnitKind::Service
-                && service.oneshot
-                && !service.remain_after_exit
-                && state.job.is_none()
-                && result == "success"
-        }
+        "inactive" => ends(kind, service) && state.job.is_none() && result == "success",
         _ => false,
     }
+}
+
+/// Why a unit will not become ready by itself, for people; none while it may. A unit that somebody stopped by hand counts
+/// as ended: nobody starts it again.
+pub fn failed(kind: UnitKind, service: ServiceType, course: Course<'_>) -> Option<String> {
+    let Course { state, result, .. } = course;
+    if !matches!(state.load.as_str(), "loaded" | "not-found") {
+        return Some(format!("systemd does not load it ({})", state.load));
+    }
+    if !course.launched {
+        return None;
+    }
+    // Whether or not the next try is on its way: a unit that ends again and again before it is available does no work.
+    if course.restarts > 0 && !course.was_available {
+        return Some(match course.restarts {
+            1 => "systemd restarted it once".to_owned(),
+            times => format!("systemd restarted it {times} times"),
+        });
+    }
+    if state.job.is_some() {
+        return None;
+    }
+    match state.active.as_str() {
+        "failed" if result.is_empty() => Some("failed".to_owned()),
+        "failed" => Some(format!("failed ({result})")),
+        "inactive" if state.load == "loaded" && !ends(kind, service) => {
+            Some("it ended, and should run on".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a unit is inactive again when it has done its work.
+fn ends(kind: UnitKind, service: ServiceType) -> bool {
+    kind == UnitKind::Service && service.oneshot && !service.remain_after_exit
 }
 
 #[cfg(test)]
@@ -88,6 +136,11 @@ mod tests {
         oneshot: true,
         remain_after_exit: false,
         proves_readiness: true,
+    };
+
+    const REMAINS: ServiceType = ServiceType {
+        remain_after_exit: true,
+        ..ONESHOT
     };
 
     fn state(active: &str, job: Option<&str>) -> State {
@@ -132,5 +185,115 @@ mod tests {
         let mut bad = state("active", None);
         bad.load = "bad-setting".to_owned();
         assert!(!ready(UnitKind::Service, LASTING, &bad, "success"));
+    }
+
+    #[test]
+    fn a_unit_whose_run_is_about_to_end_is_not_ready() {
+        for (job, is_ready) in [
+            ("restart", false),
+            ("try-restart", false),
+            ("stop", false),
+            ("reload", true),
+        ] {
+            let state = state("active", Some(job));
+            let found = ready(UnitKind::Service, LASTING, &state, "success");
+            assert_eq!(found, is_ready, "{job}");
+        }
+    }
+
+    /// `restarts` above 0 are of a unit that was not available yet.
+    fn failure(kind: UnitKind, service: ServiceType, state: &State, restarts: u32) -> String {
+        let course = Course {
+            launched: true,
+            state,
+            result: "exit-code",
+            restarts,
+            was_available: false,
+        };
+        failed(kind, service, course).unwrap_or_else(|| "-".to_owned())
+    }
+
+    #[test]
+    fn a_unit_has_failed_when_nothing_is_on_its_way_that_could_make_it_ready() {
+        use UnitKind::{Path, Service, Socket, Timer};
+        const ENDED: &str = "it ended, and should run on";
+        for (kind, service, active, job, restarts, expected) in [
+            (Service, LASTING, "failed", None, 0, "failed (exit-code)"),
+            (Service, ONESHOT, "failed", None, 0, "failed (exit-code)"),
+            (Service, REMAINS, "failed", None, 0, "failed (exit-code)"),
+            (Socket, LASTING, "failed", None, 0, "failed (exit-code)"),
+            (Service, LASTING, "failed", Some("start"), 0, "-"),
+            (Service, LASTING, "inactive", None, 0, ENDED),
+            (Service, REMAINS, "inactive", None, 0, ENDED),
+            (Service, ONESHOT, "inactive", None, 0, "-"),
+            (Timer, LASTING, "inactive", None, 0, ENDED),
+            (Path, LASTING, "inactive", None, 0, ENDED),
+            (Service, LASTING, "inactive", Some("start"), 0, "-"),
+            (Service, LASTING, "activating", None, 0, "-"),
+            (Service, ONESHOT, "activating", Some("start"), 0, "-"),
+            (Service, LASTING, "deactivating", None, 0, "-"),
+            (Service, LASTING, "reloading", None, 0, "-"),
+            (Service, LASTING, "active", None, 0, "-"),
+            (Timer, LASTING, "active", None, 0, "-"),
+            (
+                Service,
+                LASTING,
+                "activating",
+                None,
+                1,
+                "systemd restarted it once",
+            ),
+            (
+                Service,
+                LASTING,
+                "active",
+                Some("restart"),
+                3,
+                "systemd restarted it 3 times",
+            ),
+        ] {
+            let state = state(active, job);
+            let found = failure(kind, service, &state, restarts);
+            assert_eq!(found, expected, "{kind:?} {active} {job:?} {restarts}");
+        }
+    }
+
+    #[test]
+    fn a_unit_that_was_available_may_be_restarted_by_systemd() {
+        let course = |state, restarts| Course {
+            launched: true,
+            state,
+            result: "success",
+            restarts,
+            was_available: true,
+        };
+        let waits = state("activating", None);
+        let ended = state("failed", None);
+        let failed = |course| failed(UnitKind::Service, LASTING, course);
+        assert_eq!(failed(course(&waits, 7)), None);
+        assert!(failed(course(&ended, 7)).is_some());
+    }
+
+    #[test]
+    fn a_unit_that_is_only_loaded_has_not_ended() {
+        let course = Course {
+            launched: false,
+            state: &state("inactive", None),
+            result: "success",
+            restarts: 0,
+            was_available: false,
+        };
+        assert_eq!(failed(UnitKind::Service, LASTING, course), None);
+    }
+
+    #[test]
+    fn a_unit_that_systemd_does_not_load_has_failed() {
+        let mut bad = state("active", None);
+        bad.load = "bad-setting".to_owned();
+        let found = failure(UnitKind::Service, LASTING, &bad, 0);
+        assert_eq!(found, "systemd does not load it (bad-setting)");
+        // Its file is on its way there.
+        let found = failure(UnitKind::Service, LASTING, &State::not_found(), 0);
+        assert_eq!(found, "-");
     }
 }

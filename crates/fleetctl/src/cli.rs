@@ -12,6 +12,7 @@ use crate::completion::{Complete, Completion};
 use crate::man::Man;
 use crate::output::talk;
 use crate::paint::When;
+use crate::remote::Remote;
 
 /// Runs systemd units on every machine of a cluster that should have them.
 #[derive(Parser)]
@@ -33,8 +34,8 @@ Exit codes:
   3  status: a unit is not active everywhere where it belongs
   4  status, wait: there is no such unit
 
-Commands may be shortened (`fleetctl list-m`). FLEETCTL_ENDPOINT and
-FLEETCTL_REQUEST_TIMEOUT in the environment stand for the options."
+Commands may be shortened (`fleetctl list-m`). In the environment, FLEETCTL_ENDPOINT
+stands for --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on for global options."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -120,8 +121,8 @@ pub(crate) struct Connect {
         hide = true
     )]
     driver: String,
-    #[arg(long, global = true, env = "FLEETCTL_TUNNEL", hide = true)]
-    tunnel: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 /// Flags of fleet 1.0 that scripts may give and that change nothing here.
@@ -145,14 +146,6 @@ struct Accepted {
     etcd_keyfile: Option<String>,
     #[arg(long, global = true, env = "FLEETCTL_EXPERIMENTAL_API", hide = true, num_args = 0..=1, require_equals = true)]
     experimental_api: Option<String>,
-    #[arg(long, global = true, env = "FLEETCTL_KNOWN_HOSTS_FILE", hide = true)]
-    known_hosts_file: Option<String>,
-    #[arg(long, global = true, env = "FLEETCTL_SSH_TIMEOUT", hide = true)]
-    ssh_timeout: Option<String>,
-    #[arg(long, global = true, env = "FLEETCTL_SSH_USERNAME", hide = true)]
-    ssh_username: Option<String>,
-    #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide = true, num_args = 0..=1, require_equals = true)]
-    strict_host_key_checking: Option<String>,
 }
 
 impl Cli {
@@ -223,7 +216,8 @@ impl Connect {
             ));
         }
         let endpoint = Endpoint::parse(first).context(unable)?;
-        Ok(Client::new(endpoint, self.request_timeout))
+        let tunnel = self.remote.tunnel().context(unable)?;
+        Ok(Client::new(endpoint, tunnel, self.request_timeout))
     }
 
     /// Refuses what fleet 1.0 could do and we cannot (yet), rather than doing something else.
@@ -235,17 +229,12 @@ impl Connect {
             ),
             _ => bail!("unrecognized driver \"{}\"", self.driver),
         }
-        if let Some(host) = self.tunnel.as_ref().filter(|host| !host.is_empty()) {
-            bail!(
-                "--tunnel is not supported yet: forward the socket yourself (ssh -nNT -L ./fleet.sock:/run/fleet.sock {host}) and give its whole path as --endpoint unix:///PATH"
-            );
-        }
         Ok(())
     }
 }
 
 /// Reads seconds such as `3` or `0.5`.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
@@ -289,7 +278,10 @@ mod tests {
         for (flag, text) in [
             ("--driver=bogus", "unrecognized driver \"bogus\""),
             ("--driver=etcd", "driver \"etcd\" is gone"),
-            ("--tunnel=core@n1", "--tunnel is not supported yet"),
+            (
+                "--tunnel=n1:ssh",
+                "\"n1:ssh\" names no host to tunnel through",
+            ),
             ("--endpoint=nosuch", "URL scheme undefined"),
         ] {
             let refusal = refusal(&["fleetctl", flag, "list-machines"]);

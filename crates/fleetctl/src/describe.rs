@@ -64,6 +64,9 @@ pub(crate) fn shortfall(unit: &UnitOnMachine, revision: u64) -> String {
             state(report),
             report.revision
         ),
+        (None, Some(report)) if report.ready && !report.available => {
+            format!("{}, but not for as long as it should be", state(report))
+        }
         (None, Some(report)) => state(report),
     }
 }

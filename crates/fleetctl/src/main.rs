@@ -1,4 +1,4 @@
-//! fleetctl: the command line of fleet. It asks one fleetd over HTTP, and does nothing else.
+//! fleetctl: the command line of fleet. It asks one fleetd over HTTP, and other machines over ssh.
 
 mod cli;
 mod client;
@@ -9,10 +9,12 @@ mod document;
 mod exit;
 mod listing;
 mod local;
+mod machine;
 mod man;
 mod options;
 mod output;
 mod paint;
+mod remote;
 mod resolve;
 mod select;
 mod tabwriter;
@@ -48,7 +50,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 #[tokio::main(flavor = "current_thread")]
 async fn ask(command: Command, connect: &Connect, color: When) -> anyhow::Result<ExitCode> {
     let paint = Paint::stdout(color);
-    command.run(&mut connect.client()?, paint).await
+    let (mut client, ssh) = (connect.client()?, connect.remote.ssh()?);
+    command.run(&mut client, &ssh, paint).await
 }
 
 /// Tells what went wrong. A wrong command line has a code of its own, 2, and `--help` is none.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use fleet_core::api::{UnitOnMachine, UnitStatus};
-use fleet_core::record::TargetState;
+use fleet_core::api::{LastRollout, UnitOnMachine, UnitStatus};
+use fleet_core::record::{Ended, Phase, TargetState};
 use fleet_core::unit::UnitName;
 use tokio::time::Instant;
 
@@ -78,7 +78,8 @@ struct Progress {
 /// Judges a status. `before` is the status from before the change that is waited for, if there was one.
 fn judge(goal: Goal, status: &UnitStatus, before: Option<&UnitStatus>) -> Progress {
     let (mut placed, mut there, mut failed) = (0, 0, 0);
-    for unit in status.machines.iter().filter(|unit| unit.placed) {
+    let awaited = status.machines.iter();
+    for unit in awaited.filter(|unit| unit.placed && !unit.deferred) {
         placed += 1;
         if is_there(goal, unit, status) {
             there += 1;
@@ -106,13 +107,29 @@ fn is_there(goal: Goal, unit: &UnitOnMachine, status: &UnitStatus) -> bool {
     unit.problem.is_none()
         && unit.report.as_ref().is_some_and(|report| {
             report.launched
-                && report.revision == status.revision
+                && report.revision == status.newest()
                 && match goal {
-                    Goal::Ready => report.ready,
+                    Goal::Ready => report.available,
                     Goal::Active => ["active", "reloading"].contains(&report.active.as_str()),
                     Goal::Gone => false,
                 }
         })
+}
+
+/// Why the revision that is waited for will not come: it goes back, or went. `before` is how the last rollout had
+/// ended before.
+fn went_back(status: &UnitStatus, before: Option<&LastRollout>) -> Option<String> {
+    let told = |revision, what, reason: &str| format!("revision {revision} {what}: {reason}");
+    let going = status.candidate.as_ref();
+    let going = going.filter(|it| it.phase == Phase::RollingBack.as_str());
+    let gone = status.last.as_ref().filter(|last| {
+        status.candidate.is_none()
+            && Some(*last) != before
+            && last.ended == Ended::RolledBack.as_str()
+    });
+    going
+        .map(|it| told(it.revision, "is being rolled back", &it.reason))
+        .or_else(|| gone.map(|it| told(it.revision, "was rolled back", &it.reason)))
 }
 
 /// What tells one failure from another: the problem, the revision, and since when systemd says so.
@@ -171,6 +188,9 @@ impl Waiting<'_> {
         let mut settled = false;
         // The first look is free: a unit whose turn comes after the deadline is judged too.
         let mut answer = client.unit_status(name.as_str(), None).await?;
+        let first = answer.clone();
+        let before = self.before.get(name);
+        let last = before.or(first.as_ref()).and_then(|it| it.last.as_ref());
         loop {
             let Some(status) = answer else {
                 drop(line);
@@ -186,7 +206,15 @@ impl Waiting<'_> {
                 ));
                 return Ok(false);
             }
-            let progress = judge(self.goal, &status, self.before.get(name));
+            if self.started
+                && let Some(why) = went_back(&status, last)
+            {
+                drop(line);
+                talk(format_args!("{name}: {why}"));
+                self.complain(&status);
+                return Ok(false);
+            }
+            let progress = judge(self.goal, &status, before);
             line.show(&match progress.placed {
                 _ if !launched => format!("{name}: {}, not started yet", status.desired_state),
                 0 => format!("{name}: no machine matches now; it starts on the first that does"),
@@ -280,7 +308,7 @@ impl Waiting<'_> {
                     status.name,
                     self.goal.word(),
                     describe::machine(&unit.machine_id, &unit.primary_ip, false),
-                    describe::shortfall(unit, status.revision)
+                    describe::shortfall(unit, status.newest())
                 ));
             }
         }
@@ -326,6 +354,7 @@ impl Drop for ProgressLine<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fleet_core::api::UnitCandidate;
     use fleet_core::record::UnitReport;
 
     fn on_machine(active: &str, ready: bool, revision: u64, since: u64) -> UnitOnMachine {
@@ -342,6 +371,7 @@ mod tests {
                 result: String::new(),
                 launched: true,
                 ready,
+                available: ready,
                 ..UnitReport::default()
             }),
             ..UnitOnMachine::default()
@@ -433,6 +463,60 @@ mod tests {
         loaded.report.as_mut().expect("a report").launched = false;
         assert_eq!(verdict(vec![loaded]), Verdict::Moving);
         assert_eq!(verdict(vec![ran]), Verdict::There);
+    }
+
+    #[test]
+    fn during_a_rollout_the_candidate_is_waited_for() {
+        let mut rolling = status(vec![on_machine("active", true, 2, 0)]);
+        rolling.candidate = Some(UnitCandidate {
+            revision: 3,
+            phase: Phase::Rolling.as_str().to_owned(),
+            ..UnitCandidate::default()
+        });
+        assert_eq!(judge(Goal::Ready, &rolling, None).verdict, Verdict::Moving);
+        assert_eq!(went_back(&rolling, None), None);
+        rolling.machines = vec![on_machine("active", true, 3, 0)];
+        assert_eq!(judge(Goal::Ready, &rolling, None).verdict, Verdict::There);
+        let mut unsteady = rolling.clone();
+        unsteady.machines[0]
+            .report
+            .as_mut()
+            .expect("a report")
+            .available = false;
+        assert_eq!(judge(Goal::Ready, &unsteady, None).verdict, Verdict::Moving);
+        // One that is cordoned keeps what it has, and nobody waits for it.
+        let mut cordoned = on_machine("active", true, 2, 0);
+        cordoned.deferred = true;
+        rolling.machines.push(cordoned);
+        assert_eq!(judge(Goal::Ready, &rolling, None).verdict, Verdict::There);
+    }
+
+    #[test]
+    fn a_rollout_that_goes_back_ends_the_wait_even_once_it_is_back() {
+        let mut back = status(Vec::new());
+        back.candidate = Some(UnitCandidate {
+            revision: 3,
+            phase: Phase::RollingBack.as_str().to_owned(),
+            reason: "it failed".to_owned(),
+            ..UnitCandidate::default()
+        });
+        let going = Some("revision 3 is being rolled back: it failed".to_owned());
+        assert_eq!(went_back(&back, None), going);
+        let last = LastRollout {
+            revision: 3,
+            ended: Ended::RolledBack.as_str().to_owned(),
+            reason: "it failed".to_owned(),
+            at: 7,
+        };
+        back.candidate = None;
+        back.last = Some(last.clone());
+        let gone = Some("revision 3 was rolled back: it failed".to_owned());
+        assert_eq!(went_back(&back, None), gone);
+        assert_eq!(
+            went_back(&back, Some(&last)),
+            None,
+            "it was before this start"
+        );
     }
 
     #[test]

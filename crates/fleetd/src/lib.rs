@@ -8,6 +8,7 @@ pub mod config;
 pub mod daemon;
 pub mod engine;
 pub mod health;
+mod history;
 pub mod mirror;
 pub mod registry;
 mod stdout;

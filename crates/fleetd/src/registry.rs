@@ -3,17 +3,20 @@
 //! Every change reads, decides with a pure function, and commits guarded by what it read; when somebody else was
 //! first it reads and decides again. A change is acknowledged only once the store has it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{
-    self, HISTORY_KEPT, MetadataRecord, Owner, RecordError, Revision, TargetState, UnitRecord,
+    self, MetadataRecord, Owner, Past, RecordError, Scheduling, TargetState, UnitRecord,
 };
+use fleet_core::rollout::{self, Order, OrderError};
 use fleet_core::submission::{self, Submission, Submitted};
 use fleet_core::unit::{Content, UnitName};
 
+use crate::history::{self, History, readable, retire};
 use crate::store::{Entry, Guard, Snapshot, Store, StoreError, Write};
 
 /// How often a change is decided again because somebody else was first. Each loss means that another change
@@ -29,6 +32,24 @@ pub enum RegistryError {
     /// What is there cannot be read, so it cannot be changed either; it can be destroyed.
     #[error("unit {0}: {1}")]
     Record(UnitName, RecordError),
+    /// It cannot be ordered as things stand.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// Nothing was ever heard of that machine.
+    #[error("machine {id} is not known{}", suggestion(.similar.as_ref()))]
+    NoMachine {
+        /// The id that was asked for.
+        id: MachineId,
+        /// The one that may have been meant.
+        similar: Option<MachineId>,
+    },
+}
+
+fn suggestion(similar: Option<&MachineId>) -> String {
+    similar.map_or_else(
+        || "; fleetctl list-machines shows those that are".to_owned(),
+        |similar| format!("; did you mean {similar}?"),
+    )
 }
 
 /// The result of every change.
@@ -81,7 +102,7 @@ impl Registry {
         target: Option<TargetState>,
     ) -> Result<Submission> {
         for _ in 0..ATTEMPTS {
-            let (existing, numbers) = self.unit_with_history(name).await?;
+            let (existing, history) = self.unit_with_history(name).await?;
             let submitted = Submitted {
                 content: content.clone(),
                 owner: owner.clone(),
@@ -89,13 +110,13 @@ impl Registry {
                 now: now(),
             };
             let submission =
-                submission::submit(existing.as_ref().map(|stored| &stored.record), submitted);
+                submission::submit(name, existing.as_ref().map(|it| &it.record), submitted);
             let writes = match &submission {
                 Submission::Created(record) | Submission::Adopted(record) => {
                     vec![put(name, record)]
                 }
                 Submission::Updated { record, retired } => {
-                    let mut writes = retire(name, retired, &numbers);
+                    let mut writes = retire(name, retired, &history);
                     writes.push(put(name, record));
                     writes
                 }
@@ -168,21 +189,72 @@ impl Registry {
         Err(StoreError::Refused.into())
     }
 
-    /// A unit's revisions, oldest first, the stable one last. One that cannot be read is left out.
-    pub async fn revisions(&self, name: &UnitName) -> Result<Vec<Revision>> {
-        let (key, prefix) = (keys::unit(name), keys::history_of(name));
-        let snapshot = self.store.list(&[&key, &prefix]).await?;
-        let older = snapshot
-            .entries
-            .range(prefix.clone()..)
-            .take_while(|(key, _)| key.starts_with(&prefix));
-        let mut revisions: Vec<Revision> = older
-            .filter_map(|(_, entry)| record::decode(&entry.value).ok())
-            .collect();
-        if let Some(entry) = snapshot.entries.get(&key) {
-            revisions.push(stored(name, entry)?.record.stable);
+    /// Follows an order about a unit's rollout; see [`rollout::follow`]. Answers none if there is no such unit.
+    pub async fn order(
+        &self,
+        name: &UnitName,
+        order: Order,
+        by: &str,
+    ) -> Result<Option<UnitRecord>> {
+        for _ in 0..ATTEMPTS {
+            let (Some(existing), history) = self.unit_with_history(name).await? else {
+                return Ok(None);
+            };
+            let past = readable(&history);
+            let next = rollout::follow(order, name, &existing.record, &past, by, now())?;
+            let mut writes = retire(name, &next.retired, &history);
+            writes.push(put(name, &next.record));
+            if self.commit(guard(name, Some(&existing)), writes).await? {
+                return Ok(Some(next.record));
+            }
         }
-        Ok(revisions)
+        Err(StoreError::Refused.into())
+    }
+
+    /// A unit with its older revisions by number. Of these, one that cannot be read is left out.
+    pub async fn with_history(
+        &self,
+        name: &UnitName,
+    ) -> Result<Option<(Stored, BTreeMap<u64, Past>)>> {
+        let (existing, history) = self.unit_with_history(name).await?;
+        Ok(existing.map(|existing| (existing, readable(&history))))
+    }
+
+    /// Says what may start on a machine. Answers what might before. A machine that is offline counts as known.
+    pub async fn set_scheduling(
+        &self,
+        machine: &MachineId,
+        scheduling: Scheduling,
+    ) -> Result<Scheduling> {
+        let key = keys::metadata(machine);
+        for _ in 0..ATTEMPTS {
+            let snapshot = self
+                .store
+                .list(&[keys::MACHINES, keys::KNOWN, &key])
+                .await?;
+            let known = known_machines(&snapshot);
+            // Metadata may be set for a machine that is yet to come, and what was said of it is taken back.
+            if !known.contains(machine) && !snapshot.entries.contains_key(&key) {
+                return Err(RegistryError::NoMachine {
+                    id: machine.clone(),
+                    similar: similar(machine, &known),
+                });
+            }
+            let (guard, mut record) = metadata_of(&key, &snapshot);
+            let before = std::mem::replace(&mut record.scheduling, scheduling);
+            if before == scheduling {
+                return Ok(before);
+            }
+            let write = Write::Put {
+                key: key.clone(),
+                value: record::encode(&record),
+                lease: None,
+            };
+            if self.commit(vec![guard], vec![write]).await? {
+                return Ok(before);
+            }
+        }
+        Err(StoreError::Refused.into())
     }
 
     /// Sets (`Some`) and removes (`None`) metadata of machines, all of it or nothing.
@@ -214,20 +286,29 @@ impl Registry {
         }
     }
 
-    async fn unit_with_history(&self, name: &UnitName) -> Result<(Option<Stored>, Vec<String>)> {
+    async fn unit_with_history(&self, name: &UnitName) -> Result<(Option<Stored>, History)> {
         let (key, prefix) = (keys::unit(name), keys::history_of(name));
-        let mut snapshot = self.store.list(&[&key, &prefix]).await?;
-        let existing = snapshot
-            .entries
-            .remove(&key)
-            .map(|entry| stored(name, &entry))
-            .transpose()?;
-        let history = snapshot.entries.into_keys();
-        Ok((
-            existing,
-            history.filter(|key| key.starts_with(&prefix)).collect(),
-        ))
+        let snapshot = self.store.list(&[&key, &prefix]).await?;
+        let existing = snapshot.entries.get(&key);
+        let existing = existing.map(|entry| stored(name, entry)).transpose()?;
+        Ok((existing, history::of(&snapshot, name)))
     }
+}
+
+/// The machines that are here, or were.
+fn known_machines(snapshot: &Snapshot) -> BTreeSet<MachineId> {
+    let ids = snapshot.entries.keys().filter_map(|key| {
+        keys::machine_of(keys::MACHINES, key).or_else(|| keys::machine_of(keys::KNOWN, key))
+    });
+    ids.collect()
+}
+
+/// The machine whose id is that one but for a few digits.
+fn similar(asked: &MachineId, known: &BTreeSet<MachineId>) -> Option<MachineId> {
+    const SLIPS: usize = 4;
+    let distance = |id: &MachineId| strsim::osa_distance(asked.as_str(), id.as_str());
+    let nearest = known.iter().min_by_key(|id| distance(id))?;
+    (distance(nearest) <= SLIPS).then(|| nearest.clone())
 }
 
 fn stored(name: &UnitName, entry: &Entry) -> Result<Stored> {
@@ -263,21 +344,6 @@ fn destroy(name: &UnitName) -> Vec<Write> {
     ]
 }
 
-/// Keeps the retired revision, and drops the oldest ones beyond what is kept. `numbers`: the history's keys.
-fn retire(name: &UnitName, retired: &Revision, numbers: &[String]) -> Vec<Write> {
-    let surplus = (numbers.len() + 1).saturating_sub(HISTORY_KEPT);
-    let mut writes: Vec<Write> = numbers[..surplus]
-        .iter()
-        .map(|key| Write::Delete(key.clone()))
-        .collect();
-    writes.push(Write::Put {
-        key: keys::history(name, retired.number),
-        value: record::encode(retired),
-        lease: None,
-    });
-    writes
-}
-
 fn metadata_writes(
     changes: &[(MachineId, String, Option<String>)],
     snapshot: &Snapshot,
@@ -289,18 +355,11 @@ fn metadata_writes(
     let mut writes = Vec::new();
     for machine in machines {
         let key = keys::metadata(machine);
-        let entry = snapshot.entries.get(&key);
-        // What cannot be read is overwritten: it is only labels, and the person who sets one wants it set.
-        let mut record: MetadataRecord = entry
-            .and_then(|entry| record::decode(&entry.value).ok())
-            .unwrap_or_default();
+        let (guard, mut record) = metadata_of(&key, snapshot);
         for (_, name, value) in changes.iter().filter(|(of, ..)| of == machine) {
             record.set.insert(name.clone(), value.clone());
         }
-        guards.push(match entry {
-            Some(entry) => Guard::Unmodified(key.clone(), entry.modified),
-            None => Guard::Absent(key.clone()),
-        });
+        guards.push(guard);
         writes.push(Write::Put {
             key,
             value: record::encode(&record),
@@ -308,6 +367,18 @@ fn metadata_writes(
         });
     }
     (guards, writes)
+}
+
+/// What is set for a machine, and the guard of a write that changes it.
+fn metadata_of(key: &str, snapshot: &Snapshot) -> (Guard, MetadataRecord) {
+    let entry = snapshot.entries.get(key);
+    let guard = match entry {
+        Some(entry) => Guard::Unmodified(key.to_owned(), entry.modified),
+        None => Guard::Absent(key.to_owned()),
+    };
+    // What cannot be read is overwritten: it is only labels, and the person who sets one wants it set.
+    let record = entry.and_then(|entry| record::decode(&entry.value).ok());
+    (guard, record.unwrap_or_default())
 }
 
 /// Milliseconds since 1970.

@@ -5,6 +5,8 @@
 mod faults;
 #[path = "loops/fleet.rs"]
 mod fleet;
+#[path = "loops/grants.rs"]
+mod grants;
 #[path = "loops/hands.rs"]
 mod hands;
 #[path = "loops/histories.rs"]
@@ -13,6 +15,20 @@ mod histories;
 mod kills;
 #[path = "loops/leaders.rs"]
 mod leaders;
+#[path = "loops/mail.rs"]
+mod mail;
+#[path = "loops/presence.rs"]
+mod presence;
+#[path = "loops/reports.rs"]
+mod reports;
+#[path = "loops/rollouts.rs"]
+mod rollouts;
+#[path = "loops/scheduling.rs"]
+mod scheduling;
+#[path = "loops/stage.rs"]
+mod stage;
+#[path = "loops/takeovers.rs"]
+mod takeovers;
 #[path = "loops/units.rs"]
 mod units;
 #[path = "loops/weather.rs"]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::Revision;
 
 fn name(text: &str) -> UnitName {
     UnitName::parse(text).expect("valid name")
@@ -60,8 +61,17 @@ impl World {
         let known = Known {
             newest: fingerprint(newest),
             older: older.iter().map(|text| fingerprint(text)).collect(),
+            rolled_back: BTreeSet::new(),
         };
         self.known.insert(name(unit), known);
+        self
+    }
+
+    /// The registry went back from this content.
+    fn rolled_back(mut self, unit: &str, content: &str) -> Self {
+        let known = self.known.get_mut(&name(unit)).expect("known");
+        known.older.insert(fingerprint(content));
+        known.rolled_back.insert(fingerprint(content));
         self
     }
 
@@ -209,7 +219,7 @@ fn a_stale_copy_is_passed_over_and_stays_so() {
         .registry("a.service", "2", &["1"]);
     assert_eq!(
         world.says(),
-        "pass over a.service: the registry has a newer revision; change the file to publish it"
+        "pass over a.service: the registry has a newer revision, or went back from this one; change the file to publish it"
     );
     world
         .published
@@ -217,9 +227,77 @@ fn a_stale_copy_is_passed_over_and_stays_so() {
     world.known.clear();
     assert_eq!(
         world.says(),
-        "note a.service: the registry has a newer revision; change the file to publish it",
+        "note a.service: the registry has a newer revision, or went back from this one; change the file to publish it",
         "even when the unit is destroyed"
     );
+}
+
+#[test]
+fn what_was_rolled_back_is_published_by_nobody_until_the_file_changes() {
+    const LATE: &str = "pass over a.service: the registry has a newer revision, or went back from this one; \
+         change the file to publish it";
+    // Revision 2 was rolled back to 1. The directory that published it has nothing to do,
+    let bad = |world: World| {
+        world
+            .registry("a.service", "1", &[])
+            .rolled_back("a.service", "2")
+    };
+    let publisher = World::new()
+        .published("a.service", "2")
+        .file("a.service", file("2"));
+    assert_eq!(bad(publisher).says(), "");
+    // one that gets the file late does not try it again, nor does one that is new,
+    let late = World::new()
+        .published("a.service", "1")
+        .file("a.service", file("2"));
+    assert_eq!(bad(late).says(), LATE);
+    let new = World::new().file("a.service", file("2"));
+    assert_eq!(bad(new).says(), LATE);
+    // and a mended file is published.
+    let mended = World::new()
+        .published("a.service", "2")
+        .file("a.service", file("3"));
+    assert_eq!(bad(mended).says(), "publish a.service: its file changed");
+}
+
+#[test]
+fn of_several_trials_of_a_content_the_last_one_says_whether_it_is_bad() {
+    let revision = |number, content: &str| Revision {
+        number,
+        at: 0,
+        content: Content::from(content),
+        restarts: 0,
+    };
+    let past = |number, content, dropped: Option<&str>| {
+        let dropped = dropped.map(str::to_owned);
+        (
+            number,
+            Past {
+                revision: revision(number, content),
+                dropped,
+            },
+        )
+    };
+    let record = UnitRecord {
+        target: TargetState::Launched,
+        stable: revision(9, "stable"),
+        candidate: None,
+        last: None,
+        owners: BTreeSet::new(),
+    };
+    let history = BTreeMap::from([
+        past(1, "once bad", Some("failed on 190c6f8f")),
+        past(2, "once bad", None),
+        past(3, "bad now", None),
+        past(4, "bad now", Some("failed on 190c6f8f")),
+        (5, Past::replaced(revision(5, "never judged"), 6)),
+        past(6, "stable", Some("failed on 190c6f8f")),
+    ]);
+    let known = Known::of(&record, &history);
+    assert_eq!(known.newest, fingerprint("stable"));
+    let older = ["once bad", "bad now", "never judged"].map(fingerprint);
+    assert_eq!(known.older, BTreeSet::from(older));
+    assert_eq!(known.rolled_back, BTreeSet::from([fingerprint("bad now")]));
 }
 
 #[test]
@@ -443,7 +521,12 @@ fn apply(known: &mut BTreeMap<UnitName, Known>, action: &Action) {
                 older = before.older;
                 older.insert(before.newest);
             }
-            known.insert(name.clone(), Known { newest, older });
+            let known_now = Known {
+                newest,
+                older,
+                rolled_back: BTreeSet::new(),
+            };
+            known.insert(name.clone(), known_now);
         }
     }
 }

@@ -102,6 +102,17 @@ pub enum Phase {
     RollingBack,
 }
 
+impl Phase {
+    /// The word that listings and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::Paused => "paused",
+            Self::RollingBack => "rolling-back",
+        }
+    }
+}
+
 /// How a rollout ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -110,6 +121,16 @@ pub enum Ended {
     Done,
     /// The candidate is gone.
     RolledBack,
+}
+
+impl Ended {
+    /// The word that listings and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::RolledBack => "rolled-back",
+        }
+    }
 }
 
 /// A unit's last rollout.
@@ -134,6 +155,25 @@ pub struct Past {
     /// Why it was rolled back, or that another took its place before it was stable; none for one that was stable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<String>,
+}
+
+/// How the reason begins of a revision that no machine has judged.
+const REPLACED: &str = "replaced by revision";
+
+impl Past {
+    /// A candidate whose place another took.
+    pub fn replaced(revision: Revision, by: u64) -> Self {
+        Self {
+            revision,
+            dropped: Some(format!("{REPLACED} {by} before it was stable")),
+        }
+    }
+
+    /// Whether machines went back from it: it is known to be bad.
+    pub fn was_rolled_back(&self) -> bool {
+        let dropped = self.dropped.as_ref();
+        dropped.is_some_and(|reason| !reason.starts_with(REPLACED))
+    }
 }
 
 /// Who wants a unit to exist. A unit is destroyed with its last owner.
@@ -169,6 +209,14 @@ impl UnitRecord {
         self.candidate
             .as_ref()
             .map_or(&self.stable, |candidate| &candidate.revision)
+    }
+
+    /// The revision that machines are on the way to: the candidate, unless it goes back.
+    pub fn heading(&self) -> &Revision {
+        match &self.candidate {
+            Some(candidate) if candidate.phase != Phase::RollingBack => &candidate.revision,
+            _ => &self.stable,
+        }
     }
 
     /// The number for the next revision: above every one there ever was.

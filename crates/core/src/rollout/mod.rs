@@ -16,8 +16,16 @@
 //!
 //! [`Grant`]: crate::record::Grant
 
+mod change;
 mod choice;
+mod orders;
 mod step;
+mod succession;
+mod survey;
 
+pub use self::change::Changed;
 pub use self::choice::{Choice, Present, choose, confirms};
+pub use self::orders::{Order, OrderError, follow};
 pub use self::step::{Change, GrantTo, OnMachine, Situation, Step, step};
+pub use self::succession::{Succession, succeed, surplus};
+pub use self::survey::{Presence, Survey, Surveyed};

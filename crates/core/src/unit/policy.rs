@@ -17,6 +17,17 @@ pub enum UpdateStrategy {
     Manual,
 }
 
+impl UpdateStrategy {
+    /// The word that files and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::All => "all",
+            Self::Manual => "manual",
+        }
+    }
+}
+
 /// What happens when an update fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
@@ -25,6 +36,16 @@ pub enum OnFailure {
     Rollback,
     /// It stops where it is, and waits for a person.
     Pause,
+}
+
+impl OnFailure {
+    /// The word that files and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rollback => "rollback",
+            Self::Pause => "pause",
+        }
+    }
 }
 
 /// How many machines may be without the unit at once.

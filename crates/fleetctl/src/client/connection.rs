@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Endpoint;
+use crate::remote::{OpenTunnel, Tunnel, TunnelError};
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,9 @@ pub(crate) enum ConnectionError {
         why: hyper::Error,
         changing: bool,
     },
+    /// `--tunnel` did not carry it.
+    #[error(transparent)]
+    Tunnel(#[from] Box<TunnelError>),
 }
 
 /// What to do about answers that fleetd does not give.
@@ -106,22 +110,32 @@ fn group_of(path: &Path) -> Option<String> {
 /// A connection to fleetd, opened by the first request and again whenever fleetd has closed it.
 pub(super) struct Connection {
     endpoint: Endpoint,
+    tunnel: Option<Tunnel>,
     open: Option<SendRequest<Full<Bytes>>>,
+    /// What carries the connection.
+    carrier: Option<OpenTunnel>,
     lost: bool,
 }
 
 impl Connection {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    pub(super) fn new(endpoint: Endpoint, tunnel: Option<Tunnel>) -> Self {
         Self {
             endpoint,
+            tunnel,
             open: None,
+            carrier: None,
             lost: false,
         }
     }
 
     /// One more to the same place, not open yet.
     pub(super) fn another(&self) -> Self {
-        Self::new(self.endpoint.clone())
+        Self::new(self.endpoint.clone(), self.tunnel.clone())
+    }
+
+    /// Whether each connection is an ssh of its own.
+    pub(super) fn is_tunnelled(&self) -> bool {
+        self.tunnel.is_some()
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -141,18 +155,36 @@ impl Connection {
         json: Option<Vec<u8>>,
         timeout: Duration,
     ) -> Result<(Parts, Bytes), ConnectionError> {
+        let first = self.open.is_none();
+        let connecting = self.tunnel.as_ref().filter(|_| first);
+        let timeout = timeout + connecting.map_or(Duration::ZERO, Tunnel::patience);
         let answer = tokio::time::timeout(timeout, self.send(method, path, json)).await;
-        let answer = answer.unwrap_or_else(|_elapsed| {
-            Err(ConnectionError::TimedOut {
-                endpoint: self.endpoint.clone(),
-                timeout,
-            })
-        });
+        let answer = match answer {
+            Ok(Err(error @ ConnectionError::Lost { .. })) if first => self.why_lost(error).await,
+            Ok(answer) => answer,
+            Err(_elapsed) => Err(match &self.tunnel {
+                Some(tunnel) => Box::new(tunnel.timed_out(timeout)).into(),
+                None => ConnectionError::TimedOut {
+                    endpoint: self.endpoint.clone(),
+                    timeout,
+                },
+            }),
+        };
         self.lost = match &answer {
             Ok((parts, _)) => parts.status == StatusCode::SERVICE_UNAVAILABLE,
             Err(_) => true,
         };
         answer
+    }
+
+    /// What a tunnel that was just opened has to do with it. One that has brought an answer has been lost, and what ssh
+    /// says of that is on the screen.
+    async fn why_lost<T>(&mut self, error: ConnectionError) -> Result<T, ConnectionError> {
+        let Some(carrier) = self.carrier.take() else {
+            return Err(error);
+        };
+        let broken = carrier.why_broken(&self.endpoint).await;
+        Err(broken.map_or(error, |broken| Box::new(broken).into()))
     }
 
     async fn send(
@@ -214,7 +246,12 @@ impl Connection {
         self.connect().await
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ConnectionError> {
+    async fn connect(&mut self) -> Result<SendRequest<Full<Bytes>>, ConnectionError> {
+        if let Some(tunnel) = &self.tunnel {
+            let (stream, carrier) = tunnel.open(&self.endpoint).map_err(Box::new)?;
+            self.carrier = Some(carrier);
+            return self.handshake(stream).await;
+        }
         let unreachable = |why| ConnectionError::Unreachable {
             endpoint: self.endpoint.clone(),
             why,

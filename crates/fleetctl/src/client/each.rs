@@ -8,8 +8,7 @@ use futures_util::stream;
 
 use super::Client;
 
-/// How many requests are on their way at once. Enough that 50 units take hardly longer than a few; each is a
-/// connection, and a tunnel's sshd refuses from ten that are new at the same time (`MaxStartups`).
+/// How many requests are on their way at once. Enough that 50 units take hardly longer than a few.
 const IN_FLIGHT: usize = 8;
 
 /// A request that was not made, because nobody answered any more before its turn came.
@@ -45,7 +44,10 @@ impl Client {
             open.borrow_mut().push(client.connection);
             answer
         };
-        let answers = stream::iter(items).map(one).buffered(IN_FLIGHT).collect();
+        // Through a tunnel, each connection would be a login, which takes longer than a few requests and may ask for a
+        // passphrase.
+        let at_once = if closed.is_tunnelled() { 1 } else { IN_FLIGHT };
+        let answers = stream::iter(items).map(one).buffered(at_once).collect();
         let answers = answers.await;
         self.spare = open.into_inner();
         self.connection = self.spare.pop().unwrap_or_else(another);

@@ -63,6 +63,14 @@ impl Endpoint {
             Self::Tcp(address) => address,
         }
     }
+
+    /// What `fleetctl fd-forward` is given to reach it: of a socket the bare path, which fleet 1.0's took.
+    pub(crate) fn dialled(&self) -> String {
+        match self {
+            Self::Unix(path) => path.display().to_string(),
+            Self::Tcp(_) => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Endpoint {

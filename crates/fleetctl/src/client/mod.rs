@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::output::talk;
+use crate::remote::Tunnel;
 use connection::{Connection, ConnectionError, NOT_FLEETD};
 pub(crate) use each::NotTried;
 pub(crate) use endpoint::Endpoint;
@@ -72,10 +73,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Prepares to talk to `endpoint`; connects with the first request. Each request ends within `timeout`.
-    pub(crate) fn new(endpoint: Endpoint, timeout: Duration) -> Self {
+    /// Prepares to talk to `endpoint`, of another machine if through a tunnel; connects with the first request.
+    /// Each request ends within `timeout`.
+    pub(crate) fn new(endpoint: Endpoint, tunnel: Option<Tunnel>, timeout: Duration) -> Self {
         Self {
-            connection: Connection::new(endpoint),
+            connection: Connection::new(endpoint, tunnel),
             spare: Vec::new(),
             timeout,
         }

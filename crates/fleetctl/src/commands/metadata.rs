@@ -4,12 +4,13 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use fleet_core::api::{Machine, MetadataOp, MetadataValue};
+use fleet_core::api::{MetadataOp, MetadataValue};
 use fleet_core::machine::Metadata;
 
 use super::list::join;
 use crate::client::Client;
 use crate::describe::short_id;
+use crate::machine::find;
 use crate::output::say;
 
 #[derive(Args)]
@@ -108,30 +109,6 @@ impl ChangeMetadata {
     }
 }
 
-/// The one machine whose id begins so. A listing's `190c6f8f.../10.0.0.1` is understood too.
-fn find<'a>(machines: &'a [Machine], typed: &str) -> anyhow::Result<&'a Machine> {
-    let prefix = typed
-        .split_once("...")
-        .map_or(typed, |(prefix, _)| prefix)
-        .to_ascii_lowercase();
-    let matching: Vec<&Machine> = machines
-        .iter()
-        .filter(|machine| !prefix.is_empty() && machine.id.starts_with(&prefix))
-        .collect();
-    match matching[..] {
-        [machine] => Ok(machine),
-        [] => bail!(
-            "no live machine has an id that begins with \"{prefix}\"; `fleetctl list-machines` shows them"
-        ),
-        [first, second, ..] => bail!(
-            "\"{prefix}\" is ambiguous: {} machines have such an id, {} and {} among them; type more of it",
-            matching.len(),
-            first.id,
-            second.id
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,21 +142,5 @@ mod tests {
             Change::Remove("az".into()).op("190c"),
         ];
         insta::assert_snapshot!(serde_json::to_string(&ops).expect("serialises"), @r#"[{"op":"add","path":"/190c/metadata/role","value":{"value":"web"}},{"op":"remove","path":"/190c/metadata/az"}]"#);
-    }
-
-    #[test]
-    fn a_machine_is_found_by_the_beginning_of_its_id() {
-        let machines = ["190c6f8f", "190caaaa", "3f3fab35"].map(|id| Machine {
-            id: id.into(),
-            ..Machine::default()
-        });
-        let id = |typed| find(&machines, typed).map(|machine| machine.id.as_str());
-        assert_eq!(id("3").expect("one"), "3f3fab35");
-        assert_eq!(id("190C6").expect("one"), "190c6f8f");
-        assert_eq!(id("3f3fab35.../10.0.0.1").expect("one"), "3f3fab35");
-        let error = |typed| id(typed).expect_err("not one").to_string();
-        assert!(error("190c").contains("ambiguous: 2 machines"));
-        assert!(error("ffff").contains("list-machines"));
-        assert!(error("").contains("no live machine"));
     }
 }

@@ -1,10 +1,14 @@
 //! The commands, one file for each group of verbs.
 
 mod batch;
+mod fd_forward;
+mod journal;
 mod launch;
 mod list;
+mod log_lines;
 mod metadata;
 mod show;
+mod ssh;
 mod status;
 mod status_document;
 mod stop;
@@ -22,6 +26,7 @@ use crate::exit;
 use crate::listing::Listing;
 use crate::output::talk;
 use crate::paint::Paint;
+use crate::remote::Ssh;
 
 /// What fleetctl can do.
 #[derive(Subcommand)]
@@ -65,6 +70,12 @@ pub(crate) enum Command {
     Status(status::Status),
     /// Wait until units are ready, active or gone on every machine
     Wait(wait::Wait),
+    /// Print what a unit logs, from all its machines in the order of time
+    Journal(journal::Journal),
+    /// Run a command, or a shell, on a machine of the cluster
+    Ssh(ssh::SshCommand),
+    /// Connect standard input and output to fleetd's socket: what --tunnel runs on the other machine
+    FdForward(fd_forward::FdForward),
     /// Set and remove metadata of a machine
     Metadata(metadata::ChangeMetadata),
     /// Print the version
@@ -78,8 +89,13 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Runs a command that asks fleetd.
-    pub(crate) async fn run(self, client: &mut Client, paint: Paint) -> anyhow::Result<ExitCode> {
+    /// Runs a command, which asks fleetd, and other machines over ssh.
+    pub(crate) async fn run(
+        self,
+        client: &mut Client,
+        ssh: &Ssh,
+        paint: Paint,
+    ) -> anyhow::Result<ExitCode> {
         match self {
             Self::Submit(submit) => submit.run(client).await?,
             Self::Load(load) => load.run(client).await?,
@@ -91,7 +107,7 @@ impl Command {
             Self::ListUnits(listing) => list::units(listing, client, paint).await?,
             Self::ListUnitFiles(listing) => list::unit_files(listing, client, paint).await?,
             Self::ListMachines(listing) => list::machines(listing, client, paint).await?,
-            Self::Status(status) => return status.run(client, paint).await,
+            Self::Status(status) => return status.run(client, ssh, paint).await,
             Self::Wait(wait) => return wait.run(client).await,
             Self::Verify { .. } => {
                 talk(
@@ -100,6 +116,9 @@ impl Command {
                 );
                 return Ok(exit::USAGE.into());
             }
+            Self::Journal(journal) => return journal.run(client, ssh).await,
+            Self::Ssh(command) => return command.run(client, ssh).await,
+            Self::FdForward(forward) => forward.run()?,
             Self::Metadata(change) => change.run(client).await?,
             Self::Version => {
                 crate::output::say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?

@@ -9,6 +9,7 @@ use clap::Args;
 use fleet_core::api::{ClusterStatus, UnitOnMachine, UnitStatus};
 use fleet_core::record::TargetState;
 
+use super::log_lines::{LogLines, log_lines};
 use super::status_document::{ClusterStatusRow, UnitStatusRow};
 use crate::client::Client;
 use crate::describe;
@@ -16,6 +17,7 @@ use crate::document::{self, Syntax};
 use crate::exit;
 use crate::output::{printable, talk};
 use crate::paint::{self, Paint};
+use crate::remote::Ssh;
 use crate::select::{Unknown, known_units};
 use crate::watch::{self, Look};
 
@@ -35,6 +37,9 @@ pub(crate) struct Status {
     /// Names or glob patterns of units in the registry
     #[arg(value_name = "UNIT")]
     names: Vec<String>,
+    /// Show the last N log lines of every machine, over ssh; without it, a few of this machine's own
+    #[arg(long, short = 'n', value_name = "N")]
+    lines: Option<usize>,
     /// Print a document for programs
     #[arg(long, short, value_name = "FORMAT")]
     output: Option<Syntax>,
@@ -52,7 +57,12 @@ struct Found {
 const RETRIEVING: &str = "Error retrieving status of units";
 
 impl Status {
-    pub(super) async fn run(self, client: &mut Client, paint: Paint) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(
+        self,
+        client: &mut Client,
+        ssh: &Ssh,
+        paint: Paint,
+    ) -> anyhow::Result<ExitCode> {
         if self.names.is_empty() {
             watch::show(self.watch, async |look| {
                 if look == Look::Again {
@@ -77,7 +87,7 @@ impl Status {
                 (Look::First, Some(first)) => first,
                 (_, before) => self.find_again(client, before).await?,
             };
-            let text = self.units(&now.statuses, paint)?;
+            let text = self.units(&now.statuses, ssh, paint).await?;
             found = Some(now);
             Ok(text)
         })
@@ -129,17 +139,25 @@ impl Status {
         self.find(client).await
     }
 
-    fn units(&self, statuses: &[UnitStatus], paint: Paint) -> anyhow::Result<String> {
+    async fn units(
+        &self,
+        statuses: &[UnitStatus],
+        ssh: &Ssh,
+        paint: Paint,
+    ) -> anyhow::Result<String> {
         if let Some(syntax) = self.output {
             let rows: Vec<UnitStatusRow> = statuses.iter().map(UnitStatusRow::from).collect();
             return document::list("UnitStatusList", &rows, syntax);
         }
         // An age would be another one at every look.
         let now = (!self.watch).then(SystemTime::now);
-        let blocks: Vec<String> = statuses
-            .iter()
-            .map(|status| unit_text(status, now, paint))
-            .collect();
+        // Nor are a few log lines what is watched, unless they were asked for.
+        let lines = self.lines.or(self.watch.then_some(0));
+        let mut blocks = Vec::new();
+        for status in statuses {
+            let logs = log_lines(ssh, status, lines).await;
+            blocks.push(unit_text(status, &logs, now, paint));
+        }
         Ok(blocks.join("\n\n") + if blocks.is_empty() { "" } else { "\n" })
     }
 
@@ -187,7 +205,12 @@ pub(super) fn is_active(status: &UnitStatus) -> bool {
     placed.peek().is_some() && placed.all(active)
 }
 
-fn unit_text(status: &UnitStatus, now: Option<SystemTime>, paint: Paint) -> String {
+fn unit_text(
+    status: &UnitStatus,
+    logs: &LogLines,
+    now: Option<SystemTime>,
+    paint: Paint,
+) -> String {
     let title = match status.description.as_str() {
         "" => status.name.clone(),
         description => format!("{} - {description}", status.name),
@@ -215,6 +238,8 @@ fn unit_text(status: &UnitStatus, now: Option<SystemTime>, paint: Paint) -> Stri
                 .as_ref()
                 .map(|problem| printable(&format!("    problem: {problem}"))),
         );
+        let logged = logs.get(&unit.machine_id).into_iter().flatten();
+        lines.extend(logged.map(|line| printable(&format!("    {line}"))));
     }
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for unit in elsewhere {
@@ -357,13 +382,15 @@ mod tests {
             elsewhere,
         ]);
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(SINCE + 6_000);
-        insta::assert_snapshot!(unit_text(&status, Some(now), Paint::stdout(When::Never)), @r"
+        let logs = LogLines::from([("2".repeat(32), vec!["exiting".to_owned()])]);
+        insta::assert_snapshot!(unit_text(&status, &logs, Some(now), Paint::stdout(When::Never)), @r"
         hello.service - Hello global
           Target: launched
         Revision: 2 (e83c16e)
         Machines: on 3 of 4 machines
           11111111.../10.99.1.1  active (running) since 2026-11-22 06:40:41 UTC; 6s ago
           22222222.../10.99.1.2  failed (failed), 5 restarts, result exit-code since 2026-11-22 06:40:41 UTC; 6s ago, revision 1
+            exiting
           33333333.../10.99.1.3  not reported yet
             problem: a unit of that name is there already, and not fleet's
           not on 1 machine: metadata host is n4, not n1

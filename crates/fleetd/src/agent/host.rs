@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use fleet_core::plan::{Action, Desired, Observed, Plan, Task, plan};
 use fleet_core::record::UnitReport;
-use fleet_core::systemd::{State, ready};
+use fleet_core::systemd::State;
 use fleet_core::unit::{Content, Hash, ServiceType, UnitFile, UnitName, service_type};
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use tokio::time::Instant;
 
 use super::marks::Marks;
+use super::report::{Availability, Row};
 use crate::health::Heart;
 use crate::systemd::{Details, Dirty, Systemd, SystemdError};
 
@@ -25,10 +27,10 @@ const ROUNDS: usize = 8;
 const CALLS: usize = 16;
 
 /// A unit file that fleet has put here.
-struct InPlace {
+pub(super) struct InPlace {
     content: Content,
-    hash: Hash,
-    service: ServiceType,
+    pub(super) hash: Hash,
+    pub(super) service: ServiceType,
 }
 
 impl InPlace {
@@ -55,6 +57,7 @@ pub(super) struct Host {
     /// What went wrong with a unit in its last plan, until a plan for it succeeds.
     failures: BTreeMap<UnitName, String>,
     refused: BTreeMap<UnitName, String>,
+    availability: Availability,
     /// Why the marks are not on file.
     unsaved: Option<String>,
     /// Whether everything was looked at, and every look since then went well.
@@ -73,6 +76,7 @@ impl Host {
             details: BTreeMap::new(),
             failures: BTreeMap::new(),
             refused: BTreeMap::new(),
+            availability: Availability::default(),
             unsaved: None,
             looked: false,
         }
@@ -136,6 +140,7 @@ impl Host {
             skip.extend(self.failures.keys().cloned());
         }
         self.save_marks();
+        self.availability = self.availability.after(self.rows(desired));
         self.looked = true;
         Ok(())
     }
@@ -425,48 +430,40 @@ impl Host {
     }
 
     /// Every unit that fleet has put here, as it was last seen.
+    fn rows<'a>(
+        &'a self,
+        desired: Option<&'a BTreeMap<UnitName, Desired>>,
+    ) -> impl Iterator<Item = Row<'a>> {
+        let ours = |(name, _): &(&UnitName, &InPlace)| !self.foreign.contains_key(*name);
+        self.files.iter().filter(ours).map(move |(name, file)| Row {
+            name,
+            file,
+            seen: self.observe(name),
+            details: self.details.get(name).cloned().unwrap_or_default(),
+            want: desired.and_then(|desired| desired.get(name)),
+        })
+    }
+
+    /// When the next unit becomes available, and which; none while systemd is away.
+    pub(super) fn next_available(
+        &self,
+        desired: Option<&BTreeMap<UnitName, Desired>>,
+    ) -> Option<(Instant, UnitName)> {
+        let rows = self.rows(desired).filter(|_| self.looked);
+        self.availability.next(rows)
+    }
+
+    /// What the registry is told of them.
     pub(super) fn report(
         &self,
         desired: Option<&BTreeMap<UnitName, Desired>>,
     ) -> BTreeMap<UnitName, UnitReport> {
-        let none = BTreeMap::new();
-        let desired = desired.unwrap_or(&none);
-        self.files
-            .iter()
-            .filter(|(name, _)| !self.foreign.contains_key(*name))
-            .map(|(name, file)| (name.clone(), self.report_one(name, file, desired.get(name))))
+        self.rows(desired)
+            .map(|row| {
+                let failure = self.failures.get(row.name);
+                (row.name.clone(), row.report(failure, &self.availability))
+            })
             .collect()
-    }
-
-    fn report_one(&self, name: &UnitName, file: &InPlace, want: Option<&Desired>) -> UnitReport {
-        let seen = self.observe(name);
-        let details = self.details.get(name).cloned().unwrap_or_default();
-        let launched = seen.mark.as_ref().and_then(|mark| mark.launched.as_ref());
-        let ready = want.is_some_and(|want| {
-            let in_place = seen.file.as_ref() == Some(&want.content);
-            let as_wanted = if want.launch {
-                launched == Some(&want.process)
-                    && ready(name.kind(), file.service, &seen.state, &details.result)
-            } else {
-                seen.state.load == "loaded"
-            };
-            in_place && as_wanted
-        });
-        UnitReport {
-            load: seen.state.load,
-            active: seen.state.active,
-            sub: seen.state.sub,
-            revision: seen.mark.as_ref().map_or(0, |mark| mark.revision),
-            hash: file.hash.to_string(),
-            since: details.since,
-            restarts: details.restarts,
-            result: details.result,
-            launched: launched.is_some(),
-            ready,
-            available: ready,
-            failed: None,
-            deferred: false,
-        }
     }
 }
 

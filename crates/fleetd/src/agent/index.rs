@@ -1,14 +1,17 @@
 //! What the registry says, as far as it concerns one machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
-use fleet_core::place::{Placeable, Verdict, conflict, place};
+use fleet_core::place::{Placeable, Verdict, place, restrict};
 use fleet_core::plan::Desired;
-use fleet_core::record::{self, ClusterRecord, MetadataRecord, TargetState, UnitRecord};
-use fleet_core::unit::{Parsed, UnitName};
+use fleet_core::record::{
+    self, ClusterRecord, Grant, MetadataRecord, Scheduling, SessionId, UnitRecord,
+};
+use fleet_core::unit::UnitName;
 
+use super::indexed::{Chosen, Indexed};
 use crate::store::{Batch, Change, Entry, Snapshot};
 
 /// The prefixes that concern the machine.
@@ -17,50 +20,8 @@ pub(super) fn prefixes(me: &MachineId) -> Vec<String> {
         keys::CLUSTER.to_owned(),
         keys::UNITS.to_owned(),
         keys::metadata(me),
+        keys::grants_of(me),
     ]
-}
-
-#[derive(Debug)]
-struct Indexed {
-    record: UnitRecord,
-    created: u64,
-    parsed: Parsed,
-    /// What a running process depends on.
-    process: String,
-}
-
-impl Indexed {
-    fn installs(&self) -> bool {
-        let mut assignments = self.parsed.file.assignments().iter();
-        assignments.any(|assignment| assignment.section == "Install")
-    }
-
-    fn placeable<'a>(&'a self, name: &'a UnitName) -> Placeable<'a> {
-        Placeable {
-            name,
-            created: self.created,
-            target: self.record.target,
-            options: &self.parsed.options,
-        }
-    }
-
-    /// `rivals`: the units that may conflict with it.
-    fn desired(&self, name: &UnitName, rivals: &[Placeable<'_>]) -> Desired {
-        let this = self.placeable(name);
-        let excludes: BTreeSet<UnitName> = rivals
-            .iter()
-            .filter(|other| other.name != name && conflict(&this, other))
-            .map(|other| other.name.clone())
-            .collect();
-        Desired {
-            revision: self.record.stable.number,
-            content: self.record.stable.content.clone(),
-            process: self.process.clone(),
-            install: self.installs(),
-            launch: self.record.target == TargetState::Launched,
-            excludes,
-        }
-    }
 }
 
 /// The index. Values that cannot be read leave that one unit as it is and are told as problems.
@@ -70,6 +31,8 @@ pub(super) struct Index {
     own: Metadata,
     units: BTreeMap<UnitName, Indexed>,
     set: MetadataRecord,
+    /// What the leader lets this machine run, for whatever session, and the store revision that wrote it.
+    grants: BTreeMap<UnitName, (Grant, u64)>,
     /// The registry's id.
     pub(super) cluster: Option<String>,
     /// The store revision that all of it stands at.
@@ -89,6 +52,7 @@ impl Index {
             own,
             units: BTreeMap::new(),
             set: MetadataRecord::default(),
+            grants: BTreeMap::new(),
             cluster: None,
             revision: 0,
             problems: BTreeMap::new(),
@@ -106,6 +70,7 @@ impl Index {
         self.units
             .retain(|name, _| snapshot.entries.contains_key(&keys::unit(name)));
         self.set = MetadataRecord::default();
+        self.grants.clear();
         self.cluster = None;
         self.problems.clear();
         for (key, entry) in snapshot.entries {
@@ -136,11 +101,18 @@ impl Index {
             _ if key == keys::metadata(&self.me) => {
                 record::decode(&entry.value).map(|record| self.set = record)
             }
-            _ => match keys::unit_of(key) {
-                Some(name) => record::decode(&entry.value)
+            _ => match (keys::unit_of(key), self.grant_of(key)) {
+                (Some(name), _) => record::decode(&entry.value)
                     .map(|record| self.put_unit(name, record, entry.created)),
+                // One that cannot be read lets the unit go nowhere.
+                (None, Some(name)) => {
+                    self.grants.remove(&name);
+                    record::decode(&entry.value).map(|grant| {
+                        self.grants.insert(name, (grant, entry.modified));
+                    })
+                }
                 // A whole-key prefix matches longer keys too; those are none of ours.
-                None => return,
+                (None, None) => return,
             },
         };
         match read {
@@ -150,28 +122,15 @@ impl Index {
     }
 
     fn put_unit(&mut self, name: UnitName, record: UnitRecord, created: u64) {
-        let indexed = match self.units.remove(&name) {
-            Some(known)
-                if known.record.stable.content == record.stable.content
-                    && known.record.stable.restarts == record.stable.restarts =>
-            {
-                Indexed {
-                    record,
-                    created,
-                    ..known
-                }
-            }
-            _ => {
-                let parsed = Parsed::parse(name.clone(), &record.stable.content);
-                Indexed {
-                    process: record.stable.process(&parsed.file),
-                    record,
-                    created,
-                    parsed,
-                }
-            }
-        };
+        let known = self.units.remove(&name);
+        let indexed = Indexed::new(&name, record, created, known);
         self.units.insert(name, indexed);
+    }
+
+    /// The unit that a key of a grant to this machine names.
+    fn grant_of(&self, key: &str) -> Option<UnitName> {
+        let (machine, unit) = keys::grant_of(key)?;
+        (machine == self.me).then_some(unit)
     }
 
     fn delete(&mut self, key: &str) {
@@ -182,42 +141,67 @@ impl Index {
             self.set = MetadataRecord::default();
         } else if let Some(name) = keys::unit_of(key) {
             self.units.remove(&name);
+        } else if let Some(name) = self.grant_of(key) {
+            self.grants.remove(&name);
         }
     }
 
+    /// What may start on this machine.
+    pub(super) fn scheduling(&self) -> Scheduling {
+        self.set.scheduling
+    }
+
     /// What the machine should have. `present` is what it should have had so far: a unit whose record cannot be
-    /// read stays as it was.
+    /// read stays as it was, and one that would be restarted waits for a grant. `session`: its present one.
     pub(super) fn desired(
         &self,
         present: &BTreeMap<UnitName, Desired>,
+        session: Option<SessionId>,
     ) -> BTreeMap<UnitName, Desired> {
         let metadata = overlay(&self.own, &self.set.set);
-        let verdicts = place(self.placeables(), &metadata);
-        let all: Vec<Placeable<'_>> = self.placeables().collect();
-        let excluding = all.iter().filter(|unit| !unit.options.conflicts.is_empty());
-        let excluding: Vec<Placeable<'_>> = excluding.copied().collect();
-        let mut desired: BTreeMap<UnitName, Desired> = self
+        let chosen: BTreeMap<&UnitName, Chosen<'_>> = self
             .units
             .iter()
-            .filter(|(name, _)| verdicts.get(*name) == Some(&Verdict::Run))
             .map(|(name, indexed)| {
+                let grant = self.grants.get(name);
+                (name, indexed.choose(grant, session, present.get(name)))
+            })
+            .collect();
+        let all: Vec<Placeable<'_>> = chosen.iter().map(|(name, it)| it.placeable(name)).collect();
+        // Before they are placed: a unit that may not start here keeps no other away.
+        let may_run = chosen
+            .iter()
+            .zip(&all)
+            .filter(|((_, it), _)| self.may_run(it.is_here()));
+        let verdicts = place(may_run.map(|(_, unit)| *unit), &metadata);
+        let excluding = all.iter().filter(|unit| !unit.options.conflicts.is_empty());
+        let excluding: Vec<Placeable<'_>> = excluding.copied().collect();
+        let mut desired: BTreeMap<UnitName, Desired> = chosen
+            .iter()
+            .filter(|(name, _)| verdicts.get(**name) == Some(&Verdict::Run))
+            .map(|(name, chosen)| {
                 // As in `place`: a unit that excludes none is held against those that do.
-                let free = indexed.parsed.options.conflicts.is_empty();
-                let rivals = if free { &excluding } else { &all };
-                (name.clone(), indexed.desired(name, rivals))
+                let rivals = if chosen.excludes_none() {
+                    &excluding
+                } else {
+                    &all
+                };
+                (
+                    (*name).clone(),
+                    chosen.desired(name, rivals, self.set.scheduling),
+                )
             })
             .collect();
         for name in self.problems.keys().filter_map(|key| keys::unit_of(key)) {
-            if let Some(kept) = present.get(&name) {
+            if let Some(kept) = present.get(&name).filter(|_| self.may_run(true)) {
                 desired.insert(name, kept.clone());
             }
         }
         desired
     }
 
-    fn placeables(&self) -> impl Iterator<Item = Placeable<'_>> {
-        self.units
-            .iter()
-            .map(|(name, indexed)| indexed.placeable(name))
+    /// `has`: the machine has the unit already.
+    fn may_run(&self, has: bool) -> bool {
+        restrict(Verdict::Run, self.set.scheduling, has) == Verdict::Run
     }
 }

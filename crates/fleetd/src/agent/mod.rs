@@ -6,14 +6,21 @@
 //!                    desired.json           +---- signals ----+--> report --> registry
 //! ```
 //!
+//! A unit that runs here changes to another revision, where that restarts it, only by the leader's grant to this
+//! machine's present session; with another session, the same registry may mean something else.
+//!
 //! The loop is level-triggered: an event only means "look again". While the registry is away, or held, the desired
 //! state of before stands: from memory, or after a restart from the state directory. Without either, nothing is
 //! touched at all.
 
 mod host;
 mod index;
+mod indexed;
 mod marks;
+mod report;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +29,7 @@ use std::time::Duration;
 
 use fleet_core::machine::MachineId;
 use fleet_core::plan::Desired;
-use fleet_core::record::{MachineRecord, MachineReport};
+use fleet_core::record::{MachineRecord, MachineReport, Scheduling};
 use fleet_core::trust::{Seen, Verdict, judge};
 use fleet_core::unit::UnitName;
 use serde::{Deserialize, Serialize};
@@ -32,7 +39,7 @@ use tokio::time::{Instant, sleep_until};
 use self::host::Host;
 use self::index::Index;
 use self::marks::Marks;
-use self::session::Session;
+use self::session::{Alive, Session};
 use crate::atomic_file;
 use crate::backoff::Backoff;
 use crate::health::Heart;
@@ -92,6 +99,8 @@ pub struct Agent {
     /// Whether it has the desired state of a registry.
     on_disk: bool,
     report: watch::Sender<MachineReport>,
+    /// From the session.
+    alive: watch::Sender<Option<Alive>>,
     standing: watch::Sender<Standing>,
 }
 
@@ -119,6 +128,7 @@ impl Agent {
             disk: None,
             on_disk: false,
             report: watch::Sender::default(),
+            alive: watch::Sender::default(),
             standing: watch::Sender::default(),
         }
     }
@@ -135,6 +145,7 @@ impl Agent {
             me: self.config.me.clone(),
             presence: self.config.presence.clone(),
             ttl: self.config.ttl,
+            alive: self.alive.clone(),
             report: self.report.subscribe(),
             directory,
         };
@@ -151,7 +162,10 @@ impl Agent {
         let systemd = self.systemd.clone();
         let mut retry_after = backoff.clone().up_to(LONGEST_RETRY);
         let mut retry_at: Option<Instant> = None;
+        let mut alive = self.alive.subscribe();
         loop {
+            let desired = self.saved.as_ref().map(|saved| &saved.desired);
+            let (due_at, due) = self.host.next_available(desired).unzip();
             let dirty = tokio::select! {
                 biased;
                 event = events.recv() => {
@@ -167,7 +181,15 @@ impl Agent {
                     };
                     dirty
                 }
+                Ok(()) = alive.changed() => match self.adopt_again() {
+                    Some(dirty) => dirty,
+                    None => continue,
+                },
                 dirty = systemd.changed() => dirty,
+                () = sleep_until(due_at.unwrap_or_else(Instant::now)), if due_at.is_some() => {
+                    // systemd may have restarted it since it was last looked at.
+                    Dirty::Units(due.into_iter().collect())
+                }
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
                     retry_at = None;
                     self.host.to_retry()
@@ -252,12 +274,27 @@ impl Agent {
         }
     }
 
+    /// The session has changed: grants may have become valid, though the registry is as it was.
+    fn adopt_again(&mut self) -> Option<Dirty> {
+        let seen = self.saved.as_ref().map(|saved| &saved.seen);
+        match self.judge(seen) {
+            Verdict::Obey(seen) if self.held.is_none() && !self.index.emptied => {
+                Some(self.adopt(seen))
+            }
+            _ => None,
+        }
+    }
+
     /// Makes the index's desired state this machine's. Answers the units that are to be looked at.
     fn adopt(&mut self, seen: Seen) -> Dirty {
         let before = self.saved.take().map(|saved| saved.desired);
         let before = before.unwrap_or_default();
-        let desired = self.index.desired(&before);
+        let session = self.alive.borrow().as_ref().and_then(Alive::session);
+        let desired = self.index.desired(&before, session);
         let changed = names_of_change(&before, &desired);
+        if self.index.scheduling() == Scheduling::Drained && !before.is_empty() {
+            tracing::info!("this machine is drained: its units are stopped until it is uncordoned");
+        }
         self.saved = Some(Saved { seen, desired });
         // A machine without units belongs to its cluster too.
         if !changed.is_empty() || !self.on_disk {
@@ -346,106 +383,4 @@ fn names_of_change(
         .iter()
         .filter(|(name, want)| before.get(*name) != Some(want));
     gone.chain(new.map(|(name, _)| name)).cloned().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use fleet_core::keys;
-    use fleet_core::record::{self, ClusterRecord};
-
-    use super::*;
-    use crate::store::{Batch, Change, Embedded, Entry, Snapshot};
-    use crate::systemd::fake::Fake;
-
-    fn agent(folder: &tempfile::TempDir) -> Agent {
-        let config = Config {
-            me: MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79").expect("valid"),
-            presence: MachineRecord {
-                primary_ip: String::new(),
-                metadata: Default::default(),
-                version: String::new(),
-                session: 0,
-            },
-            ttl: Duration::from_secs(30),
-            desired_file: folder.path().join("desired.json"),
-            marks_file: None,
-        };
-        let store = Arc::new(Embedded::in_memory());
-        Agent::new(config, store, Arc::new(Fake::new()), Heart::default())
-    }
-
-    fn cluster(id: &str) -> (String, Entry) {
-        let value = record::encode(&ClusterRecord { id: id.to_owned() });
-        let entry = Entry {
-            value: value.into(),
-            created: 1,
-            modified: 1,
-        };
-        (keys::CLUSTER.to_owned(), entry)
-    }
-
-    #[tokio::test]
-    async fn a_registry_that_was_wiped_right_after_a_change_is_not_followed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut agent = agent(&folder);
-        let ours = Event::Reset(Snapshot {
-            revision: 10,
-            entries: [cluster("c1")].into(),
-        });
-        assert!(agent.take_all([ours].into_iter()).is_some());
-        let change = Event::Changed(Batch {
-            revision: 11,
-            changes: vec![Change::Delete("units/a.service".to_owned())],
-        });
-        let wiped = Event::Reset(Snapshot {
-            revision: 12,
-            entries: [cluster("c2")].into(),
-        });
-        let dirty = agent.take_all([change, wiped].into_iter());
-        assert_eq!(dirty, None, "{:?}", agent.held);
-    }
-
-    #[tokio::test]
-    async fn a_wipe_that_shows_its_units_going_first_stops_nothing() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut agent = agent(&folder);
-        let name = UnitName::parse("a.service").expect("valid");
-        let record = record::UnitRecord {
-            target: record::TargetState::Launched,
-            stable: record::Revision {
-                number: 1,
-                at: 0,
-                content: "[Service]\nExecStart=/x\n[X-Fleet]\nGlobal=true\n".into(),
-                restarts: 0,
-            },
-            candidate: None,
-            last: None,
-            owners: Default::default(),
-        };
-        let unit = Entry {
-            value: record::encode(&record).into(),
-            created: 2,
-            modified: 2,
-        };
-        let all = Event::Reset(Snapshot {
-            revision: 10,
-            entries: [cluster("c1"), (keys::unit(&name), unit)].into(),
-        });
-        agent.take_all([all].into_iter()).expect("obeyed");
-        let gone = |key: String| {
-            let changes = vec![Change::Delete(key)];
-            let revision = 11;
-            [Event::Changed(Batch { revision, changes })].into_iter()
-        };
-        assert_eq!(agent.take_all(gone(keys::unit(&name))), None);
-        assert!(agent.index.emptied, "so that it is listed again");
-        assert_eq!(agent.take_all(gone(keys::CLUSTER.to_owned())), None);
-        let listed = Event::Reset(Snapshot {
-            revision: 11,
-            entries: Default::default(),
-        });
-        assert_eq!(agent.take_all([listed].into_iter()), None);
-        let saved = agent.saved.expect("it was obeyed once");
-        assert!(saved.desired.contains_key(&name), "{:?}", agent.held);
-    }
 }

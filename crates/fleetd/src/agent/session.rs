@@ -1,7 +1,8 @@
 //! This machine's presence and report in the registry, under one lease.
 //!
 //! The lease is all that moves while nothing changes: one keep-alive every third of its time. The report is
-//! written when it has changed, the first time at once and then after a pause that gathers what follows.
+//! written when it has changed, the first time at once and then after a pause that gathers what follows; the pause
+//! is longer on a machine where something changes all the time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, MachineRecord, MachineReport};
+use fleet_core::record::{self, Known, MachineRecord, MachineReport, SessionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,12 +21,35 @@ use crate::store::{LeaseId, Result, Store, StoreError, Write};
 /// and starting fifty units costs a few writes instead of fifty.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The least time between two reports in the long run, of a machine with a unit that crashes in a loop, say.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
+
+/// How many reports may come quickly before that counts: an update of a few units is followed closely.
+const QUICK: u32 = 20;
+
+/// A presence that the registry vouches for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Alive {
+    pub(super) session: SessionId,
+    /// The end of its lease, if no renewal is answered any more: counted from when the last one was asked for.
+    pub(super) until: Instant,
+}
+
+impl Alive {
+    /// The session, unless its lease may have ended by now.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        (Instant::now() < self.until).then_some(self.session)
+    }
+}
+
 /// What goes into the registry for this machine.
 pub(super) struct Session {
     pub(super) store: Arc<dyn Store>,
     pub(super) me: MachineId,
     pub(super) presence: MachineRecord,
     pub(super) ttl: Duration,
+    /// To the agent: its grants are for one session. Told anew when the session is another one, or is certain again.
+    pub(super) alive: watch::Sender<Option<Alive>>,
     /// From the agent.
     pub(super) report: watch::Receiver<MachineReport>,
     /// From the units directory, by subject.
@@ -42,6 +66,7 @@ impl Session {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
+            self.alive.send_replace(None);
             // A registry may be away for days: each reason is told once in a row, not every two seconds.
             let error = error.to_string();
             if told.as_ref() != Some(&error) {
@@ -58,14 +83,18 @@ impl Session {
         backoff: &mut Backoff,
         told: &mut Option<String>,
     ) -> Result<std::convert::Infallible> {
+        let asked = Instant::now();
         let lease = self.store.grant(self.ttl).await?;
+        let mut lease_ends = asked + self.ttl;
+        // Before anybody else knows of the session: no grant for it comes earlier.
+        self.tell_alive(lease, lease_ends);
         let mut written = self.current();
         self.write(lease, true, &written).await?;
         backoff.reset();
         *told = None;
-        let mut quiet_until = Instant::now() + PAUSE;
-        let mut renew_at = Instant::now() + self.ttl / 3;
-        let mut lease_ends = Instant::now() + self.ttl;
+        let mut pace = Pace::new();
+        let mut quiet_until = pace.after_report();
+        let mut renew_at = asked + self.ttl / 3;
         loop {
             let pending = self.current() != written;
             tokio::select! {
@@ -76,6 +105,7 @@ impl Session {
                         Ok(()) => {
                             backoff.reset();
                             lease_ends = asked + self.ttl;
+                            self.tell_alive(lease, lease_ends);
                             renew_at = asked + self.ttl / 3;
                         }
                         // The registry may come back before the lease ends; then nothing was lost.
@@ -87,14 +117,31 @@ impl Session {
                 }
                 () = sleep_until(quiet_until), if pending => {
                     let report = self.current();
-                    self.write(lease, false, &report).await?;
-                    written = report;
-                    quiet_until = Instant::now() + PAUSE;
+                    match self.write(lease, false, &report).await {
+                        Ok(()) => {
+                            written = report;
+                            quiet_until = pace.after_report();
+                        }
+                        // With another session every grant to this one would be void.
+                        Err(StoreError::Unavailable(_)) if Instant::now() < lease_ends => {
+                            quiet_until = Instant::now() + backoff.wait();
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
                 Ok(()) = self.report.changed() => {}
                 Ok(()) = self.directory.changed() => {}
             }
         }
+    }
+
+    fn tell_alive(&self, lease: LeaseId, until: Instant) {
+        let session = lease.0;
+        self.alive.send_if_modified(|alive| {
+            let was = alive.as_ref().and_then(Alive::session);
+            *alive = Some(Alive { session, until });
+            was != Some(session)
+        });
     }
 
     fn current(&self) -> MachineReport {
@@ -117,20 +164,73 @@ impl Session {
     }
 
     async fn put(&self, lease: LeaseId, all: bool, report: &MachineReport) -> Result<()> {
-        let put = |key, value| Write::Put {
-            key,
-            value,
-            lease: Some(lease),
-        };
-        let mut writes = vec![put(keys::report(&self.me), record::encode(report))];
+        let put = |key, value, lease| Write::Put { key, value, lease };
+        let report = record::encode(report);
+        let mut writes = vec![put(keys::report(&self.me), report, Some(lease))];
         if all {
-            let presence = MachineRecord {
+            let machine = MachineRecord {
                 session: lease.0,
                 ..self.presence.clone()
             };
-            let presence = record::encode(&presence);
-            writes.push(put(keys::machine(&self.me), presence));
+            let presence = record::encode(&machine);
+            writes.push(put(keys::machine(&self.me), presence, Some(lease)));
+            // Stays when the lease ends, so that the machine is missed.
+            let known = record::encode(&Known {
+                machine,
+                offline_since: None,
+            });
+            writes.push(put(keys::known(&self.me), known, None));
         }
         self.store.commit(Vec::new(), writes).await.map(|_| ())
+    }
+}
+
+/// How soon the next report may follow.
+struct Pace {
+    /// When all reports so far would have been written at the long pause.
+    paid: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            paid: Instant::now(),
+        }
+    }
+
+    /// One was written now. Answers when the next may be.
+    fn after_report(&mut self) -> Instant {
+        let now = Instant::now();
+        self.paid = self.paid.max(now) + LONG_PAUSE;
+        let owed = (self.paid - now).saturating_sub(LONG_PAUSE * QUICK);
+        now + owed.max(PAUSE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn many_quick_reports_are_followed_by_slower_ones_until_it_was_quiet() {
+        let mut pace = Pace::new();
+        let mut pauses = async |count: u32| {
+            let mut pauses = Vec::new();
+            for _ in 0..count {
+                let next = pace.after_report();
+                pauses.push(next - Instant::now());
+                sleep_until(next).await;
+            }
+            pauses
+        };
+        let first = pauses(100).await;
+        assert!(
+            first[..usize::try_from(QUICK).expect("small")]
+                .iter()
+                .all(|pause| *pause == PAUSE)
+        );
+        assert_eq!(first[99], LONG_PAUSE);
+        tokio::time::sleep(LONG_PAUSE * 5).await;
+        assert_eq!(pauses(4).await, [PAUSE; 4]);
     }
 }

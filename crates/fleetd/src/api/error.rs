@@ -69,6 +69,10 @@ impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Store(error) => error.into(),
+            RegistryError::Order(error) => Self::conflict(error.to_string()),
+            error @ RegistryError::NoMachine { .. } => {
+                Self::new(StatusCode::NOT_FOUND, error.to_string())
+            }
             RegistryError::Record(..) => Self::conflict(format!(
                 "{error}; to be rid of it: fleetctl destroy, then submit it again"
             )),

@@ -6,11 +6,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use fleet_core::api::{Machine, MachinePage, MetadataOp, MetadataValue};
 use fleet_core::machine::MachineId;
+use fleet_core::record::Scheduling;
 
 use super::error::{ApiError, Result};
 use super::page::page;
 use super::view::{MACHINES, View};
-use super::{Api, Query, body};
+use super::{Api, BY, Query, body};
 
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<MachinePage>> {
     let view = View::read(&**api.registry.store(), &MACHINES).await?;
@@ -21,6 +22,10 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ma
             id: id.to_string(),
             metadata: machine.metadata,
             primary_ip: machine.primary_ip,
+            scheduling: match machine.scheduling {
+                Scheduling::Normal => String::new(),
+                scheduling => scheduling.as_str().to_owned(),
+            },
             version: if query.details {
                 machine.version
             } else {
@@ -39,6 +44,10 @@ pub(super) async fn patch(State(api): State<Api>, bytes: Bytes) -> Result<Status
     let operations: Vec<MetadataOp> = body::decode(&bytes)?;
     let changes = operations.iter().map(change).collect::<Result<Vec<_>>>()?;
     api.registry.set_metadata(&changes).await?;
+    for (machine, key, value) in &changes {
+        let value = value.as_deref().unwrap_or("nothing");
+        tracing::info!(machine = %machine, by = BY, "metadata {key} of {machine} set over {BY} to {value}");
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

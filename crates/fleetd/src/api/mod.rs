@@ -6,8 +6,14 @@
 mod body;
 mod discovery;
 mod error;
+mod events;
+mod explain;
 mod machines;
+mod news;
 mod page;
+mod plan;
+mod rollouts;
+mod scheduling;
 mod state;
 mod status;
 mod units;
@@ -22,7 +28,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, map_request, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get};
+use axum::routing::{MethodRouter, any, get, post};
 use fleet_core::api::V1;
 
 use self::error::ApiError;
@@ -34,6 +40,9 @@ const V1_ALPHA: &str = "/v1-alpha";
 /// How long an answer may take. fleetctl waits three seconds, as the original's did: a sentence in time is worth more
 /// than what a registry with a hanging member may still answer.
 const ANSWER: Duration = Duration::from_millis(2500);
+
+/// Who orders what is ordered here, in reasons and in the journal: nobody says who they are yet.
+const BY: &str = "the API";
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -53,6 +62,7 @@ fn resources() -> Vec<Resource> {
             "GET and PATCH",
             get(machines::list).patch(machines::patch),
         ),
+        ("/machines/{machineID}", "POST", post(scheduling::post)),
         ("/units", "GET", get(units::list)),
         (
             "/units/{unitName}",
@@ -63,6 +73,25 @@ fn resources() -> Vec<Resource> {
         ("/state/{unitName}", "GET", get(state::get)),
         ("/status", "GET", get(status::cluster)),
         ("/status/{unitName}", "GET", get(status::unit)),
+        ("/rollouts", "GET", get(rollouts::list)),
+        (
+            "/rollouts/{unitName}",
+            "GET and POST",
+            get(rollouts::get).post(rollouts::order),
+        ),
+        (
+            "/rollouts/{unitName}/history",
+            "GET",
+            get(rollouts::history),
+        ),
+        (
+            "/rollouts/{unitName}/history/{number}",
+            "GET",
+            get(rollouts::revision),
+        ),
+        ("/plan", "POST", post(plan::post)),
+        ("/explain/{unitName}", "GET", get(explain::get)),
+        ("/events", "GET", get(events::list)),
     ]
 }
 
@@ -141,6 +170,7 @@ struct Query {
     content: bool,
     details: bool,
     after: Option<u64>,
+    unit: Option<String>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Query {
@@ -161,6 +191,7 @@ impl Query {
                 "nextPageToken" => query.page_tokens.push(value),
                 "machineID" => query.machine_id = Some(value),
                 "unitName" => query.unit_name = Some(value),
+                "unit" => query.unit = Some(value),
                 "content" => query.content = value == "true",
                 "details" => query.details = value == "true",
                 "after" => {

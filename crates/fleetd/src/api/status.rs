@@ -1,23 +1,20 @@
 //! `status`: a unit on every machine with the reasons, and the cluster at a glance. Ours, not the original's.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use fleet_core::api::{ClusterStatus, Problem, UnitOnMachine, UnitStatus};
+use fleet_core::api::{
+    ClusterStatus, LastRollout, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
+};
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::place::Verdict;
+use fleet_core::place::{Verdict, restrict};
 use fleet_core::unit::UnitName;
 
 use super::error::{ApiError, Result};
-use super::view::{View, ViewedMachine};
-use super::{Api, Query};
-use crate::store::StoreError;
-
-/// How long an answer waits for a change. Below the minute after which proxies and people give up.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+use super::view::{View, ViewedMachine, ViewedUnit};
+use super::{Api, Query, news};
 
 pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus>> {
     let prefixes = [
@@ -58,30 +55,26 @@ pub(super) async fn unit(
     // Other units matter too: they may conflict with this one.
     let prefixes = [keys::UNITS, keys::MACHINES, keys::METADATA, keys::REPORTS];
     let store = api.registry.store();
-    if let Some(after) = query.after
-        // A registry that was restored may not come to that revision for long; what it has now is news.
-        && after <= store.list(&[keys::CLUSTER]).await?.revision
-    {
-        match store.watch(&prefixes, after).await {
-            Ok(mut watch) => {
-                // Whatever ends the wait, what there is now is the answer.
-                let _ = tokio::time::timeout(LONGEST_WAIT, watch.next()).await;
-            }
-            Err(StoreError::Compacted(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    news::wait(&**store, &prefixes, query.after).await?;
     let view = View::read(&**store, &prefixes).await?;
     let unit = view.units.get(&name).ok_or_else(ApiError::no_unit)?;
+    let candidate = unit.record.candidate.as_ref();
     let mut verdicts = BTreeMap::new();
     Ok(Json(UnitStatus {
         registry_revision: view.revision,
         name: name.to_string(),
         desired_state: unit.record.target.to_string(),
-        global: unit.parsed.options.global,
-        description: unit.parsed.file.description().to_owned(),
+        global: unit.heading().options.global,
+        description: unit.heading().file.description().to_owned(),
         revision: unit.record.stable.number,
-        hash: unit.parsed.hash.to_string(),
+        hash: unit.stable().hash.to_string(),
+        candidate: candidate.map(|candidate| UnitCandidate {
+            revision: candidate.revision.number,
+            hash: unit.newest().hash.to_string(),
+            phase: candidate.phase.as_str().to_owned(),
+            reason: candidate.reason.clone(),
+        }),
+        last: unit.record.last.as_ref().map(LastRollout::from),
         machines: view
             .machines
             .iter()
@@ -90,7 +83,7 @@ pub(super) async fn unit(
                 let verdict = verdicts
                     .entry(&machine.metadata)
                     .or_insert_with_key(|metadata| view.place(metadata).remove(&name));
-                on_machine(&view, &name, id, machine, verdict.as_ref())
+                on_machine(&view, (&name, unit), id, machine, verdict.clone())
             })
             .collect(),
     }))
@@ -98,19 +91,27 @@ pub(super) async fn unit(
 
 fn on_machine(
     view: &View,
-    name: &UnitName,
+    unit: (&UnitName, &ViewedUnit),
     id: &MachineId,
     machine: &ViewedMachine,
-    verdict: Option<&Verdict>,
+    verdict: Option<Verdict>,
 ) -> UnitOnMachine {
-    let report = view.reports.get(id);
+    let (name, unit) = unit;
+    let reports = view.reports.get(id);
+    let report = reports.and_then(|reports| reports.units.get(name));
+    let verdict = verdict.map(|verdict| restrict(verdict, machine.scheduling, report.is_some()));
+    let heading = unit.record.heading().number;
     UnitOnMachine {
         machine_id: id.to_string(),
         primary_ip: machine.primary_ip.clone(),
-        placed: verdict == Some(&Verdict::Run),
-        reason: verdict.map(Verdict::to_string).unwrap_or_default(),
-        report: report.and_then(|report| report.units.get(name).cloned()),
-        problem: report.and_then(|report| problem_of(name, &report.problems)),
+        placed: verdict == Some(Verdict::Run),
+        deferred: !machine.scheduling.is_normal()
+            && report.is_some_and(|report| report.revision != heading),
+        reason: verdict
+            .map(|verdict| verdict.to_string())
+            .unwrap_or_default(),
+        report: report.cloned(),
+        problem: reports.and_then(|reports| problem_of(name, &reports.problems)),
     }
 }
 
@@ -129,11 +130,13 @@ fn problem_of(name: &UnitName, problems: &BTreeMap<String, String>) -> Option<St
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use fleet_core::record::{Owner, TargetState};
     use fleet_core::unit::Content;
     use tokio::time::Instant;
 
+    use super::news::LONGEST_WAIT;
     use super::*;
     use crate::registry::Registry;
     use crate::store::Embedded;

@@ -14,7 +14,7 @@ use fleet_core::unit::{Content, Note, Parsed, UnitFile, UnitName, serialize};
 use super::error::{ApiError, Result};
 use super::page::page;
 use super::view::{View, ViewedUnit};
-use super::{Api, Query, body};
+use super::{Api, BY, Query, body};
 
 /// Notes that an answer carries, and the characters of each: clients read a hundred headers at most, and a file can
 /// be odd in every one of its lines.
@@ -60,12 +60,12 @@ pub(super) async fn get(
 
 fn show(name: &UnitName, unit: &ViewedUnit, content: bool) -> Unit {
     Unit {
-        content: content.then(|| unit.record.stable.content.clone()),
+        content: content.then(|| unit.record.newest().content.clone()),
         current_state: String::new(),
         desired_state: unit.record.target.to_string(),
         machine_id: String::new(),
         name: name.to_string(),
-        options: unit.parsed.file.options().to_vec(),
+        options: unit.newest().file.options().to_vec(),
     }
 }
 
@@ -162,7 +162,7 @@ fn written(options: &[UnitOption]) -> Result<Content> {
 }
 
 /// The file in a request, none if it carries none. Bytes win over options.
-fn content_of(request: &Unit) -> Result<Option<Content>> {
+pub(super) fn content_of(request: &Unit) -> Result<Option<Content>> {
     let content = match &request.content {
         Some(content) => content.clone(),
         None if request.options.is_empty() => return Ok(None),
@@ -201,6 +201,9 @@ async fn submit(
         .registry
         .submit(name, content, Owner::Api, target)
         .await?;
+    if let Some(told) = told(name, &submission) {
+        tracing::info!(unit = %name, by = BY, "{told}");
+    }
     let status = match submission {
         Submission::Created(_) => StatusCode::CREATED,
         _ => StatusCode::NO_CONTENT,
@@ -210,6 +213,24 @@ async fn submit(
         response.headers_mut().append(WARNING, warning);
     }
     Ok(response)
+}
+
+/// What a submission changed, for the journal.
+fn told(name: &UnitName, submission: &Submission) -> Option<String> {
+    let (record, how) = match submission {
+        Submission::Unchanged => return None,
+        Submission::Created(record) => (record, "is new"),
+        Submission::Adopted(record) => (record, "stays"),
+        Submission::Updated { record, .. } if record.candidate.is_some() => {
+            (record, "is to be rolled out")
+        }
+        Submission::Updated { record, .. } => (record, "is stable at once"),
+    };
+    let number = record.newest().number;
+    Some(format!(
+        "{name} submitted over {BY}: revision {number} {how}; target state {}",
+        record.target
+    ))
 }
 
 /// The first notes as header values, which are ASCII.
@@ -247,9 +268,10 @@ async fn set_target(api: &Api, name: &UnitName, target: TargetState) -> Result<R
     let Some(stored) = api.registry.unit(name).await? else {
         return Err(nothing_to_create());
     };
-    let parsed = Parsed::parse(name.clone(), &stored.record.stable.content);
+    let parsed = Parsed::parse(name.clone(), &stored.record.newest().content);
     may_become(name, parsed.options.global, target)?;
     if api.registry.set_target(name, stored, target).await? {
+        tracing::info!(unit = %name, by = BY, "{name} ordered over {BY} to be {target}");
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(nothing_to_create())
@@ -259,6 +281,7 @@ async fn set_target(api: &Api, name: &UnitName, target: TargetState) -> Result<R
 pub(super) async fn delete(State(api): State<Api>, Path(name): Path<String>) -> Result<StatusCode> {
     let name = UnitName::parse(&name).map_err(|_| ApiError::no_unit())?;
     if api.registry.destroy(&name).await? {
+        tracing::info!(unit = %name, by = BY, "{name} destroyed over {BY}");
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(ApiError::no_unit())

@@ -1,31 +1,75 @@
 //! The registry as one reader sees it: everything at one revision, typed.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use fleet_core::api::Problem;
 use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, place};
 use fleet_core::record::{
-    self, ClusterRecord, LeaderRecord, MachineRecord, MachineReport, MetadataRecord, UnitRecord,
+    self, ClusterRecord, Grant, Known, LeaderRecord, MachineRecord, MachineReport, MetadataRecord,
+    Past, Phase, Progress, Revision, Scheduling, UnitRecord,
 };
+use fleet_core::rollout::Presence;
 use fleet_core::unit::{Parsed, UnitName};
 use serde::de::DeserializeOwned;
 
-use crate::store::{Result, Snapshot, Store};
+use crate::store::{Entry, Result, Snapshot, Store};
 
-/// A unit with its stable revision parsed.
+/// A unit, and its revisions, each parsed when it is first asked for.
 pub(super) struct ViewedUnit {
     pub(super) record: UnitRecord,
-    pub(super) parsed: Parsed,
-    created: u64,
+    pub(super) created: u64,
+    name: UnitName,
+    stable: OnceLock<Parsed>,
+    candidate: OnceLock<Parsed>,
 }
 
-/// A live machine.
+impl ViewedUnit {
+    fn new(name: UnitName, record: UnitRecord, created: u64) -> Self {
+        Self {
+            record,
+            created,
+            name,
+            stable: OnceLock::new(),
+            candidate: OnceLock::new(),
+        }
+    }
+
+    /// The revision that no rollout changes before it is done.
+    pub(super) fn stable(&self) -> &Parsed {
+        self.parsed(&self.stable, &self.record.stable)
+    }
+
+    /// The newest revision.
+    pub(super) fn newest(&self) -> &Parsed {
+        match &self.record.candidate {
+            Some(candidate) => self.parsed(&self.candidate, &candidate.revision),
+            None => self.stable(),
+        }
+    }
+
+    /// The revision that machines are on the way to.
+    pub(super) fn heading(&self) -> &Parsed {
+        match &self.record.candidate {
+            Some(candidate) if candidate.phase == Phase::RollingBack => self.stable(),
+            _ => self.newest(),
+        }
+    }
+
+    fn parsed<'a>(&'a self, cell: &'a OnceLock<Parsed>, revision: &Revision) -> &'a Parsed {
+        cell.get_or_init(|| Parsed::parse(self.name.clone(), &revision.content))
+    }
+}
+
+/// A machine that is here, or was.
 pub(super) struct ViewedMachine {
     pub(super) primary_ip: String,
     /// As units see it.
     pub(super) metadata: Metadata,
+    pub(super) scheduling: Scheduling,
+    pub(super) presence: Presence,
     /// Of its fleetd.
     pub(super) version: String,
 }
@@ -34,8 +78,15 @@ pub(super) struct ViewedMachine {
 pub(super) struct View {
     pub(super) revision: u64,
     pub(super) units: BTreeMap<UnitName, ViewedUnit>,
+    /// Those that are here.
     pub(super) machines: BTreeMap<MachineId, ViewedMachine>,
+    /// Those that are remembered, and not here.
+    pub(super) offline: BTreeMap<MachineId, ViewedMachine>,
     pub(super) reports: BTreeMap<MachineId, MachineReport>,
+    /// With the store revisions that wrote them.
+    pub(super) grants: BTreeMap<(MachineId, UnitName), (Grant, u64)>,
+    pub(super) progress: BTreeMap<UnitName, Progress>,
+    pub(super) history: BTreeMap<(UnitName, u64), Past>,
     pub(super) cluster: Option<String>,
     pub(super) leader: Option<MachineId>,
     /// Values that cannot be read. They are left out above, and hide nothing else.
@@ -60,15 +111,24 @@ impl View {
         records.view()
     }
 
-    /// Where each unit belongs, for a machine with that metadata.
-    pub(super) fn place(&self, metadata: &Metadata) -> BTreeMap<UnitName, Verdict> {
-        let placeables = self.units.iter().map(|(name, unit)| Placeable {
+    /// Every machine, live and offline, ordered by id.
+    pub(super) fn all_machines(&self) -> BTreeMap<&MachineId, &ViewedMachine> {
+        self.machines.iter().chain(&self.offline).collect()
+    }
+
+    /// The units as they are placed: by the revision that machines are on the way to.
+    pub(super) fn placeables(&self) -> impl Iterator<Item = Placeable<'_>> {
+        self.units.iter().map(|(name, unit)| Placeable {
             name,
             created: unit.created,
             target: unit.record.target,
-            options: &unit.parsed.options,
-        });
-        place(placeables, metadata)
+            options: &unit.heading().options,
+        })
+    }
+
+    /// Where each unit belongs, for a machine with that metadata.
+    pub(super) fn place(&self, metadata: &Metadata) -> BTreeMap<UnitName, Verdict> {
+        place(self.placeables(), metadata)
     }
 }
 
@@ -77,39 +137,57 @@ struct Records<'a> {
     damaged: &'a mut Vec<Problem>,
 }
 
-impl Records<'_> {
+impl<'a> Records<'a> {
     fn view(mut self) -> View {
         let units = self.all(keys::UNITS, keys::unit_of);
-        let set: BTreeMap<MachineId, (MetadataRecord, u64)> = self.machines(keys::METADATA);
+        let set: BTreeMap<MachineId, MetadataRecord> = self.machines(keys::METADATA);
         let machines = self.machines::<MachineRecord>(keys::MACHINES);
+        let known = self.machines::<Known>(keys::KNOWN);
+        let viewed = |id: &MachineId, machine: MachineRecord, presence| {
+            let set = set.get(id);
+            ViewedMachine {
+                primary_ip: machine.primary_ip,
+                version: machine.version,
+                metadata: match set {
+                    Some(set) => overlay(&machine.metadata, &set.set),
+                    None => machine.metadata,
+                },
+                scheduling: set.map(|set| set.scheduling).unwrap_or_default(),
+                presence,
+            }
+        };
         View {
             units: units
                 .into_iter()
-                .map(|(name, (record, created))| (name.clone(), viewed(name, record, created)))
+                .map(|(name, (record, entry))| {
+                    (name.clone(), ViewedUnit::new(name, record, entry.created))
+                })
+                .collect(),
+            offline: known
+                .into_iter()
+                .filter(|(id, _)| !machines.contains_key(id))
+                .map(|(id, known)| {
+                    let presence = Presence::Offline(known.offline_since);
+                    let machine = viewed(&id, known.machine, presence);
+                    (id, machine)
+                })
                 .collect(),
             machines: machines
                 .into_iter()
-                .map(|(id, (machine, _))| {
-                    let metadata = match set.get(&id) {
-                        Some((set, _)) => overlay(&machine.metadata, &set.set),
-                        None => machine.metadata,
-                    };
-                    let (primary_ip, version) = (machine.primary_ip, machine.version);
-                    (
-                        id,
-                        ViewedMachine {
-                            primary_ip,
-                            metadata,
-                            version,
-                        },
-                    )
+                .map(|(id, machine)| {
+                    let presence = Presence::Live(machine.session);
+                    let machine = viewed(&id, machine, presence);
+                    (id, machine)
                 })
                 .collect(),
-            reports: self
-                .machines(keys::REPORTS)
+            reports: self.machines(keys::REPORTS),
+            grants: self
+                .all(keys::GRANTS, keys::grant_of)
                 .into_iter()
-                .map(|(id, (report, _))| (id, report))
+                .map(|(key, (grant, entry))| (key, (grant, entry.modified)))
                 .collect(),
+            progress: self.values(keys::ROLLOUTS, keys::rollout_of),
+            history: self.values(keys::HISTORY, keys::past_of),
             cluster: self
                 .one(keys::CLUSTER)
                 .map(|cluster: ClusterRecord| cluster.id),
@@ -121,17 +199,26 @@ impl Records<'_> {
         }
     }
 
-    fn machines<T: DeserializeOwned>(&mut self, prefix: &str) -> BTreeMap<MachineId, (T, u64)> {
-        self.all(prefix, |key| keys::machine_of(prefix, key))
+    fn machines<T: DeserializeOwned>(&mut self, prefix: &str) -> BTreeMap<MachineId, T> {
+        self.values(prefix, |key| keys::machine_of(prefix, key))
+    }
+
+    fn values<K: Ord, T: DeserializeOwned>(
+        &mut self,
+        prefix: &str,
+        name: impl Fn(&str) -> Option<K>,
+    ) -> BTreeMap<K, T> {
+        let all = self.all(prefix, name).into_iter();
+        all.map(|(named, (value, _))| (named, value)).collect()
     }
 
     fn all<K: Ord, T: DeserializeOwned>(
         &mut self,
         prefix: &str,
         name: impl Fn(&str) -> Option<K>,
-    ) -> BTreeMap<K, (T, u64)> {
-        let below = self
-            .snapshot
+    ) -> BTreeMap<K, (T, &'a Entry)> {
+        let snapshot = self.snapshot;
+        let below = snapshot
             .entries
             .range(prefix.to_owned()..)
             .take_while(|(key, _)| key.starts_with(prefix));
@@ -140,7 +227,7 @@ impl Records<'_> {
             let Some(named) = name(key) else { continue };
             match record::decode(&entry.value) {
                 Ok(value) => {
-                    found.insert(named, (value, entry.created));
+                    found.insert(named, (value, entry));
                 }
                 Err(error) => self.damaged.push(Problem {
                     machine_id: String::new(),
@@ -155,13 +242,5 @@ impl Records<'_> {
     fn one<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
         let named = |found: &str| (found == key).then_some(());
         self.all(key, named).remove(&()).map(|(value, _)| value)
-    }
-}
-
-fn viewed(name: UnitName, record: UnitRecord, created: u64) -> ViewedUnit {
-    ViewedUnit {
-        parsed: Parsed::parse(name, &record.stable.content),
-        record,
-        created,
     }
 }

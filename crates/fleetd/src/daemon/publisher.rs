@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use fleet_core::directory::{Fingerprint, Known};
+use fleet_core::directory::Known;
 use fleet_core::record::{Owner, TargetState};
 use fleet_core::unit::{Content, Parsed, UnitName};
 
@@ -22,18 +22,14 @@ impl Publisher for AsOwner {
     async fn known(&self, names: &[UnitName]) -> Result<BTreeMap<UnitName, Known>, PublishError> {
         let mut known = BTreeMap::new();
         for name in names {
-            let mut contents: Vec<Fingerprint> = match self.registry.revisions(name).await {
-                Ok(revisions) => revisions
-                    .iter()
-                    .map(|revision| Fingerprint::of(&revision.content))
-                    .collect(),
+            match self.registry.with_history(name).await {
+                Ok(Some((stored, history))) => {
+                    known.insert(name.clone(), Known::of(&stored.record, &history));
+                }
+                Ok(None) => {}
                 // Left to the publishing of that unit, which is refused for it; others go on.
-                Err(RegistryError::Record(..)) => continue,
+                Err(RegistryError::Record(..)) => {}
                 Err(error) => return Err(error.into()),
-            };
-            if let Some(newest) = contents.pop() {
-                let older = contents.into_iter().filter(|old| *old != newest).collect();
-                known.insert(name.clone(), Known { newest, older });
             }
         }
         Ok(known)
@@ -74,6 +70,9 @@ impl From<RegistryError> for PublishError {
         match error {
             RegistryError::Store(StoreError::Rejected(text)) => Self::Refused(text),
             RegistryError::Store(error) => Self::Unavailable(error.to_string()),
+            error @ (RegistryError::Order(_) | RegistryError::NoMachine { .. }) => {
+                Self::Refused(error.to_string())
+            }
             RegistryError::Record(..) => Self::Refused(format!(
                 "{error}; to be rid of it: fleetctl destroy, then change the file"
             )),

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 pub use fleet_core::systemd::State;
 use fleet_core::unit::{Content, UnitName};
+use tokio::time::Instant;
 
 /// Why systemd did not do what it was asked, by what the caller does about it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -32,7 +33,10 @@ pub type Result<T, E = SystemdError> = std::result::Result<T, E>;
 pub struct Details {
     /// `StateChangeTimestamp`, in milliseconds since 1970; 0 if its state never changed.
     pub since: u64,
-    /// `NRestarts` of a service; 0 for other kinds.
+    /// When it last became active, whatever the wall clock says; none if systemd does not tell. Of a unit that never
+    /// was, it means nothing.
+    pub active_since: Option<Instant>,
+    /// `NRestarts` of a service, counted from the start or restart that fleet asked for last; 0 for other kinds.
     pub restarts: u32,
     /// `Result`; empty for kinds that have none.
     pub result: String,
@@ -84,7 +88,8 @@ pub trait Systemd: Send + Sync {
     /// Makes systemd read all changed files (daemon-reload).
     async fn reload(&self) -> Result<()>;
 
-    /// Asks for a start job. Returns once systemd has taken the job; at most 16 run at once.
+    /// Asks for a start job. Returns once systemd has taken the job; at most 16 run at once. However often the unit
+    /// has failed before, this start is none of those that systemd limits (`StartLimitBurst=`).
     async fn start(&self, name: &UnitName) -> Result<()>;
 
     /// Asks for a restart job, in the same way.

@@ -86,6 +86,7 @@ impl Publisher for FakePublisher {
             let known = Known {
                 newest: Fingerprint::of(newest),
                 older: older.iter().map(Fingerprint::of).collect(),
+                rolled_back: BTreeSet::new(),
             };
             Some((name.clone(), known))
         });

@@ -52,6 +52,7 @@ impl World {
                 primary_ip: format!("10.99.1.{}", index + 1),
                 metadata: BTreeMap::from([("host".to_owned(), (*host).to_owned())]),
                 version: "1".to_owned(),
+                session: 0,
             };
             let key = keys::machine(&MachineId::parse(id).expect("an id"));
             world.put(key, record::encode(&machine)).await;
@@ -67,11 +68,11 @@ impl World {
             sub: "running".to_owned(),
             revision: 1,
             hash: hash.to_owned(),
-            since: 0,
-            restarts: 0,
             result: "success".to_owned(),
             launched: true,
             ready: true,
+            available: true,
+            ..UnitReport::default()
         };
         let report = MachineReport {
             units: BTreeMap::from([(UnitName::parse(unit).expect("a name"), running)]),

@@ -217,6 +217,7 @@ async fn a_restart_that_systemd_took_is_not_asked_for_again_because_another_was_
     for name in ["a.service", "b.service"] {
         fleet.submit(name, service(2, ""), None).await;
     }
+    fleet.let_all_go().await;
     quiet().await;
     hands.fail("restart", &unit("a.service"), None);
     quiet().await;

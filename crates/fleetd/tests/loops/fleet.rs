@@ -8,8 +8,8 @@ use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, place};
 use fleet_core::record::{
-    self, ClusterRecord, MachineRecord, MachineReport, MetadataRecord, Owner, TargetState,
-    UnitRecord,
+    self, ClusterRecord, Grant, MachineRecord, MachineReport, MetadataRecord, Owner, SessionId,
+    TargetState, UnitRecord, UnitReport,
 };
 use fleet_core::unit::{Content, Parsed, UnitName};
 use fleetd::agent::{Agent, Config};
@@ -176,15 +176,57 @@ impl Fleet {
 
     /// Writes a value that is none of fleet's.
     pub(crate) async fn damage(&self, key: String) {
+        self.put(key, b"{\"format\":1,".to_vec()).await;
+    }
+
+    pub(crate) async fn put(&self, key: String, value: Vec<u8>) {
         let write = Write::Put {
             key,
-            value: b"{\"format\":1,".to_vec(),
+            value,
             lease: None,
         };
-        self.store
-            .commit(Vec::new(), vec![write])
-            .await
-            .expect("written");
+        let written = self.store.commit(Vec::new(), vec![write]).await;
+        written.expect("written");
+    }
+
+    /// A unit's record, and the store revision that made it.
+    pub(crate) async fn record(&self, name: &str) -> (UnitRecord, u64) {
+        let entry = self.entry(&keys::unit(&unit(name))).await;
+        let entry = entry.expect("the unit exists");
+        let record = record::decode(&entry.value).expect("a record");
+        (record, entry.created)
+    }
+
+    /// The present session of a machine, as the registry has it.
+    pub(crate) async fn session(&self, machine: &Machine) -> SessionId {
+        let entry = self.entry(&keys::machine(&machine.id)).await;
+        let entry = entry.expect("the machine is here");
+        let record: MachineRecord = record::decode(&entry.value).expect("a machine");
+        record.session
+    }
+
+    /// Lets a machine run that revision, as a leader would.
+    pub(crate) async fn grant(&self, machine: &Machine, name: &str, revision: u64) {
+        let grant = Grant {
+            unit: self.record(name).await.1,
+            revision,
+            session: self.session(machine).await,
+            was_available: true,
+        };
+        let key = keys::grant(&machine.id, &unit(name));
+        self.put(key, record::encode(&grant)).await;
+    }
+
+    /// Lets every machine run the newest revision of every unit.
+    pub(crate) async fn let_all_go(&self) {
+        let snapshot = self.store.list(&[keys::UNITS]).await.expect("lists");
+        for name in snapshot.entries.keys().filter_map(|key| keys::unit_of(key)) {
+            let (record, _) = self.record(name.as_str()).await;
+            for machine in &self.machines {
+                let newest = record.newest().number;
+                self.grant(machine, name.as_str(), newest).await;
+            }
+        }
     }
 
     pub(crate) async fn entry(&self, key: &str) -> Option<Entry> {
@@ -195,6 +237,13 @@ impl Fleet {
     pub(crate) async fn report(&self, machine: &Machine) -> Option<MachineReport> {
         let entry = self.entry(&keys::report(&machine.id)).await?;
         Some(record::decode(&entry.value).expect("a report"))
+    }
+
+    /// What a machine says of a unit.
+    pub(crate) async fn unit_report(&self, machine: &Machine, name: &str) -> UnitReport {
+        let report = self.report(machine).await.expect("a report");
+        let unit = report.units.get(&unit(name)).cloned();
+        unit.unwrap_or_else(|| panic!("{name} in {report:?}"))
     }
 
     /// What runs on each machine.

@@ -28,6 +28,9 @@ async fn killed_after(
     hands.last(None);
     fleet.machines[0].start();
     quiet().await;
+    // What it was granted went with its session.
+    fleet.let_all_go().await;
+    quiet().await;
     let log = fleet.machines[0].take_log();
     fleet.has_converged().await;
     (log, stuck)
@@ -63,6 +66,7 @@ async fn an_update_stops_nothing_wherever_the_agent_is_killed() {
         quiet().await;
         let (log, stuck) = killed_after(&mut fleet, moments, async |fleet| {
             fleet.submit("a.service", service(2, ""), None).await;
+            fleet.let_all_go().await;
         })
         .await;
         // Killed after systemd took the restart and before that was written down, it asks once more.

@@ -40,6 +40,7 @@ async fn an_update_restarts_once_and_an_update_of_a_comment_never() {
     quiet().await;
     fleet.take_logs();
     fleet.submit("a.service", service(2, ""), None).await;
+    fleet.let_all_go().await;
     quiet().await;
     for log in fleet.take_logs() {
         assert_eq!(

@@ -83,6 +83,57 @@ async fn a_crash_is_told(host: &Host) {
     host.remove(&["a.service"]).await;
 }
 
+async fn it_is_told_since_when_a_unit_is_active(host: &Host) {
+    let before = Instant::now();
+    host.run("a.service", SLEEPS).await;
+    let first = host.details("a.service").await.active_since;
+    let first = first.expect("it is told");
+    assert!(before <= first && first <= Instant::now());
+    sleep(Duration::from_millis(20)).await;
+    host.quiet().await;
+    host.restart("a.service").await;
+    host.tells("a.service").await;
+    host.becomes("a.service", "active").await;
+    let second = host.details("a.service").await.active_since;
+    assert!(second > Some(first));
+    host.remove(&["a.service"]).await;
+}
+
+async fn a_restart_ends_a_loop_of_crashes_and_counts_from_there(host: &Host) {
+    let crashes =
+        format!("{FAILS}Restart=on-failure\nRestartSec=300ms\n[Unit]\nStartLimitIntervalSec=0\n");
+    host.link("a.service", &crashes).await;
+    host.start("a.service").await;
+    let crashed = async {
+        while host.details("a.service").await.restarts < 2 {
+            host.state("a.service").await;
+            host.systemd().changed().await;
+        }
+    };
+    timeout(SOON, crashed).await.expect("it is restarted");
+    host.write("a.service", &crashes.replace(FAILS, SLEEPS))
+        .await;
+    host.reload().await;
+    host.restart("a.service").await;
+    host.becomes("a.service", "active").await;
+    assert_eq!(host.details("a.service").await.restarts, 0);
+    host.remove(&["a.service"]).await;
+}
+
+async fn systemds_limit_of_starts_is_not_for_those_that_are_asked_for(host: &Host) {
+    let limited = format!("{SLEEPS}[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=1000\n");
+    host.run("a.service", &limited).await;
+    for _ in 0..4 {
+        host.quiet().await;
+        host.restart("a.service").await;
+        host.tells("a.service").await;
+        host.becomes("a.service", "active").await;
+    }
+    host.quiet().await;
+    assert_eq!(host.state("a.service").await.active, "active");
+    host.remove(&["a.service"]).await;
+}
+
 async fn a_unit_that_fails_is_failed_until_it_is_removed(host: &Host) {
     host.link("a.service", FAILS).await;
     host.start("a.service").await;
@@ -417,6 +468,9 @@ statements! {
     a_unit_that_is_stopped_becomes_inactive,
     a_restart_is_a_new_run,
     a_crash_is_told,
+    it_is_told_since_when_a_unit_is_active,
+    a_restart_ends_a_loop_of_crashes_and_counts_from_there,
+    systemds_limit_of_starts_is_not_for_those_that_are_asked_for,
     a_unit_that_fails_is_failed_until_it_is_removed,
     a_oneshot_that_is_done_is_inactive_or_remains,
     a_changed_file_counts_after_a_reload_and_not_before,

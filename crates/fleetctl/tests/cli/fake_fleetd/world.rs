@@ -45,6 +45,7 @@ impl Default for World {
                 metadata: [("host".to_owned(), format!("n{n}"))].into(),
                 primary_ip: format!("10.99.1.{n}"),
                 version: "0.1.0".into(),
+                ..Machine::default()
             };
             (id.to_owned(), machine)
         };
@@ -198,6 +199,7 @@ impl World {
                     .get(&(name.to_owned(), machine.id.clone()))
                     .cloned(),
                 problem: None,
+                ..UnitOnMachine::default()
             }
         });
         Some(UnitStatus {
@@ -209,6 +211,7 @@ impl World {
             revision: stored.revision,
             hash: stored.parsed.hash.to_string(),
             machines: machines.collect(),
+            ..UnitStatus::default()
         })
     }
 
@@ -268,6 +271,7 @@ impl World {
             .cloned()
             .expect("the unit is there");
         let report = self.reports.get_mut(&key).expect("found above");
+        report.available = false;
         report.active = "failed".into();
         report.sub = "failed".into();
         report.result = "exit-code".into();

@@ -9,10 +9,13 @@ mod session;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use fleet_core::systemd::State;
 use fleet_core::unit::{Content, UnitKind, UnitName};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 use zbus::OwnedObjectPath;
 
 use super::changes::Changes;
@@ -61,6 +64,9 @@ impl Dbus {
         let slot = self.jobs.take(name.as_str()).await?;
         // Only now: the wait may outlive a session.
         let session = self.session().await?;
+        if method != "StopUnit" {
+            forget_failures(&session, name).await?;
+        }
         let arguments = (name.as_str(), MODE);
         let job = session.manager.inner().call(method, &arguments);
         let object: OwnedObjectPath = session.ask(CALL, job).await?;
@@ -119,8 +125,9 @@ impl Systemd for Dbus {
         let unit = "org.freedesktop.systemd1.Unit";
         let own = format!("org.freedesktop.systemd1.{}", interface(name.kind()));
         // Sent together: they cost one round trip.
-        let (since, invocation, restarts, result) = tokio::try_join!(
+        let (since, active_since, invocation, restarts, result) = tokio::try_join!(
             session.property::<u64>(&object, unit, "StateChangeTimestamp"),
+            session.property::<u64>(&object, unit, "ActiveEnterTimestampMonotonic"),
             session.property::<Vec<u8>>(&object, unit, "InvocationID"),
             async {
                 match name.kind() {
@@ -132,6 +139,7 @@ impl Systemd for Dbus {
         )?;
         Ok(Details {
             since: since.unwrap_or_default() / 1000,
+            active_since: active_since.and_then(moment),
             restarts: restarts.unwrap_or_default(),
             result: result.unwrap_or_default(),
             started: invocation.is_some_and(|id| id.iter().any(|byte| *byte != 0)),
@@ -204,12 +212,7 @@ impl Systemd for Dbus {
         let session = self.session().await?;
         links::remove(Path::new(links::RUNTIME), &self.directory, name)?;
         if can_exist(name) {
-            let reset = session.manager.reset_failed_unit(name.as_str());
-            match session.ask(CALL, reset).await {
-                // Not loaded: there is no failure to forget.
-                Ok(()) | Err(SystemdError::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
+            forget_failures(&session, name).await?;
         }
         // Last: as long as the file is there, a removal that stopped half way is seen and done again.
         self.directory.remove(name)?;
@@ -233,6 +236,24 @@ impl Systemd for Dbus {
     async fn stop(&self, name: &UnitName) -> Result<()> {
         self.job("StopUnit", name).await
     }
+}
+
+/// Sets its counts of failures, of restarts, and of starts that are limited to 0. systemd does not do so for a restart
+/// of a unit that crashes in a loop, and would refuse what follows the crashes for all that they used up.
+async fn forget_failures(session: &Session, name: &UnitName) -> Result<()> {
+    let reset = session.manager.reset_failed_unit(name.as_str());
+    match session.ask(CALL, reset).await {
+        // Not loaded: there is no failure to forget.
+        Ok(()) | Err(SystemdError::Refused(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The moment at which the monotonic clock showed that many microseconds.
+fn moment(micros: u64) -> Option<Instant> {
+    let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).ok()?;
+    let passed = now.saturating_sub(Duration::from_micros(micros));
+    Instant::now().checked_sub(passed)
 }
 
 fn state(row: UnitRow) -> State {

@@ -30,11 +30,13 @@ pub struct Behaviour {
     pub stop: Duration,
     /// It fails after having been active for so long.
     pub crash_after: Option<Duration>,
+    /// What failed is started again after so long (`Restart=on-failure`).
+    pub restart_after: Option<Duration>,
 }
 
 impl Behaviour {
-    /// What a unit file asks for: a oneshot exits unless it remains, `/bin/false` fails, all else becomes
-    /// active.
+    /// What a unit file asks for: a oneshot exits unless it remains, `/bin/false` fails, and is started again with
+    /// `Restart=on-failure`; all else becomes active.
     pub fn of(content: &Content) -> Self {
         let text = content.to_text();
         let has = |line: &str| text.lines().any(|other| other.trim() == line);
@@ -50,6 +52,7 @@ impl Behaviour {
             result,
             stop: Duration::from_millis(10),
             crash_after: None,
+            restart_after: has("Restart=on-failure").then_some(Duration::from_millis(100)),
         }
     }
 }
@@ -61,6 +64,8 @@ enum Phase {
     Active,
     Deactivating,
     Failed,
+    /// Failed, and about to be started again.
+    AutoRestart,
 }
 
 /// A unit that systemd has loaded.
@@ -70,6 +75,8 @@ pub(super) struct Unit {
     phase: Phase,
     since: Instant,
     started: bool,
+    active_since: Option<Instant>,
+    restarts: u32,
     job: Option<&'static str>,
     /// What the next start does; set when a job is taken.
     behaviour: Behaviour,
@@ -86,6 +93,8 @@ impl Unit {
             phase: Phase::Inactive,
             since: booted,
             started: false,
+            active_since: None,
+            restarts: 0,
             job: None,
             ends: None,
         }
@@ -112,6 +121,7 @@ impl Unit {
     }
 
     pub(super) fn start(&mut self, behaviour: Behaviour, now: Instant) {
+        self.restarts = 0;
         match self.phase {
             Phase::Activating | Phase::Active => {}
             // The start waits for the stop.
@@ -119,7 +129,7 @@ impl Unit {
                 self.behaviour = behaviour;
                 self.job = Some("start");
             }
-            Phase::Inactive | Phase::Failed => {
+            Phase::Inactive | Phase::Failed | Phase::AutoRestart => {
                 self.behaviour = behaviour;
                 self.begin(now);
             }
@@ -128,10 +138,11 @@ impl Unit {
 
     pub(super) fn restart(&mut self, behaviour: Behaviour, now: Instant) {
         match self.phase {
-            Phase::Inactive | Phase::Failed => self.start(behaviour, now),
+            Phase::Inactive | Phase::Failed | Phase::AutoRestart => self.start(behaviour, now),
             Phase::Activating | Phase::Active | Phase::Deactivating => {
                 self.stop(behaviour, now);
                 self.behaviour = behaviour;
+                self.restarts = 0;
                 self.job = Some("restart");
             }
         }
@@ -141,13 +152,22 @@ impl Unit {
         if matches!(self.phase, Phase::Activating | Phase::Active) {
             let ends = now + self.behaviour.stop;
             self.enter(Phase::Deactivating, now, Some(ends));
+        } else if self.phase == Phase::AutoRestart {
+            self.enter(Phase::Inactive, now, None);
         }
         self.job = (self.phase == Phase::Deactivating).then_some("stop");
     }
 
     pub(super) fn crash(&mut self, now: Instant) {
         if self.phase == Phase::Active {
-            self.enter(Phase::Failed, now, None);
+            self.fail(now);
+        }
+    }
+
+    fn fail(&mut self, now: Instant) {
+        match self.behaviour.restart_after {
+            Some(after) => self.enter(Phase::AutoRestart, now, Some(now + after)),
+            None => self.enter(Phase::Failed, now, None),
         }
     }
 
@@ -168,10 +188,11 @@ impl Unit {
                     self.job = None;
                     match self.behaviour.result {
                         Outcome::Active => {
+                            self.active_since = Some(at);
                             let crash = self.behaviour.crash_after.map(|after| at + after);
                             self.enter(Phase::Active, at, crash);
                         }
-                        Outcome::Fail => self.enter(Phase::Failed, at, None),
+                        Outcome::Fail => self.fail(at),
                         Outcome::ExitOk => self.enter(Phase::Inactive, at, None),
                     }
                 }
@@ -180,7 +201,11 @@ impl Unit {
                     self.enter(Phase::Inactive, at, None);
                 }
                 Phase::Deactivating => self.begin(at),
-                Phase::Active => self.enter(Phase::Failed, at, None),
+                Phase::Active => self.fail(at),
+                Phase::AutoRestart => {
+                    self.restarts += 1;
+                    self.begin(at);
+                }
                 Phase::Inactive | Phase::Failed => self.ends = None,
             }
         }
@@ -207,6 +232,7 @@ impl Unit {
             Phase::Active => ("active", self.active_sub()),
             Phase::Deactivating => ("deactivating", "stop"),
             Phase::Failed => ("failed", "failed"),
+            Phase::AutoRestart => ("activating", "auto-restart"),
         };
         State {
             load: "loaded".to_owned(),
@@ -234,13 +260,14 @@ impl Unit {
     pub(super) fn details(&self, time: impl Fn(Instant) -> u64) -> Details {
         let result = match (self.kind, self.phase) {
             (UnitKind::Target | UnitKind::Slice | UnitKind::Device, _) => "",
-            (UnitKind::Service, Phase::Failed) => "exit-code",
+            (UnitKind::Service, Phase::Failed | Phase::AutoRestart) => "exit-code",
             (_, Phase::Failed) => "resources",
             _ => "success",
         };
         Details {
             since: if self.started { time(self.since) } else { 0 },
-            restarts: 0,
+            active_since: self.active_since,
+            restarts: self.restarts,
             result: result.to_owned(),
             started: self.started,
         }
@@ -256,6 +283,7 @@ mod tests {
         result: Outcome::Active,
         stop: Duration::from_secs(2),
         crash_after: Some(Duration::from_secs(10)),
+        restart_after: None,
     };
 
     /// The unit's active state at each of these seconds after its start.
@@ -275,6 +303,18 @@ mod tests {
         assert_eq!(
             course(BEHAVIOUR, &[2, 3, 12, 13]),
             ["activating", "active", "active", "failed"]
+        );
+    }
+
+    #[test]
+    fn what_crashes_is_started_again_if_it_asks_for_that() {
+        let behaviour = Behaviour {
+            restart_after: Some(Duration::from_secs(5)),
+            ..BEHAVIOUR
+        };
+        assert_eq!(
+            course(behaviour, &[12, 13, 18, 21, 31]),
+            ["active", "activating", "activating", "active", "activating"]
         );
     }
 

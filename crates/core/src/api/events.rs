@@ -1,0 +1,29 @@
+//! What leaders decided, on the wire.
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::Event;
+
+/// `GET events` (ours), of all units or, with `?unit=NAME`, of one.
+///
+/// With `?after=REVISION` only those that were written after that registry revision; if there are none yet, the answer
+/// waits for them, up to 30 seconds. Asking again with `nextAfter` misses none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EventList {
+    /// Oldest first.
+    pub events: Vec<EventRow>,
+    /// What to ask for next.
+    pub next_after: u64,
+}
+
+/// One event of an [`EventList`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventRow {
+    /// The registry revision that wrote it.
+    pub registry_revision: u64,
+    /// The event.
+    #[serde(flatten)]
+    pub event: Event,
+}

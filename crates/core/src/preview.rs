@@ -1,0 +1,210 @@
+//! What submitting and launching a unit file would do on each machine, without doing it.
+
+use crate::api::{Batches, PlannedMachine, PlannedUnit};
+use crate::machine::MachineId;
+use crate::moment::moment;
+use crate::place::{Verdict, restrict};
+use crate::record::{Scheduling, TargetState, UnitRecord, UnitReport};
+use crate::rollout::Presence;
+use crate::unit::{Difference, Effect, Parsed, UpdateStrategy, difference};
+
+/// A unit file that may be submitted.
+#[derive(Clone, Debug)]
+pub struct Proposed<'a> {
+    /// It, read.
+    pub parsed: &'a Parsed,
+    /// The unit as it is; none if it is new. With its newest and its stable revision, read.
+    pub existing: Option<Existing<'a>>,
+    /// Every machine, live and offline, ordered by id.
+    pub machines: Vec<OnMachine<'a>>,
+}
+
+/// The unit that a file would update.
+#[derive(Clone, Copy, Debug)]
+pub struct Existing<'a> {
+    /// Its record.
+    pub record: &'a UnitRecord,
+    /// Whether its newest content is the proposed one, byte for byte.
+    pub same: bool,
+    /// Its stable revision.
+    pub stable: &'a Parsed,
+}
+
+/// A machine.
+#[derive(Clone, Debug)]
+pub struct OnMachine<'a> {
+    /// Its id.
+    pub id: &'a MachineId,
+    /// The address that listings show.
+    pub primary_ip: &'a str,
+    /// Whether it is here.
+    pub presence: Presence,
+    /// What may start there.
+    pub scheduling: Scheduling,
+    /// Whether the proposed file belongs there, beside the other proposed files, by its metadata.
+    pub verdict: Verdict,
+    /// What it says of the unit; none while it has put no file in place.
+    pub report: Option<&'a UnitReport>,
+}
+
+impl OnMachine<'_> {
+    /// Whether it belongs there, and may start unless it is there.
+    fn placed(&self) -> Verdict {
+        restrict(self.verdict.clone(), self.scheduling, self.report.is_some())
+    }
+
+    fn is_live(&self) -> bool {
+        matches!(self.presence, Presence::Live(_))
+    }
+}
+
+/// Says what `start --replace` of the file would do.
+pub fn preview(proposed: &Proposed<'_>) -> PlannedUnit {
+    let parsed = proposed.parsed;
+    let difference = proposed
+        .existing
+        .map(|existing| difference(&existing.stable.file, &parsed.file));
+    let machines: Vec<PlannedMachine> = proposed
+        .machines
+        .iter()
+        .map(|machine| proposed.machine(machine, difference.as_ref()))
+        .collect();
+    let (action, reason) = proposed.action(difference.as_ref());
+    PlannedUnit {
+        name: parsed.name.to_string(),
+        error: None,
+        action: action.to_owned(),
+        effect: difference
+            .filter(|_| action == "update")
+            .map(|it| effect(it.effect).to_owned()),
+        reason,
+        notes: parsed.notes().iter().map(ToString::to_string).collect(),
+        batches: proposed.batches(&machines),
+        machines,
+    }
+}
+
+fn effect(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Nothing => "nothing",
+        Effect::Reload => "reload",
+        Effect::Restart => "restart",
+    }
+}
+
+impl Proposed<'_> {
+    fn action(&self, difference: Option<&Difference>) -> (&'static str, String) {
+        match (self.existing, difference) {
+            (Some(existing), _) if existing.same => match existing.record.target {
+                TargetState::Launched => ("none", "the registry has this content".to_owned()),
+                target => {
+                    let reason = format!("the registry has this content; it is {target} now");
+                    ("none", reason)
+                }
+            },
+            (Some(_), Some(difference)) => ("update", difference.reason.clone()),
+            _ => ("create", "it is not in the registry".to_owned()),
+        }
+    }
+
+    fn machine(&self, machine: &OnMachine<'_>, difference: Option<&Difference>) -> PlannedMachine {
+        let (action, reason) = self.on_machine(machine, difference);
+        PlannedMachine {
+            machine_id: machine.id.to_string(),
+            primary_ip: machine.primary_ip.to_owned(),
+            action: action.to_owned(),
+            reason,
+        }
+    }
+
+    fn on_machine(
+        &self,
+        machine: &OnMachine<'_>,
+        difference: Option<&Difference>,
+    ) -> (&'static str, String) {
+        let placed = machine.placed();
+        match (machine.presence, &machine.verdict, &placed) {
+            (Presence::Live(_), Verdict::Not(_), _) if machine.report.is_some() => {
+                ("stop", machine.verdict.to_string())
+            }
+            (_, Verdict::Not(_), _) => ("not-matched", machine.verdict.to_string()),
+            (Presence::Offline(since), ..) => {
+                let since = since.map(|at| format!(" since {}", moment(at)));
+                let reason = format!("the machine is offline{}", since.unwrap_or_default());
+                ("deferred", reason)
+            }
+            (_, _, Verdict::Not(reason)) => ("deferred", reason.to_string()),
+            (_, _, Verdict::Run) => self.where_it_belongs(machine, difference),
+        }
+    }
+
+    /// What happens on a live machine where it belongs.
+    fn where_it_belongs(
+        &self,
+        machine: &OnMachine<'_>,
+        difference: Option<&Difference>,
+    ) -> (&'static str, String) {
+        let Some(report) = machine.report.filter(|report| report.launched) else {
+            return ("start", machine.verdict.to_string());
+        };
+        let Some((existing, difference)) = self.existing.zip(difference) else {
+            return ("start", machine.verdict.to_string());
+        };
+        let newest = existing.record.newest().number;
+        let stable = existing.record.stable.number;
+        let cordoned = machine.scheduling == Scheduling::Cordoned;
+        if existing.same && report.revision == newest {
+            return ("none", format!("it has revision {newest}"));
+        }
+        let (action, reason) = if report.revision == stable && !existing.same {
+            (effect(difference.effect), difference.reason.clone())
+        } else {
+            let reason = format!(
+                "it has revision {}, of a rollout that is not done",
+                report.revision
+            );
+            ("restart", reason)
+        };
+        match action {
+            "restart" if cordoned => (
+                "deferred",
+                "the machine is cordoned, and is not updated".to_owned(),
+            ),
+            "nothing" => ("none", reason),
+            action => (action, reason),
+        }
+    }
+
+    fn batches(&self, machines: &[PlannedMachine]) -> Option<Batches> {
+        let restarts = machines.iter().filter(|it| it.action == "restart").count();
+        if restarts == 0 {
+            return None;
+        }
+        // As the leader counts: cordoned machines that have it are among them.
+        let live = self
+            .machines
+            .iter()
+            .filter(|it| it.is_live() && it.placed() == Verdict::Run)
+            .count();
+        let policy = self.parsed.options.policy;
+        let at_once = policy.budget(live).min(restarts);
+        let reason = match policy.strategy {
+            UpdateStrategy::All => "UpdateStrategy=all".to_owned(),
+            UpdateStrategy::Rolling => {
+                format!("MaxUnavailable={} of {live}", policy.max_unavailable)
+            }
+            UpdateStrategy::Manual => format!(
+                "MaxUnavailable={} of {live}, once somebody resumes it (UpdateStrategy=manual)",
+                policy.max_unavailable
+            ),
+        };
+        Some(Batches {
+            machines: at_once,
+            count: restarts.div_ceil(at_once),
+            reason,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! fd-forward: standard input and output, connected to fleetd's socket.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use crate::client::Endpoint;
+
+#[derive(Args)]
+#[command(
+    after_help = "`fleetctl --tunnel HOST` runs it on HOST by ssh. An SSH key may be confined to it, in authorized_keys:
+  restrict,command=\"fleetctl fd-forward /run/fleet.sock\" ssh-ed25519 AAAA..."
+)]
+pub(crate) struct FdForward {
+    /// A socket's path, unix:///PATH, or HOST:PORT
+    #[arg(value_name = "ENDPOINT")]
+    endpoints: Vec<String>,
+}
+
+impl FdForward {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let [typed] = &self.endpoints[..] else {
+            bail!("Provide a single argument");
+        };
+        let failed = || format!("Failed dialing remote address: {typed}");
+        match dialled(typed).with_context(failed)? {
+            Endpoint::Unix(path) => {
+                let stream = UnixStream::connect(path).with_context(failed)?;
+                let (writer, closer) = (stream.try_clone()?, stream.try_clone()?);
+                copy(stream, writer, move || closer.shutdown(Shutdown::Write))
+            }
+            Endpoint::Tcp(address) => {
+                let stream = TcpStream::connect(address).with_context(failed)?;
+                let (writer, closer) = (stream.try_clone()?, stream.try_clone()?);
+                copy(stream, writer, move || closer.shutdown(Shutdown::Write))
+            }
+        }
+    }
+}
+
+/// What a person, fleetctl or fleet 1.0 means: a path, an endpoint, or an address.
+fn dialled(typed: &str) -> anyhow::Result<Endpoint> {
+    let endpoint = match typed.split_once("://") {
+        None if typed.starts_with('/') => Endpoint::Unix(typed.into()),
+        None => Endpoint::parse(&format!("http://{typed}"))?,
+        Some(("tcp", address)) => Endpoint::parse(&format!("http://{address}"))?,
+        Some(_) => Endpoint::parse(typed)?,
+    };
+    Ok(endpoint)
+}
+
+/// Copies both ways until fleetd has said all. The end of standard input is passed on, and no end by itself: the answer
+/// may still come.
+fn copy(
+    mut reader: impl Read,
+    mut writer: impl Write + Send + 'static,
+    close: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> anyhow::Result<()> {
+    // Unbuffered: a request or an answer need not end with a line.
+    let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    // A thread of its own, which ends with the process, also while it waits for input.
+    thread::spawn(move || {
+        // What goes wrong on the way in shows on the way back.
+        let _ = pump(&mut stdin, &mut writer);
+        let _ = close();
+    });
+    match pump(&mut reader, &mut stdout) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        copied => copied.context("lost the connection"),
+    }
+}
+
+/// Copies to the end. Not `io::copy`, which has the kernel do it with splice(2): that keeps the pipe locked while it
+/// waits for the socket, so that the other end of the pipe often could not read what was in it already.
+fn pump(reader: &mut impl Read, writer: &mut impl Write) -> io::Result<()> {
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        match reader.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(length) => writer.write_all(&chunk[..length])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_named_by_its_path_its_endpoint_or_its_address() {
+        for (typed, meant) in [
+            ("/var/run/fleet.sock", "unix:///var/run/fleet.sock"),
+            ("unix:///var/run/fleet.sock", "unix:///var/run/fleet.sock"),
+            ("10.99.1.1:8080", "http://10.99.1.1:8080"),
+            ("tcp://[::1]:8080", "http://[::1]:8080"),
+            ("http://n1:8080", "http://n1:8080"),
+        ] {
+            assert_eq!(dialled(typed).expect(typed).to_string(), meant);
+        }
+        assert!(dialled("ftp://n1").is_err());
+    }
+}

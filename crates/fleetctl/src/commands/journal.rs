@@ -1,0 +1,273 @@
+//! journal: what a unit logs, from all its machines in the order of time.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use fleet_core::api::Machine;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::describe;
+use crate::local::typed_name;
+use crate::machine::{find, placed};
+use crate::output::{printable, talk};
+use crate::remote::Ssh;
+use crate::remote::journal::{Entry, Event, HoldBack, Query, Style, fetch, follow, merge};
+
+/// As many as fleet 1.0 printed.
+const LINES: usize = 10;
+
+#[derive(Args)]
+#[command(
+    after_help = "Runs journalctl on each machine where the unit belongs, over ssh except on this one. A
+machine that does not answer is named on stderr, the others are shown, and the exit code
+is 1. The order is that of the machines' clocks; times are UTC.
+
+Examples:
+  fleetctl journal hello.service
+  fleetctl journal -f hello.service
+  fleetctl journal --since '10 min ago' --machine 190c6f8f hello.service"
+)]
+pub(crate) struct Journal {
+    /// The last so many lines of all machines together, or all [default: 10, with --since or --until all]
+    #[arg(long, short = 'n', value_name = "N|all")]
+    lines: Option<Lines>,
+    /// Go on with what is logged from now on, until Ctrl-C
+    #[arg(long, short, conflicts_with = "until")]
+    follow: bool,
+    /// From this time on, as journalctl takes it: '2026-11-22 06:40', '10 min ago', today
+    #[arg(long, short = 'S', value_name = "TIME")]
+    since: Option<String>,
+    /// Up to this time
+    #[arg(long, short = 'U', value_name = "TIME")]
+    until: Option<String>,
+    /// Only this machine, where the unit need not be any more: enough of its id to be the only one
+    #[arg(long, short)]
+    machine: Option<String>,
+    /// What to print of an entry
+    #[arg(long, short, value_enum, value_name = "STYLE", default_value = "short")]
+    output: Style,
+    /// Run journalctl with sudo
+    #[arg(long)]
+    sudo: bool,
+    /// The name of a unit in the registry
+    #[arg(value_name = "UNIT")]
+    names: Vec<String>,
+}
+
+/// A number of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lines {
+    Last(usize),
+    All,
+}
+
+impl FromStr for Lines {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "all" => Ok(Self::All),
+            text => text
+                .parse()
+                .map(Self::Last)
+                .map_err(|_no_number| "must be a number, or all"),
+        }
+    }
+}
+
+impl Journal {
+    pub(super) async fn run(self, client: &mut Client, ssh: &Ssh) -> anyhow::Result<ExitCode> {
+        let [argument] = &self.names[..] else {
+            bail!("One unit file must be provided.");
+        };
+        let unit = typed_name(argument)?;
+        let retrieving = || format!("Error retrieving Unit {unit}");
+        let Some(status) = client
+            .unit_status(unit.as_str(), None)
+            .await
+            .with_context(retrieving)?
+        else {
+            bail!("Unit {unit} does not exist.");
+        };
+        let machines = match &self.machine {
+            Some(typed) => {
+                let machines = client.machines(false).await.with_context(retrieving)?;
+                vec![find(&machines, typed)?.clone()]
+            }
+            None => placed(&status),
+        };
+        if machines.is_empty() {
+            bail!(
+                "unit {unit} is on no machine (`fleetctl status {unit}` says why); --machine asks one that had it"
+            );
+        }
+        let query = Query {
+            unit: status.name,
+            lines: self.lines(),
+            since: self.since,
+            until: self.until,
+            sudo: self.sudo,
+            whole: self.output == Style::Json,
+        };
+        let print = Print::new(&machines, self.output);
+        let mut all_told = true;
+        let mut entries = Vec::new();
+        let mut from = Vec::new();
+        for (number, fetched) in fetch(ssh, &machines, &query).await.into_iter().enumerate() {
+            match fetched {
+                Ok(fetched) => {
+                    print.remark(number, &fetched.remarks);
+                    let last = fetched.entries.last();
+                    from.push((number, last.map(|entry| entry.cursor.clone())));
+                    entries.push(fetched.entries);
+                }
+                Err(why) => {
+                    print.remark(number, &format!("cannot read the journal: {why}"));
+                    all_told = false;
+                    entries.push(Vec::new());
+                }
+            }
+        }
+        let reader = print.entries(merge(entries, query.lines))?;
+        if self.follow && reader.is_continue() {
+            all_told &= from.is_empty() || follow_on(ssh, &machines, &query, &from, &print).await?;
+        }
+        Ok(if all_told {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    /// None for all.
+    fn lines(&self) -> Option<usize> {
+        match self.lines {
+            Some(Lines::Last(lines)) => Some(lines),
+            Some(Lines::All) => None,
+            None if self.since.is_some() || self.until.is_some() => None,
+            None => Some(LINES),
+        }
+    }
+}
+
+/// Prints what comes until the reader or the person has enough; answers whether no machine was lost meanwhile.
+async fn follow_on(
+    ssh: &Ssh,
+    machines: &[Machine],
+    query: &Query,
+    from: &[(usize, Option<String>)],
+    print: &Print,
+) -> anyhow::Result<bool> {
+    let mut events = follow(ssh, machines, query, from);
+    let mut held = HoldBack::default();
+    let mut all_told = true;
+    // Ended from outside, the ssh of each machine has to end too.
+    let mut ended = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
+    loop {
+        let next = held.next();
+        let due = tokio::time::sleep_until(next.unwrap_or_else(Instant::now));
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(Event::Entry(machine, entry)) => held.push(machine, entry, Instant::now()),
+                Some(Event::Ended(machine, why)) => {
+                    print.remark(machine, &format!("lost the journal: {why}"));
+                    all_told = false;
+                }
+                None => {
+                    // Every machine is gone; what they had said is not.
+                    return print.entries(held.all()).map(|_reader| all_told);
+                }
+            },
+            () = due, if next.is_some() => {
+                if print.entries(held.due(Instant::now()))?.is_break() {
+                    return Ok(all_told);
+                }
+            }
+            _ = interrupted.recv() => return Ok(all_told),
+            _ = ended.recv() => return Ok(all_told),
+            _ = hung_up.recv() => return Ok(all_told),
+        }
+    }
+}
+
+/// How entries are written.
+struct Print {
+    names: Vec<String>,
+    style: Style,
+    /// A script gets the bytes of a JSON entry as they are; no terminal gets what it would obey.
+    verbatim: bool,
+}
+
+impl Print {
+    fn new(machines: &[Machine], style: Style) -> Self {
+        let names: Vec<String> = machines
+            .iter()
+            .map(|machine| describe::machine(&machine.id, &machine.primary_ip, false))
+            .collect();
+        let width = names.iter().map(String::len).max().unwrap_or(0);
+        Self {
+            names: names.iter().map(|name| format!("{name:width$}")).collect(),
+            style,
+            verbatim: style == Style::Json && !io::stdout().is_terminal(),
+        }
+    }
+
+    /// Writes entries to stdout; a reader that has gone is told by `Break`, for nobody follows a journal for nobody.
+    fn entries(&self, entries: Vec<(usize, Entry)>) -> anyhow::Result<ControlFlow<()>> {
+        let mut stdout = io::stdout().lock();
+        for (machine, entry) in entries {
+            let mut text = entry.lines(&self.names[machine], self.style);
+            if !self.verbatim {
+                text = printable(&text);
+            }
+            match stdout.write_all(text.as_bytes()) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Ok(ControlFlow::Break(()));
+                }
+                written => written.context("cannot write to stdout")?,
+            }
+        }
+        stdout.flush().context("cannot write to stdout")?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Tells something about a machine, on stderr.
+    fn remark(&self, machine: usize, remarks: &str) {
+        for line in remarks.lines() {
+            talk(format_args!("{}: {line}", self.names[machine].trim_end()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::Cli;
+    use crate::commands::Command;
+    use clap::Parser as _;
+
+    fn lines(flags: &[&str]) -> Option<usize> {
+        let words = [&["fleetctl", "journal"], flags, &["hello"]].concat();
+        match Cli::try_parse_from(words).expect("valid").command {
+            Some(Command::Journal(journal)) => journal.lines(),
+            _ => panic!("another command"),
+        }
+    }
+
+    #[test]
+    fn ten_lines_are_shown_unless_a_number_or_a_time_was_given() {
+        assert_eq!(lines(&[]), Some(10));
+        assert_eq!(lines(&["-n3"]), Some(3));
+        assert_eq!(lines(&["--lines=all"]), None);
+        assert_eq!(lines(&["--since=today"]), None);
+        assert_eq!(lines(&["--until=today", "-n5"]), Some(5));
+        assert!(Cli::try_parse_from(["fleetctl", "journal", "-nx", "hello"]).is_err());
+    }
+}

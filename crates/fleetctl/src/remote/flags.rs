@@ -1,0 +1,119 @@
+//! The global flags about ssh, and the environment behind them: fleet 1.0's.
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+use std::{env, fs};
+
+use anyhow::Context as _;
+
+use super::ssh::Ssh;
+use super::{Destination, Tunnel};
+use crate::cli::seconds;
+
+/// How to reach other machines.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Remote {
+    /// Ask the fleetd of this machine, through ssh: HOST or HOST:PORT
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_TUNNEL",
+        hide_env = true,
+        value_name = "HOST"
+    )]
+    tunnel: Option<String>,
+    /// The user to log in as on other machines
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_SSH_USERNAME",
+        hide_env = true,
+        value_name = "USER",
+        default_value = "core"
+    )]
+    ssh_username: String,
+    /// How long connecting by ssh may take, in seconds
+    #[arg(long, global = true, env = "FLEETCTL_SSH_TIMEOUT", hide_env = true, value_name = "SECONDS",
+          default_value = "10", value_parser = seconds)]
+    ssh_timeout: Duration,
+    /// Where the host keys of other machines are
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_KNOWN_HOSTS_FILE",
+        hide_env = true,
+        value_name = "FILE",
+        default_value = "~/.fleetctl/known_hosts"
+    )]
+    known_hosts_file: PathBuf,
+    /// Refuse machines whose host key is not known: true; ask, and add it; or false
+    #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide_env = true, value_name = "true|ask|false",
+          default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    strict_host_key_checking: HostKeys,
+}
+
+/// What becomes of a machine whose host key is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostKeys {
+    /// It is refused.
+    Strict,
+    /// ssh asks the person at the terminal, and remembers a yes.
+    Ask,
+    /// No key is looked at.
+    Unchecked,
+}
+
+impl FromStr for HostKeys {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "t" | "1" | "yes" => Ok(Self::Strict),
+            "ask" => Ok(Self::Ask),
+            "false" | "f" | "0" | "no" => Ok(Self::Unchecked),
+            _ => Err("must be true, ask or false"),
+        }
+    }
+}
+
+impl Remote {
+    /// The ssh that the flags ask for; nothing is connected yet.
+    pub(crate) fn ssh(&self) -> anyhow::Result<Ssh> {
+        let tunnel = self.tunnel.as_deref().filter(|text| !text.is_empty());
+        let tunnel = tunnel.map(|text| Destination::parse(text, &self.ssh_username));
+        let ssh = Ssh {
+            user: self.ssh_username.clone(),
+            timeout: self.ssh_timeout,
+            known_hosts: at_home(&self.known_hosts_file),
+            host_keys: self.strict_host_key_checking,
+            through: tunnel.transpose()?,
+        };
+        if ssh.host_keys == HostKeys::Ask {
+            // ssh adds to the file, but makes no folder for it.
+            let folder = ssh.known_hosts.parent().unwrap_or(Path::new("/"));
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .with_context(|| format!("cannot make {} for host keys", folder.display()))?;
+        }
+        Ok(ssh)
+    }
+
+    /// The way to fleetd, if it is not the direct one.
+    pub(crate) fn tunnel(&self) -> anyhow::Result<Option<Tunnel>> {
+        let ssh = self.ssh()?;
+        Ok(ssh.through.clone().map(|to| Tunnel { ssh, to }))
+    }
+}
+
+/// `~/` is the home directory, also where no shell has put it in: in the environment and behind `=`.
+fn at_home(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_owned(),
+    }
+}

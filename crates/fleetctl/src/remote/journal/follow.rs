@@ -1,0 +1,54 @@
+//! Follows the journals of several machines at once.
+
+use fleet_core::api::Machine;
+use tokio::sync::mpsc;
+
+use super::stream::EntryStream;
+use super::{Entry, Query, prompts};
+use crate::remote::Ssh;
+
+/// So many entries wait for a reader that is slow; then the machines wait.
+const WAITING_MAX: usize = 1024;
+
+/// What one of the followed machines does.
+pub(crate) enum Event {
+    /// It logs.
+    Entry(usize, Entry),
+    /// There will be nothing more of it, and why.
+    Ended(usize, String),
+}
+
+/// Follows machines, each by its number and from a cursor, or from the beginning; dropping the receiver ends that.
+pub(crate) fn follow(
+    ssh: &Ssh,
+    machines: &[Machine],
+    query: &Query,
+    from: &[(usize, Option<String>)],
+) -> mpsc::Receiver<Event> {
+    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    let prompts = prompts(machines);
+    for &(number, ref cursor) in from {
+        let words = query.follow(cursor.as_deref());
+        let opened = EntryStream::open(ssh, &machines[number], &words, prompts);
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            let why = match opened {
+                Err(why) => why,
+                Ok(mut stream) => {
+                    while let Some(entry) = stream.next().await {
+                        if sender.send(Event::Entry(number, entry)).await.is_err() {
+                            return;
+                        }
+                    }
+                    match stream.end().await {
+                        Ok(_) => "journalctl ended there".to_owned(),
+                        Err(why) => why,
+                    }
+                }
+            };
+            // Nobody listens any more: nobody needs to know.
+            let _ = sender.send(Event::Ended(number, why)).await;
+        });
+    }
+    receiver
+}

@@ -1,0 +1,208 @@
+//! The journals of several machines as one: read by each machine's own journalctl, merged here by time.
+
+mod entry;
+mod follow;
+mod hold_back;
+mod stream;
+
+use fleet_core::api::Machine;
+use futures_util::StreamExt as _;
+
+pub(crate) use entry::{Entry, Style};
+pub(crate) use follow::{Event, follow};
+pub(crate) use hold_back::HoldBack;
+
+use super::{Prompts, Ssh, is_here};
+use stream::EntryStream;
+
+/// How many machines are read at once: enough to hide their distance, and no burden for this one.
+const AT_ONCE: usize = 16;
+
+/// What is wanted of each journal.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query {
+    pub(crate) unit: String,
+    /// The last so many; none for all.
+    pub(crate) lines: Option<usize>,
+    /// As journalctl understands it.
+    pub(crate) since: Option<String>,
+    pub(crate) until: Option<String>,
+    /// Read with sudo.
+    pub(crate) sudo: bool,
+    /// With all fields of each entry, which is several times as long.
+    pub(crate) whole: bool,
+}
+
+impl Query {
+    /// The command that prints what there is.
+    fn print(&self) -> Vec<String> {
+        let mut words = self.words();
+        if let Some(lines) = self.lines {
+            // One at least: following goes on from the last.
+            words.push(format!("--lines={}", lines.max(1)));
+        }
+        let bound = |flag, time: &Option<String>| Some(format!("--{flag}={}", time.as_ref()?));
+        words.extend(bound("since", &self.since));
+        words.extend(bound("until", &self.until));
+        words
+    }
+
+    /// The command that prints what comes after `cursor`, which was the last there was; and goes on.
+    fn follow(&self, cursor: Option<&str>) -> Vec<String> {
+        let mut words = self.words();
+        words.extend(["--follow", "--no-tail"].map(str::to_owned));
+        words.extend(match (cursor, &self.since) {
+            (Some(cursor), _) => Some(format!("--after-cursor={cursor}")),
+            (None, Some(since)) => Some(format!("--since={since}")),
+            (None, None) => None,
+        });
+        words
+    }
+
+    /// The command that says whether the user may read it. Asked for JSON, journalctl says nothing, and shows nothing, to
+    /// a user who may read an own journal only; and everybody who has logged in has one.
+    fn may_read(&self) -> Vec<String> {
+        let unit = format!("--unit={}", self.unit);
+        let words = ["journalctl", "--no-pager", "--lines=0", &unit];
+        words.map(str::to_owned).to_vec()
+    }
+
+    fn words(&self) -> Vec<String> {
+        // --all: journalctl leaves out fields that are long or not text, unless told.
+        let mut words = vec!["journalctl", "--no-pager", "--output=json", "--all"];
+        if self.sudo {
+            words.splice(0..0, ["sudo", "--non-interactive"]);
+        }
+        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        if !self.whole {
+            words.push(format!("--output-fields={}", entry::FIELDS.join(",")));
+        }
+        words.push(format!("--unit={}", self.unit));
+        words
+    }
+}
+
+/// What one machine's journal has.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    /// In the journal's order.
+    pub(crate) entries: Vec<Entry>,
+    /// What journalctl remarked, such as that the user may not see everything.
+    pub(crate) remarks: String,
+}
+
+/// Reads each machine's journal; an error is a sentence on why there is nothing of that machine.
+pub(crate) async fn fetch(
+    ssh: &Ssh,
+    machines: &[Machine],
+    query: &Query,
+) -> Vec<Result<Fetched, String>> {
+    let prompts = prompts(machines);
+    let one = |machine| async move {
+        let mut stream = EntryStream::open(ssh, machine, &query.print(), prompts)?;
+        let mut entries = Vec::new();
+        while let Some(entry) = stream.next().await {
+            entries.push(entry);
+        }
+        let remarks = stream.end().await?;
+        if entries.is_empty() && !query.sudo {
+            let mut asked = EntryStream::open(ssh, machine, &query.may_read(), prompts)?;
+            while asked.next().await.is_some() {}
+            asked.end().await?;
+        }
+        Ok(Fetched { entries, remarks })
+    };
+    futures_util::stream::iter(machines)
+        .map(one)
+        .buffered(AT_ONCE)
+        .collect()
+        .await
+}
+
+/// One machine may ask for a passphrase, several may not.
+fn prompts(machines: &[Machine]) -> Prompts {
+    let distant = machines.iter().filter(|machine| !is_here(&machine.id));
+    match distant.count() {
+        0 | 1 => Prompts::Allowed,
+        _ => Prompts::Never,
+    }
+}
+
+/// Puts the entries of several machines into the order of their time, and keeps the last `lines`.
+///
+/// Times are each machine's own: clocks that differ show.
+pub(crate) fn merge(entries: Vec<Vec<Entry>>, lines: Option<usize>) -> Vec<(usize, Entry)> {
+    let machines = entries.into_iter().enumerate();
+    let mut all: Vec<(usize, Entry)> = machines
+        .flat_map(|(machine, entries)| entries.into_iter().map(move |entry| (machine, entry)))
+        .collect();
+    // A stable sort: what a machine logged in one microsecond stays in its order.
+    all.sort_by_key(|(_, entry)| entry.time);
+    let surplus = lines.map_or(0, |lines| all.len().saturating_sub(lines));
+    all.drain(..surplus);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote::shell_words;
+
+    fn entry(time: u64, message: &str) -> Entry {
+        Entry {
+            time,
+            message: message.into(),
+            ..Entry::default()
+        }
+    }
+
+    #[test]
+    fn journals_are_merged_by_time_and_the_last_lines_are_those_of_all() {
+        let journals = || {
+            vec![
+                vec![entry(1, "a1"), entry(4, "a4"), entry(4, "a4 again")],
+                vec![],
+                vec![entry(2, "c2"), entry(4, "c4"), entry(5, "c5")],
+            ]
+        };
+        let merged = |lines| -> Vec<String> {
+            let merged = merge(journals(), lines).into_iter();
+            merged.map(|(_, entry)| entry.message).collect()
+        };
+        assert_eq!(merged(None), ["a1", "c2", "a4", "a4 again", "c4", "c5"]);
+        assert_eq!(merged(Some(2)), ["c4", "c5"]);
+        assert_eq!(merged(Some(0)), [""; 0]);
+        assert_eq!(merge(journals(), Some(1))[0].0, 2);
+    }
+
+    #[test]
+    fn journalctl_is_asked_for_what_is_shown() {
+        let query = Query {
+            unit: "hello.service".into(),
+            lines: Some(10),
+            ..Query::default()
+        };
+        insta::assert_snapshot!(shell_words(&query.print()), @"journalctl --no-pager --output=json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_COMM,_PID,SYSLOG_PID --unit=hello.service --lines=10");
+        let whole = Query {
+            lines: None,
+            since: Some("1 hour ago".into()),
+            until: Some("now".into()),
+            sudo: true,
+            whole: true,
+            ..query
+        };
+        insta::assert_snapshot!(shell_words(&whole.print()), @"sudo --non-interactive journalctl --no-pager --output=json --all --unit=hello.service '--since=1 hour ago' --until=now");
+    }
+
+    #[test]
+    fn following_goes_on_after_the_last_entry_or_from_the_time_that_was_given() {
+        let query = Query {
+            unit: "hello.service".into(),
+            since: Some("today".into()),
+            whole: true,
+            ..Query::default()
+        };
+        insta::assert_snapshot!(shell_words(&query.follow(Some("s=1;i=2"))), @"journalctl --no-pager --output=json --all --unit=hello.service --follow --no-tail '--after-cursor=s=1;i=2'");
+        insta::assert_snapshot!(shell_words(&query.follow(None)), @"journalctl --no-pager --output=json --all --unit=hello.service --follow --no-tail --since=today");
+    }
+}

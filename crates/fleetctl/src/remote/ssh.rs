@@ -1,0 +1,233 @@
+//! The command lines of ssh: pure functions of what the user asked for.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fleet_core::api::Machine;
+use tokio::process::Command;
+
+use super::Destination;
+use super::flags::HostKeys;
+
+/// How ssh is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Ssh {
+    /// As whom to log in.
+    pub(crate) user: String,
+    /// How long connecting may take.
+    pub(crate) timeout: Duration,
+    pub(crate) known_hosts: PathBuf,
+    pub(crate) host_keys: HostKeys,
+    /// The machine of `--tunnel`, through which all others are reached.
+    pub(crate) through: Option<Destination>,
+}
+
+/// A machine that ssh cannot be sent to.
+#[derive(Debug, thiserror::Error)]
+#[error("\"{address}\" is no address; set public_ip in the fleet.conf of machine {id}")]
+pub(crate) struct NoAddress {
+    id: String,
+    address: String,
+}
+
+/// Whether ssh may ask for a passphrase or a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prompts {
+    Allowed,
+    /// Several run side by side, and a person could not tell which one asks.
+    Never,
+}
+
+impl Ssh {
+    /// Where a machine of the cluster is reached. The address is the machine's own claim, and a shell here reads it
+    /// where there is a tunnel: only what can be an address or a name is taken.
+    pub(crate) fn to(
+        &self,
+        machine: &Machine,
+        port: Option<u16>,
+    ) -> Result<Destination, NoAddress> {
+        let address = &machine.primary_ip;
+        let usual = |c: char| c.is_ascii_alphanumeric() || ".:_%-".contains(c);
+        if address.is_empty() || address.starts_with('-') || !address.chars().all(usual) {
+            return Err(NoAddress {
+                id: machine.id.clone(),
+                address: address.clone(),
+            });
+        }
+        Ok(Destination {
+            user: self.user.clone(),
+            host: address.clone(),
+            port,
+        })
+    }
+
+    /// The arguments for the machine of the tunnel itself, up to the host.
+    pub(crate) fn direct(&self, to: &Destination, prompts: Prompts) -> Vec<String> {
+        let mut arguments = self.options(prompts);
+        arguments.extend(place(to));
+        arguments
+    }
+
+    /// The arguments for a machine of the cluster, up to its address; `more` are options.
+    pub(crate) fn beyond(&self, to: &Destination, prompts: Prompts, more: &[&str]) -> Vec<String> {
+        let mut arguments = self.options(prompts);
+        if let Some(through) = &self.through {
+            // Not -J: the ssh that it starts would look into other known hosts.
+            let mut hop = vec!["ssh".to_owned()];
+            hop.extend(self.options(prompts));
+            let (hop, place) = (shell_words(&hop), shell_words(&place(through)));
+            let [hop, place] = [hop, place].map(|words| words.replace('%', "%%"));
+            let command = format!("ProxyCommand={hop} -W '[%h]:%p' {place}");
+            arguments.extend(["-o".to_owned(), command]);
+        }
+        arguments.extend(more.iter().map(|&option| option.to_owned()));
+        arguments.extend(place(to));
+        arguments
+    }
+
+    /// A command on a machine, or on this one. The words are passed as they are.
+    pub(crate) fn command(
+        &self,
+        to: Option<&Destination>,
+        words: &[String],
+        prompts: Prompts,
+    ) -> Command {
+        let Some(to) = to else {
+            let mut here = Command::new(&words[0]);
+            here.args(&words[1..]);
+            return here;
+        };
+        // A machine that dies while its journal is followed would otherwise be silent for hours.
+        let alive = ["-T", "-o", "ServerAliveInterval=15"];
+        let mut there = Command::new("ssh");
+        there.args(self.beyond(to, prompts, &alive));
+        there.arg(shell_words(words));
+        there
+    }
+
+    fn options(&self, prompts: Prompts) -> Vec<String> {
+        let (checking, file) = match self.host_keys {
+            HostKeys::Strict => ("yes", config_path(&self.known_hosts)),
+            HostKeys::Ask => ("ask", config_path(&self.known_hosts)),
+            HostKeys::Unchecked => ("no", "/dev/null".to_owned()),
+        };
+        // ssh counts in whole seconds.
+        let seconds = self.timeout.as_secs_f64().ceil();
+        let mut options = vec![
+            format!("ConnectTimeout={seconds}"),
+            format!("StrictHostKeyChecking={checking}"),
+            format!("UserKnownHostsFile={file}"),
+        ];
+        if self.host_keys == HostKeys::Unchecked {
+            // ssh would say that it has added a key, though it keeps none.
+            options.push("LogLevel=ERROR".to_owned());
+        }
+        if prompts == Prompts::Never {
+            options.push("BatchMode=yes".to_owned());
+        }
+        let with_flag = |option| ["-o".to_owned(), option];
+        options.into_iter().flat_map(with_flag).collect()
+    }
+}
+
+/// The end of a command line: port, user and host.
+fn place(to: &Destination) -> Vec<String> {
+    let mut words = Vec::new();
+    if let Some(port) = to.port {
+        words.extend(["-p".to_owned(), port.to_string()]);
+    }
+    let rest = ["-l", &to.user, "--", &to.host];
+    words.extend(rest.map(str::to_owned));
+    words
+}
+
+/// A path as the value of an ssh option, where blanks separate files and `%` begins a token.
+fn config_path(path: &Path) -> String {
+    let text = path.display().to_string();
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", text.replace('%', "%%"))
+}
+
+/// Joins words so that a shell reads the same words again.
+pub(crate) fn shell_words(words: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
+    let quoted = |word: &String| match word.as_str() {
+        word if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
+        word => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ssh(through: Option<&str>) -> Ssh {
+        Ssh {
+            user: "core".into(),
+            timeout: Duration::from_millis(2_500),
+            known_hosts: "/home/ada/my keys/100%".into(),
+            host_keys: HostKeys::Strict,
+            through: through.map(|text| Destination::parse(text, "core").expect("a host")),
+        }
+    }
+
+    fn n2() -> Destination {
+        Destination::parse("10.99.1.2", "core").expect("a host")
+    }
+
+    #[test]
+    fn host_keys_come_from_the_file_that_was_named() {
+        insta::assert_snapshot!(shell_words(&ssh(None).beyond(&n2(), Prompts::Allowed, &["-A"])), @r#"-o ConnectTimeout=3 -o StrictHostKeyChecking=yes -o 'UserKnownHostsFile="/home/ada/my keys/100%%"' -A -l core -- 10.99.1.2"#);
+    }
+
+    #[test]
+    fn unchecked_host_keys_are_not_remembered() {
+        let unchecked = Ssh {
+            host_keys: HostKeys::Unchecked,
+            ..ssh(None)
+        };
+        insta::assert_snapshot!(shell_words(&unchecked.direct(&n2(), Prompts::Never)), @"-o ConnectTimeout=3 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes -l core -- 10.99.1.2");
+    }
+
+    #[test]
+    fn the_hop_of_a_tunnel_is_as_strict_as_its_end() {
+        let arguments = ssh(Some("gate:2222")).beyond(&n2(), Prompts::Allowed, &[]);
+        let hop = arguments
+            .iter()
+            .find(|argument| argument.starts_with("ProxyCommand="))
+            .expect("a hop");
+        insta::assert_snapshot!(hop, @r#"ProxyCommand=ssh -o ConnectTimeout=3 -o StrictHostKeyChecking=yes -o 'UserKnownHostsFile="/home/ada/my keys/100%%%%"' -W '[%h]:%p' -p 2222 -l core -- gate"#);
+    }
+
+    #[test]
+    fn a_machine_cannot_claim_an_address_that_a_shell_would_obey() {
+        for (address, taken) in [
+            ("10.99.1.2", true),
+            ("fe80::1%eth0", true),
+            ("node-2.example.net", true),
+            ("", false),
+            ("-J", false),
+            ("$(touch x)", false),
+            ("a'b", false),
+        ] {
+            let machine = Machine {
+                primary_ip: address.into(),
+                ..Machine::default()
+            };
+            assert_eq!(ssh(None).to(&machine, None).is_ok(), taken, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_the_same_words_again() {
+        let words = ["a b", "", "it's", "$x;y", "-n", "10"].map(str::to_owned);
+        let echo = format!("printf '<%s>' {}", shell_words(&words));
+        let output = std::process::Command::new("sh")
+            .args(["-c", &echo])
+            .output()
+            .expect("sh runs");
+        let echoed = String::from_utf8(output.stdout).expect("text");
+        assert_eq!(echoed, "<a b><><it's><$x;y><-n><10>");
+    }
+}

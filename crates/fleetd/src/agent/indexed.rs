@@ -1,0 +1,191 @@
+//! One unit of the index: what its revisions say, and which of them this machine takes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fleet_core::place::{Placeable, conflict};
+use fleet_core::plan::Desired;
+use fleet_core::record::{Grant, Revision, Scheduling, SessionId, TargetState, UnitRecord};
+use fleet_core::rollout::{Choice, Present, choose, confirms};
+use fleet_core::unit::{Content, FleetOptions, Parsed, UnitName, service_type};
+
+/// One revision of a unit, read.
+#[derive(Debug)]
+struct Read {
+    /// What it was read from.
+    content: Content,
+    restarts: u64,
+    options: FleetOptions,
+    /// What a running process depends on.
+    process: String,
+    install: bool,
+    min_ready: Duration,
+}
+
+impl Read {
+    fn new(name: &UnitName, revision: &Revision) -> Self {
+        let parsed = Parsed::parse(name.clone(), &revision.content);
+        let mut assignments = parsed.file.assignments().iter();
+        let policy = parsed.options.policy;
+        Self {
+            content: revision.content.clone(),
+            restarts: revision.restarts,
+            process: revision.process(&parsed.file),
+            install: assignments.any(|assignment| assignment.section == "Install"),
+            min_ready: policy.min_ready(name.kind(), service_type(&parsed.file)),
+            options: parsed.options,
+        }
+    }
+
+    fn is_of(&self, revision: &Revision) -> bool {
+        self.content == revision.content && self.restarts == revision.restarts
+    }
+}
+
+/// A unit's record, its revisions read.
+#[derive(Debug)]
+pub(super) struct Indexed {
+    record: UnitRecord,
+    created: u64,
+    stable: Read,
+    candidate: Option<Read>,
+}
+
+impl Indexed {
+    /// `known`: what was read of the unit before, which need not be read again where it is the same.
+    pub(super) fn new(
+        name: &UnitName,
+        record: UnitRecord,
+        created: u64,
+        known: Option<Self>,
+    ) -> Self {
+        let mut known: Vec<Read> = known
+            .into_iter()
+            .flat_map(|known| std::iter::once(known.stable).chain(known.candidate))
+            .collect();
+        let mut read = |revision: &Revision| {
+            let same = known.iter().position(|read| read.is_of(revision));
+            same.map_or_else(|| Read::new(name, revision), |at| known.swap_remove(at))
+        };
+        Self {
+            stable: read(&record.stable),
+            candidate: record.candidate.as_ref().map(|it| read(&it.revision)),
+            record,
+            created,
+        }
+    }
+
+    /// Chooses the revision for this machine. `session`: its present one. `present`: what it should have had so far
+    /// of a unit of that name. `grant`: with the store revision that wrote it.
+    pub(super) fn choose<'a>(
+        &'a self,
+        grant: Option<&(Grant, u64)>,
+        session: Option<SessionId>,
+        present: Option<&'a Desired>,
+    ) -> Chosen<'a> {
+        let grant =
+            grant.filter(|(grant, _)| grant.unit == self.created && Some(grant.session) == session);
+        let granted = grant.map(|(grant, _)| grant.revision);
+        let confirmed = grant.filter(|(grant, _)| confirms(&self.record, grant.revision));
+        // A unit that was destroyed and made again is another one.
+        let present = present.filter(|it| [0, self.created].contains(&it.created));
+        let now = present.map(|present| Present {
+            revision: present.revision,
+            process: &present.process,
+            // Where it is not to run any more, no change of revision takes it down.
+            launched: present.launch && self.is_launched(),
+        });
+        let choice = choose(&self.record, granted, now, &self.stable.process);
+        let candidate = self.record.candidate.as_ref().zip(self.candidate.as_ref());
+        let (revision, read) = match (choice, candidate) {
+            (Choice::Candidate, Some((candidate, read))) => (&candidate.revision, read),
+            _ => (&self.record.stable, &self.stable),
+        };
+        Chosen {
+            indexed: self,
+            revision,
+            read,
+            present,
+            keeps: choice == Choice::Keep,
+            grant: confirmed.map_or(0, |(_, written)| *written),
+        }
+    }
+
+    fn is_launched(&self) -> bool {
+        self.record.target == TargetState::Launched
+    }
+}
+
+/// A unit as this machine takes it.
+pub(super) struct Chosen<'a> {
+    indexed: &'a Indexed,
+    /// Where the machine keeps another one: the one that says whether the unit still belongs there.
+    revision: &'a Revision,
+    read: &'a Read,
+    present: Option<&'a Desired>,
+    keeps: bool,
+    /// The store revision that wrote the grant which led here.
+    grant: u64,
+}
+
+impl<'a> Chosen<'a> {
+    /// Whether the machine has it already.
+    pub(super) fn is_here(&self) -> bool {
+        self.present.is_some()
+    }
+
+    /// Whether it tolerates any other unit beside it.
+    pub(super) fn excludes_none(&self) -> bool {
+        self.read.options.conflicts.is_empty()
+    }
+
+    pub(super) fn placeable(&self, name: &'a UnitName) -> Placeable<'a> {
+        Placeable {
+            name,
+            created: self.indexed.created,
+            target: self.indexed.record.target,
+            options: &self.read.options,
+        }
+    }
+
+    /// `rivals`: the units that may conflict with it.
+    pub(super) fn desired(
+        &self,
+        name: &'a UnitName,
+        rivals: &[Placeable<'_>],
+        scheduling: Scheduling,
+    ) -> Desired {
+        let this = self.placeable(name);
+        let excludes: BTreeSet<UnitName> = rivals
+            .iter()
+            .filter(|other| other.name != name && conflict(&this, other))
+            .map(|other| other.name.clone())
+            .collect();
+        // What is only loaded on a cordoned machine is there, but would start now.
+        let may_start = scheduling.is_normal() || self.present.is_some_and(|it| it.launch);
+        let launch = self.indexed.is_launched() && may_start;
+        let created = self.indexed.created;
+        match self.present {
+            Some(present) if self.keeps => Desired {
+                launch,
+                excludes,
+                created,
+                deferred: true,
+                grant: self.grant,
+                ..present.clone()
+            },
+            _ => Desired {
+                revision: self.revision.number,
+                content: self.revision.content.clone(),
+                process: self.read.process.clone(),
+                install: self.read.install,
+                launch,
+                excludes,
+                created,
+                min_ready: self.read.min_ready,
+                deferred: false,
+                grant: self.grant,
+            },
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! When an agent obeys what it is told, and what it has then.
+
+use fleet_core::keys;
+use fleet_core::record::{self, ClusterRecord};
+
+use super::*;
+use crate::store::{Batch, Change, Embedded, Entry, Snapshot};
+use crate::systemd::fake::Fake;
+
+fn agent(folder: &tempfile::TempDir) -> Agent {
+    let config = Config {
+        me: MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79").expect("valid"),
+        presence: MachineRecord {
+            primary_ip: String::new(),
+            metadata: Default::default(),
+            version: String::new(),
+            session: 0,
+        },
+        ttl: Duration::from_secs(30),
+        desired_file: folder.path().join("desired.json"),
+        marks_file: None,
+    };
+    let store = Arc::new(Embedded::in_memory());
+    Agent::new(config, store, Arc::new(Fake::new()), Heart::default())
+}
+
+fn cluster(id: &str) -> (String, Entry) {
+    let value = record::encode(&ClusterRecord { id: id.to_owned() });
+    (keys::CLUSTER.to_owned(), entry(value, 1))
+}
+
+fn entry(value: Vec<u8>, created: u64) -> Entry {
+    Entry {
+        value: value.into(),
+        created,
+        modified: created,
+    }
+}
+
+fn revision(number: u64) -> record::Revision {
+    let content = format!("[Service]\nExecStart=/x {number}\n[X-Fleet]\nGlobal=true\n");
+    record::Revision {
+        number,
+        at: 0,
+        content: content.as_str().into(),
+        restarts: 0,
+    }
+}
+
+fn launched() -> record::UnitRecord {
+    record::UnitRecord {
+        target: record::TargetState::Launched,
+        stable: revision(1),
+        candidate: None,
+        last: None,
+        owners: Default::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_certain_again_makes_its_grants_count_though_no_event_comes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut agent = agent(&folder);
+    let name = UnitName::parse("a.service").expect("valid");
+    let candidate = record::Candidate {
+        revision: revision(2),
+        phase: record::Phase::Rolling,
+        reason: String::new(),
+        since: 0,
+        failed_on: Default::default(),
+    };
+    let unit = record::UnitRecord {
+        candidate: Some(candidate),
+        ..launched()
+    };
+    let grant = record::Grant {
+        unit: 2,
+        revision: 2,
+        session: 7,
+        was_available: true,
+    };
+    let granted = keys::grant(&agent.config.me, &name);
+    let entries = [
+        cluster("c1"),
+        (keys::unit(&name), entry(record::encode(&unit), 2)),
+        (granted, entry(record::encode(&grant), 3)),
+    ];
+    let all = Event::Reset(Snapshot {
+        revision: 10,
+        entries: entries.into(),
+    });
+    let has = |agent: &Agent| agent.saved.as_ref().expect("obeyed").desired[&name].revision;
+    agent.take_all([all].into_iter()).expect("obeyed");
+    assert_eq!(has(&agent), 1);
+    let until = Instant::now() + Duration::from_secs(30);
+    agent.alive.send_replace(Some(Alive { session: 7, until }));
+    assert!(agent.adopt_again().is_some());
+    assert_eq!(has(&agent), 2);
+    // While the registry is not followed no session changes that.
+    agent.held = Some("away".to_owned());
+    assert_eq!(agent.adopt_again(), None);
+}
+
+/// As fleetd wrote it before there were grants.
+#[tokio::test]
+async fn a_desired_state_of_an_older_version_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut agent = agent(&folder);
+    let old = r#"{"format":1,"seen":{"cluster":"c1","revision":7},"desired":{"a.service":{"revision":3,"content":"[Service]\nExecStart=/x\n","process":"p","install":false,"launch":true,"excludes":[]}}}"#;
+    std::fs::write(&agent.config.desired_file, old).expect("written");
+    agent.load();
+    assert_eq!(agent.disk, None);
+    let saved = agent.saved.expect("read");
+    let name = UnitName::parse("a.service").expect("valid");
+    let desired = &saved.desired[&name];
+    assert_eq!((desired.revision, desired.created), (3, 0));
+    assert_eq!(
+        (desired.min_ready, desired.deferred),
+        (Duration::ZERO, false)
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_was_wiped_right_after_a_change_is_not_followed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut agent = agent(&folder);
+    let ours = Event::Reset(Snapshot {
+        revision: 10,
+        entries: [cluster("c1")].into(),
+    });
+    assert!(agent.take_all([ours].into_iter()).is_some());
+    let change = Event::Changed(Batch {
+        revision: 11,
+        changes: vec![Change::Delete("units/a.service".to_owned())],
+    });
+    let wiped = Event::Reset(Snapshot {
+        revision: 12,
+        entries: [cluster("c2")].into(),
+    });
+    let dirty = agent.take_all([change, wiped].into_iter());
+    assert_eq!(dirty, None, "{:?}", agent.held);
+}
+
+#[tokio::test]
+async fn a_wipe_that_shows_its_units_going_first_stops_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut agent = agent(&folder);
+    let name = UnitName::parse("a.service").expect("valid");
+    let unit = entry(record::encode(&launched()), 2);
+    let all = Event::Reset(Snapshot {
+        revision: 10,
+        entries: [cluster("c1"), (keys::unit(&name), unit)].into(),
+    });
+    agent.take_all([all].into_iter()).expect("obeyed");
+    let gone = |key: String| {
+        let changes = vec![Change::Delete(key)];
+        let revision = 11;
+        [Event::Changed(Batch { revision, changes })].into_iter()
+    };
+    assert_eq!(agent.take_all(gone(keys::unit(&name))), None);
+    assert!(agent.index.emptied, "so that it is listed again");
+    assert_eq!(agent.take_all(gone(keys::CLUSTER.to_owned())), None);
+    let listed = Event::Reset(Snapshot {
+        revision: 11,
+        entries: Default::default(),
+    });
+    assert_eq!(agent.take_all([listed].into_iter()), None);
+    let saved = agent.saved.expect("it was obeyed once");
+    assert!(saved.desired.contains_key(&name), "{:?}", agent.held);
+}

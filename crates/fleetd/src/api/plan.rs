@@ -1,0 +1,128 @@
+//! `POST plan`: what submitting and launching units would do. It changes nothing.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use fleet_core::api::{Plan, PlanBody, PlannedUnit, Unit};
+use fleet_core::keys;
+use fleet_core::machine::Metadata;
+use fleet_core::place::{Placeable, Reason, Verdict, place};
+use fleet_core::preview::{Existing, OnMachine, Proposed, preview};
+use fleet_core::record::TargetState;
+use fleet_core::submission::may_become;
+use fleet_core::unit::{Content, Parsed, UnitName};
+
+use super::error;
+use super::units::content_of;
+use super::view::View;
+use super::{Api, body};
+
+/// What the answer depends on.
+const READ: [&str; 5] = [
+    keys::UNITS,
+    keys::MACHINES,
+    keys::METADATA,
+    keys::REPORTS,
+    keys::KNOWN,
+];
+
+pub(super) async fn post(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> error::Result<Json<Plan>> {
+    body::require_json(&headers)?;
+    let asked: PlanBody = body::decode(&bytes)?;
+    let view = View::read(&**api.registry.store(), &READ).await?;
+    let read: Vec<_> = asked.units.iter().map(|unit| (unit, read(unit))).collect();
+    let accepted: Vec<&(Parsed, Content)> = read
+        .iter()
+        .filter_map(|(_, read)| read.as_ref().ok())
+        .collect();
+    let places = places(&view, &accepted);
+    let units = read.iter().map(|(unit, read)| match read {
+        Ok(proposed) => planned(&view, &places, proposed),
+        Err(error) => PlannedUnit {
+            name: unit.name.clone(),
+            error: Some(error.clone()),
+            ..PlannedUnit::default()
+        },
+    });
+    Ok(Json(Plan {
+        registry_revision: view.revision,
+        units: units.collect(),
+    }))
+}
+
+/// A unit that may be submitted and launched, or why not.
+fn read(unit: &Unit) -> Result<(Parsed, Content), String> {
+    let name = UnitName::parse(&unit.name).map_err(|error| error.to_string())?;
+    let content = content_of(unit).map_err(|error| error.message)?;
+    let content = content.ok_or("it has neither content nor options")?;
+    let parsed = Parsed::parse(name, &content);
+    parsed.validate().map_err(|error| error.to_string())?;
+    may_become(&parsed.name, parsed.options.global, TargetState::Launched)
+        .map_err(|error| error.to_string())?;
+    Ok((parsed, content))
+}
+
+type Places<'a> = BTreeMap<&'a Metadata, BTreeMap<UnitName, Verdict>>;
+
+/// Where all units belong once these are submitted and launched.
+fn places<'a>(view: &'a View, proposed: &[&(Parsed, Content)]) -> Places<'a> {
+    let existing = view
+        .placeables()
+        .filter(|unit| proposed.iter().all(|(parsed, _)| parsed.name != *unit.name));
+    let submitted = proposed
+        .iter()
+        .zip(view.revision..)
+        .map(|((parsed, _), revision)| {
+            let existing = view.units.get(&parsed.name);
+            Placeable {
+                name: &parsed.name,
+                // Those that are new come after all there are, in this order.
+                created: existing.map_or(revision + 1, |unit| unit.created),
+                target: TargetState::Launched,
+                options: &parsed.options,
+            }
+        });
+    let all: Vec<Placeable<'_>> = existing.chain(submitted).collect();
+    let mut places = Places::new();
+    for machine in view.all_machines().into_values() {
+        places
+            .entry(&machine.metadata)
+            .or_insert_with_key(|metadata| place(all.iter().copied(), metadata));
+    }
+    places
+}
+
+fn planned(view: &View, places: &Places<'_>, proposed: &(Parsed, Content)) -> PlannedUnit {
+    let (parsed, content) = proposed;
+    let existing = view.units.get(&parsed.name).map(|unit| Existing {
+        record: &unit.record,
+        same: unit.record.newest().content == *content,
+        stable: unit.stable(),
+    });
+    let machines = view.all_machines().into_iter().map(|(id, machine)| {
+        let verdict = places
+            .get(&machine.metadata)
+            .and_then(|verdicts| verdicts.get(&parsed.name));
+        let report = view.reports.get(id);
+        OnMachine {
+            id,
+            primary_ip: &machine.primary_ip,
+            presence: machine.presence,
+            scheduling: machine.scheduling,
+            verdict: verdict.cloned().unwrap_or(Verdict::Not(Reason::Inactive)),
+            report: report.and_then(|report| report.units.get(&parsed.name)),
+        }
+    });
+    preview(&Proposed {
+        parsed,
+        existing,
+        machines: machines.collect(),
+    })
+}

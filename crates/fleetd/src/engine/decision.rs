@@ -1,0 +1,81 @@
+//! What a leader decided: what it changes, and how people are told, in one commit.
+
+use fleet_core::record::{self, Event, EventKind};
+use fleet_core::unit::UnitName;
+use serde::Serialize;
+
+use crate::store::{Guard, Write};
+
+/// How many machines or keys one commit is about. etcd takes 128 operations, of guards and of writes; there are a few
+/// for the decision itself.
+pub(super) const BATCH: usize = 100;
+
+/// A decision. The leader's claim guards it, whatever else does.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Decision {
+    pub(super) guards: Vec<Guard>,
+    pub(super) writes: Vec<Write>,
+    pub(super) events: Vec<Event>,
+}
+
+impl Decision {
+    /// It is off if that key was written again.
+    pub(super) fn unless_modified(&mut self, key: String, at: u64) {
+        self.guards.push(Guard::Unmodified(key, at));
+    }
+
+    /// Writes a key that has no lease.
+    pub(super) fn put<T: Serialize>(&mut self, key: String, value: &T) {
+        self.writes.push(Write::Put {
+            key,
+            value: record::encode(value),
+            lease: None,
+        });
+    }
+
+    /// Removes a key unless it was written again.
+    pub(super) fn delete(&mut self, key: String, at: u64) {
+        self.unless_modified(key.clone(), at);
+        self.writes.push(Write::Delete(key));
+    }
+}
+
+/// What people read of an event, in the journal.
+pub(super) fn line(event: &Event) -> String {
+    const NAMED: usize = 5;
+    let mut line = event.kind.as_str().to_owned();
+    if let Some(unit) = &event.unit {
+        line = format!("{unit} revision {}: {line}", event.revision);
+    }
+    let named: Vec<&str> = event
+        .machines
+        .iter()
+        .take(NAMED)
+        .map(|id| id.short())
+        .collect();
+    if !named.is_empty() {
+        line += &format!(" {}", named.join(" "));
+    }
+    if event.machines.len() > NAMED {
+        line += &format!(" and {} more", event.machines.len() - NAMED);
+    }
+    format!("{line}: {}", event.reason)
+}
+
+/// An event about a unit that names no machines.
+pub(super) fn about(
+    unit: &UnitName,
+    revision: u64,
+    kind: EventKind,
+    reason: &str,
+    at: u64,
+) -> Event {
+    Event {
+        at,
+        kind,
+        unit: Some(unit.clone()),
+        revision,
+        machines: Vec::new(),
+        reason: reason.to_owned(),
+    }
+}

@@ -1,0 +1,360 @@
+//! One engine's time as the leader: it follows the registry, decides, and writes what it decided.
+//!
+//! ```text
+//!   listing --all there is--> following --burst of changes--> deciding --commit--> deciding ... nothing left
+//!      ^                          ^                              |                                 |
+//!      |                          +------------------------------|---------------------------------+
+//!      +---------- back-off <--- refused, or unavailable --------+
+//! ```
+//!
+//! What it wrote itself it knows at once. After a commit that was refused, or ended without an answer, it lists all
+//! anew before it decides anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use fleet_core::keys;
+use fleet_core::record::{self, ClusterRecord, Event, EventKind};
+use fleet_core::unit::UnitName;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::decision::{Decision, line};
+use super::index::{Index, PREFIXES};
+use super::leader::Claim;
+use super::{Engine, leftovers, presence, rollout};
+use crate::backoff::Backoff;
+use crate::history::{self, History};
+use crate::mirror;
+use crate::store::{Guard, Result, Snapshot, StoreError, Write};
+
+/// How long changes of presence are gathered: when a switch fails, people are told once.
+const GATHERING: Duration = Duration::from_secs(1);
+
+/// The shortest wait for a time, in milliseconds.
+const SOONEST: u64 = 100;
+
+/// The longest wait for a time of the wall clock, which may be set.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// How many events are kept, and how many more there may be before the oldest are removed.
+const EVENTS_KEPT: usize = 1000;
+const EVENTS_MORE: usize = 100;
+
+/// One leadership.
+pub(super) struct Leadership<'a> {
+    engine: &'a Engine,
+    claim: &'a Claim,
+    index: Index,
+    /// The newest commit of its own, since the last list.
+    written: u64,
+    /// When to look at a unit again, in milliseconds since 1970.
+    wakes: BTreeMap<UnitName, u64>,
+    /// When to look at presence.
+    presence_at: Option<Instant>,
+    /// When to forget a machine, in milliseconds since 1970.
+    forget_at: Option<u64>,
+    has_begun: bool,
+    /// The keys of all events.
+    events: BTreeSet<String>,
+    last_event: (u64, u64),
+    backoff: Backoff,
+    /// The trouble that was last told, until it is over.
+    told: Option<String>,
+}
+
+impl<'a> Leadership<'a> {
+    pub(super) fn new(engine: &'a Engine, claim: &'a Claim) -> Self {
+        Self {
+            engine,
+            claim,
+            index: Index::default(),
+            written: 0,
+            wakes: BTreeMap::new(),
+            presence_at: None,
+            forget_at: None,
+            has_begun: false,
+            events: BTreeSet::new(),
+            last_event: (0, 0),
+            backoff: Backoff::new(engine.me.as_str()),
+            told: None,
+        }
+    }
+
+    /// Leads until it is dropped: the claim is lost.
+    pub(super) async fn run(mut self) -> Infallible {
+        loop {
+            let error = self.follow().await;
+            let text = error.to_string();
+            // Somebody was first, or the claim is lost, which is on its way here.
+            let is_normal = matches!(error, StoreError::Refused);
+            if !is_normal && self.told.as_ref() != Some(&text) {
+                tracing::warn!("the leader's work waits: {text}");
+                self.told = Some(text);
+            }
+            sleep(self.backoff.wait()).await;
+        }
+    }
+
+    /// Lists all there is and goes on from there, until something makes it doubt what it knows; answers what.
+    async fn follow(&mut self) -> StoreError {
+        let prefixes = PREFIXES.iter().map(|prefix| (*prefix).to_owned()).collect();
+        let backoff = Backoff::new(self.engine.me.as_str());
+        let mut events = mirror::follow(self.engine.store.clone(), prefixes, backoff);
+        self.written = 0;
+        let mut is_followed = false;
+        loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => {
+                    let _busy = self.engine.heart.busy();
+                    let Some(mut event) = event else {
+                        return StoreError::Unavailable("nobody follows it any more".to_owned());
+                    };
+                    // Of a burst only the end counts.
+                    loop {
+                        self.engine.heart.still_busy();
+                        match self.take(event) {
+                            Ok(followed) => is_followed = followed,
+                            Err(error) => return error,
+                        }
+                        match events.try_recv() {
+                            Ok(next) => event = next,
+                            Err(_) => break,
+                        }
+                    }
+                }
+                () = sleep_until(self.due()) => {}
+            }
+            // What was seen before the registry went away may be old by now.
+            if is_followed {
+                let _busy = self.engine.heart.busy();
+                if let Err(error) = self.work().await {
+                    return error;
+                }
+                self.backoff.reset();
+                self.told = None;
+            }
+        }
+    }
+
+    /// Answers whether the registry is followed from here on.
+    fn take(&mut self, event: mirror::Event) -> Result<bool> {
+        match event {
+            // A list that was made before the last commit, and not yet taken.
+            mirror::Event::Reset(snapshot) if snapshot.revision < self.written => {
+                return Err(StoreError::Refused);
+            }
+            mirror::Event::Reset(snapshot) => self.index.reset(&snapshot),
+            mirror::Event::Changed(batch) => self.index.apply(batch),
+            mirror::Event::Away(error) => {
+                tracing::warn!("nothing is decided for now: {error}");
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// When there is something to look at though nothing happened.
+    fn due(&self) -> Instant {
+        let now = (self.engine.clock)();
+        let times = self.wakes.values().copied().chain(self.forget_at);
+        let wait = times.min().map_or(LONGEST_WAIT, |time| {
+            Duration::from_millis(time.saturating_sub(now)).min(LONGEST_WAIT)
+        });
+        let due = Instant::now() + wait;
+        self.presence_at.map_or(due, |at| at.min(due))
+    }
+
+    async fn work(&mut self) -> Result<()> {
+        if !self.has_begun {
+            self.begin().await?;
+            self.has_begun = true;
+        }
+        if std::mem::take(&mut self.index.news.left) {
+            self.commit_all(leftovers::of_rollouts(&self.index)).await?;
+        }
+        self.look_at_presence().await?;
+        self.look_at_units().await
+    }
+
+    /// What a new leader does once.
+    async fn begin(&mut self) -> Result<()> {
+        if !self.index.has_cluster {
+            let id = (self.engine.new_cluster_id)();
+            tracing::info!(cluster = %id, "the registry is new and has its id now");
+            let mut decision = Decision::default();
+            let absent = Guard::Absent(keys::CLUSTER.to_owned());
+            decision.guards.push(absent);
+            decision.put(keys::CLUSTER.to_owned(), &ClusterRecord { id });
+            self.commit(decision).await?;
+        }
+        let left = self
+            .engine
+            .store
+            .list(&[keys::HISTORY, keys::EVENTS])
+            .await?;
+        let Snapshot { mut entries, .. } = left;
+        let is_event = |key: &str| key.starts_with(keys::EVENTS);
+        self.events = entries
+            .keys()
+            .filter(|key| is_event(key))
+            .cloned()
+            .collect();
+        entries.retain(|key, _| !is_event(key));
+        self.commit_all(leftovers::of_histories(&self.index, &entries))
+            .await?;
+        let event = Event {
+            at: (self.engine.clock)(),
+            kind: EventKind::Leading,
+            unit: None,
+            revision: 0,
+            machines: vec![self.engine.me.clone()],
+            reason: "it holds the claim now".to_owned(),
+        };
+        let events = vec![event];
+        self.commit(Decision {
+            events,
+            ..Decision::default()
+        })
+        .await
+    }
+
+    async fn look_at_presence(&mut self) -> Result<()> {
+        let now = (self.engine.clock)();
+        if std::mem::take(&mut self.index.news.presence) {
+            let at = Instant::now() + GATHERING;
+            self.presence_at.get_or_insert(at);
+        }
+        let is_due = self.presence_at.is_some_and(|at| at <= Instant::now())
+            || self.forget_at.is_some_and(|at| at <= now);
+        if is_due {
+            let presence = presence::decide(&self.index, now);
+            self.commit_all(presence.decisions).await?;
+            self.index.news.returned.clear();
+            // Its own notes are no news.
+            self.index.news.presence = false;
+            self.presence_at = None;
+            self.forget_at = presence.next;
+        }
+        Ok(())
+    }
+
+    /// Goes on until every unit waits for something.
+    async fn look_at_units(&mut self) -> Result<()> {
+        let now = (self.engine.clock)();
+        let woken = self.wakes.iter().filter(|(_, at)| **at <= now);
+        self.index
+            .news
+            .units
+            .extend(woken.map(|(name, _)| name.clone()));
+        while let Some(name) = self.index.news.units.pop_first() {
+            self.wakes.remove(&name);
+            if !self.index.is_active(&name) {
+                continue;
+            }
+            self.engine.heart.still_busy();
+            match self.look_at(&name).await {
+                // Too large, say. It stays where it is, and the others go on.
+                Err(StoreError::Rejected(why)) => {
+                    self.index.news.units.remove(&name);
+                    tracing::warn!("unit {name}: its rollout cannot go on: {why}");
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at(&mut self, name: &UnitName) -> Result<()> {
+        let now = (self.engine.clock)();
+        let Some(situation) = self.index.situation(name, now) else {
+            return Ok(());
+        };
+        let step = fleet_core::rollout::step(&situation);
+        if let Some(at) = step.wake_at {
+            self.wakes.insert(name.clone(), at.max(now + SOONEST));
+        }
+        let history = match step.change {
+            Some(_) => {
+                let older = keys::history_of(name);
+                let snapshot = self.engine.store.list(&[&older]).await?;
+                history::of(&snapshot, name)
+            }
+            None => History::new(),
+        };
+        // What is written is news of the unit itself, so that it is looked at again.
+        match rollout::decide(&self.index, name, step, &history, now) {
+            Some(decision) => self.commit(decision).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn commit_all(&mut self, decisions: Vec<Decision>) -> Result<()> {
+        for decision in decisions {
+            self.engine.heart.still_busy();
+            self.commit(decision).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, decision: Decision) -> Result<()> {
+        let Decision {
+            mut guards,
+            mut writes,
+            events,
+        } = decision;
+        guards.push(self.claim.guard());
+        for event in &events {
+            let key = self.event_key(event.at);
+            guards.push(Guard::Absent(key.clone()));
+            writes.push(Write::Put {
+                key: key.clone(),
+                value: record::encode(event),
+                lease: None,
+            });
+            // Whether or not it lands: to remove one that is not there is no error.
+            self.events.insert(key);
+        }
+        let revision = self.engine.store.commit(guards, writes.clone()).await?;
+        self.written = self.written.max(revision);
+        self.index.wrote(writes, revision);
+        for event in &events {
+            tracing::info!("{}", line(event));
+        }
+        self.prune().await
+    }
+
+    /// A new key, above every other of this leader.
+    fn event_key(&mut self, at: u64) -> String {
+        let (last, count) = self.last_event;
+        self.last_event = if at > last {
+            (at, 0)
+        } else {
+            (last, count + 1)
+        };
+        keys::event(self.last_event.0, self.last_event.1)
+    }
+
+    async fn prune(&mut self) -> Result<()> {
+        if self.events.len() < EVENTS_KEPT + EVENTS_MORE {
+            return Ok(());
+        }
+        let surplus = self.events.len() - EVENTS_KEPT;
+        let oldest: Vec<String> = self
+            .events
+            .iter()
+            .take(surplus.min(EVENTS_MORE))
+            .cloned()
+            .collect();
+        let writes = oldest.iter().cloned().map(Write::Delete).collect();
+        self.engine
+            .store
+            .commit(vec![self.claim.guard()], writes)
+            .await?;
+        for key in oldest {
+            self.events.remove(&key);
+        }
+        Ok(())
+    }
+}

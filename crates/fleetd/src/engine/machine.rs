@@ -1,0 +1,73 @@
+//! A machine as the leader knows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fleet_core::machine::{Metadata, overlay};
+use fleet_core::record::{
+    Grant, Known, MachineRecord, MachineReport, MetadataRecord, Scheduling, SessionId,
+};
+use fleet_core::unit::UnitName;
+
+/// A value that is there, and the store revision that wrote it.
+#[derive(Clone, Debug)]
+pub(super) struct Written<T> {
+    /// None if it cannot be read.
+    pub(super) value: Option<T>,
+    pub(super) at: u64,
+}
+
+/// All that the registry says of one machine.
+#[derive(Debug, Default)]
+pub(super) struct Machine {
+    pub(super) presence: Option<Written<MachineRecord>>,
+    pub(super) report: Option<Written<MachineReport>>,
+    pub(super) metadata: Option<Written<MetadataRecord>>,
+    pub(super) known: Option<Written<Known>>,
+    pub(super) grants: BTreeMap<UnitName, Written<Grant>>,
+    /// What belongs on it; none until somebody asks, and after every change that may matter to it.
+    pub(super) belongs: Option<Arc<BTreeSet<UnitName>>>,
+}
+
+/// What a machine that takes part in decisions says of itself.
+pub(super) struct Live<'a> {
+    pub(super) session: SessionId,
+    pub(super) report: &'a MachineReport,
+    pub(super) scheduling: Scheduling,
+}
+
+impl Machine {
+    /// None for one that is offline, has not said yet how it stands, or has a value that cannot be read.
+    pub(super) fn live(&self) -> Option<Live<'_>> {
+        let set = self.metadata.as_ref().map(|it| it.value.as_ref());
+        Some(Live {
+            session: self.presence.as_ref()?.value.as_ref()?.session,
+            report: self.report.as_ref()?.value.as_ref()?,
+            scheduling: set.map_or(Some(Scheduling::Normal), |set| Some(set?.scheduling))?,
+        })
+    }
+
+    /// What units select it by.
+    pub(super) fn labels(&self) -> Option<Metadata> {
+        let own = &self.presence.as_ref()?.value.as_ref()?.metadata;
+        match &self.metadata {
+            Some(set) => Some(overlay(own, &set.value.as_ref()?.set)),
+            None => Some(own.clone()),
+        }
+    }
+
+    /// Whether a leader has noted that it is offline.
+    pub(super) fn is_noted_offline(&self) -> bool {
+        let known = self.known.as_ref().and_then(|known| known.value.as_ref());
+        known.is_some_and(|known| known.offline_since.is_some())
+    }
+
+    /// Whether nothing at all is known of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.presence.is_none()
+            && self.report.is_none()
+            && self.metadata.is_none()
+            && self.known.is_none()
+            && self.grants.is_empty()
+    }
+}

@@ -1,0 +1,123 @@
+//! Machines that come and go, and those that stay away.
+//!
+//! A machine writes its own `known/` key whenever it comes; the leader notes there since when it is offline. Every
+//! such note is guarded by the key as it was, so that none lands on a machine that has just come back.
+
+use std::time::Duration;
+
+use fleet_core::keys;
+use fleet_core::machine::MachineId;
+use fleet_core::record::{Event, EventKind, Known};
+
+use super::decision::{BATCH, Decision};
+use super::index::Index;
+use crate::store::{Guard, Write};
+
+/// A machine that stays away for so long is not coming back. One that does all the same is a new one.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What to write down about presence.
+pub(super) struct Presence {
+    pub(super) decisions: Vec<Decision>,
+    /// When the next machine is to be forgotten, in milliseconds since 1970.
+    pub(super) next: Option<u64>,
+}
+
+/// A known machine, and the store revision that wrote so.
+struct Note<'a> {
+    id: &'a MachineId,
+    known: &'a Known,
+    at: u64,
+}
+
+/// Compares who is here with what is noted.
+pub(super) fn decide(index: &Index, now: u64) -> Presence {
+    let forgotten_after = u64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(u64::MAX);
+    let (mut gone, mut forgotten, mut back) = (Vec::new(), Vec::new(), Vec::new());
+    let mut next: Option<u64> = None;
+    for (id, machine) in &index.machines {
+        let Some(written) = &machine.known else {
+            continue;
+        };
+        let Some(known) = &written.value else {
+            continue;
+        };
+        let at = written.at;
+        let note = Note { id, known, at };
+        match (machine.presence.is_some(), known.offline_since) {
+            (true, Some(_)) => back.push(note),
+            (false, None) => gone.push(note),
+            (false, Some(since)) if since.saturating_add(forgotten_after) <= now => {
+                forgotten.push(note);
+            }
+            (false, Some(since)) => {
+                let until = since.saturating_add(forgotten_after);
+                next = Some(next.map_or(until, |next| next.min(until)));
+            }
+            (true, None) => {}
+        }
+    }
+    let mut decisions = Vec::new();
+    for (notes, kind, reason) in [
+        (gone, EventKind::MachineOffline, "its lease ended"),
+        (back, EventKind::MachineOnline, "it is back"),
+        (
+            forgotten,
+            EventKind::MachineForgotten,
+            "it was offline for 7 days",
+        ),
+    ] {
+        for batch in notes.chunks(BATCH / 2) {
+            decisions.push(decision(batch, kind, reason, now));
+        }
+    }
+    if !index.news.returned.is_empty() {
+        // They have said so themselves in the registry; only people are not told yet.
+        let returned: Vec<&MachineId> = index.news.returned.iter().collect();
+        decisions.push(Decision {
+            events: vec![event(
+                &returned,
+                EventKind::MachineOnline,
+                "it is back",
+                now,
+            )],
+            ..Decision::default()
+        });
+    }
+    Presence { decisions, next }
+}
+
+fn decision(batch: &[Note<'_>], kind: EventKind, reason: &str, now: u64) -> Decision {
+    let mut decision = Decision::default();
+    for note in batch {
+        let key = keys::known(note.id);
+        if kind == EventKind::MachineForgotten {
+            let absent = Guard::Absent(keys::machine(note.id));
+            decision.guards.push(absent);
+            decision.delete(key, note.at);
+            let grants = Write::DeletePrefix(keys::grants_of(note.id));
+            decision.writes.push(grants);
+        } else {
+            decision.unless_modified(key.clone(), note.at);
+            let known = Known {
+                offline_since: (kind == EventKind::MachineOffline).then_some(now),
+                ..note.known.clone()
+            };
+            decision.put(key, &known);
+        }
+    }
+    let machines: Vec<&MachineId> = batch.iter().map(|note| note.id).collect();
+    decision.events = vec![event(&machines, kind, reason, now)];
+    decision
+}
+
+fn event(machines: &[&MachineId], kind: EventKind, reason: &str, at: u64) -> Event {
+    Event {
+        at,
+        kind,
+        unit: None,
+        revision: 0,
+        machines: machines.iter().map(|id| (*id).clone()).collect(),
+        reason: reason.to_owned(),
+    }
+}

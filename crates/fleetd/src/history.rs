@@ -1,0 +1,53 @@
+//! A unit's older revisions, ten of which are kept.
+
+use std::collections::BTreeMap;
+
+use fleet_core::keys;
+use fleet_core::record::{self, Past};
+use fleet_core::rollout::surplus;
+use fleet_core::unit::UnitName;
+
+use crate::store::{Snapshot, Write};
+
+/// A unit's older revisions by number; none where one cannot be read.
+pub(crate) type History = BTreeMap<u64, Option<Past>>;
+
+/// The older revisions of a unit in what was listed.
+pub(crate) fn of(snapshot: &Snapshot, name: &UnitName) -> History {
+    let prefix = keys::history_of(name);
+    let below = snapshot.entries.range(prefix.clone()..);
+    below
+        .take_while(|(key, _)| key.starts_with(&prefix))
+        .filter_map(|(key, entry)| {
+            let (_, number) = keys::past_of(key)?;
+            Some((number, record::decode(&entry.value).ok()))
+        })
+        .collect()
+}
+
+/// Those that can be read.
+pub(crate) fn readable(history: &History) -> BTreeMap<u64, Past> {
+    let past = history.iter();
+    past.filter_map(|(number, past)| Some((*number, past.clone()?)))
+        .collect()
+}
+
+/// The writes that keep the retired revisions, and drop the oldest ones beyond what is kept ([`surplus`]). They go into
+/// the commit that retires them, guarded by the unit's own key, which changes whenever its history does.
+pub(crate) fn retire(name: &UnitName, retired: &[Past], history: &History) -> Vec<Write> {
+    let kept = history.iter().map(|(number, past)| {
+        let stable = past.as_ref().is_some_and(|past| past.dropped.is_none());
+        (*number, stable)
+    });
+    let surplus = surplus(&kept.collect(), retired);
+    let goes = |number: &u64| surplus.contains(number);
+    let old = history.keys().filter(|number| goes(number));
+    let fresh = retired.iter().filter(|it| !goes(&it.revision.number));
+    old.map(|number| Write::Delete(keys::history(name, *number)))
+        .chain(fresh.map(|past| Write::Put {
+            key: keys::history(name, past.revision.number),
+            value: record::encode(past),
+            lease: None,
+        }))
+        .collect()
+}

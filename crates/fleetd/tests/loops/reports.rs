@@ -1,0 +1,222 @@
+//! What a machine says of a unit in the course of time: ready, available, failed.
+
+use std::time::Duration;
+
+use fleet_core::keys;
+use fleet_core::record::{self, Known, UnitReport};
+use fleetd::store::Store as _;
+use fleetd::systemd::SystemdError;
+use fleetd::systemd::fake::{Behaviour, Outcome};
+use tokio::time::sleep;
+
+use crate::fleet::{AGENT_TTL, Fleet, quiet, service, unit};
+
+const A: &str = "a.service";
+
+const LASTING: Behaviour = Behaviour {
+    start: Duration::from_millis(20),
+    result: Outcome::Active,
+    stop: Duration::from_millis(10),
+    crash_after: None,
+    restart_after: None,
+};
+
+async fn report(fleet: &Fleet) -> UnitReport {
+    fleet.unit_report(&fleet.machines[0], A).await
+}
+
+async fn seconds(seconds: u64) {
+    sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_is_available_when_it_was_ready_for_min_ready_sec_and_nobody_polls_for_that() {
+    let fleet = Fleet::of(1).await;
+    quiet().await;
+    fleet.launch(A, service(1, "MinReadySec=600")).await;
+    seconds(599).await;
+    let before = fleet.machines[0].systemd.calls("states");
+    let (early, revision) = (
+        report(&fleet).await,
+        fleet.entry(&keys::report(&fleet.machines[0].id)).await,
+    );
+    assert!(early.ready && !early.available, "{early:?}");
+    seconds(2).await;
+    let late = report(&fleet).await;
+    assert!(late.available && late.failed.is_none(), "{late:?}");
+    let once = fleet.machines[0].systemd.calls("states");
+    assert_eq!(once, before + 1);
+    let told = fleet.entry(&keys::report(&fleet.machines[0].id)).await;
+    assert_ne!(told, revision);
+    seconds(3600).await;
+    assert_eq!(fleet.machines[0].systemd.calls("states"), once);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_without_min_ready_sec_is_available_as_soon_as_it_is_ready() {
+    let fleet = Fleet::of(1).await;
+    quiet().await;
+    fleet.launch(A, service(1, "MinReadySec=0")).await;
+    sleep(Duration::from_millis(200)).await;
+    let report = report(&fleet).await;
+    assert!(report.ready && report.available, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_whose_min_ready_sec_no_clock_can_show_is_never_available() {
+    let fleet = Fleet::of(1).await;
+    let content = service(1, "MinReadySec=18000000000000000000");
+    fleet.launch(A, content).await;
+    fleet.launch("b.service", service(1, "")).await;
+    quiet().await;
+    let report = report(&fleet).await;
+    assert!(report.ready && !report.available, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fleetd_that_starts_again_counts_on_from_when_the_unit_became_active() {
+    let mut fleet = Fleet::of(1).await;
+    fleet.launch(A, service(1, "MinReadySec=600")).await;
+    seconds(300).await;
+    fleet.machines[0].kill().await;
+    fleet.machines[0].start();
+    seconds(299).await;
+    assert!(!report(&fleet).await.available);
+    seconds(2).await;
+    assert!(report(&fleet).await.available);
+    fleet.machines[0].kill().await;
+    fleet.machines[0].start();
+    seconds(1).await;
+    assert!(report(&fleet).await.available);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_crashes_before_it_is_available_has_failed_and_is_never_available() {
+    for (restart_after, why) in [
+        (None, "failed (exit-code)"),
+        (Some(Duration::from_millis(100)), "systemd restarted it"),
+    ] {
+        let fleet = Fleet::of(1).await;
+        let behaviour = Behaviour {
+            crash_after: Some(Duration::from_secs(5)),
+            restart_after,
+            ..LASTING
+        };
+        fleet.machines[0].systemd.behave(&unit(A), behaviour);
+        fleet.launch(A, service(1, "MinReadySec=10")).await;
+        seconds(4).await;
+        assert_eq!(report(&fleet).await.failed, None);
+        for _ in 0..60 {
+            seconds(1).await;
+            assert!(!report(&fleet).await.available);
+        }
+        let failed = report(&fleet).await.failed;
+        assert!(
+            failed.as_ref().is_some_and(|text| text.starts_with(why)),
+            "{failed:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_was_available_and_is_restarted_by_systemd_has_not_failed() {
+    let fleet = Fleet::of(1).await;
+    let behaviour = Behaviour {
+        restart_after: Some(Duration::from_secs(5)),
+        ..LASTING
+    };
+    fleet.machines[0].systemd.behave(&unit(A), behaviour);
+    fleet.launch(A, service(1, "MinReadySec=10")).await;
+    seconds(20).await;
+    assert!(report(&fleet).await.available);
+    fleet.machines[0].systemd.crash(&unit(A));
+    for (wait, ready) in [(1, false), (8, true)] {
+        seconds(wait).await;
+        let report = report(&fleet).await;
+        assert_eq!(
+            (report.ready, report.available, report.failed),
+            (ready, false, None)
+        );
+    }
+    seconds(10).await;
+    assert!(report(&fleet).await.available);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_systemd_or_the_disk_refuses_has_failed_with_their_words() {
+    let fleet = Fleet::of(1).await;
+    fleet.launch(A, service(1, "")).await;
+    quiet().await;
+    let hands = fleet.machines[0].hands.clone();
+    for method in ["write", "restart"] {
+        let error = SystemdError::Refused(format!("no {method}"));
+        hands.fail(method, &unit(A), Some(error));
+        fleet.submit(A, service(2, ""), None).await;
+        fleet.let_all_go().await;
+        quiet().await;
+        let report = report(&fleet).await;
+        assert!(
+            report
+                .failed
+                .expect("failed")
+                .contains(&format!("no {method}"))
+        );
+        hands.fail(method, &unit(A), None);
+    }
+    quiet().await;
+    assert_eq!(report(&fleet).await.failed, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_is_stopped_by_hand_has_ended() {
+    use fleetd::systemd::Systemd as _;
+    let fleet = Fleet::of(1).await;
+    fleet.launch(A, service(1, "")).await;
+    quiet().await;
+    let stop = fleet.machines[0].systemd.stop(&unit(A)).await;
+    stop.expect("it stops");
+    quiet().await;
+    let report = report(&fleet).await;
+    assert_eq!(
+        report.failed.as_deref(),
+        Some("it ended, and should run on")
+    );
+    assert!(!report.available);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_crashes_in_a_loop_does_not_fill_the_registry() {
+    let fleet = Fleet::of(1).await;
+    let behaviour = Behaviour {
+        crash_after: Some(Duration::from_millis(30)),
+        restart_after: Some(Duration::from_millis(100)),
+        ..LASTING
+    };
+    fleet.machines[0].systemd.behave(&unit(A), behaviour);
+    fleet.launch(A, service(1, "")).await;
+    quiet().await;
+    let revision = async || fleet.store.list(&[]).await.expect("lists").revision;
+    let before = revision().await;
+    seconds(60).await;
+    let reports = revision().await - before;
+    assert!(
+        (30..=62).contains(&reports),
+        "{reports} reports in a minute"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_gone_is_still_known_with_what_it_said_of_itself() {
+    let mut fleet = Fleet::of(1).await;
+    quiet().await;
+    let session = fleet.session(&fleet.machines[0]).await;
+    fleet.machines[0].kill().await;
+    sleep(AGENT_TTL * 2).await;
+    let id = fleet.machines[0].id.clone();
+    assert_eq!(fleet.entry(&keys::machine(&id)).await, None);
+    let known = fleet.entry(&keys::known(&id)).await.expect("known");
+    let known: Known = record::decode(&known.value).expect("reads");
+    assert_eq!(known.machine.session, session);
+    assert_eq!(known.machine.metadata, fleet.machines[0].metadata);
+    assert_eq!(known.offline_since, None);
+}

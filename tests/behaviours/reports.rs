@@ -1,0 +1,166 @@
+//! Shows what a machine says of its units over time, and that a drained one runs nothing: read from the registry and
+//! from the hosts themselves.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lab::{Host, Lab};
+use serde_json::Value;
+
+/// Far above what any of it takes; a machine that is busy elsewhere stretches everything.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Where fleetd keeps its keys unless it is told otherwise.
+const PREFIX: &str = "/_coreos.com/fleet/";
+
+fn launch(host: &Host, name: &str, service: &str, fleet: &str) -> Result<()> {
+    let content = format!("[Service]\n{service}\n[X-Fleet]\nGlobal=true\n{fleet}\n");
+    host.write_file(&format!("/root/{name}"), content)?;
+    host.sh(&format!(
+        "cd /root && fleetctl start --no-block --replace {name}"
+    ))?
+    .ok()
+    .map(drop)
+}
+
+fn value(lab: &Lab, key: &str) -> Result<Value> {
+    let key = format!("{PREFIX}{key}");
+    let get = ["get", "--print-value-only", &key];
+    let value = lab.member(1).etcdctl(&get)?.ok()?;
+    serde_json::from_str(&value).with_context(|| format!("{key} is not there yet"))
+}
+
+/// What the machine says of the unit.
+fn report(lab: &Lab, host: &Host, name: &str) -> Result<Value> {
+    let report = value(lab, &format!("reports/{}", host.machine_id()))?;
+    Ok(report["units"][name].clone())
+}
+
+/// The machine's present session.
+fn session(lab: &Lab, host: &Host) -> Result<Value> {
+    let machine = value(lab, &format!("machines/{}", host.machine_id()))?;
+    Ok(machine["session"].clone())
+}
+
+/// How long the unit is active, by the host's clock.
+fn active_for(host: &Host, name: &str) -> Result<Duration> {
+    let since: u64 = host
+        .systemctl_show(name, "ActiveEnterTimestampMonotonic")?
+        .parse()?;
+    let uptime = std::fs::read_to_string("/proc/uptime")?;
+    let now: f64 = uptime.split(' ').next().context("a number")?.parse()?;
+    Ok(Duration::from_secs_f64(now).saturating_sub(Duration::from_micros(since)))
+}
+
+#[test]
+fn a_unit_is_available_after_min_ready_sec_and_says_why_it_never_will_be() {
+    Lab::builder().hosts(1).etcd(1).test(|lab| {
+        lab.install_fleet(|_| lab.fleet_conf())?;
+        let host = lab.host(1);
+        launch(
+            host,
+            "steady.service",
+            "ExecStart=/bin/sleep 1000",
+            "MinReadySec=4",
+        )?;
+        let crash = "ExecStart=/bin/sh -c 'sleep 2; exit 3'\nRestart=always\nRestartSec=100ms";
+        launch(host, "crash.service", crash, "MinReadySec=600")?;
+        launch(host, "fail.service", "ExecStart=/bin/false", "")?;
+        launch(host, "stopped.service", "ExecStart=/bin/sleep 1000", "")?;
+        launch(
+            host,
+            "once.service",
+            "Type=oneshot\nExecStart=/bin/true",
+            "",
+        )?;
+        launch(
+            host,
+            "notify.service",
+            "Type=notify\nExecStart=/bin/sleep 1000",
+            "",
+        )?;
+        let says = |name: &str, what: &str, expected: Value| {
+            lab.wait_until(SOON, &format!("{name} says {what}={expected}"), || {
+                let report = report(lab, host, name)?;
+                ensure!(report[what] == expected, "{report}");
+                Ok(true)
+            })
+        };
+        says("steady.service", "available", true.into())?;
+        let since = active_for(host, "steady.service")?;
+        ensure!(since >= Duration::from_secs(4), "available after {since:?}");
+        says("once.service", "available", true.into())?;
+        says("stopped.service", "available", true.into())?;
+        says("fail.service", "failed", "failed (exit-code)".into())?;
+        lab.wait_until(SOON, "the loop of crashes is told", || {
+            let report = report(lab, host, "crash.service")?;
+            ensure!(report["available"] == false, "{report}");
+            let failed = report["failed"].as_str().unwrap_or_default();
+            Ok(failed.starts_with("systemd restarted it"))
+        })?;
+        // It still starts, as far as systemd knows.
+        let starts = report(lab, host, "notify.service")?;
+        ensure!(
+            starts["ready"] == false && starts["failed"].is_null(),
+            "{starts}"
+        );
+        host.exec(&["systemctl", "stop", "stopped.service"])?.ok()?;
+        says(
+            "stopped.service",
+            "failed",
+            "it ended, and should run on".into(),
+        )?;
+        host.exec(&["systemctl", "start", "stopped.service"])?
+            .ok()?;
+        says("stopped.service", "available", true.into())?;
+
+        // A fleetd that starts again reads the time from systemd; no clock of the host matters.
+        let pid = host.main_pid("steady.service")?;
+        host.exec(&["systemctl", "restart", "fleet.service"])?
+            .ok()?;
+        says("steady.service", "available", true.into())?;
+        assert_eq!(host.main_pid("steady.service")?, pid);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_drained_machine_runs_nothing_of_fleets_until_it_is_uncordoned() {
+    Lab::builder().hosts(2).etcd(1).test(|lab| {
+        lab.install_fleet(|_| lab.fleet_conf())?;
+        let host = lab.host(1);
+        let schedule = |scheduling: &str| {
+            let key = format!("{PREFIX}metadata/{}", host.machine_id());
+            let value = format!(r#"{{"format":1,"set":{{}},"scheduling":"{scheduling}"}}"#);
+            lab.member(1)
+                .etcdctl(&["put", &key, &value])?
+                .ok()
+                .map(drop)
+        };
+        let runs = |name: &str, expected: bool| {
+            lab.wait_until(SOON, &format!("{name} runs: {expected}"), || {
+                Ok(host.is_active(name) == expected)
+            })
+        };
+        launch(host, "a.service", "ExecStart=/bin/sleep 1000", "")?;
+        runs("a.service", true)?;
+        schedule("cordoned")?;
+        launch(host, "b.service", "ExecStart=/bin/sleep 1000", "")?;
+        lab.wait_until(SOON, "b.service runs elsewhere", || {
+            Ok(lab.host(2).is_active("b.service"))
+        })?;
+        ensure!(host.is_active("a.service") && !host.is_active("b.service"));
+        schedule("drained")?;
+        runs("a.service", false)?;
+        let before = session(lab, host)?;
+        host.reboot()?;
+        lab.wait_until(SOON, "the machine is here again", || {
+            Ok(session(lab, host)? != before)
+        })?;
+        ensure!(!host.is_active("a.service") && !host.is_active("b.service"));
+        ensure!(lab.host(2).is_active("a.service"));
+        schedule("normal")?;
+        runs("a.service", true)?;
+        runs("b.service", true)
+    });
+}
