@@ -111,27 +111,36 @@ fn completing(command: clap::Command, live: &Live) -> clap::Command {
 }
 
 fn completed(arg: Arg, live: &Live) -> Arg {
-    let live = live.clone();
-    let named = arg.get_value_names().unwrap_or_default();
-    match named.first().map(|name| name.as_str()) {
-        Some("UNIT") if arg.get_value_hint() == ValueHint::FilePath => {
-            arg.add(ArgValueCompleter::new(move |current: &OsStr| {
-                let mut all = starting(current, live.units());
+    let names = arg.get_value_names().unwrap_or_default();
+    let is = |kind: &str| {
+        let mut words = names.iter().flat_map(|name| name.split(['|', ']']));
+        words.any(|word| word == kind)
+    };
+    let (unit, machine) = (is("UNIT"), is("MACHINE"));
+    if unit || machine {
+        let live = live.clone();
+        let file = arg.get_value_hint() == ValueHint::FilePath;
+        return arg.add(ArgValueCompleter::new(move |current: &OsStr| {
+            let mut all = Vec::new();
+            if machine {
+                all.extend(starting(current, live.machines()));
+            }
+            if unit {
+                all.extend(starting(current, live.units()));
+            }
+            if file {
                 all.extend(unit_files(current));
                 // A unit is submitted from the file of its name: one of the two is enough.
                 let mut seen = BTreeSet::new();
                 all.retain(|candidate| seen.insert(candidate.get_value().to_owned()));
-                all
-            }))
-        }
-        Some("UNIT") => arg.add(ArgValueCompleter::new(move |current: &OsStr| {
-            starting(current, live.units())
-        })),
-        Some("MACHINE") => arg.add(ArgValueCompleter::new(move |current: &OsStr| {
-            starting(current, live.machines())
-        })),
-        Some("FILE") => arg.value_hint(ValueHint::FilePath),
-        _ => arg,
+            }
+            all
+        }));
+    }
+    if is("FILE") {
+        arg.value_hint(ValueHint::FilePath)
+    } else {
+        arg
     }
 }
 

@@ -92,10 +92,12 @@ fn what_is_started_may_be_a_file_too() {
 fn machines_are_offered_by_their_whole_id() {
     let session = Session::start();
     let machines = session.run("fleetctl list-machines -o name");
-    let offered = offered(&session, "metadata ''");
-    assert!(!offered.is_empty());
-    for id in offered {
-        assert!(machines.contains(&format!("o| {id}\n")), "{id}: {machines}");
+    for place in ["metadata", "ssh", "ssh --machine"] {
+        let offered = offered(&session, &format!("{place} ''"));
+        assert!(!offered.is_empty(), "{place}");
+        for id in offered {
+            assert!(machines.contains(&format!("o| {id}\n")), "{id}: {machines}");
+        }
     }
 }
 
@@ -157,8 +159,14 @@ fn a_fleetd_that_does_not_answer_is_not_waited_for() {
 #[test]
 fn nobody_is_asked_through_a_tunnel() {
     let session = Session::start();
-    session.run("fleetctl submit hello");
-    assert!(offered(&session, "--tunnel n1 stop ''").is_empty());
+    // In the place of ssh: tells that it was called.
+    session.run("printf '#!/bin/sh\ntouch called\n' > ssh; chmod 755 ssh");
+    let words = "--tunnel n1 --endpoint unix:///run/fleet.sock stop ''";
+    let shown = session.run(&format!(
+        "PATH=$PWD:$PATH fleetctl __complete -- fleetctl {words}"
+    ));
+    assert!(!shown.contains("o|"), "{shown}");
+    assert!(!session.path("called").exists());
 }
 
 #[test]
