@@ -1,7 +1,9 @@
 //! fleetctl as people and scripts meet it: the built command against a fake fleetd.
 
 mod bad_servers;
+mod completion;
 mod fake_fleetd;
+mod man;
 mod output;
 mod session;
 mod streams;
