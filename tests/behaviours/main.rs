@@ -5,6 +5,7 @@ mod api_sockets;
 mod bad_configuration;
 mod bad_requests;
 mod bad_units;
+mod completion;
 mod ctl_output;
 mod etcd_access;
 mod full_disk;

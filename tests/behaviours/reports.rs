@@ -64,7 +64,7 @@ fn a_unit_is_available_after_min_ready_sec_and_says_why_it_never_will_be() {
             "MinReadySec=4",
         )?;
         let crash = "ExecStart=/bin/sh -c 'sleep 2; exit 3'\nRestart=always\nRestartSec=100ms";
-        launch(host, "crash.service", crash, "MinReadySec=600")?;
+        launch(host, "crash.service", crash, "MinReadySec=500")?;
         launch(host, "fail.service", "ExecStart=/bin/false", "")?;
         launch(host, "stopped.service", "ExecStart=/bin/sleep 1000", "")?;
         launch(

@@ -1,6 +1,6 @@
 //! Why a unit runs on a machine, or does not: every condition in order, and what would change the answer.
 //!
-//! The conditions are those that the agent itself goes by ([`place`](crate::place), [`choose`](crate::rollout::choose),
+//! The conditions are those that the agent itself goes by ([`place`](crate::place), [`choose`],
 //! what its systemd says), put as a list that a person can read from the top. The first that does not hold is the answer.
 
 use crate::api::{ExplainedMachine, Predicate};

@@ -61,9 +61,8 @@ pub fn submit(name: &UnitName, existing: Option<&UnitRecord>, submitted: Submitt
             owners: BTreeSet::from([owner]),
         });
     };
-    let mut record = existing.clone();
+    let mut record = retarget(existing, target.unwrap_or(existing.target), now);
     record.owners.insert(owner);
-    record.target = target.unwrap_or(existing.target);
     if content == existing.newest().content {
         return if record == *existing {
             Submission::Unchanged
@@ -82,6 +81,18 @@ fn held(name: &UnitName, content: &Content) -> Option<String> {
     let options = FleetOptions::read(name, &UnitFile::parse(content.as_bytes()));
     (options.policy.strategy == UpdateStrategy::Manual)
         .then(|| format!("UpdateStrategy=manual: it begins with fleetctl rollout resume {name}"))
+}
+
+/// A unit with that target state. A rollout that a stop interrupted has its whole time again.
+pub fn retarget(existing: &UnitRecord, target: TargetState, now: u64) -> UnitRecord {
+    let mut record = existing.clone();
+    if let Some(candidate) = &mut record.candidate
+        && target != existing.target
+    {
+        candidate.since = now;
+    }
+    record.target = target;
+    record
 }
 
 /// A unit that cannot have the target state that is asked for.
@@ -283,6 +294,23 @@ mod tests {
         let left = disown(&both, &directory()).expect("the other owner keeps it");
         assert_eq!(left, record);
         assert_eq!(disown(&left, &Owner::Api), None);
+    }
+
+    #[test]
+    fn a_rollout_that_a_stop_interrupted_has_its_whole_time_again() {
+        let record = created("[Service]\nExecStart=/a\n");
+        let update = by(Owner::Api, "[Service]\nExecStart=/b\n", None);
+        let Submission::Updated { record, .. } = submit(&name(), Some(&record), update) else {
+            panic!("not updated")
+        };
+        let since = |record: &UnitRecord| record.candidate.as_ref().map(|it| it.since);
+        assert_eq!(
+            since(&retarget(&record, TargetState::Launched, 90)),
+            Some(7)
+        );
+        let stopped = retarget(&record, TargetState::Inactive, 80);
+        let again = retarget(&stopped, TargetState::Launched, 90);
+        assert_eq!(since(&again), Some(90));
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::{Client, Endpoint};
 use crate::commands::Command;
+use crate::completion::{Complete, Completion};
+use crate::man::Man;
 use crate::output::talk;
 use crate::paint::When;
 use crate::remote::Remote;
@@ -39,7 +41,7 @@ stands for --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on for global option
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<Verb>,
     #[command(flatten)]
     pub(crate) connect: Connect,
     /// When to colour states; auto: on a terminal, unless NO_COLOR is set
@@ -60,6 +62,39 @@ pub(crate) struct Cli {
     /// Print help
     #[arg(short = 'h', long, alias = "h", global = true, action = ArgAction::Help)]
     help: Option<bool>,
+}
+
+/// Everything that fleetctl can be told to do.
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    #[command(flatten)]
+    Asking(Command),
+    #[command(flatten)]
+    Alone(Alone),
+}
+
+/// What needs no fleetd.
+#[derive(Subcommand)]
+pub(crate) enum Alone {
+    /// Print a script that completes commands, units and machines in a shell
+    Completion(Completion),
+    /// What such a script asks
+    #[command(name = "__complete", hide = true)]
+    Complete(Complete),
+    /// Write the man page
+    #[command(name = "__man", hide = true)]
+    Man(Man),
+}
+
+impl Alone {
+    /// Runs the command.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Completion(completion) => completion.run(),
+            Self::Complete(words) => words.run(),
+            Self::Man(man) => man.run(),
+        }
+    }
 }
 
 /// How to reach fleetd.
@@ -159,6 +194,18 @@ fn go_bool(text: &str) -> Result<bool, &'static str> {
 }
 
 impl Connect {
+    /// What a command line that is still being typed says, by its options so far and the environment. None if it must
+    /// not be followed unasked: a tunnel is ssh, which may have questions of its own.
+    pub(crate) fn of_unfinished(words: &[OsString]) -> Option<Self> {
+        let command = with_go_flags(Cli::command()).ignore_errors(true);
+        let matches = command.try_get_matches_from(words).ok()?;
+        let tunnel = matches.get_raw("tunnel").into_iter().flatten();
+        if tunnel.into_iter().any(|host| !host.is_empty()) {
+            return None;
+        }
+        Self::from_arg_matches(&matches).ok()
+    }
+
     /// The client that the flags ask for; nothing is sent yet.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         let unable = "Unable to initialize client";

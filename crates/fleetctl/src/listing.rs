@@ -13,6 +13,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use serde::Serialize;
 
 use crate::client::Client;
+use crate::completion::list_of;
 use crate::document::{self, Syntax};
 use crate::output::on_one_line;
 use crate::paint::Paint;
@@ -220,7 +221,8 @@ impl<R: Row> Args for Listing<R> {
             fields.join(","),
             R::TABLE
         );
-        Flags::augment_args(command).mut_arg("fields", |fields: Arg| fields.help(help))
+        Flags::augment_args(command)
+            .mut_arg("fields", |arg: Arg| arg.help(help).add(list_of(fields)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

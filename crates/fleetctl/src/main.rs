@@ -3,12 +3,14 @@
 mod cli;
 mod client;
 mod commands;
+mod completion;
 mod describe;
 mod document;
 mod exit;
 mod listing;
 mod local;
 mod machine;
+mod man;
 mod options;
 mod output;
 mod paint;
@@ -23,21 +25,32 @@ use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 
+use cli::{Cli, Connect, Verb};
+use commands::Command;
+use paint::{Paint, When};
+
 fn main() -> ExitCode {
-    cli::Cli::read()
+    Cli::read()
         .map_err(anyhow::Error::from)
         .and_then(run)
         .unwrap_or_else(|error| failure(&error))
 }
 
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Some(Verb::Asking(command)) => ask(command, &cli.connect, cli.color),
+        Some(Verb::Alone(command)) => command.run().map(|()| ExitCode::SUCCESS),
+        None => {
+            output::write(Cli::command().render_help().to_string().as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn run(cli: cli::Cli) -> anyhow::Result<ExitCode> {
-    let Some(command) = cli.command else {
-        output::write(cli::Cli::command().render_help().to_string().as_bytes())?;
-        return Ok(ExitCode::SUCCESS);
-    };
-    let paint = paint::Paint::stdout(cli.color);
-    let (mut client, ssh) = (cli.connect.client()?, cli.connect.remote.ssh()?);
+async fn ask(command: Command, connect: &Connect, color: When) -> anyhow::Result<ExitCode> {
+    let paint = Paint::stdout(color);
+    let (mut client, ssh) = (connect.client()?, connect.remote.ssh()?);
     command.run(&mut client, &ssh, paint).await
 }
 

@@ -140,8 +140,7 @@ impl Registry {
             if existing.record.target == target {
                 return Ok(true);
             }
-            let mut record = existing.record.clone();
-            record.target = target;
+            let record = submission::retarget(&existing.record, target, now());
             let writes = vec![put(name, &record)];
             if self.commit(guard(name, Some(&existing)), writes).await? {
                 return Ok(true);

@@ -20,7 +20,7 @@ pub use difference::{Difference, Effect, difference, process_fingerprint};
 pub use file::{Assignment, Note, Severity, UnitFile};
 pub use hash::Hash;
 pub use name::{NAME_MAX, NameError, UnitKind, UnitName};
-pub use options::{FleetOptions, OptionsError};
+pub use options::{FleetOptions, OptionsError, X_FLEET};
 pub use original::serialize;
 pub use policy::{MaxUnavailable, OnFailure, Policy, UpdateStrategy};
 pub use service_type::{ServiceType, service_type};

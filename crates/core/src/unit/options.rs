@@ -8,6 +8,26 @@ use super::{Assignment, Note, Policy, Severity, UnitFile, UnitName};
 
 const SECTION: &str = "X-Fleet";
 
+/// All options of `[X-Fleet]`, the oldest spellings last.
+pub const X_FLEET: [&str; 16] = [
+    "Global",
+    "MachineMetadata",
+    "Conflicts",
+    "UpdateStrategy",
+    "MaxUnavailable",
+    "MinReadySec",
+    "ProgressDeadlineSec",
+    "OnFailure",
+    "MachineID",
+    "MachineOf",
+    "Replaces",
+    "X-ConditionMachineID",
+    "X-ConditionMachineOf",
+    "X-ConditionMachineMetadata",
+    "X-ConditionMachineBootID",
+    "X-Conflicts",
+];
+
 /// The options of `[X-Fleet]`, with `%n %N %p %i %%` expanded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetOptions {
@@ -72,6 +92,16 @@ impl FleetOptions {
             if assignment.section != SECTION {
                 continue;
             }
+            if !X_FLEET.contains(&&*assignment.key) {
+                options.warn(
+                    assignment,
+                    format!(
+                        "unrecognized requirement in [X-Fleet] section: {:?}",
+                        assignment.key
+                    ),
+                );
+                continue;
+            }
             let values: Vec<String> = quoted_values(&assignment.value)
                 .iter()
                 .map(|value| expand(value, name))
@@ -97,15 +127,8 @@ impl FleetOptions {
                     options.machine_of.extend(words.map(str::to_owned));
                 }
                 "Replaces" => options.replaces.extend(words.map(str::to_owned)),
-                "UpdateStrategy"
-                | "MaxUnavailable"
-                | "MinReadySec"
-                | "ProgressDeadlineSec"
-                | "OnFailure" => options.set_policy(assignment, &expand(&assignment.value, name)),
-                unknown => options.warn(
-                    assignment,
-                    format!("unrecognized requirement in [X-Fleet] section: {unknown:?}"),
-                ),
+                // All that is left of the table is about updates.
+                _ => options.set_policy(assignment, &expand(&assignment.value, name)),
             }
         }
         options.machine_id = machine_ids.into_iter().flatten().next();

@@ -249,14 +249,14 @@ impl Print {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::Cli;
+    use crate::cli::{Cli, Verb};
     use crate::commands::Command;
     use clap::Parser as _;
 
     fn lines(flags: &[&str]) -> Option<usize> {
         let words = [&["fleetctl", "journal"], flags, &["hello"]].concat();
         match Cli::try_parse_from(words).expect("valid").command {
-            Some(Command::Journal(journal)) => journal.lines(),
+            Some(Verb::Asking(Command::Journal(journal))) => journal.lines(),
             _ => panic!("another command"),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, ValueHint};
 use fleet_core::api::UnitStatus;
 use fleet_core::record::TargetState;
 use fleet_core::submission::may_become;
@@ -63,7 +63,7 @@ struct Units {
     #[arg(long, hide = true)]
     sign: bool,
     /// Names of units in the registry, or paths of unit files; `.service` may be left out
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", value_hint = ValueHint::FilePath)]
     names: Vec<String>,
 }
 

@@ -304,7 +304,7 @@ pub(super) async fn machines(
 }
 
 /// Metadata as listings show it: `az=1,host=n1`, or `-` if there is none.
-pub(super) fn join(metadata: &Metadata) -> String {
+pub(crate) fn join(metadata: &Metadata) -> String {
     let pairs: Vec<String> = metadata
         .iter()
         .map(|(key, value)| format!("{key}={value}"))

@@ -21,6 +21,8 @@ mod status_document;
 mod stop;
 mod wait;
 
+pub(crate) use list::join;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -47,6 +49,9 @@ pub(crate) enum Command {
     /// Stop units on every machine, and keep them loaded
     Stop(stop::Stop),
     /// Stop units and take them off every machine, and keep them in the registry
+    #[command(after_help = "Examples:
+  fleetctl unload hello.service
+  fleetctl unload 'web@*'")]
     Unload(stop::Stop),
     /// Stop units, take them off every machine and remove them from the registry
     Destroy(stop::Destroy),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, ValueHint};
 use fleet_core::api::{Batches, Plan, PlanBody, PlannedMachine, PlannedUnit, Unit};
 use fleet_core::unit::{Content, UnitName};
 use serde::Serialize;
@@ -43,7 +43,7 @@ Examples:
 )]
 pub(crate) struct PlanUnits {
     /// Paths of unit files, or names of units in the registry; `.service` may be left out
-    #[arg(value_name = "FILE|UNIT", required = true)]
+    #[arg(value_name = "FILE|UNIT", required = true, value_hint = ValueHint::FilePath)]
     names: Vec<String>,
     /// Name every machine, with its whole id
     #[arg(long, short = 'l')]

@@ -2,8 +2,10 @@
 
 mod bad_servers;
 mod cluster;
+mod completion;
 mod fake_fleetd;
 mod foresight;
+mod man;
 mod output;
 mod rollouts;
 mod session;

@@ -34,7 +34,10 @@ pub struct Args {
 
 const PRECEDENCE: &str = "Every option may stand in the file as KEY=VALUE (etcd_servers=...), in the \
 environment (FLEET_ETCD_SERVERS=...) or here (--etcd-servers ...). The environment wins over the file, \
-a flag over both. An empty value means the default.";
+a flag over both. An empty value means the default.
+
+Exit codes: 0 stopped on request, 1 could not go on, 2 the command line is wrong, \
+78 the configuration cannot be used.";
 
 /// The options given as flags, by name.
 #[derive(Clone, Default)]
