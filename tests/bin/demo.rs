@@ -103,6 +103,7 @@ fn show(keep: bool) -> Result<()> {
     start_a_unit(&lab)?;
     drop_a_file(&lab)?;
     update(&lab)?;
+    break_it(&lab)?;
     lose_the_leader(&lab)?;
     println!("All of it took {:.0} s.", started.elapsed().as_secs_f64());
     if keep {
@@ -162,12 +163,16 @@ fn drop_a_file(lab: &Lab) -> Result<()> {
 }
 
 fn update(lab: &Lab) -> Result<()> {
-    title("An update restarts it everywhere");
+    title("An update goes to one machine after the other, once the one before is well");
+    let first = lab.host(1);
     tell(
-        lab.host(1),
+        first,
         "sed -i 's/Hello, Global World/Hello again/' hello.service",
     )?;
-    tell(lab.host(1), "fleetctl start --replace hello.service")?;
+    // It exits with 1 where there is something to change.
+    tell(first, "fleetctl plan hello.service; true")?;
+    tell(first, "fleetctl start --replace hello.service")?;
+    tell(first, "fleetctl rollout status --watch hello.service")?;
     lab.wait_until(SOON, "the new hello.service runs everywhere", || {
         Ok(lab.hosts().iter().all(|host| {
             let line = host.systemctl_show("hello.service", "ExecStart");
@@ -175,10 +180,31 @@ fn update(lab: &Lab) -> Result<()> {
         }))
     })?;
     list(
-        lab.host(1),
+        first,
         "fleetctl list-units --fields=unit,hash,active,machine",
         6,
     )
+}
+
+fn break_it(lab: &Lab) -> Result<()> {
+    title("An update that does not work reaches one machine, and goes back by itself");
+    let first = lab.host(1);
+    tell(
+        first,
+        "sed -i 's|ExecStart=.*|ExecStart=/bin/false|' hello.service",
+    )?;
+    tell(first, "fleetctl start --replace hello.service")?;
+    // It exits with 7 where the update was rolled back.
+    tell(
+        first,
+        "fleetctl rollout status --watch hello.service; echo \"exit code $?\"",
+    )?;
+    list(
+        first,
+        "fleetctl list-units --fields=unit,hash,active,machine",
+        6,
+    )?;
+    tell(first, "fleetctl events hello.service")
 }
 
 fn lose_the_leader(lab: &Lab) -> Result<()> {
