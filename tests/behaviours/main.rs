@@ -24,6 +24,7 @@ mod registry_replaced;
 mod remote;
 mod reports;
 mod restarts;
+mod rollouts;
 mod root_only;
 mod standalone;
 mod units_directory;
