@@ -1,6 +1,7 @@
 //! Shows on twelve real hosts that an update reaches them a few at a time, whatever happens meanwhile.
 
 mod absent;
+mod conditions;
 mod failures;
 mod leaders;
 mod orders;

@@ -240,7 +240,23 @@ impl Host {
             };
         }
         self.states.extend(states);
+        self.note_skipped(names);
         Ok(())
+    }
+
+    /// Remembers which of these systemd did not start because of their own conditions, for as long as they are down.
+    fn note_skipped(&mut self, names: &BTreeSet<UnitName>) {
+        for name in names {
+            let Some(state) = self.states.get(name) else {
+                continue;
+            };
+            let skipped = self.details.get(name).is_some_and(|it| it.skipped);
+            if state.active != "inactive" {
+                self.marks.skipped(name, false);
+            } else if skipped && state.job.is_none() {
+                self.marks.skipped(name, true);
+            }
+        }
     }
 
     fn observed(&self, desired: &BTreeMap<UnitName, Desired>) -> BTreeMap<UnitName, Observed> {
@@ -440,6 +456,7 @@ impl Host {
             file,
             seen: self.observe(name),
             details: self.details.get(name).cloned().unwrap_or_default(),
+            skipped: self.marks.is_skipped(name),
             want: desired.and_then(|desired| desired.get(name)),
         })
     }

@@ -18,6 +18,9 @@ struct Content {
     units: BTreeMap<UnitName, Mark>,
     /// Marked as launched before systemd was asked. Left over by a crash between the two.
     starting: BTreeSet<UnitName>,
+    /// systemd skipped the start, and forgets that with the unit.
+    #[serde(default)]
+    skipped: BTreeSet<UnitName>,
 }
 
 /// The marks, in memory and on file.
@@ -91,9 +94,24 @@ impl Marks {
     /// Whether it was started, and with which process part.
     pub(super) fn launched(&mut self, name: &UnitName, process: Option<String>) {
         self.content.starting.remove(name);
+        self.content.skipped.remove(name);
         if let Some(mark) = self.content.units.get_mut(name) {
             mark.launched = process;
         }
+    }
+
+    /// Whether systemd skipped its start, or of one that it knows no more, did.
+    pub(super) fn skipped(&mut self, name: &UnitName, skipped: bool) {
+        if skipped && self.content.units.contains_key(name) {
+            self.content.skipped.insert(name.clone());
+        } else {
+            self.content.skipped.remove(name);
+        }
+    }
+
+    /// Whether it did.
+    pub(super) fn is_skipped(&self, name: &UnitName) -> bool {
+        self.content.skipped.contains(name)
     }
 
     /// systemd has taken the start: the mark stands.
@@ -105,6 +123,7 @@ impl Marks {
     pub(super) fn forget(&mut self, name: &UnitName) {
         self.content.units.remove(name);
         self.content.starting.remove(name);
+        self.content.skipped.remove(name);
     }
 
     /// Writes the file if anything has changed.

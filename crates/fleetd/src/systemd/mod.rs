@@ -44,6 +44,9 @@ pub struct Details {
     /// inactive again, unless another one refers to it: a oneshot that did its work looks as if it never ran.
     /// Who must know has to remember.
     pub started: bool,
+    /// Whether systemd skipped its last start since then, because a condition in its file was not met. systemd forgets
+    /// that with the unit, which it keeps for fleet until the start after, or the unit's end.
+    pub skipped: bool,
 }
 
 /// Which units to look at again.
