@@ -4,7 +4,9 @@ use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
 
 use super::trail::{self, Trail, Unit};
-use super::{on_twelve_hosts, rollout, settled, started, submit, until, within_budget};
+use super::{
+    SOON, at_once, on_twelve_hosts, rollout, settled, started, submit, until, within_budget,
+};
 use crate::workload::{fleetd, leader};
 
 const UNIT: &str = "a.service";
@@ -19,7 +21,9 @@ fn a_rollout_survives_its_leader_at_every_step() {
             good(lab, version, moment).with_context(|| format!("killed: {moment}"))?;
         }
         bad(lab, version + 1).context("killed in a rollback")?;
-        power(lab, version + 2).context("switched off midway")
+        power(lab, version + 2, "granted").context("switched off at the first grants")?;
+        power(lab, version + 3, "midway").context("switched off midway")?;
+        everybody(lab, version + 4).context("every fleetd is killed midway")
     });
 }
 
@@ -32,7 +36,7 @@ fn at<'a>(lab: &'a Lab, version: u32, since: u64, moment: &str) -> Result<&'a Ho
         "midway" => 5,
         _ => 12,
     };
-    lab.wait_until(super::SOON, &format!("{enough} hosts have set out"), || {
+    lab.wait_until(SOON, &format!("{enough} hosts have set out"), || {
         let trail = Trail::of(lab, UNIT, since)?;
         Ok(trail.went() >= enough || trail.tried(version) >= enough)
     })?;
@@ -82,10 +86,10 @@ fn bad(lab: &Lab, version: u32) -> Result<()> {
 }
 
 /// The leader's host goes down with all that it runs; it is not waited for, and takes its turn when it is back.
-fn power(lab: &Lab, version: u32) -> Result<()> {
+fn power(lab: &Lab, version: u32, moment: &str) -> Result<()> {
     let since = trail::now()?;
     submit(lab.host(1), UNIT, &Unit::version(version).file())?;
-    let lost = at(lab, version, since, "midway")?;
+    let lost = at(lab, version, since, moment)?;
     lost.power_off()?;
     let others: Vec<&Host> = lab
         .hosts()
@@ -101,4 +105,23 @@ fn power(lab: &Lab, version: u32) -> Result<()> {
             && status["available"] == super::HOSTS
     })?;
     within_budget(&Trail::of(lab, UNIT, since)?)
+}
+
+/// Agents in the middle of an update, too: each goes on where it was.
+fn everybody(lab: &Lab, version: u32) -> Result<()> {
+    let since = trail::now()?;
+    submit(
+        lab.host(1),
+        UNIT,
+        &Unit::version(version).notifies_after(1).file(),
+    )?;
+    at(lab, version, since, "midway")?;
+    at_once(lab.hosts(), kill)?;
+    lab.wait_until(SOON, "fleetd is back everywhere", || {
+        Ok(at_once(lab.hosts(), fleetd)?.iter().all(|pid| *pid != 0))
+    })?;
+    settled(lab, lab.host(12), UNIT)?;
+    let trail = Trail::of(lab, UNIT, since)?;
+    within_budget(&trail)?;
+    super::each_moved_once(&trail, version)
 }

@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
+use serde_json::json;
 
 use super::trail::{self, Trail, Unit};
 use super::{
-    HOSTS, at_once, on_twelve_hosts, order, pids, refuse, rollout, rolls_out, settled, started,
-    submit, until, within_budget,
+    HOSTS, answer, at_once, on_twelve_hosts, order, pids, refuse, rollout, rolls_out, settled,
+    started, submit, until, within_budget,
 };
 
 const UNIT: &str = "a.service";
@@ -98,9 +99,17 @@ fn nonsense(lab: &Lab) -> Result<()> {
             "{refused:?}"
         );
     }
-    let undo = serde_json::json!({"action": "undo", "to": 99});
+    let undo = json!({"action": "undo", "to": 99});
     let refused = refuse(lab.host(1), UNIT, &undo)?;
     ensure!(refused.contains("99"), "{refused}");
+    let restart = json!({"action": "restart"});
+    answer(
+        lab.host(1),
+        "POST",
+        "rollouts/missing.service",
+        Some(&restart),
+        404,
+    )?;
     let after = (
         pids(lab, UNIT)?,
         rollout(lab.host(1), UNIT)?["revision"].clone(),
