@@ -31,7 +31,7 @@ async fn a_unit_that_is_started_becomes_active_and_the_change_is_told(host: &Hos
     assert_eq!((&*state.load, &*state.sub), ("loaded", "running"));
     let details = host.details("a.service").await;
     assert!(
-        details.started && details.since > 1_500_000_000_000,
+        details.started() && details.since > 1_500_000_000_000,
         "{details:?}"
     );
     assert_eq!((&*details.result, details.restarts), ("success", 0));
@@ -41,7 +41,7 @@ async fn a_unit_that_is_started_becomes_active_and_the_change_is_told(host: &Hos
 async fn a_unit_that_is_linked_has_not_been_started(host: &Host) {
     host.link("a.service", SLEEPS).await;
     let details = host.details("a.service").await;
-    assert!(!details.started, "{details:?}");
+    assert!(!details.started(), "{details:?}");
     host.remove(&["a.service"]).await;
 }
 
@@ -151,7 +151,7 @@ async fn a_oneshot_that_is_done_is_inactive_or_remains(host: &Host) {
     host.becomes("a.service", "inactive").await;
     assert_eq!(host.state("a.service").await.sub, "dead");
     let details = host.details("a.service").await;
-    assert!(!details.started, "systemd forgets it: {details:?}");
+    assert!(!details.started(), "systemd forgets it: {details:?}");
     host.run("b.service", &format!("{ONESHOT}RemainAfterExit=yes\n"))
         .await;
     assert_eq!(host.state("b.service").await.sub, "exited");
@@ -165,7 +165,7 @@ async fn a_start_that_conditions_do_not_allow_is_remembered_until_the_next(host:
     host.start("a.service").await;
     sleep(Duration::from_millis(300)).await;
     let details = host.details("a.service").await;
-    assert!(details.skipped && !details.started, "{details:?}");
+    assert!(details.skipped && !details.started(), "{details:?}");
     assert_eq!(host.state("a.service").await.active, "inactive");
     host.link("a.service", SLEEPS).await;
     host.reload().await;
@@ -313,7 +313,7 @@ async fn every_kind_becomes_active(host: &Host) {
         host.run(name, content).await;
         assert_eq!(host.state(name).await.sub, sub);
         let details = host.details(name).await;
-        assert!(details.started, "{name} {details:?}");
+        assert!(details.started(), "{name} {details:?}");
         assert_eq!(host.foreign(name).await, None, "{name}");
     }
     host.remove(&units.map(|(name, ..)| name)).await;

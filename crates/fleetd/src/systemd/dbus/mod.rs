@@ -145,7 +145,7 @@ impl Systemd for Dbus {
             active_since: active_since.and_then(moment),
             restarts: restarts.unwrap_or_default(),
             result: result.unwrap_or_default(),
-            started: invocation.is_some_and(|id| id.iter().any(|byte| *byte != 0)),
+            run: invocation.map(run).unwrap_or_default(),
             // "Not met" is also what systemd says of conditions that it never looked at.
             skipped: checked.is_some_and(|at| at > 0) && met == Some(false),
         })
@@ -253,6 +253,14 @@ async fn forget_failures(session: &Session, name: &UnitName) -> Result<()> {
         Ok(()) | Err(SystemdError::Refused(_)) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// An invocation's id as people write it; empty if there was none.
+fn run(id: Vec<u8>) -> String {
+    if id.iter().all(|byte| *byte == 0) {
+        return String::new();
+    }
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The moment at which the monotonic clock showed that many microseconds.

@@ -78,7 +78,7 @@ pub(super) struct Unit {
     definition: Content,
     phase: Phase,
     since: Instant,
-    started: bool,
+    run_since: Option<Instant>,
     skipped: bool,
     active_since: Option<Instant>,
     restarts: u32,
@@ -97,7 +97,7 @@ impl Unit {
             definition,
             phase: Phase::Inactive,
             since: booted,
-            started: false,
+            run_since: None,
             skipped: false,
             active_since: None,
             restarts: 0,
@@ -225,7 +225,7 @@ impl Unit {
             self.job = None;
             return self.enter(Phase::Inactive, now, None);
         }
-        self.started = true;
+        self.run_since = Some(now);
         self.job = Some("start");
         let ends = now + self.behaviour.start;
         self.enter(Phase::Activating, now, Some(ends));
@@ -276,12 +276,13 @@ impl Unit {
             (_, Phase::Failed) => "resources",
             _ => "success",
         };
+        let run = self.run_since.map(&time);
         Details {
-            since: if self.started { time(self.since) } else { 0 },
+            since: run.map_or(0, |_| time(self.since)),
             active_since: self.active_since,
             restarts: self.restarts,
             result: result.to_owned(),
-            started: self.started,
+            run: run.map(|at| at.to_string()).unwrap_or_default(),
             skipped: self.skipped,
         }
     }
