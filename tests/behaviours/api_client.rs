@@ -1,12 +1,15 @@
 //! Shows that a client which was generated from the API's description, and knows nothing else of fleet, can use it.
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Lab, repository, run};
+use lab::{Lab, repository, requirements, run};
 
 use crate::looking::{SOON, gone_everywhere, listed, runs_everywhere};
 
 #[test]
 fn a_generated_client_creates_lists_changes_and_deletes_units() {
+    if let Err(why) = requirements::installed(requirements::TESTS) {
+        return requirements::skip(&format!("{why:#}"));
+    }
     Lab::builder().etcd(1).test(|lab| {
         let socket = "/etc/systemd/system/fleet.socket.d/tcp.conf";
         lab.host(1)

@@ -26,6 +26,7 @@ mod remote;
 mod reports;
 mod restarts;
 mod rollout_verbs;
+mod rollouts;
 mod root_only;
 mod standalone;
 mod units_directory;

@@ -213,7 +213,7 @@ fn scheduled(lab: &Lab) -> Result<()> {
 }
 
 /// Asks the fleetd of a host over its socket.
-fn answer(
+pub(crate) fn answer(
     host: &Host,
     method: &str,
     path: &str,

@@ -81,7 +81,7 @@ fn clean_up_on_signals() -> Result<()> {
 /// Installs and builds what the demo needs; an error, after a word of advice, where it cannot run.
 fn prepare() -> Result<()> {
     let installed = match requirements::is_root() {
-        true => requirements::install_packages(),
+        true => requirements::install_packages(requirements::LAB),
         false => Ok(()),
     };
     if let Err(why) = installed.and_then(|()| requirements::requirements()) {

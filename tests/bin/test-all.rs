@@ -30,7 +30,10 @@ fn all() -> Result<()> {
 
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     if is_root && must_run {
-        step("distribution packages", requirements::install_packages)?;
+        let programs = [requirements::LAB, requirements::TESTS].concat();
+        step("distribution packages", || {
+            requirements::install_packages(&programs)
+        })?;
     }
     step("lints", || {
         cargo(&[

@@ -11,16 +11,21 @@ use anyhow::{Context, Result, ensure};
 use crate::exec::run;
 use crate::{cgroup, rootfs};
 
-/// A program that the lab runs, and the distribution package that has it.
-const PROGRAMS: &[(&str, &str)] = &[
+/// A program, and the distribution package that has it.
+pub type Program = (&'static str, &'static str);
+
+/// What every lab runs.
+pub const LAB: &[Program] = &[
     ("systemd-nspawn", "systemd-container"),
     ("mmdebstrap", "mmdebstrap"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
-    ("python3", "python3"),
 ];
+
+/// What single tests run besides.
+pub const TESTS: &[Program] = &[("python3", "python3")];
 
 /// Set to 1 where a skipped test would be a lie, such as in CI: it fails instead.
 pub const MUST_RUN: &str = "FLEET_TESTS_MUST_RUN";
@@ -39,12 +44,7 @@ pub fn requirements() -> Result<()> {
     ensure!(cfg!(target_os = "linux"), "needs Linux");
     ensure!(is_root(), "needs root");
     rootfs::suite()?;
-    let missing = missing_packages();
-    ensure!(
-        missing.is_empty(),
-        "needs the packages {0}: apt-get install {0}",
-        missing.join(" ")
-    );
+    installed(LAB)?;
     let unified = cgroup::hierarchies()?.remove(0);
     // Tests ask from several threads at once.
     static ASKED: AtomicUsize = AtomicUsize::new(0);
@@ -55,10 +55,24 @@ pub fn requirements() -> Result<()> {
         .with_context(|| format!("needs to make cgroups in {}", unified.display()))
 }
 
-/// Installs the distribution packages that are missing, with apt-get. Needs root.
-pub fn install_packages() -> Result<()> {
+/// Whether these programs are there.
+///
+/// # Errors
+/// The packages that are missing.
+pub fn installed(programs: &[Program]) -> Result<()> {
+    let missing = missing_packages(programs);
+    ensure!(
+        missing.is_empty(),
+        "needs the packages {0}: apt-get install {0}",
+        missing.join(" ")
+    );
+    Ok(())
+}
+
+/// Installs the distribution packages of these programs that are missing, with apt-get. Needs root.
+pub fn install_packages(programs: &[Program]) -> Result<()> {
     rootfs::suite()?;
-    let missing = missing_packages();
+    let missing = missing_packages(programs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -118,11 +132,11 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn missing_packages() -> Vec<&'static str> {
+fn missing_packages(programs: &[Program]) -> Vec<&'static str> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found =
         |program: &str| env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    PROGRAMS
+    programs
         .iter()
         .filter(|(program, _)| !found(program))
         .map(|(_, package)| *package)

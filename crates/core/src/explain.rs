@@ -220,8 +220,12 @@ impl Asked<'_> {
 
     fn as_wanted(&self, machine: &OnMachine<'_>) -> String {
         let revision = machine.report.map_or(0, |report| report.revision);
+        let does = match machine.report {
+            Some(report) if report.skipped => "is held back by a condition in its file",
+            _ => "runs",
+        };
         format!(
-            "{} runs on {}, revision {revision}",
+            "{} {does} on {}, revision {revision}",
             self.name,
             machine.id.short()
         )
@@ -305,6 +309,10 @@ fn state(name: &UnitName, machine: &OnMachine<'_>) -> Judged {
     let state = format!("{} ({})", report.active, report.sub);
     let (holds, reason) = match &report.failed {
         Some(failed) => (false, format!("systemd has it {state}; {failed}")),
+        None if report.skipped => (
+            true,
+            format!("systemd has it {state}: a condition in its file is not met there"),
+        ),
         None if report.available => (true, format!("systemd has it {state}, and it is available")),
         None if report.ready => (
             true,

@@ -67,12 +67,21 @@ pub struct Course<'a> {
     pub restarts: u32,
     /// Whether it was available at any moment.
     pub was_available: bool,
+    /// Whether systemd skipped its start, because of a condition in its file.
+    pub skipped: bool,
 }
 
 /// Whether a unit that should be launched does what it should.
 ///
-/// `result` is systemd's `Result` of its last run; `service` matters for services only.
-pub fn ready(kind: UnitKind, service: ServiceType, state: &State, result: &str) -> bool {
+/// `result` is systemd's `Result` of its last run; `service` matters for services only. `skipped`: its own conditions
+/// kept it from starting, and so it does what its file asks.
+pub fn ready(
+    kind: UnitKind,
+    service: ServiceType,
+    state: &State,
+    result: &str,
+    skipped: bool,
+) -> bool {
     if state.load != "loaded" {
         return false;
     }
@@ -83,7 +92,8 @@ pub fn ready(kind: UnitKind, service: ServiceType, state: &State, result: &str) 
             Some("stop" | "restart" | "try-restart")
         ),
         // `result` alone would do for a oneshot that ran; with a job pending it is that of the run before.
-        "inactive" => ends(kind, service) && state.job.is_none() && result == "success",
+        "inactive" if state.job.is_some() => false,
+        "inactive" => skipped || ends(kind, service) && result == "success",
         _ => false,
     }
 }
@@ -111,7 +121,7 @@ pub fn failed(kind: UnitKind, service: ServiceType, course: Course<'_>) -> Optio
     match state.active.as_str() {
         "failed" if result.is_empty() => Some("failed".to_owned()),
         "failed" => Some(format!("failed ({result})")),
-        "inactive" if state.load == "loaded" && !ends(kind, service) => {
+        "inactive" if state.load == "loaded" && !course.skipped && !ends(kind, service) => {
             Some("it ended, and should run on".to_owned())
         }
         _ => None,
@@ -164,7 +174,7 @@ mod tests {
         ] {
             let state = state(active, None);
             assert_eq!(
-                ready(UnitKind::Service, LASTING, &state, "success"),
+                ready(UnitKind::Service, LASTING, &state, "success", false),
                 is_ready,
                 "{active}"
             );
@@ -174,17 +184,54 @@ mod tests {
     #[test]
     fn a_oneshot_is_ready_when_it_is_done_with_success() {
         let done = state("inactive", None);
-        assert!(ready(UnitKind::Service, ONESHOT, &done, "success"));
-        assert!(!ready(UnitKind::Service, ONESHOT, &done, "exit-code"));
+        assert!(ready(UnitKind::Service, ONESHOT, &done, "success", false));
+        assert!(!ready(
+            UnitKind::Service,
+            ONESHOT,
+            &done,
+            "exit-code",
+            false
+        ));
         let waiting = state("inactive", Some("start"));
-        assert!(!ready(UnitKind::Service, ONESHOT, &waiting, "success"));
+        assert!(!ready(
+            UnitKind::Service,
+            ONESHOT,
+            &waiting,
+            "success",
+            false
+        ));
+    }
+
+    #[test]
+    fn a_unit_whose_conditions_are_not_met_does_what_its_file_asks() {
+        let skipped = |kind, active, job| {
+            let state = state(active, job);
+            let course = Course {
+                launched: true,
+                state: &state,
+                result: "success",
+                restarts: 0,
+                was_available: false,
+                skipped: true,
+            };
+            (
+                ready(kind, LASTING, &state, "success", true),
+                failed(kind, LASTING, course),
+            )
+        };
+        for kind in [UnitKind::Service, UnitKind::Timer, UnitKind::Socket] {
+            assert_eq!(skipped(kind, "inactive", None), (true, None), "{kind:?}");
+        }
+        let starting = skipped(UnitKind::Service, "inactive", Some("start"));
+        assert_eq!(starting, (false, None));
+        assert!(skipped(UnitKind::Service, "failed", None).1.is_some());
     }
 
     #[test]
     fn a_unit_whose_file_systemd_refuses_is_never_ready() {
         let mut bad = state("active", None);
         bad.load = "bad-setting".to_owned();
-        assert!(!ready(UnitKind::Service, LASTING, &bad, "success"));
+        assert!(!ready(UnitKind::Service, LASTING, &bad, "success", false));
     }
 
     #[test]
@@ -196,7 +243,7 @@ mod tests {
             ("reload", true),
         ] {
             let state = state("active", Some(job));
-            let found = ready(UnitKind::Service, LASTING, &state, "success");
+            let found = ready(UnitKind::Service, LASTING, &state, "success", false);
             assert_eq!(found, is_ready, "{job}");
         }
     }
@@ -209,6 +256,7 @@ mod tests {
             result: "exit-code",
             restarts,
             was_available: false,
+            skipped: false,
         };
         failed(kind, service, course).unwrap_or_else(|| "-".to_owned())
     }
@@ -266,6 +314,7 @@ mod tests {
             result: "success",
             restarts,
             was_available: true,
+            skipped: false,
         };
         let waits = state("activating", None);
         let ended = state("failed", None);
@@ -282,6 +331,7 @@ mod tests {
             result: "success",
             restarts: 0,
             was_available: false,
+            skipped: false,
         };
         assert_eq!(failed(UnitKind::Service, LASTING, course), None);
     }

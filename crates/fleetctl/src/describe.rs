@@ -65,6 +65,9 @@ pub(crate) fn state(report: &UnitReport) -> String {
     if report.load != "loaded" {
         text.push_str(&format!(", {}", report.load));
     }
+    if report.skipped {
+        text.push_str(", a condition in its file is not met");
+    }
     match report.restarts {
         0 => {}
         1 => text.push_str(", 1 restart"),

@@ -111,20 +111,23 @@ impl Changes<'_> {
             self.end(figure::FLOOR_STOP, begun, self.probe.stopped(1)?);
 
             let begun = self.begin();
-            everywhere(self.lab, &["systemctl", "daemon-reload"])?;
+            everywhere(self.lab.hosts(), &["systemctl", "daemon-reload"])?;
             self.samples
                 .add(figure::FLOOR_RELOAD, begun.elapsed().as_secs_f64());
 
             let all = self.lab.hosts().len();
             let begun = self.begin();
-            everywhere(self.lab, &arguments(&["systemctl", "start"], &names))?;
+            everywhere(
+                self.lab.hosts(),
+                &arguments(&["systemctl", "start"], &names),
+            )?;
             self.end(
                 figure::FLOOR_MANY,
                 begun,
                 self.probe.started(1, MANY * all)?,
             );
             let begun = self.begin();
-            everywhere(self.lab, &arguments(&["systemctl", "stop"], &names))?;
+            everywhere(self.lab.hosts(), &arguments(&["systemctl", "stop"], &names))?;
             self.end(figure::FLOOR_MANY_GONE, begun, self.probe.stopped(all)?);
         }
         Ok(())
@@ -169,10 +172,10 @@ fn arguments<'a>(command: &[&'a str], names: &'a [String]) -> Vec<&'a str> {
         .collect()
 }
 
-fn everywhere(lab: &Lab, command: &[&str]) -> Result<()> {
+/// Runs a command on these hosts at once.
+pub(crate) fn everywhere(hosts: &[Host], command: &[&str]) -> Result<()> {
     thread::scope(|scope| {
-        let runs: Vec<_> = lab
-            .hosts()
+        let runs: Vec<_> = hosts
             .iter()
             .map(|host: &Host| scope.spawn(|| host.exec(command)?.ok()))
             .collect();

@@ -36,6 +36,10 @@ figures! {
     LIST: "`list-units` of 100 units on 3 hosts", "", "", "s";
     REBOOT: "host rebooted, 100 units: start of fleetd until all run", "31.4", "< 0.5", "s";
     LEADER: "leader killed: another, or the same again, leads", "9.3-10.4", "< 5", "s";
+    ROLLOUT: "rollout on 12 hosts, 25 % at a time, of a unit that takes 1 s to start", "", "", "s";
+    ROLLOUT_RATIO: "its time over that of the starts in its 4 batches", "", "<= 1.3", "";
+    ROLLOUT_FLOOR_RATIO: "its time over that of 4 times the floor of a batch", "", "<= 1.3", "";
+    ROLLOUT_WRITES: "its registry commits, a machine", "", "", "";
     RSS: "fleetd, 100 units: resident memory", "18-19", "< 10", "MiB";
     PSS: "fleetd, 100 units: its share of it (PSS)", "", "", "MiB";
     CPU: "fleetd, 100 units, idle: processor", "0.6-1.1", "< 0.05", "%";
@@ -51,6 +55,7 @@ figures! {
     FLOOR_PUT: "floor: one put into etcd, over HTTP", "", "", "s";
     FLOOR_MANY: "floor: `systemctl start` of 50 units on each of 3 hosts at once", "", "", "s";
     FLOOR_MANY_GONE: "floor: `systemctl stop` of them", "", "", "s";
+    FLOOR_BATCH: "floor: `daemon-reload` and `restart` of the unit that takes 1 s on 3 of the 12 hosts at once", "", "", "s";
 }
 
 /// What was measured.

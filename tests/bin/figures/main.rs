@@ -1,11 +1,13 @@
-//! `cargo figures`: how fast fleet is and what it costs, on three real hosts with one etcd.
+//! `cargo figures`: how fast fleet is and what it costs, on three real hosts with one etcd, and rollouts on
+//! twelve.
 //!
-//! Prints a table; `--write` puts it into docs/figures.md as well. Takes about four minutes. `--quick` measures each
+//! Prints a table; `--write` puts it into docs/figures.md as well. Takes about five minutes. `--quick` measures each
 //! thing three times and leaves out the idle minute: enough to see whether a change in the code is worth it.
 
 mod changes;
 mod figure;
 mod probe;
+mod rollouts;
 mod standing;
 
 use std::process::ExitCode;
@@ -85,9 +87,13 @@ fn measure(quick: bool) -> Result<String> {
     (0..rounds).try_for_each(|_| standing::reboot(&lab, &mut samples))?;
     step("leaders");
     (0..rounds).try_for_each(|_| standing::leader(&lab, &mut samples))?;
+    let machine = figure::machine(&lab)?;
+    drop(lab);
+    step("rollouts");
+    rollouts::measure(if quick { 3 } else { 5 }, &mut samples)?;
     step("done");
 
-    let page = format!("{}\n\n{}", figure::machine(&lab)?, samples.table());
+    let page = format!("{machine}\n\n{}", samples.table());
     println!("{page}");
     Ok(page)
 }

@@ -42,6 +42,19 @@ pub(crate) fn unit_file(version: u32, section: &str) -> String {
     )
 }
 
+/// A unit file whose process tells so once it is up, after a second; a quarter of the hosts may be without it.
+pub(crate) fn slow_unit_file(version: u32) -> String {
+    format!(
+        "[Service]\n\
+         Type=notify\n\
+         NotifyAccess=all\n\
+         ExecStart=/bin/sh -c 'exec 3>{PIPE}; sleep 1; systemd-notify --ready; echo %n {version} >&3; exec sleep infinity'\n\
+         [X-Fleet]\n\
+         Global=true\n\
+         MaxUnavailable=25%\n"
+    )
+}
+
 impl Probe {
     pub(crate) fn new(hosts: &[Host]) -> Result<Self> {
         let (events, received) = mpsc::channel();

@@ -182,6 +182,9 @@ pub struct RolloutMachine {
     pub ready: bool,
     /// Whether it has done so for `MinReadySec`.
     pub available: bool,
+    /// Whether a condition in its file kept it from starting, so that it is ready though it does not run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
     /// Why it will not become ready by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,

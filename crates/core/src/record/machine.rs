@@ -115,6 +115,10 @@ pub struct UnitReport {
     /// Whether it is ready, and has been for `MinReadySec` without a restart.
     #[serde(default)]
     pub available: bool,
+    /// Whether systemd skipped its start because of a condition in its file (`ConditionPathExists=` and others). It is
+    /// ready then: it does what its file asks for on such a machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
     /// Why it will not become ready by itself, for people; none while it may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,

@@ -239,6 +239,7 @@ impl Survey<'_> {
             granted: machine.granted(self.created),
             ready: report.is_some_and(|report| report.launched && report.ready),
             available: report.is_some_and(|report| report.launched && report.available),
+            skipped: report.is_some_and(|report| report.skipped),
             failed: machine.failure(),
             deferred: self.defers(machine),
         }

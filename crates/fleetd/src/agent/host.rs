@@ -171,12 +171,19 @@ impl Host {
             .collect())
     }
 
-    /// After a crash between a mark and its start, systemd knows which of the two was last.
+    /// After a crash between a mark and its start or restart, systemd knows which of the two was last.
     async fn settle_marks(&mut self) -> Result<(), SystemdError> {
-        for name in self.marks.unsettled() {
+        let unsettled: BTreeSet<UnitName> = self.marks.unsettled().into_iter().collect();
+        if unsettled.is_empty() {
+            return Ok(());
+        }
+        let states = self.systemd.states(&unsettled).await?;
+        for (name, state) in states {
             match self.systemd.details(&name).await {
-                Ok(details) if details.started => self.marks.settled(&name),
-                Ok(_) => self.marks.launched(&name, None),
+                Ok(details) => {
+                    let is_restarting = state.job.as_deref() == Some("restart");
+                    self.marks.settle(&name, &details.run, is_restarting);
+                }
                 Err(error @ SystemdError::Unavailable(_)) => return Err(error),
                 // Asked again when everything is looked at the next time.
                 Err(_) => {}
@@ -240,7 +247,23 @@ impl Host {
             };
         }
         self.states.extend(states);
+        self.note_skipped(names);
         Ok(())
+    }
+
+    /// Remembers which of these systemd did not start because of their own conditions, for as long as they are down.
+    fn note_skipped(&mut self, names: &BTreeSet<UnitName>) {
+        for name in names {
+            let Some(state) = self.states.get(name) else {
+                continue;
+            };
+            let skipped = self.details.get(name).is_some_and(|it| it.skipped);
+            if state.active != "inactive" {
+                self.marks.skipped(name, false);
+            } else if skipped && state.job.is_none() {
+                self.marks.skipped(name, true);
+            }
+        }
     }
 
     fn observed(&self, desired: &BTreeMap<UnitName, Desired>) -> BTreeMap<UnitName, Observed> {
@@ -351,8 +374,10 @@ impl Host {
                             if self.failures.get(unit) != Some(&why) {
                                 tracing::error!(unit = %unit, "{task}, which fails: {why}");
                             }
-                            if task.action == Action::Start {
-                                self.marks.launched(unit, None);
+                            match task.action {
+                                Action::Start => self.marks.launched(unit, None),
+                                Action::Restart => self.marks.not_restarted(unit),
+                                _ => {}
                             }
                             failed.insert(unit.clone(), why);
                         }
@@ -376,8 +401,15 @@ impl Host {
     /// What must be remembered before systemd is asked.
     fn before(&mut self, phase: &[&Task], desired: &BTreeMap<UnitName, Desired>) {
         for task in phase {
-            if let (Action::Start, Some(name)) = (&task.action, &task.unit) {
-                self.marks.starting(name, &desired[name].process);
+            let Some(name) = &task.unit else { continue };
+            let process = || &desired[name].process;
+            match task.action {
+                Action::Start => self.marks.starting(name, process()),
+                Action::Restart => {
+                    let run = self.details.get(name).map_or("", |details| &details.run);
+                    self.marks.restarting(name, run, process());
+                }
+                _ => {}
             }
         }
         self.save_marks();
@@ -440,6 +472,7 @@ impl Host {
             file,
             seen: self.observe(name),
             details: self.details.get(name).cloned().unwrap_or_default(),
+            skipped: self.marks.is_skipped(name),
             want: desired.and_then(|desired| desired.get(name)),
         })
     }

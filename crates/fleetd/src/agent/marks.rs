@@ -18,6 +18,21 @@ struct Content {
     units: BTreeMap<UnitName, Mark>,
     /// Marked as launched before systemd was asked. Left over by a crash between the two.
     starting: BTreeSet<UnitName>,
+    /// Left over by a crash while systemd was asked for a restart.
+    #[serde(default)]
+    restarting: BTreeMap<UnitName, Restart>,
+    /// systemd skipped the start, and forgets that with the unit.
+    #[serde(default)]
+    skipped: BTreeSet<UnitName>,
+}
+
+/// A restart that systemd was, or was about to be, asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Restart {
+    /// The run that it ends.
+    run: String,
+    /// What the process depends on that it starts.
+    process: String,
 }
 
 /// The marks, in memory and on file.
@@ -65,9 +80,28 @@ impl Marks {
         self.content.units.keys()
     }
 
-    /// The units that a crash left between the mark and the start.
+    /// The units that a crash left between the mark and the start, or in a restart.
     pub(super) fn unsettled(&self) -> Vec<UnitName> {
-        self.content.starting.iter().cloned().collect()
+        let Content {
+            starting,
+            restarting,
+            ..
+        } = &self.content;
+        starting.iter().chain(restarting.keys()).cloned().collect()
+    }
+
+    /// Settles such a unit by the run that systemd knows now, empty if it knows of none, and by whether that is about to
+    /// be followed by another.
+    pub(super) fn settle(&mut self, name: &UnitName, run: &str, is_restarting: bool) {
+        if let Some(restart) = self.content.restarting.remove(name) {
+            if restart.run != run || is_restarting {
+                self.launched(name, Some(restart.process));
+            }
+        } else if run.is_empty() {
+            self.launched(name, None);
+        } else {
+            self.settled(name);
+        }
     }
 
     /// That revision's file is in place and linked.
@@ -88,12 +122,42 @@ impl Marks {
         self.content.starting.insert(name.clone());
     }
 
+    /// systemd will be asked to end that run of it and start another. To be saved before it is asked.
+    pub(super) fn restarting(&mut self, name: &UnitName, run: &str, process: &str) {
+        let restart = Restart {
+            run: run.to_owned(),
+            process: process.to_owned(),
+        };
+        self.content.restarting.insert(name.clone(), restart);
+    }
+
+    /// systemd has refused that: the run before goes on.
+    pub(super) fn not_restarted(&mut self, name: &UnitName) {
+        self.content.restarting.remove(name);
+    }
+
     /// Whether it was started, and with which process part.
     pub(super) fn launched(&mut self, name: &UnitName, process: Option<String>) {
         self.content.starting.remove(name);
+        self.content.restarting.remove(name);
+        self.content.skipped.remove(name);
         if let Some(mark) = self.content.units.get_mut(name) {
             mark.launched = process;
         }
+    }
+
+    /// Whether systemd skipped its start, or of one that it knows no more, did.
+    pub(super) fn skipped(&mut self, name: &UnitName, skipped: bool) {
+        if skipped && self.content.units.contains_key(name) {
+            self.content.skipped.insert(name.clone());
+        } else {
+            self.content.skipped.remove(name);
+        }
+    }
+
+    /// Whether it did.
+    pub(super) fn is_skipped(&self, name: &UnitName) -> bool {
+        self.content.skipped.contains(name)
     }
 
     /// systemd has taken the start: the mark stands.
@@ -105,6 +169,8 @@ impl Marks {
     pub(super) fn forget(&mut self, name: &UnitName) {
         self.content.units.remove(name);
         self.content.starting.remove(name);
+        self.content.restarting.remove(name);
+        self.content.skipped.remove(name);
     }
 
     /// Writes the file if anything has changed.
@@ -135,11 +201,31 @@ mod tests {
         marks.save().expect("saves");
         let mut found = Marks::open(path.clone());
         assert_eq!(found.unsettled(), vec![name.clone()]);
-        found.settled(&name);
+        found.settle(&name, "a run", false);
         found.save().expect("saves");
         let settled = Marks::open(path);
         assert!(settled.unsettled().is_empty());
         let launched = settled.get(&name).and_then(|mark| mark.launched.clone());
         assert_eq!(launched.as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn a_crash_in_a_restart_is_settled_by_whether_there_is_another_run() {
+        let name = UnitName::parse("a.service").expect("valid");
+        for (run, is_restarting, process) in [
+            ("before", false, "p1"),
+            ("before", true, "p2"),
+            ("after", false, "p2"),
+        ] {
+            let mut marks = Marks::in_memory();
+            marks.linked(&name, 1);
+            marks.launched(&name, Some("p1".to_owned()));
+            marks.restarting(&name, "before", "p2");
+            assert_eq!(marks.unsettled(), vec![name.clone()]);
+            marks.settle(&name, run, is_restarting);
+            assert!(marks.unsettled().is_empty());
+            let launched = marks.get(&name).and_then(|mark| mark.launched.as_deref());
+            assert_eq!(launched, Some(process), "{run}");
+        }
     }
 }

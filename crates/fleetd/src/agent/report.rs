@@ -17,6 +17,8 @@ pub(super) struct Row<'a> {
     pub(super) file: &'a InPlace,
     pub(super) seen: Observed,
     pub(super) details: Details,
+    /// Its own conditions keep it from starting.
+    pub(super) skipped: bool,
     pub(super) want: Option<&'a Desired>,
 }
 
@@ -36,7 +38,7 @@ impl Row<'_> {
         let state = &self.seen.state;
         let as_wanted = if want.launch {
             let (kind, service) = (self.name.kind(), self.file.service);
-            self.runs_as_wanted() && ready(kind, service, state, &self.details.result)
+            self.runs_as_wanted() && ready(kind, service, state, &self.details.result, self.skipped)
         } else {
             state.load == "loaded"
         };
@@ -69,6 +71,7 @@ impl Row<'_> {
             result: &self.details.result,
             restarts: self.details.restarts,
             was_available: availability.were.contains_key(self.name),
+            skipped: self.skipped,
         };
         let failed = || {
             let failed = || failed(self.name.kind(), self.file.service, course);
@@ -79,6 +82,7 @@ impl Row<'_> {
             failed: (wanted && !available).then(failed).flatten(),
             ready: self.is_ready(),
             available,
+            skipped: self.runs_as_wanted() && self.skipped,
             deferred: self.want.is_some_and(|want| want.deferred),
             grant: self.want.map_or(0, |want| want.grant),
             launched: self.launched().is_some(),

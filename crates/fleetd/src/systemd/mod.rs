@@ -40,10 +40,20 @@ pub struct Details {
     pub restarts: u32,
     /// `Result`; empty for kinds that have none.
     pub result: String,
-    /// Whether systemd has started it since it loaded it (`InvocationID` is set). systemd drops a unit that is
-    /// inactive again, unless another one refers to it: a oneshot that did its work looks as if it never ran.
-    /// Who must know has to remember.
-    pub started: bool,
+    /// Which run of it this is, or was (`InvocationID`); empty if systemd has not started it since it loaded it. systemd
+    /// drops a unit that is inactive again, unless another one refers to it: a oneshot that did its work looks as if it
+    /// never ran. Who must know has to remember.
+    pub run: String,
+    /// Whether systemd skipped its last start since then, because a condition in its file was not met. systemd forgets
+    /// that with the unit, which it keeps for fleet until the start after, or the unit's end.
+    pub skipped: bool,
+}
+
+impl Details {
+    /// Whether systemd has started it since it loaded it.
+    pub fn started(&self) -> bool {
+        !self.run.is_empty()
+    }
 }
 
 /// Which units to look at again.

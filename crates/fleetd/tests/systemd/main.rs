@@ -31,7 +31,7 @@ async fn a_unit_that_is_started_becomes_active_and_the_change_is_told(host: &Hos
     assert_eq!((&*state.load, &*state.sub), ("loaded", "running"));
     let details = host.details("a.service").await;
     assert!(
-        details.started && details.since > 1_500_000_000_000,
+        details.started() && details.since > 1_500_000_000_000,
         "{details:?}"
     );
     assert_eq!((&*details.result, details.restarts), ("success", 0));
@@ -41,7 +41,7 @@ async fn a_unit_that_is_started_becomes_active_and_the_change_is_told(host: &Hos
 async fn a_unit_that_is_linked_has_not_been_started(host: &Host) {
     host.link("a.service", SLEEPS).await;
     let details = host.details("a.service").await;
-    assert!(!details.started, "{details:?}");
+    assert!(!details.started(), "{details:?}");
     host.remove(&["a.service"]).await;
 }
 
@@ -151,11 +151,29 @@ async fn a_oneshot_that_is_done_is_inactive_or_remains(host: &Host) {
     host.becomes("a.service", "inactive").await;
     assert_eq!(host.state("a.service").await.sub, "dead");
     let details = host.details("a.service").await;
-    assert!(!details.started, "systemd forgets it: {details:?}");
+    assert!(!details.started(), "systemd forgets it: {details:?}");
     host.run("b.service", &format!("{ONESHOT}RemainAfterExit=yes\n"))
         .await;
     assert_eq!(host.state("b.service").await.sub, "exited");
     host.remove(&["a.service", "b.service"]).await;
+}
+
+async fn a_start_that_conditions_do_not_allow_is_remembered_until_the_next(host: &Host) {
+    const NEVER: &str = "[Unit]\nConditionPathExists=!/\n";
+    host.link("a.service", &format!("{NEVER}{SLEEPS}")).await;
+    assert!(!host.details("a.service").await.skipped, "nobody looked");
+    host.start("a.service").await;
+    sleep(Duration::from_millis(300)).await;
+    let details = host.details("a.service").await;
+    assert!(details.skipped && !details.started(), "{details:?}");
+    assert_eq!(host.state("a.service").await.active, "inactive");
+    host.link("a.service", SLEEPS).await;
+    host.reload().await;
+    host.restart("a.service").await;
+    host.becomes("a.service", "active").await;
+    assert!(!host.details("a.service").await.skipped);
+    host.remove(&["a.service"]).await;
+    assert_eq!(host.state("a.service").await.load, "not-found");
 }
 
 async fn a_changed_file_counts_after_a_reload_and_not_before(host: &Host) {
@@ -295,7 +313,7 @@ async fn every_kind_becomes_active(host: &Host) {
         host.run(name, content).await;
         assert_eq!(host.state(name).await.sub, sub);
         let details = host.details(name).await;
-        assert!(details.started, "{name} {details:?}");
+        assert!(details.started(), "{name} {details:?}");
         assert_eq!(host.foreign(name).await, None, "{name}");
     }
     host.remove(&units.map(|(name, ..)| name)).await;
@@ -473,6 +491,7 @@ statements! {
     systemds_limit_of_starts_is_not_for_those_that_are_asked_for,
     a_unit_that_fails_is_failed_until_it_is_removed,
     a_oneshot_that_is_done_is_inactive_or_remains,
+    a_start_that_conditions_do_not_allow_is_remembered_until_the_next,
     a_changed_file_counts_after_a_reload_and_not_before,
     removal_leaves_nothing,
     names_that_systemd_does_not_know_are_not_found_and_harm_no_others,

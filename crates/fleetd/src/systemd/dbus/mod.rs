@@ -66,6 +66,7 @@ impl Dbus {
         let session = self.session().await?;
         if method != "StopUnit" {
             forget_failures(&session, name).await?;
+            session.keep(name).await?;
         }
         let arguments = (name.as_str(), MODE);
         let job = session.manager.inner().call(method, &arguments);
@@ -125,10 +126,12 @@ impl Systemd for Dbus {
         let unit = "org.freedesktop.systemd1.Unit";
         let own = format!("org.freedesktop.systemd1.{}", interface(name.kind()));
         // Sent together: they cost one round trip.
-        let (since, active_since, invocation, restarts, result) = tokio::try_join!(
+        let (since, active_since, invocation, checked, met, restarts, result) = tokio::try_join!(
             session.property::<u64>(&object, unit, "StateChangeTimestamp"),
             session.property::<u64>(&object, unit, "ActiveEnterTimestampMonotonic"),
             session.property::<Vec<u8>>(&object, unit, "InvocationID"),
+            session.property::<u64>(&object, unit, "ConditionTimestampMonotonic"),
+            session.property::<bool>(&object, unit, "ConditionResult"),
             async {
                 match name.kind() {
                     UnitKind::Service => session.property::<u32>(&object, &own, "NRestarts").await,
@@ -142,7 +145,9 @@ impl Systemd for Dbus {
             active_since: active_since.and_then(moment),
             restarts: restarts.unwrap_or_default(),
             result: result.unwrap_or_default(),
-            started: invocation.is_some_and(|id| id.iter().any(|byte| *byte != 0)),
+            run: invocation.map(run).unwrap_or_default(),
+            // "Not met" is also what systemd says of conditions that it never looked at.
+            skipped: checked.is_some_and(|at| at > 0) && met == Some(false),
         })
     }
 
@@ -214,6 +219,7 @@ impl Systemd for Dbus {
         if can_exist(name) {
             forget_failures(&session, name).await?;
         }
+        session.release(name).await?;
         // Last: as long as the file is there, a removal that stopped half way is seen and done again.
         self.directory.remove(name)?;
         self.changes.forget(name);
@@ -247,6 +253,14 @@ async fn forget_failures(session: &Session, name: &UnitName) -> Result<()> {
         Ok(()) | Err(SystemdError::Refused(_)) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// An invocation's id as people write it; empty if there was none.
+fn run(id: Vec<u8>) -> String {
+    if id.iter().all(|byte| *byte == 0) {
+        return String::new();
+    }
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The moment at which the monotonic clock showed that many microseconds.

@@ -1,17 +1,19 @@
 //! The connection to the system bus: made when first needed, made again whenever the bus or PID 1 went.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fleet_core::unit::UnitName;
 use futures_util::StreamExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use zbus::{Connection, Message, MessageStream, OwnedVariant, fdo};
+use zbus::{Array, Connection, Message, MessageStream, OwnedVariant, fdo};
 
 use super::jobs::Jobs;
-use super::proxy::{MANAGER_PATH, ManagerProxy, SYSTEMD, unit_of_object};
+use super::proxy::{MANAGER_PATH, ManagerProxy, SYSTEMD, unit_object, unit_of_object};
 use crate::systemd::changes::Changes;
 use crate::systemd::{Result, SystemdError};
 
@@ -50,6 +52,8 @@ pub(super) struct Session {
     pub(super) unit_path: Vec<PathBuf>,
     /// PID 1's own name at the bus: a signal that anybody else sends us is not believed.
     owner: String,
+    /// Units that systemd keeps for us while this connection lasts.
+    kept: Mutex<BTreeSet<UnitName>>,
     stuck: Notify,
 }
 
@@ -85,6 +89,7 @@ impl Session {
             manager,
             unit_path: Vec::new(),
             owner,
+            kept: Mutex::default(),
             stuck: Notify::new(),
         };
         let directories: Option<Vec<String>> = session
@@ -158,6 +163,34 @@ impl Session {
             }
         };
         self.ask(CALL, get).await
+    }
+
+    /// Has systemd keep a unit that has conditions: it would forget at once that it skipped its start.
+    pub(super) async fn keep(&self, name: &UnitName) -> Result<()> {
+        if self.kept().contains(name) {
+            return Ok(());
+        }
+        let object = unit_object(name.as_str());
+        let unit = "org.freedesktop.systemd1.Unit";
+        let conditions: Option<Array<'static>> = self.property(&object, unit, "Conditions").await?;
+        if conditions.is_some_and(|conditions| !conditions.is_empty()) {
+            self.ask(CALL, self.manager.ref_unit(name.as_str())).await?;
+            self.kept().insert(name.clone());
+        }
+        Ok(())
+    }
+
+    /// Lets systemd forget it.
+    pub(super) async fn release(&self, name: &UnitName) -> Result<()> {
+        if self.kept().remove(name) {
+            let unref = self.manager.unref_unit(name.as_str());
+            self.ask(CALL, unref).await?;
+        }
+        Ok(())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeSet<UnitName>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads signals until the session is over, and says why it is. It only marks: no signal's content becomes

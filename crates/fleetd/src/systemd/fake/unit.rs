@@ -17,6 +17,8 @@ pub enum Outcome {
     Fail,
     /// It did its work and is inactive again, as a oneshot is.
     ExitOk,
+    /// It is not started at all: a condition in its file is not met.
+    Skip,
 }
 
 /// What a unit does when it is started and stopped.
@@ -35,12 +37,14 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// What a unit file asks for: a oneshot exits unless it remains, `/bin/false` fails, and is started again with
+    /// What a unit file asks for: `ConditionPathExists=!/` is never met, a oneshot exits unless it remains, `/bin/false` fails, and is started again with
     /// `Restart=on-failure`; all else becomes active.
     pub fn of(content: &Content) -> Self {
         let text = content.to_text();
         let has = |line: &str| text.lines().any(|other| other.trim() == line);
-        let result = if has("ExecStart=/bin/false") {
+        let result = if has("ConditionPathExists=!/") {
+            Outcome::Skip
+        } else if has("ExecStart=/bin/false") {
             Outcome::Fail
         } else if has("Type=oneshot") && !has("RemainAfterExit=yes") {
             Outcome::ExitOk
@@ -74,7 +78,8 @@ pub(super) struct Unit {
     definition: Content,
     phase: Phase,
     since: Instant,
-    started: bool,
+    run_since: Option<Instant>,
+    skipped: bool,
     active_since: Option<Instant>,
     restarts: u32,
     job: Option<&'static str>,
@@ -92,7 +97,8 @@ impl Unit {
             definition,
             phase: Phase::Inactive,
             since: booted,
-            started: false,
+            run_since: None,
+            skipped: false,
             active_since: None,
             restarts: 0,
             job: None,
@@ -112,7 +118,8 @@ impl Unit {
 
     /// Whether systemd keeps it.
     pub(super) fn lives(&self) -> bool {
-        self.phase != Phase::Inactive
+        // One whose start was skipped is kept for fleet.
+        self.phase != Phase::Inactive || self.skipped
     }
 
     /// When it changes next by itself.
@@ -193,7 +200,7 @@ impl Unit {
                             self.enter(Phase::Active, at, crash);
                         }
                         Outcome::Fail => self.fail(at),
-                        Outcome::ExitOk => self.enter(Phase::Inactive, at, None),
+                        Outcome::ExitOk | Outcome::Skip => self.enter(Phase::Inactive, at, None),
                     }
                 }
                 Phase::Deactivating if self.job == Some("stop") => {
@@ -213,7 +220,12 @@ impl Unit {
     }
 
     fn begin(&mut self, now: Instant) {
-        self.started = true;
+        self.skipped = self.behaviour.result == Outcome::Skip;
+        if self.skipped {
+            self.job = None;
+            return self.enter(Phase::Inactive, now, None);
+        }
+        self.run_since = Some(now);
         self.job = Some("start");
         let ends = now + self.behaviour.start;
         self.enter(Phase::Activating, now, Some(ends));
@@ -264,12 +276,14 @@ impl Unit {
             (_, Phase::Failed) => "resources",
             _ => "success",
         };
+        let run = self.run_since.map(&time);
         Details {
-            since: if self.started { time(self.since) } else { 0 },
+            since: run.map_or(0, |_| time(self.since)),
             active_since: self.active_since,
             restarts: self.restarts,
             result: result.to_owned(),
-            started: self.started,
+            run: run.map(|at| at.to_string()).unwrap_or_default(),
+            skipped: self.skipped,
         }
     }
 }
