@@ -1,9 +1,10 @@
 //! `--watch`: shows something again whenever it has changed.
 
 use std::io::{self, IsTerminal as _};
+use std::pin::pin;
 use std::time::Duration;
 
-use crate::output::{Reader, offer, talk};
+use crate::output::{Reader, offer, reader_gone, talk};
 
 /// Between two looks at what cannot be waited for. Only while somebody watches is fleetd asked again and again.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -34,8 +35,13 @@ pub(crate) async fn show(
     let mut shown = look(Look::First).await?;
     let mut reader = offer(format!("{clear}{shown}").as_bytes())?;
     let mut complained = String::new();
+    let mut gone = pin!(reader_gone());
     while watch && reader == Reader::There {
-        match look(Look::Again).await {
+        let found = tokio::select! {
+            () = &mut gone => break,
+            found = look(Look::Again) => found,
+        };
+        match found {
             Ok(found) if found == shown && complained.is_empty() => {}
             Ok(found) => {
                 complained.clear();

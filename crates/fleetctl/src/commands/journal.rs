@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -15,7 +16,7 @@ use crate::client::Client;
 use crate::describe;
 use crate::local::typed_name;
 use crate::machine::{find, placed};
-use crate::output::{printable, talk};
+use crate::output::{printable, reader_gone, talk};
 use crate::remote::Ssh;
 use crate::remote::journal::{Entry, Event, HoldBack, Query, Style, fetch, follow, merge};
 
@@ -171,6 +172,7 @@ async fn follow_on(
     let mut ended = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut hung_up = signal(SignalKind::hangup())?;
+    let mut gone = pin!(reader_gone());
     loop {
         let next = held.next();
         let due = tokio::time::sleep_until(next.unwrap_or_else(Instant::now));
@@ -194,6 +196,7 @@ async fn follow_on(
             _ = interrupted.recv() => return Ok(all_told),
             _ = ended.recv() => return Ok(all_told),
             _ = hung_up.recv() => return Ok(all_told),
+            () = &mut gone => return Ok(all_told),
         }
     }
 }
