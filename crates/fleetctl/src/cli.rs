@@ -1,9 +1,11 @@
 //! The command line: global flags, the environment behind them, and what fleet 1.0 had and we only accept.
 
+use std::env;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::builder::Resettable;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::{Client, Endpoint};
@@ -151,7 +153,7 @@ struct Accepted {
 impl Cli {
     /// Reads the command line of this process. What is wrong with it, and what `--help` prints, is an error of clap's.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        Self::from(std::env::args_os())
+        Self::from(env::args_os())
     }
 
     fn from<T: Into<OsString> + Clone>(
@@ -162,11 +164,18 @@ impl Cli {
     }
 }
 
-/// Lets every flag be set and unset by `=true` and `=false` as well, and the last one win, as scripts for fleet 1.0
-/// expect.
+/// Lets every flag be set and unset by `=true` and `=false` as well, the last one win, and an empty variable of the
+/// environment be none, as scripts for fleet 1.0 expect.
 fn with_go_flags(command: clap::Command) -> clap::Command {
     command
         .args_override_self(true)
+        .mut_args(|flag| {
+            let variable = flag.get_env().and_then(env::var_os);
+            match variable.is_some_and(|value| value.is_empty()) {
+                true => flag.env(Resettable::Reset),
+                false => flag,
+            }
+        })
         .mut_args(|flag| match flag.get_action() {
             ArgAction::SetTrue => flag
                 .action(ArgAction::Set)

@@ -106,3 +106,23 @@ fn plain_tcp_is_spoken_too() {
         "GET /fleet/v1/machines HTTP/1.1\r\nhost: {address}\r\n"
     )));
 }
+
+#[test]
+fn an_empty_variable_of_the_environment_is_none() {
+    let session = Session::start();
+    let name = |flag: &str| flag.to_uppercase().replace('-', "_");
+    for flag in [
+        "driver",
+        "request-timeout",
+        "tunnel",
+        "ssh-timeout",
+        "strict-host-key-checking",
+    ] {
+        let output = session
+            .command("fleetctl list-machines")
+            .env(format!("FLEETCTL_{}", name(flag)), "")
+            .output()
+            .expect("sh runs");
+        assert!(output.status.success(), "{flag}: {output:?}");
+    }
+}
