@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -9,10 +10,11 @@ use clap::builder::Resettable;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::{Client, Endpoint};
-use crate::commands::Command;
+use crate::commands::{Command, FdForward};
 use crate::completion::{Complete, Completion};
+use crate::exit;
 use crate::man::Man;
-use crate::output::talk;
+use crate::output::{say, talk};
 use crate::paint::When;
 use crate::remote::Remote;
 
@@ -73,9 +75,19 @@ pub(crate) enum Verb {
     Alone(Alone),
 }
 
-/// What needs no fleetd.
+/// What asks no fleetd, and so works wherever the global options and the environment point to.
 #[derive(Subcommand)]
 pub(crate) enum Alone {
+    /// Connect standard input and output to fleetd's socket: what --tunnel runs on the other machine
+    FdForward(FdForward),
+    /// Print the version
+    Version,
+    /// Gone: fleetd checks a unit file when it is submitted
+    #[command(hide = true)]
+    Verify {
+        #[arg(value_name = "UNIT")]
+        _names: Vec<String>,
+    },
     /// Print a script that completes commands, units and machines in a shell
     Completion(Completion),
     /// What such a script asks
@@ -88,12 +100,22 @@ pub(crate) enum Alone {
 
 impl Alone {
     /// Runs the command.
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Completion(completion) => completion.run(),
-            Self::Complete(words) => words.run(),
-            Self::Man(man) => man.run(),
+            Self::FdForward(forward) => forward.run()?,
+            Self::Version => say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?,
+            Self::Verify { .. } => {
+                talk(
+                    "verify is gone, as are signed units: `fleetctl submit UNIT` checks a unit file and starts nothing; \
+                     `systemd-analyze verify FILE` checks what is systemd's",
+                );
+                return Ok(exit::USAGE.into());
+            }
+            Self::Completion(completion) => completion.run()?,
+            Self::Complete(words) => words.run()?,
+            Self::Man(man) => man.run()?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

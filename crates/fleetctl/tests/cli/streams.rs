@@ -126,3 +126,16 @@ fn an_empty_variable_of_the_environment_is_none() {
         assert!(output.status.success(), "{flag}: {output:?}");
     }
 }
+
+#[test]
+fn what_asks_no_fleetd_works_wherever_the_environment_points_to() {
+    let session = Session::start();
+    for (command, code) in [("version", 0), ("verify hello", 2), ("completion bash", 0)] {
+        let output = session
+            .command(&format!("fleetctl {command}"))
+            .env("FLEETCTL_ENDPOINT", "nowhere")
+            .output()
+            .expect("sh runs");
+        assert_eq!(output.status.code(), Some(code), "{command}: {output:?}");
+    }
+}
