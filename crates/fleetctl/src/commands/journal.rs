@@ -19,6 +19,7 @@ use crate::machine::{find, placed};
 use crate::output::{printable, reader_gone, talk};
 use crate::remote::Ssh;
 use crate::remote::journal::{Entry, Event, HoldBack, Query, Style, fetch, follow, merge};
+use crate::select::Unknown;
 
 /// As many as fleet 1.0 printed.
 const LINES: usize = 10;
@@ -94,7 +95,8 @@ impl Journal {
             .await
             .with_context(retrieving)?
         else {
-            bail!("Unit {unit} does not exist.");
+            let units = client.units().await.with_context(retrieving)?;
+            bail!(Unknown::among(unit.to_string(), &units).sentence());
         };
         let machines = match &self.machine {
             Some(typed) => {

@@ -185,10 +185,7 @@ impl Found {
 
 fn tell_missing(missing: &[Unknown]) {
     for unit in missing {
-        talk(match &unit.similar {
-            Some(similar) => format!("Unit {} does not exist. Did you mean {similar}?", unit.name),
-            None => format!("Unit {} does not exist.", unit.name),
-        });
+        talk(unit.sentence());
     }
 }
 

@@ -139,3 +139,22 @@ fn what_asks_no_fleetd_works_wherever_the_environment_points_to() {
         assert_eq!(output.status.code(), Some(code), "{command}: {output:?}");
     }
 }
+
+#[test]
+fn a_similar_unit_is_named_wherever_a_unit_is_looked_for() {
+    let session = Session::start();
+    session.run("fleetctl submit hello");
+    for command in [
+        "cat",
+        "status",
+        "wait",
+        "journal",
+        "ssh",
+        "ssh --unit",
+        "stop",
+        "start",
+    ] {
+        let said = session.run(&format!("fleetctl {command} helo"));
+        assert!(said.contains("id you mean hello.service?"), "{said}");
+    }
+}
