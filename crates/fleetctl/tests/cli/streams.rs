@@ -152,9 +152,22 @@ fn a_similar_unit_is_named_wherever_a_unit_is_looked_for() {
         "ssh",
         "ssh --unit",
         "stop",
+        "destroy",
         "start",
     ] {
         let said = session.run(&format!("fleetctl {command} helo"));
         assert!(said.contains("id you mean hello.service?"), "{said}");
     }
+}
+
+#[test]
+fn of_several_units_it_is_told_that_none_was_touched() {
+    let session = Session::start();
+    session.run("fleetctl start hello; fleetctl submit meta");
+    insta::assert_snapshot!(session.run("fleetctl stop hello meta"), @r"
+    $ fleetctl stop hello meta
+    e| Unable to stop unit meta.service in state inactive
+    e| stopped: none; not stopped: hello.service, meta.service
+    [rc=1]
+    ");
 }
