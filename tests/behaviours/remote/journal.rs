@@ -218,7 +218,11 @@ fn followed(lab: &Lab) -> Result<()> {
     lab.wait_until(SOON, "neither fleetctl nor its ssh is left", || {
         let left = one.sh("grep -lxE 'fleetctl|ssh|journalctl' /proc/[0-9]*/comm")?;
         Ok(left.stdout.is_empty())
-    })
+    })?;
+    // A reader who leaves ends it too, though nothing more is logged.
+    let left = one.sh("timeout 20 sh -c 'fleetctl journal -f -n 1 -o cat talk | head -1'")?;
+    ensure!(left.ok()? == "line-m\n");
+    Ok(())
 }
 
 fn unreachable(lab: &Lab) -> Result<()> {
