@@ -341,6 +341,10 @@ mod tests {
         for arguments in [before.collect::<Vec<_>>(), after.collect()] {
             assert!(Cli::from(&arguments).is_ok(), "{arguments:?}");
         }
+        for command in ["status", "journal", "ssh"] {
+            let arguments = ["fleetctl", command, "--ssh-port=2222", "a"];
+            assert!(Cli::from(arguments).is_ok(), "{command}");
+        }
     }
 
     #[test]

@@ -227,6 +227,16 @@ fn followed(lab: &Lab) -> Result<()> {
 
 fn unreachable(lab: &Lab) -> Result<()> {
     let one = lab.host(1);
+    for elsewhere in [
+        "journal --ssh-port=2222",
+        "status --lines=1 --ssh-port=2222",
+    ] {
+        let told = fleetctl(one, &format!("{elsewhere} talk"))?.stderr;
+        for address in ["10.99.1.2", "10.99.1.3"] {
+            let refused = format!("connect to host {address} port 2222: Connection refused");
+            ensure!(told.contains(&refused), "{elsewhere}: {told}");
+        }
+    }
     lab.host(3).partition()?;
     let two_of_three = fleetctl(one, "--ssh-timeout=1 journal -n 2 -o cat talk");
     lab.host(3).heal()?;

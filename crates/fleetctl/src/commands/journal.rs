@@ -57,6 +57,9 @@ pub(crate) struct Journal {
     /// Run journalctl with sudo
     #[arg(long)]
     sudo: bool,
+    /// The port of the machines' SSH servers, if not 22 or what your ssh configuration says
+    #[arg(long, value_name = "PORT")]
+    ssh_port: Option<u16>,
     /// The name of a unit in the registry
     #[arg(value_name = "UNIT")]
     names: Vec<String>,
@@ -118,6 +121,7 @@ impl Journal {
             sudo: self.sudo,
             whole: self.output == Style::Json,
         };
+        let ssh = &ssh.on_port(self.ssh_port);
         let print = Print::new(&machines, self.output);
         let mut all_told = true;
         let mut entries = Vec::new();

@@ -54,9 +54,8 @@ impl SshCommand {
         let mut more = Vec::new();
         more.extend(self.forward_agent.then_some("-A"));
         more.extend(self.pty.then_some("-tt"));
-        let to = ssh
-            .to(&machine, self.ssh_port)
-            .context("Unable to proceed")?;
+        let ssh = ssh.on_port(self.ssh_port);
+        let to = ssh.to(&machine).context("Unable to proceed")?;
         let status = Command::new("ssh")
             .args(ssh.beyond(&to, Prompts::Allowed, &more))
             .args(command)
