@@ -1,16 +1,20 @@
 //! The command line: global flags, the environment behind them, and what fleet 1.0 had and we only accept.
 
+use std::env;
 use std::ffi::OsString;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::builder::Resettable;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::client::{Client, Endpoint};
-use crate::commands::Command;
+use crate::commands::{Command, FdForward};
 use crate::completion::{Complete, Completion};
+use crate::exit;
 use crate::man::Man;
-use crate::output::talk;
+use crate::output::{say, talk};
 use crate::paint::When;
 use crate::remote::Remote;
 
@@ -73,9 +77,19 @@ pub(crate) enum Verb {
     Alone(Alone),
 }
 
-/// What needs no fleetd.
+/// What asks no fleetd, and so works wherever the global options and the environment point to.
 #[derive(Subcommand)]
 pub(crate) enum Alone {
+    /// Connect standard input and output to fleetd's socket: what --tunnel runs on the other machine
+    FdForward(FdForward),
+    /// Print the version
+    Version,
+    /// Gone: fleetd checks a unit file when it is submitted
+    #[command(hide = true)]
+    Verify {
+        #[arg(value_name = "UNIT")]
+        _names: Vec<String>,
+    },
     /// Print a script that completes commands, units and machines in a shell
     Completion(Completion),
     /// What such a script asks
@@ -88,12 +102,22 @@ pub(crate) enum Alone {
 
 impl Alone {
     /// Runs the command.
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Completion(completion) => completion.run(),
-            Self::Complete(words) => words.run(),
-            Self::Man(man) => man.run(),
+            Self::FdForward(forward) => forward.run()?,
+            Self::Version => say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?,
+            Self::Verify { .. } => {
+                talk(
+                    "verify is gone, as are signed units: `fleetctl submit UNIT` checks a unit file and starts nothing; \
+                     `systemd-analyze verify FILE` checks what is systemd's",
+                );
+                return Ok(exit::USAGE.into());
+            }
+            Self::Completion(completion) => completion.run()?,
+            Self::Complete(words) => words.run()?,
+            Self::Man(man) => man.run()?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -153,7 +177,7 @@ struct Accepted {
 impl Cli {
     /// Reads the command line of this process. What is wrong with it, and what `--help` prints, is an error of clap's.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        Self::from(std::env::args_os())
+        Self::from(env::args_os())
     }
 
     fn from<T: Into<OsString> + Clone>(
@@ -164,11 +188,18 @@ impl Cli {
     }
 }
 
-/// Lets every flag be set and unset by `=true` and `=false` as well, and the last one win, as scripts for fleet 1.0
-/// expect.
+/// Lets every flag be set and unset by `=true` and `=false` as well, the last one win, and an empty variable of the
+/// environment be none, as scripts for fleet 1.0 expect.
 fn with_go_flags(command: clap::Command) -> clap::Command {
     command
         .args_override_self(true)
+        .mut_args(|flag| {
+            let variable = flag.get_env().and_then(env::var_os);
+            match variable.is_some_and(|value| value.is_empty()) {
+                true => flag.env(Resettable::Reset),
+                false => flag,
+            }
+        })
         .mut_args(|flag| match flag.get_action() {
             ArgAction::SetTrue => flag
                 .action(ArgAction::Set)
@@ -311,6 +342,10 @@ mod tests {
         ]);
         for arguments in [before.collect::<Vec<_>>(), after.collect()] {
             assert!(Cli::from(&arguments).is_ok(), "{arguments:?}");
+        }
+        for command in ["status", "journal", "ssh"] {
+            let arguments = ["fleetctl", command, "--ssh-port=2222", "a"];
+            assert!(Cli::from(arguments).is_ok(), "{command}");
         }
     }
 

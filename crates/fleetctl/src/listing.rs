@@ -155,9 +155,10 @@ impl<R: Row> Listing<R> {
             .split(',')
             .map(|field| {
                 let mut columns = R::COLUMNS.iter();
-                columns
-                    .find(|column| column.field == field)
-                    .ok_or_else(|| anyhow!("Invalid key in output format: \"{field}\""))
+                columns.find(|column| column.field == field).ok_or_else(|| {
+                    let fields = fields_of::<R>().join(",");
+                    anyhow!("Invalid key in output format: \"{field}\"; the fields are {fields}")
+                })
             })
             .collect()
     }
@@ -211,11 +212,17 @@ fn dash(cell: String) -> String {
     }
 }
 
+/// What `--fields` may name, sorted.
+fn fields_of<R: Row>() -> Vec<&'static str> {
+    let mut fields: Vec<&str> = R::COLUMNS.iter().map(|column| column.field).collect();
+    fields.sort_unstable();
+    fields
+}
+
 /// The same flags for every kind of row, but the help names its columns.
 impl<R: Row> Args for Listing<R> {
     fn augment_args(command: Command) -> Command {
-        let mut fields: Vec<&str> = R::COLUMNS.iter().map(|column| column.field).collect();
-        fields.sort_unstable();
+        let fields = fields_of::<R>();
         let help = format!(
             "Columns to print, of {} [default: {}]",
             fields.join(","),

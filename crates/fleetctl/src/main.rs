@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Some(Verb::Asking(command)) => ask(command, &cli.connect, cli.color),
-        Some(Verb::Alone(command)) => command.run().map(|()| ExitCode::SUCCESS),
+        Some(Verb::Alone(command)) => command.run(),
         None => {
             output::write(Cli::command().render_help().to_string().as_bytes())?;
             Ok(ExitCode::SUCCESS)

@@ -1,9 +1,13 @@
 //! Data goes to stdout, talk to stderr.
 
 use std::fmt;
+use std::future;
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
 /// Whether anybody still reads stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,17 @@ pub(crate) fn offer(data: &[u8]) -> anyhow::Result<Reader> {
 /// still has units to act on.
 pub(crate) fn write(data: &[u8]) -> anyhow::Result<()> {
     offer(data).map(|_reader| ())
+}
+
+/// Waits until nobody reads stdout any more: a pipe tells that also while there is nothing to write. A file has no
+/// reader who could leave, and for one this waits for ever.
+pub(crate) async fn reader_gone() {
+    // Unchecked: nothing is written through it, so what it is need not be known, and nobody's stdout is made non-blocking.
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    match stdout.and_then(pipe::Sender::from_owned_fd_unchecked) {
+        Ok(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {}
+        _ => future::pending().await,
+    }
 }
 
 /// Writes text to stdout, without what a terminal would obey.

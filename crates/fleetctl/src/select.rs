@@ -45,6 +45,15 @@ impl Unknown {
         let similar = self.similar.as_ref();
         similar.map_or_else(String::new, |similar| format!("; did you mean {similar}?"))
     }
+
+    /// As fleet 1.0 put it: `Unit helo.service does not exist.`, and which one may be meant.
+    pub(crate) fn sentence(&self) -> String {
+        let sentence = format!("Unit {} does not exist.", self.name);
+        match &self.similar {
+            Some(similar) => format!("{sentence} Did you mean {similar}?"),
+            None => sentence,
+        }
+    }
 }
 
 /// How many typing errors make one of these names the other; none if so many that it is another name.

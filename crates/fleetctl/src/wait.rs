@@ -170,7 +170,7 @@ impl Waiting<'_> {
             }
             if !all {
                 bail!(
-                    "not every unit is {}; `fleetctl status UNIT` shows how it goes on, `journalctl -u UNIT` on the machine why it fails",
+                    "not every unit is {}; `fleetctl status UNIT` shows how it goes on, `fleetctl journal UNIT` why it fails",
                     self.goal.word()
                 );
             }

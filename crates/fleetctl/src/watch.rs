@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal as _};
+use std::pin::pin;
 use std::time::Duration;
 
-use crate::output::{Reader, offer, talk};
+use crate::output::{Reader, offer, reader_gone, talk};
 
 /// Between two looks at what cannot be waited for. Only while somebody watches is fleetd asked again and again.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
@@ -56,8 +57,13 @@ pub(crate) async fn show_until<T>(
     let mut found = look(Look::First).await?;
     let mut reader = offer(format!("{clear}{}", found.text).as_bytes())?;
     let mut complained = String::new();
+    let mut gone = pin!(reader_gone());
     while watch && found.end.is_none() && reader == Reader::There {
-        match look(Look::Again).await {
+        let next = tokio::select! {
+            () = &mut gone => break,
+            next = look(Look::Again) => next,
+        };
+        match next {
             Ok(next) => {
                 if next.text != found.text || !complained.is_empty() {
                     reader = offer(format!("{clear}{}", next.text).as_bytes())?;

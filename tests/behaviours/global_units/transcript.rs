@@ -91,7 +91,8 @@ fn one_unit_from_start_to_destroy() {
             "list-units --fields=unit,bogus",
             1,
             "",
-            "Invalid key in output format: \"bogus\"\n",
+            "Invalid key in output format: \"bogus\"; the fields are \
+             active,hash,load,machine,restarts,result,revision,since,sub,unit\n",
         )?;
         let status = fleetctl(one, "status hello")?.ok()?;
         let places =

@@ -218,11 +218,25 @@ fn followed(lab: &Lab) -> Result<()> {
     lab.wait_until(SOON, "neither fleetctl nor its ssh is left", || {
         let left = one.sh("grep -lxE 'fleetctl|ssh|journalctl' /proc/[0-9]*/comm")?;
         Ok(left.stdout.is_empty())
-    })
+    })?;
+    // A reader who leaves ends it too, though nothing more is logged.
+    let left = one.sh("timeout 20 sh -c 'fleetctl journal -f -n 1 -o cat talk | head -1'")?;
+    ensure!(left.ok()? == "line-m\n");
+    Ok(())
 }
 
 fn unreachable(lab: &Lab) -> Result<()> {
     let one = lab.host(1);
+    for elsewhere in [
+        "journal --ssh-port=2222",
+        "status --lines=1 --ssh-port=2222",
+    ] {
+        let told = fleetctl(one, &format!("{elsewhere} talk"))?.stderr;
+        for address in ["10.99.1.2", "10.99.1.3"] {
+            let refused = format!("connect to host {address} port 2222: Connection refused");
+            ensure!(told.contains(&refused), "{elsewhere}: {told}");
+        }
+    }
     lab.host(3).partition()?;
     let two_of_three = fleetctl(one, "--ssh-timeout=1 journal -n 2 -o cat talk");
     lab.host(3).heal()?;

@@ -33,7 +33,10 @@ figures! {
     UNLABEL: "metadata removed: the unit is gone there", "3.3", "< 0.10", "s";
     MANY: "50 units in one `start`: all 150 run", "5.2-5.8", "< 0.6", "s";
     MANY_GONE: "50 units in one `destroy`: all 150 are gone", "51-62", "< 0.6", "s";
-    LIST: "`list-units` of 100 units on 3 hosts", "", "", "s";
+    VERSION: "process of `fleetctl version`", "", "< 3", "ms";
+    LIST_UNITS: "process of `list-units`, 100 units on 3 hosts", "", "< 10", "ms";
+    LIST_UNIT_FILES: "process of `list-unit-files`, 100 units", "", "< 10", "ms";
+    LIST_MACHINES: "process of `list-machines`, 100 units on 3 hosts", "", "< 10", "ms";
     REBOOT: "host rebooted, 100 units: start of fleetd until all run", "31.4", "< 0.5", "s";
     LEADER: "leader killed: another, or the same again, leads", "9.3-10.4", "< 5", "s";
     ROLLOUT: "rollout on 12 hosts, 25 % at a time, of a unit that takes 1 s to start", "", "", "s";

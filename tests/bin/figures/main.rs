@@ -78,7 +78,7 @@ fn measure(quick: bool) -> Result<String> {
     (0..rounds).try_for_each(|round| changes.many_units(round))?;
     step("a hundred units");
     standing::populate(&lab)?;
-    (0..rounds).try_for_each(|_| standing::listing(&lab, &mut samples))?;
+    (0..rounds).try_for_each(|_| standing::processes(&lab, &mut samples))?;
     if !quick {
         step("idle");
         standing::idle(&lab, &mut samples)?;

@@ -17,14 +17,16 @@ pub(crate) enum Endpoint {
     Tcp(String),
 }
 
-/// A text that is no endpoint. The first two texts are fleet 1.0's.
+/// A text that is no endpoint. The first two texts begin as fleet 1.0's.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EndpointError {
     /// No `://`.
-    #[error("URL scheme undefined")]
+    #[error("URL scheme undefined; use unix:///PATH or http://HOST:PORT")]
     NoScheme,
     /// `unix://name`, where the path was meant; or a scheme that nobody speaks.
-    #[error("unable to connect to host \"{host}\" with scheme \"{scheme}\"")]
+    #[error(
+        "unable to connect to host \"{host}\" with scheme \"{scheme}\"; use unix:///PATH or http://HOST:PORT"
+    )]
     Unknown { scheme: String, host: String },
     /// `https://...`
     #[error(
@@ -100,14 +102,16 @@ mod tests {
     #[test]
     fn refusals_say_what_is_wrong() {
         let error = |text| Endpoint::parse(text).expect_err("invalid").to_string();
-        assert_eq!(error("nosuch"), "URL scheme undefined");
         assert_eq!(
-            error("unix://nosuch.sock"),
-            "unable to connect to host \"nosuch.sock\" with scheme \"unix\""
+            error("nosuch"),
+            "URL scheme undefined; use unix:///PATH or http://HOST:PORT"
         );
         assert_eq!(
-            error("ftp://x"),
-            "unable to connect to host \"x\" with scheme \"ftp\""
+            error("unix://nosuch.sock"),
+            "unable to connect to host \"nosuch.sock\" with scheme \"unix\"; use unix:///PATH or http://HOST:PORT"
+        );
+        assert!(
+            error("ftp://x").starts_with("unable to connect to host \"x\" with scheme \"ftp\"; ")
         );
         assert!(error("https://x").contains("TLS"));
     }

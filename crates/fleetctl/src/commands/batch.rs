@@ -81,6 +81,16 @@ impl Batch {
     }
 }
 
+/// An error that was found before any of these units was touched. Of several, its reason alone would leave open what
+/// became of the others.
+pub(super) fn before_any(why: anyhow::Error, units: &[&str], done: &str) -> anyhow::Error {
+    if units.len() < 2 {
+        return why;
+    }
+    talk(format_args!("{why:#}"));
+    anyhow!("{done}: none; not {done}: {}", units.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,7 +24,7 @@ pub(crate) struct FdForward {
 }
 
 impl FdForward {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
         let [typed] = &self.endpoints[..] else {
             bail!("Provide a single argument");
         };

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -15,9 +16,10 @@ use crate::client::Client;
 use crate::describe;
 use crate::local::typed_name;
 use crate::machine::{find, placed};
-use crate::output::{printable, talk};
+use crate::output::{printable, reader_gone, talk};
 use crate::remote::Ssh;
 use crate::remote::journal::{Entry, Event, HoldBack, Query, Style, fetch, follow, merge};
+use crate::select::Unknown;
 
 /// As many as fleet 1.0 printed.
 const LINES: usize = 10;
@@ -55,6 +57,9 @@ pub(crate) struct Journal {
     /// Run journalctl with sudo
     #[arg(long)]
     sudo: bool,
+    /// The port of the machines' SSH servers, if not 22 or what your ssh configuration says
+    #[arg(long, value_name = "PORT")]
+    ssh_port: Option<u16>,
     /// The name of a unit in the registry
     #[arg(value_name = "UNIT")]
     names: Vec<String>,
@@ -93,7 +98,8 @@ impl Journal {
             .await
             .with_context(retrieving)?
         else {
-            bail!("Unit {unit} does not exist.");
+            let units = client.units().await.with_context(retrieving)?;
+            bail!(Unknown::among(unit.to_string(), &units).sentence());
         };
         let machines = match &self.machine {
             Some(typed) => {
@@ -115,6 +121,7 @@ impl Journal {
             sudo: self.sudo,
             whole: self.output == Style::Json,
         };
+        let ssh = &ssh.on_port(self.ssh_port);
         let print = Print::new(&machines, self.output);
         let mut all_told = true;
         let mut entries = Vec::new();
@@ -171,6 +178,7 @@ async fn follow_on(
     let mut ended = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut hung_up = signal(SignalKind::hangup())?;
+    let mut gone = pin!(reader_gone());
     loop {
         let next = held.next();
         let due = tokio::time::sleep_until(next.unwrap_or_else(Instant::now));
@@ -194,6 +202,7 @@ async fn follow_on(
             _ = interrupted.recv() => return Ok(all_told),
             _ = ended.recv() => return Ok(all_told),
             _ = hung_up.recv() => return Ok(all_told),
+            () = &mut gone => return Ok(all_told),
         }
     }
 }

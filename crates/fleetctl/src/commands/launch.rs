@@ -10,7 +10,7 @@ use fleet_core::record::TargetState;
 use fleet_core::submission::may_become;
 use fleet_core::unit::{Parsed, UnitName};
 
-use super::batch::Batch;
+use super::batch::{Batch, before_any};
 use super::rollout::tell_rolling;
 use crate::client::Client;
 use crate::output::{say, talk};
@@ -157,9 +157,13 @@ async fn bring(
         TargetState::Loaded => ("load", "loaded", "Error loading units"),
         TargetState::Launched => ("start", "started", "Error starting units"),
     };
-    let planned = plan(client, units, target).await.context(creating)?;
+    let names: Vec<&str> = units.names.iter().map(String::as_str).collect();
+    let refused = |why| before_any(why, &names, done);
+    let planned = plan(client, units, target).await;
+    let planned = planned.context(creating).map_err(refused)?;
     for unit in &planned {
-        may_become(&unit.name, unit.global, target).context(activating)?;
+        let may = may_become(&unit.name, unit.global, target);
+        may.context(activating).map_err(refused)?;
     }
 
     let before = if wait.is_some() {

@@ -21,6 +21,7 @@ mod status_document;
 mod stop;
 mod wait;
 
+pub(crate) use fd_forward::FdForward;
 pub(crate) use list::join;
 
 use std::process::ExitCode;
@@ -29,9 +30,7 @@ use clap::Subcommand;
 use fleet_core::record::{Scheduling, TargetState};
 
 use crate::client::Client;
-use crate::exit;
 use crate::listing::Listing;
-use crate::output::talk;
 use crate::paint::Paint;
 use crate::remote::Ssh;
 
@@ -112,18 +111,8 @@ Examples:
     Journal(journal::Journal),
     /// Run a command, or a shell, on a machine of the cluster
     Ssh(ssh::SshCommand),
-    /// Connect standard input and output to fleetd's socket: what --tunnel runs on the other machine
-    FdForward(fd_forward::FdForward),
     /// Set and remove metadata of a machine
     Metadata(metadata::ChangeMetadata),
-    /// Print the version
-    Version,
-    /// Gone: fleetd checks a unit file when it is submitted
-    #[command(hide = true)]
-    Verify {
-        #[arg(value_name = "UNIT")]
-        _names: Vec<String>,
-    },
 }
 
 impl Command {
@@ -157,20 +146,9 @@ impl Command {
             Self::Drain(drain) => drain.run(client).await?,
             Self::Status(status) => return status.run(client, ssh, paint).await,
             Self::Wait(wait) => return wait.run(client).await,
-            Self::Verify { .. } => {
-                talk(
-                    "verify is gone, as are signed units: `fleetctl submit UNIT` checks a unit file and starts nothing; \
-                     `systemd-analyze verify FILE` checks what is systemd's",
-                );
-                return Ok(exit::USAGE.into());
-            }
             Self::Journal(journal) => return journal.run(client, ssh).await,
             Self::Ssh(command) => return command.run(client, ssh).await,
-            Self::FdForward(forward) => forward.run()?,
             Self::Metadata(change) => change.run(client).await?,
-            Self::Version => {
-                crate::output::say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?
-            }
         }
         Ok(ExitCode::SUCCESS)
     }

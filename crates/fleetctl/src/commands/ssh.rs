@@ -12,6 +12,7 @@ use crate::local::typed_name;
 use crate::machine::{NoMachine, find, placed};
 use crate::output::talk;
 use crate::remote::{Prompts, SSH_FAILED, Ssh, is_here, shell_words};
+use crate::select::Unknown;
 
 #[derive(Args)]
 #[command(
@@ -53,9 +54,8 @@ impl SshCommand {
         let mut more = Vec::new();
         more.extend(self.forward_agent.then_some("-A"));
         more.extend(self.pty.then_some("-tt"));
-        let to = ssh
-            .to(&machine, self.ssh_port)
-            .context("Unable to proceed")?;
+        let ssh = ssh.on_port(self.ssh_port);
+        let to = ssh.to(&machine).context("Unable to proceed")?;
         let status = Command::new("ssh")
             .args(ssh.beyond(&to, Prompts::Allowed, &more))
             .args(command)
@@ -83,7 +83,9 @@ impl SshCommand {
             }
             (None, Some(unit), _) => {
                 let status = unit_status(client, unit).await?;
-                let status = status.with_context(|| format!("Unit {unit} does not exist."))?;
+                let Some(status) = status else {
+                    bail!(unknown(client, unit).await?.sentence());
+                };
                 Ok((only_machine(&status, &self.words)?, &self.words))
             }
             (None, None, Some((either, command))) => {
@@ -94,7 +96,10 @@ impl SshCommand {
                     Err(ambiguous) => return Err(ambiguous.into()),
                 }
                 let status = unit_status(client, either).await?;
-                let status = status.context("could not find matching unit or machine")?;
+                let Some(status) = status else {
+                    let hint = unknown(client, either).await?.hint();
+                    bail!("could not find matching unit or machine{hint}");
+                };
                 Ok((only_machine(&status, command)?, command))
             }
         }
@@ -107,6 +112,12 @@ async fn unit_status(client: &mut Client, typed: &str) -> anyhow::Result<Option<
         Ok(name) => Ok(client.unit_status(name.as_str(), None).await?),
         Err(_no_name) => Ok(None),
     }
+}
+
+/// What is told of a unit that is not there.
+async fn unknown(client: &mut Client, typed: &str) -> anyhow::Result<Unknown> {
+    let name = typed_name(typed).map_or_else(|_| typed.to_owned(), |name| name.to_string());
+    Ok(Unknown::among(name, &client.units().await?))
 }
 
 /// The machine that the unit belongs on, if it is only one; else the error lists what to type.

@@ -40,6 +40,9 @@ pub(crate) struct Status {
     /// Show the last N log lines of every machine, over ssh; without it, a few of this machine's own
     #[arg(long, short = 'n', value_name = "N")]
     lines: Option<usize>,
+    /// The port of the machines' SSH servers, if not 22 or what your ssh configuration says
+    #[arg(long, value_name = "PORT")]
+    ssh_port: Option<u16>,
     /// Print a document for programs
     #[arg(long, short, value_name = "FORMAT")]
     output: Option<Syntax>,
@@ -75,6 +78,7 @@ impl Status {
             .await?;
             return Ok(ExitCode::SUCCESS);
         }
+        let ssh = &ssh.on_port(self.ssh_port);
         let found = self.find(client).await?;
         tell_missing(&found.missing);
         let code = found.exit_code();
@@ -186,10 +190,7 @@ impl Found {
 /// Tells of units that are not in the registry, and of those that may be meant.
 pub(super) fn tell_missing(missing: &[Unknown]) {
     for unit in missing {
-        talk(match &unit.similar {
-            Some(similar) => format!("Unit {} does not exist. Did you mean {similar}?", unit.name),
-            None => format!("Unit {} does not exist.", unit.name),
-        });
+        talk(unit.sentence());
     }
 }
 

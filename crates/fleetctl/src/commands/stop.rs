@@ -1,12 +1,12 @@
 //! stop, unload, destroy: take units that the registry knows off the machines.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use fleet_core::api::Unit;
 use fleet_core::record::TargetState;
 use fleet_core::unit::UnitName;
 
-use super::batch::Batch;
+use super::batch::{Batch, before_any};
 use super::launch::Blocking;
 use crate::client::Client;
 use crate::options::is_global;
@@ -51,11 +51,13 @@ impl Stop {
             return Ok(());
         }
         if let Some(unit) = units.iter().find(|unit| is_below(unit, target)) {
-            bail!(
+            let refused = anyhow!(
                 "Unable to {verb} unit {} in state {}",
                 unit.name,
                 unit.desired_state
             );
+            let names: Vec<&str> = units.iter().map(|unit| unit.name.as_str()).collect();
+            return Err(before_any(refused, &names, done));
         }
         let take_back = async |client: &mut Client, unit: &Unit| {
             if unit.desired_state != target.as_str() {
@@ -103,9 +105,15 @@ impl Destroy {
             }
         }
         let none = gone.len() == names.len();
+        // One that was listed, somebody else has destroyed meanwhile: nothing was spelt wrong.
+        let unlisted = |name: &String| known.unknown.iter().find(|unit| unit.name == *name);
         let unknown: Vec<Unknown> = gone
             .into_iter()
-            .map(|name| Unknown::among(name.clone(), &known.units))
+            .map(|name| {
+                unlisted(name)
+                    .cloned()
+                    .unwrap_or_else(|| Unknown::among(name.clone(), []))
+            })
             .collect();
         tell_unknown(&unknown, !none);
         batch.finish("Error destroying units", "destroyed")

@@ -56,6 +56,7 @@ mod tests {
             known_hosts: "/root/.fleetctl/known_hosts".into(),
             host_keys: HostKeys::Strict,
             through: None,
+            port: None,
         };
         let to = Destination::parse("n2", "core").expect("a host");
         for (said, step) in [

@@ -90,6 +90,7 @@ impl Remote {
             known_hosts: at_home(&self.known_hosts_file),
             host_keys: self.strict_host_key_checking,
             through: tunnel.transpose()?,
+            port: None,
         };
         if ssh.host_keys == HostKeys::Ask {
             // ssh adds to the file, but makes no folder for it.

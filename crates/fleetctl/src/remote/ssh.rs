@@ -20,6 +20,8 @@ pub(crate) struct Ssh {
     pub(crate) host_keys: HostKeys,
     /// The machine of `--tunnel`, through which all others are reached.
     pub(crate) through: Option<Destination>,
+    /// Where the SSH servers of the cluster's machines listen; none leaves it to the user's ssh configuration.
+    pub(crate) port: Option<u16>,
 }
 
 /// A machine that ssh cannot be sent to.
@@ -41,11 +43,7 @@ pub(crate) enum Prompts {
 impl Ssh {
     /// Where a machine of the cluster is reached. The address is the machine's own claim, and a shell here reads it
     /// where there is a tunnel: only what can be an address or a name is taken.
-    pub(crate) fn to(
-        &self,
-        machine: &Machine,
-        port: Option<u16>,
-    ) -> Result<Destination, NoAddress> {
+    pub(crate) fn to(&self, machine: &Machine) -> Result<Destination, NoAddress> {
         let address = &machine.primary_ip;
         let usual = |c: char| c.is_ascii_alphanumeric() || ".:_%-".contains(c);
         if address.is_empty() || address.starts_with('-') || !address.chars().all(usual) {
@@ -57,8 +55,16 @@ impl Ssh {
         Ok(Destination {
             user: self.user.clone(),
             host: address.clone(),
-            port,
+            port: self.port,
         })
+    }
+
+    /// The same for machines whose SSH servers listen elsewhere.
+    pub(crate) fn on_port(&self, port: Option<u16>) -> Self {
+        Self {
+            port,
+            ..self.clone()
+        }
     }
 
     /// The arguments for the machine of the tunnel itself, up to the host.
@@ -169,6 +175,7 @@ mod tests {
             known_hosts: "/home/ada/my keys/100%".into(),
             host_keys: HostKeys::Strict,
             through: through.map(|text| Destination::parse(text, "core").expect("a host")),
+            port: None,
         }
     }
 
@@ -215,7 +222,7 @@ mod tests {
                 primary_ip: address.into(),
                 ..Machine::default()
             };
-            assert_eq!(ssh(None).to(&machine, None).is_ok(), taken, "{address}");
+            assert_eq!(ssh(None).to(&machine).is_ok(), taken, "{address}");
         }
     }
 

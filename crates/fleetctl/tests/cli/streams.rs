@@ -106,3 +106,68 @@ fn plain_tcp_is_spoken_too() {
         "GET /fleet/v1/machines HTTP/1.1\r\nhost: {address}\r\n"
     )));
 }
+
+#[test]
+fn an_empty_variable_of_the_environment_is_none() {
+    let session = Session::start();
+    let name = |flag: &str| flag.to_uppercase().replace('-', "_");
+    for flag in [
+        "driver",
+        "request-timeout",
+        "tunnel",
+        "ssh-timeout",
+        "strict-host-key-checking",
+    ] {
+        let output = session
+            .command("fleetctl list-machines")
+            .env(format!("FLEETCTL_{}", name(flag)), "")
+            .output()
+            .expect("sh runs");
+        assert!(output.status.success(), "{flag}: {output:?}");
+    }
+}
+
+#[test]
+fn what_asks_no_fleetd_works_wherever_the_environment_points_to() {
+    let session = Session::start();
+    for (command, code) in [("version", 0), ("verify hello", 2), ("completion bash", 0)] {
+        let output = session
+            .command(&format!("fleetctl {command}"))
+            .env("FLEETCTL_ENDPOINT", "nowhere")
+            .output()
+            .expect("sh runs");
+        assert_eq!(output.status.code(), Some(code), "{command}: {output:?}");
+    }
+}
+
+#[test]
+fn a_similar_unit_is_named_wherever_a_unit_is_looked_for() {
+    let session = Session::start();
+    session.run("fleetctl submit hello");
+    for command in [
+        "cat",
+        "status",
+        "wait",
+        "journal",
+        "ssh",
+        "ssh --unit",
+        "stop",
+        "destroy",
+        "start",
+    ] {
+        let said = session.run(&format!("fleetctl {command} helo"));
+        assert!(said.contains("id you mean hello.service?"), "{said}");
+    }
+}
+
+#[test]
+fn of_several_units_it_is_told_that_none_was_touched() {
+    let session = Session::start();
+    session.run("fleetctl start hello; fleetctl submit meta");
+    insta::assert_snapshot!(session.run("fleetctl stop hello meta"), @r"
+    $ fleetctl stop hello meta
+    e| Unable to stop unit meta.service in state inactive
+    e| stopped: none; not stopped: hello.service, meta.service
+    [rc=1]
+    ");
+}

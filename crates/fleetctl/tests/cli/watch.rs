@@ -145,13 +145,14 @@ fn a_watcher_outlives_a_registry_that_is_away() {
 }
 
 #[test]
-fn a_reader_that_left_ends_it_when_there_is_more_to_print() {
+fn a_reader_that_left_ends_it_also_while_nothing_changes() {
     let session = Session::start();
     session.run("fleetctl submit hello");
-    let mut watched = Watched::start(&session, "list-unit-files -w -o name | head -1");
-    assert_eq!(watched.next(), "hello.service");
-    session.run("fleetctl submit meta");
-    assert!(watched.ended().success());
+    for shown in ["list-unit-files -w -o name", "status -w hello"] {
+        let mut watched = Watched::start(&session, &format!("{shown} | head -1"));
+        assert!(watched.next().starts_with("hello.service"), "{shown}");
+        assert!(watched.ended().success(), "{shown}");
+    }
 }
 
 #[test]

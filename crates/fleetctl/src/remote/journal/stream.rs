@@ -46,7 +46,7 @@ impl EntryStream {
         let to = if is_here(&machine.id) {
             None
         } else {
-            Some(ssh.to(machine, None).map_err(|why| why.to_string())?)
+            Some(ssh.to(machine).map_err(|why| why.to_string())?)
         };
         let program = if to.is_some() { "ssh" } else { &words[0] };
         let not_run = |why: io::Error| format!("cannot run {program}: {why}");
