@@ -125,6 +125,8 @@ fn boot() -> Result<Lab> {
     title("Three hosts with systemd as PID 1, and one etcd");
     let started = Instant::now();
     let lab = Lab::builder().hosts(3).etcd(1).start()?;
+    // For `fleetctl journal` and `fleetctl ssh`.
+    lab.start_sshd()?;
     lab.install_fleet(|host| {
         let metadata = format!("host={}", host.name());
         lab.fleet_conf().metadata(&metadata).line("agent_ttl=5s")
@@ -150,7 +152,8 @@ fn start_a_unit(lab: &Lab) -> Result<()> {
     tell(
         lab.host(3),
         "systemctl status hello.service --no-pager --lines=2",
-    )
+    )?;
+    tell(lab.host(1), "fleetctl journal --lines=3 hello.service")
 }
 
 fn drop_a_file(lab: &Lab) -> Result<()> {

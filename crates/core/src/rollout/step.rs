@@ -410,7 +410,7 @@ impl<'a> Standing<'a> {
             (_, Some(why)) => why.to_owned(),
             (Some(_), _) if self.moving => "told, not there yet".to_owned(),
             (Some(_), _) if !self.on => "its turn".to_owned(),
-            (Some(report), _) if report.ready => "steady for MinReadySec".to_owned(),
+            (Some(report), _) if report.ready => "up, watched for MinReadySec".to_owned(),
             (Some(report), _) => format!("{} ({})", report.active, report.sub),
             (None, _) => "not in place yet".to_owned(),
         }
