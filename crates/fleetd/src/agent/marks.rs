@@ -146,7 +146,7 @@ impl Marks {
         }
     }
 
-    /// Whether systemd skipped its start, or of one that it knows no more, did.
+    /// Notes whether systemd skipped its start.
     pub(super) fn skipped(&mut self, name: &UnitName, skipped: bool) {
         if skipped && self.content.units.contains_key(name) {
             self.content.skipped.insert(name.clone());

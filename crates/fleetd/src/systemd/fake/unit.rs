@@ -37,8 +37,8 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// What a unit file asks for: `ConditionPathExists=!/` is never met, a oneshot exits unless it remains, `/bin/false` fails, and is started again with
-    /// `Restart=on-failure`; all else becomes active.
+    /// What a unit file asks for: `ConditionPathExists=!/` is never met, a oneshot exits unless it remains, `/bin/false`
+    /// fails, and is started again with `Restart=on-failure`; all else becomes active.
     pub fn of(content: &Content) -> Self {
         let text = content.to_text();
         let has = |line: &str| text.lines().any(|other| other.trim() == line);
