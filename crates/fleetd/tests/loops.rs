@@ -1,6 +1,8 @@
 //! The daemon's loops without hosts: the real agents, engines and registry code on the embedded store and the fake
 //! systemd, under a clock that jumps ahead when all wait.
 
+#[path = "loops/chance.rs"]
+mod chance;
 #[path = "loops/faults.rs"]
 mod faults;
 #[path = "loops/fleet.rs"]
