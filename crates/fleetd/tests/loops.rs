@@ -27,6 +27,8 @@ mod reports;
 mod rollouts;
 #[path = "loops/scheduling.rs"]
 mod scheduling;
+#[path = "loops/simulation/mod.rs"]
+mod simulation;
 #[path = "loops/stage.rs"]
 mod stage;
 #[path = "loops/takeovers.rs"]
