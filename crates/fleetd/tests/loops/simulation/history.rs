@@ -91,7 +91,7 @@ impl History {
     pub(crate) async fn play(&mut self, size: &Size) -> Result<(), String> {
         for _ in 0..size.steps {
             self.step().await;
-            let wait = self.chance.pick(&[0, 1, 7, 40, 300, 2000, 9000, 30_000]);
+            let wait = self.chance.pick(&[0, 7, 40, 300, 2000, 9000, 40_000, 90_000]);
             let wait = self.chance.below(wait + 1) as u64;
             sleep(Duration::from_millis(wait)).await;
             self.judged()?;
@@ -127,7 +127,7 @@ impl History {
             }
             30..=42 => self.order().await,
             43..=48 => self.target().await,
-            49..=51 => {
+            49..=50 => {
                 let (name, _) = self.some_unit();
                 let destroyed = self.world.fleet.registry.destroy(&unit(name)).await;
                 let what = format!("destroy {name}: {destroyed:?}");
@@ -138,10 +138,10 @@ impl History {
                 }
                 what
             }
-            52..=56 => self.label().await,
-            57..=62 => self.schedule().await,
-            63..=70 => self.agent().await,
-            71..=79 => self.cut_off(),
+            51..=55 => self.label().await,
+            56..=61 => self.schedule().await,
+            62..=69 => self.agent().await,
+            70..=79 => self.cut_off(),
             80..=87 => self.engine(),
             88..=92 => {
                 let sky = self
