@@ -91,7 +91,9 @@ impl History {
     pub(crate) async fn play(&mut self, size: &Size) -> Result<(), String> {
         for _ in 0..size.steps {
             self.step().await;
-            let wait = self.chance.pick(&[0, 7, 40, 300, 2000, 9000, 40_000, 90_000]);
+            let wait = self
+                .chance
+                .pick(&[0, 7, 40, 300, 2000, 9000, 40_000, 90_000]);
             let wait = self.chance.below(wait + 1) as u64;
             sleep(Duration::from_millis(wait)).await;
             self.judged()?;

@@ -1,6 +1,7 @@
 //! The registry, followed commit by commit: what the referee knows of grants, budgets and what belongs where.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
@@ -31,6 +32,8 @@ pub(crate) struct Machine {
     /// With the store revision that wrote it.
     pub(crate) report: Option<(MachineReport, u64)>,
     pub(crate) set: MetadataRecord,
+    /// The units that it says are available, and since when it does.
+    up: BTreeMap<UnitName, Instant>,
     /// The units that should run there.
     belongs: BTreeSet<UnitName>,
 }
@@ -41,7 +44,12 @@ pub(crate) struct Granted {
     pub(crate) grant: Grant,
     pub(crate) revision: u64,
     pub(crate) at: Instant,
+    /// Whether the machine had said for [`HEARD`] that the unit is available there.
+    pub(crate) was_up: bool,
 }
+
+/// What a machine has said for so long, a leader has heard.
+const HEARD: Duration = Duration::from_secs(2);
 
 /// When something was last so.
 #[derive(Clone, Copy)]
@@ -91,7 +99,12 @@ impl Ledger {
         }
         self.check_told(batch);
         if placement {
-            self.place_all()
+            // Also from machines that are cut off, which hear of it all the same or later.
+            let left = batch.changes.iter().filter_map(|change| match change {
+                Change::Delete(key) => keys::unit_of(key),
+                Change::Put(..) => None,
+            });
+            self.place_all(&left.collect())
         } else {
             BTreeSet::new()
         }
@@ -105,7 +118,9 @@ impl Ledger {
         }
         if let Some((id, name)) = keys::grant_of(key) {
             if let Some(entry) = entry {
+                let up = self.machines.get(&id).and_then(|it| it.up.get(&name));
                 let granted = Granted {
+                    was_up: up.is_some_and(|since| since.elapsed() >= HEARD),
                     grant: decode(entry),
                     revision: entry.modified,
                     at: Instant::now(),
@@ -117,6 +132,10 @@ impl Ledger {
         if let Some(id) = keys::machine_of(keys::REPORTS, key) {
             let machine = self.machines.entry(id).or_default();
             machine.report = entry.map(|entry| (decode(entry), entry.modified));
+            let units = machine.report.iter().flat_map(|(report, _)| &report.units);
+            let up = units.filter(|(_, unit)| unit.available);
+            let since = |name| machine.up.get(name).copied().unwrap_or_else(Instant::now);
+            machine.up = up.map(|(name, _)| (name.clone(), since(name))).collect();
             return machine.set.scheduling == Scheduling::Cordoned;
         }
         if let Some(id) = keys::machine_of(keys::MACHINES, key) {
@@ -162,7 +181,7 @@ impl Ledger {
         self.units.insert(name.clone(), unit);
     }
 
-    fn place_all(&mut self) -> BTreeSet<Seat> {
+    fn place_all(&mut self, left: &BTreeSet<UnitName>) -> BTreeSet<Seat> {
         let now = Instant::now();
         let mut gone = BTreeSet::new();
         let mut live: BTreeMap<&UnitName, usize> = BTreeMap::new();
@@ -188,7 +207,7 @@ impl Ledger {
                     }
                 }
             }
-            let names = was.iter().chain(self.units.keys());
+            let names = was.iter().chain(self.units.keys()).chain(left);
             for name in names.filter(|name| !machine.belongs.contains(*name)) {
                 gone.insert((id.clone(), name.clone()));
             }

@@ -13,7 +13,7 @@ mod world;
 use history::{History, Size};
 
 /// How many histories are played by default.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| {
@@ -66,5 +66,5 @@ fn whatever_happens_no_update_takes_more_down_than_its_budget_and_every_one_ends
 
 #[test]
 fn hundreds_of_machines_keep_to_the_budget_too() {
-    play_all(seeds().step_by(100), Size::large);
+    play_all(seeds().step_by(50), Size::large);
 }

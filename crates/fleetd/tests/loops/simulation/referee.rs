@@ -4,7 +4,8 @@
 //! as available, until it reports that it has followed the same or a later grant and is available again; or,
 //! in another session, to which that grant says nothing, that it is available. It counts only
 //! while it is here (its presence is in the registry) and the unit belongs there without interruption: what was cut off,
-//! or was told to stop meanwhile, is not of the update any more. Of one unit no more machines may count than the largest
+//! or was told to stop meanwhile, is not of the update any more. One that was down when it was granted that
+//! costs nothing, though it may come up for a moment before it is restarted: what crashes again and again does. Of one unit no more machines may count than the largest
 //! budget there was since the oldest of them was granted what it goes to, and for [`LAG`] before.
 
 use std::collections::BTreeMap;
@@ -236,7 +237,7 @@ impl Court {
             );
             return self.breaks(seat, text);
         }
-        if self.ledger.belongs(seat) {
+        if self.ledger.belongs(seat) && granted.was_up {
             let place = self.places.entry(seat.clone()).or_default();
             place.taken_down = Some(granted);
         }
