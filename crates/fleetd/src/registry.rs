@@ -69,12 +69,23 @@ pub struct Stored {
 #[derive(Clone)]
 pub struct Registry {
     store: Arc<dyn Store>,
+    /// Milliseconds since 1970.
+    clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Registry {
     /// A registry in that store.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self {
+            store,
+            clock: Arc::new(now),
+        }
+    }
+
+    /// A registry that takes the time from `clock`, in milliseconds since 1970.
+    pub fn with_clock(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        let clock = Arc::new(clock);
+        Self { clock, ..self }
     }
 
     /// The store itself, for reading.
@@ -107,7 +118,7 @@ impl Registry {
                 content: content.clone(),
                 owner: owner.clone(),
                 target,
-                now: now(),
+                now: (self.clock)(),
             };
             let submission =
                 submission::submit(name, existing.as_ref().map(|it| &it.record), submitted);
@@ -200,7 +211,7 @@ impl Registry {
                 return Ok(None);
             };
             let past = readable(&history);
-            let next = rollout::follow(order, name, &existing.record, &past, by, now())?;
+            let next = rollout::follow(order, name, &existing.record, &past, by, (self.clock)())?;
             let mut writes = retire(name, &next.retired, &history);
             writes.push(put(name, &next.record));
             if self.commit(guard(name, Some(&existing)), writes).await? {

@@ -1,6 +1,8 @@
 //! The daemon's loops without hosts: the real agents, engines and registry code on the embedded store and the fake
 //! systemd, under a clock that jumps ahead when all wait.
 
+#[path = "loops/chance.rs"]
+mod chance;
 #[path = "loops/faults.rs"]
 mod faults;
 #[path = "loops/fleet.rs"]
@@ -25,6 +27,8 @@ mod reports;
 mod rollouts;
 #[path = "loops/scheduling.rs"]
 mod scheduling;
+#[path = "loops/simulation/mod.rs"]
+mod simulation;
 #[path = "loops/stage.rs"]
 mod stage;
 #[path = "loops/takeovers.rs"]

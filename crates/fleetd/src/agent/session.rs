@@ -3,6 +3,9 @@
 //! The lease is all that moves while nothing changes: one keep-alive every third of its time. The report is
 //! written when it has changed, the first time at once and then after a pause that gathers what follows; the pause
 //! is longer on a machine where something changes all the time.
+//!
+//! A commit that got no answer may be made later, after another one of this or of the next session. Every commit writes
+//! the report, guarded by how it was, so that one which comes late is refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
-use crate::store::{LeaseId, Result, Store, StoreError, Write};
+use crate::store::{Guard, LeaseId, Result, Store, StoreError, Write};
 
 /// The least time between two reports of one machine. A listing that is this old is as good as now to a person,
 /// and starting fifty units costs a few writes instead of fifty.
@@ -89,7 +92,9 @@ impl Session {
         // Before anybody else knows of the session: no grant for it comes earlier.
         self.tell_alive(lease, lease_ends);
         let mut written = self.current();
-        self.write(lease, true, &written).await?;
+        let mut at = self.written_at(None).await?;
+        at = Some(self.write(lease, at, true, &written).await?);
+        let here_since = at;
         backoff.reset();
         *told = None;
         let mut pace = Pace::new();
@@ -117,8 +122,9 @@ impl Session {
                 }
                 () = sleep_until(quiet_until), if pending => {
                     let report = self.current();
-                    match self.write(lease, false, &report).await {
-                        Ok(()) => {
+                    match self.write(lease, at, false, &report).await {
+                        Ok(revision) => {
+                            at = Some(revision);
                             written = report;
                             quiet_until = pace.after_report();
                         }
@@ -126,6 +132,8 @@ impl Session {
                         Err(StoreError::Unavailable(_)) if Instant::now() < lease_ends => {
                             quiet_until = Instant::now() + backoff.wait();
                         }
+                        // An earlier one that got no answer was made.
+                        Err(StoreError::Refused) => at = self.written_at(here_since).await?,
                         Err(error) => return Err(error),
                     }
                 }
@@ -150,23 +158,52 @@ impl Session {
         report
     }
 
-    async fn write(&self, lease: LeaseId, all: bool, report: &MachineReport) -> Result<()> {
-        match self.put(lease, all, report).await {
+    /// The store revision that wrote the report which is there, if any. `here_since`: the one that wrote this session's
+    /// presence; the session is lost if another one's is there.
+    async fn written_at(&self, here_since: Option<u64>) -> Result<Option<u64>> {
+        let (presence, report) = (keys::machine(&self.me), keys::report(&self.me));
+        let snapshot = self.store.list(&[&presence, &report]).await?;
+        let at = |key: &str| snapshot.entries.get(key).map(|entry| entry.modified);
+        if here_since.is_some() && at(&presence) != here_since {
+            return Err(StoreError::LeaseLost);
+        }
+        Ok(at(&report))
+    }
+
+    /// Answers the store revision that wrote it. `at`: of the report that it takes the place of.
+    async fn write(
+        &self,
+        lease: LeaseId,
+        at: Option<u64>,
+        all: bool,
+        report: &MachineReport,
+    ) -> Result<u64> {
+        match self.put(lease, at, all, report).await {
             // Too large, say. A machine that cannot tell everything tells at least that.
             Err(StoreError::Rejected(why)) => {
                 let problems = BTreeMap::from([("report".to_owned(), why)]);
                 let units = BTreeMap::new();
-                self.put(lease, all, &MachineReport { units, problems })
+                self.put(lease, at, all, &MachineReport { units, problems })
                     .await
             }
             done => done,
         }
     }
 
-    async fn put(&self, lease: LeaseId, all: bool, report: &MachineReport) -> Result<()> {
+    async fn put(
+        &self,
+        lease: LeaseId,
+        at: Option<u64>,
+        all: bool,
+        report: &MachineReport,
+    ) -> Result<u64> {
         let put = |key, value, lease| Write::Put { key, value, lease };
-        let report = record::encode(report);
-        let mut writes = vec![put(keys::report(&self.me), report, Some(lease))];
+        let key = keys::report(&self.me);
+        let guard = match at {
+            Some(at) => Guard::Unmodified(key.clone(), at),
+            None => Guard::Absent(key.clone()),
+        };
+        let mut writes = vec![put(key, record::encode(report), Some(lease))];
         if all {
             let machine = MachineRecord {
                 session: lease.0,
@@ -181,7 +218,7 @@ impl Session {
             });
             writes.push(put(keys::known(&self.me), known, None));
         }
-        self.store.commit(Vec::new(), writes).await.map(|_| ())
+        self.store.commit(vec![guard], writes).await
     }
 }
 

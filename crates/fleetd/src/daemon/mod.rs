@@ -5,7 +5,7 @@ mod connections;
 mod lock;
 mod logging;
 mod notify;
-mod publisher;
+pub mod publisher;
 mod sockets;
 
 use std::path::Path;

@@ -12,9 +12,11 @@ use crate::store::StoreError;
 use crate::units_dir::{PublishError, Publisher};
 
 /// Publishes as that owner.
-pub(super) struct AsOwner {
-    pub(super) registry: Registry,
-    pub(super) owner: Owner,
+pub struct AsOwner {
+    /// Into this registry.
+    pub registry: Registry,
+    /// The machine's directory.
+    pub owner: Owner,
 }
 
 #[async_trait]
@@ -81,7 +83,7 @@ impl From<RegistryError> for PublishError {
 }
 
 /// Why a file may not be launched from a directory.
-pub(super) fn check(name: &UnitName, content: &Content) -> Result<(), String> {
+pub fn check(name: &UnitName, content: &Content) -> Result<(), String> {
     let parsed = Parsed::parse(name.clone(), content);
     parsed.validate().map_err(|error| error.to_string())?;
     if parsed.options.global {

@@ -124,7 +124,8 @@ impl<'a> Leadership<'a> {
                         }
                     }
                 }
-                () = sleep_until(self.due()) => {}
+                // Until it is followed nothing is done about what is due, which stays due.
+                () = sleep_until(self.due()), if is_followed => {}
             }
             // What was seen before the registry went away may be old by now.
             if is_followed {

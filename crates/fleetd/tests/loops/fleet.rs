@@ -1,6 +1,7 @@
 //! Machines with an agent each, one registry, and what both say of themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,11 @@ impl Machine {
         }
     }
 
+    /// Where the agent keeps the desired state.
+    pub(crate) fn desired_file(&self) -> PathBuf {
+        self.folder.path().join("desired.json")
+    }
+
     /// Starts the agent, on the files that the one before left.
     pub(crate) fn start(&mut self) {
         let config = Config {
@@ -82,7 +88,7 @@ impl Machine {
                 version: String::new(),
             },
             ttl: AGENT_TTL,
-            desired_file: self.folder.path().join("desired.json"),
+            desired_file: self.desired_file(),
             marks_file: Some(self.folder.path().join("marks.json")),
         };
         let store = Arc::new(self.weather.clone());
@@ -347,7 +353,7 @@ pub(crate) async fn cluster(id: &str) -> Embedded {
 }
 
 /// A folder whose files need no disk: the agents sync each of them.
-fn in_memory() -> std::io::Result<TempDir> {
+pub(crate) fn in_memory() -> std::io::Result<TempDir> {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
 }
 

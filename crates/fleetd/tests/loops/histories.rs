@@ -11,24 +11,12 @@ use fleet_core::unit::UnitName;
 use fleetd::store::Embedded;
 use tokio::time::sleep;
 
+use crate::chance::Chance;
 use crate::fleet::{Fleet, cluster, quiet, service};
 use crate::weather::Sky;
 
 const MACHINES: usize = 3;
 const STEPS: usize = 25;
-
-/// Splitmix64: small, and the same everywhere.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
 
 struct History {
     seed: u64,
@@ -48,7 +36,7 @@ impl History {
         quiet().await;
         Self {
             seed,
-            chance: Chance(seed),
+            chance: Chance::of(seed),
             fleet,
             unwanted: vec![BTreeSet::new(); MACHINES],
             launched: vec![BTreeSet::new(); MACHINES],

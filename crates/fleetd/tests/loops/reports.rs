@@ -10,6 +10,7 @@ use fleetd::systemd::fake::{Behaviour, Outcome};
 use tokio::time::sleep;
 
 use crate::fleet::{AGENT_TTL, Fleet, quiet, service, unit};
+use crate::weather::Sky;
 
 const A: &str = "a.service";
 
@@ -219,4 +220,25 @@ async fn a_machine_that_is_gone_is_still_known_with_what_it_said_of_itself() {
     assert_eq!(known.machine.session, session);
     assert_eq!(known.machine.metadata, fleet.machines[0].metadata);
     assert_eq!(known.offline_since, None);
+}
+
+/// The agent was killed with its first commit on the way; the next one's has landed when that is made.
+#[tokio::test(start_paused = true)]
+async fn a_commit_of_an_earlier_session_that_comes_late_undoes_nothing() {
+    let mut fleet = Fleet::of(1).await;
+    quiet().await;
+    let machine = &mut fleet.machines[0];
+    machine.kill().await;
+    machine.weather.turn(Sky::Late);
+    machine.start();
+    sleep(Duration::from_secs(1)).await;
+    machine.kill().await;
+    machine.weather.turn(Sky::Clear);
+    machine.start();
+    sleep(Duration::from_secs(1)).await;
+    let session = fleet.session(&fleet.machines[0]).await;
+    // The lease that the late one was for ends.
+    sleep(AGENT_TTL * 3).await;
+    assert_eq!(fleet.session(&fleet.machines[0]).await, session);
+    assert!(fleet.report(&fleet.machines[0]).await.is_some());
 }

@@ -22,6 +22,22 @@ pub use unit::{Behaviour, Outcome};
 /// When a fake's machine booted, in milliseconds since 1970: times in reports look like times.
 const BOOTED: u64 = 1_800_000_000_000;
 
+/// How a unit changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Happened<'a> {
+    /// What was asked of it (`start`, `restart`, `stop`, `remove`); none if it moved by itself.
+    pub asked: Option<&'static str>,
+    /// Whether it was active before.
+    pub was_active: bool,
+    /// Whether it is now.
+    pub is_active: bool,
+    /// Its file, as systemd read it last.
+    pub file: &'a Content,
+}
+
+type Observer = Box<dyn Fn(&UnitName, Happened<'_>) + Send>;
+type Script = Box<dyn Fn(&Content) -> Behaviour + Send>;
+
 /// The machine's systemd, as far as fleet can tell.
 pub struct Fake {
     world: Mutex<World>,
@@ -39,6 +55,8 @@ struct World {
     units: BTreeMap<UnitName, Unit>,
     foreign: BTreeMap<UnitName, String>,
     behaviours: BTreeMap<UnitName, Behaviour>,
+    script: Script,
+    observer: Option<Observer>,
     calls: BTreeMap<&'static str, u64>,
     log: Vec<String>,
 }
@@ -61,6 +79,8 @@ impl Fake {
                 units: BTreeMap::new(),
                 foreign: BTreeMap::new(),
                 behaviours: BTreeMap::new(),
+                script: Box::new(Behaviour::of),
+                observer: None,
                 calls: BTreeMap::new(),
                 log: Vec::new(),
             }),
@@ -72,6 +92,17 @@ impl Fake {
     /// From its next start on this unit behaves so, whatever its file says.
     pub fn behave(&self, name: &UnitName, behaviour: Behaviour) {
         self.world().behaviours.insert(name.clone(), behaviour);
+    }
+
+    /// From its next start on every unit behaves as that says of its file.
+    pub fn behave_as(&self, script: impl Fn(&Content) -> Behaviour + Send + 'static) {
+        self.world().script = Box::new(script);
+    }
+
+    /// Tells the observer of every change of a unit: of one that was asked for at once, of others when they are noticed.
+    /// It must not call back.
+    pub fn observe(&self, observer: impl Fn(&UnitName, Happened<'_>) + Send + 'static) {
+        self.world().observer = Some(Box::new(observer));
     }
 
     /// Lets another owner's unit of this name appear, or go (none).
@@ -95,9 +126,24 @@ impl Fake {
     pub fn crash(&self, name: &UnitName) {
         let mut world = self.world();
         if let Some(unit) = world.units.get_mut(name) {
+            let was_active = unit.is_active();
             unit.crash(Instant::now());
             self.changes.mark(name.as_str());
+            tell(&world.observer, name, &world.units[name], None, was_active);
         }
+    }
+
+    /// Whether a unit is about to fail though it is active.
+    pub fn will_crash(&self, name: &UnitName) -> bool {
+        let world = self.world();
+        let unit = world.units.get(name);
+        unit.is_some_and(|unit| unit.is_active() && unit.next().is_some())
+    }
+
+    /// Restarts a unit, as a person does.
+    pub fn heal(&self, name: &UnitName) {
+        // Refused if there is no such unit: nothing to heal.
+        let _ = self.job("restart", name, Unit::restart);
     }
 
     /// Restarts the machine: all that lies in /run is gone, and nothing runs. What was set up for tests stays.
@@ -106,7 +152,11 @@ impl Fake {
         world.booted = Instant::now();
         world.files.clear();
         world.links.clear();
-        world.units.clear();
+        for (name, mut unit) in std::mem::take(&mut world.units) {
+            let was_active = unit.is_active();
+            unit.power_off();
+            tell(&world.observer, &name, &unit, None, was_active);
+        }
         world.log.push("reboot".to_owned());
         self.changes.mark_all();
     }
@@ -130,10 +180,15 @@ impl Fake {
     fn world(&self) -> MutexGuard<'_, World> {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
+        let World {
+            units, observer, ..
+        } = &mut *world;
         // An inactive unit that nothing refers to is dropped at once, and what systemd knew of its last run too.
-        world.units.retain(|name, unit| {
+        units.retain(|name, unit| {
+            let was_active = unit.is_active();
             if unit.advance(now) {
                 self.changes.mark(name.as_str());
+                tell(observer, name, unit, None, was_active);
             }
             unit.lives()
         });
@@ -162,14 +217,41 @@ impl Fake {
         let unit = world
             .load(name)
             .ok_or_else(|| SystemdError::Refused(format!("Unit {name} not found.")))?;
-        let behaviour = Behaviour::of(unit.definition());
-        let behaviour = world.behaviours.get(name).copied().unwrap_or(behaviour);
+        let file = unit.definition().clone();
+        let behaviour = world.behaviours.get(name).copied();
+        let behaviour = behaviour.unwrap_or_else(|| (world.script)(&file));
         if let Some(unit) = world.units.get_mut(name) {
+            let was_active = unit.is_active();
             ask(unit, behaviour, Instant::now());
+            tell(
+                &world.observer,
+                name,
+                &world.units[name],
+                Some(method),
+                was_active,
+            );
         }
         self.changes.mark(name.as_str());
         self.planned.notify_one();
         Ok(())
+    }
+}
+
+fn tell(
+    observer: &Option<Observer>,
+    name: &UnitName,
+    unit: &Unit,
+    asked: Option<&'static str>,
+    was_active: bool,
+) {
+    if let Some(observer) = observer {
+        let happened = Happened {
+            asked,
+            was_active,
+            is_active: unit.is_active(),
+            file: unit.definition(),
+        };
+        observer(name, happened);
     }
 }
 
@@ -275,8 +357,12 @@ impl Systemd for Fake {
         world.log.push(format!("remove {name}"));
         world.links.remove(name);
         world.files.remove(name);
-        if let Some(unit) = world.units.get_mut(name) {
+        let World {
+            units, observer, ..
+        } = &mut *world;
+        if let Some(unit) = units.get_mut(name) {
             unit.forget_failure();
+            tell(observer, name, unit, Some("remove"), unit.is_active());
         }
         self.changes.forget(name);
         Ok(())

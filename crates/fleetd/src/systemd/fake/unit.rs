@@ -122,6 +122,16 @@ impl Unit {
         self.phase != Phase::Inactive || self.skipped
     }
 
+    /// Whether systemd says `active` of it.
+    pub(super) fn is_active(&self) -> bool {
+        self.phase == Phase::Active
+    }
+
+    /// Whatever it did, it does no more.
+    pub(super) fn power_off(&mut self) {
+        self.phase = Phase::Inactive;
+    }
+
     /// When it changes next by itself.
     pub(super) fn next(&self) -> Option<Instant> {
         self.ends

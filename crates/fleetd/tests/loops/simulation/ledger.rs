@@ -1,0 +1,380 @@
+//! The registry, followed commit by commit: what the referee knows of grants, budgets and what belongs where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fleet_core::keys;
+use fleet_core::machine::{MachineId, Metadata, overlay};
+use fleet_core::place::{Placeable, Verdict, place};
+use fleet_core::record::{
+    self, Event, EventKind, Grant, MachineRecord, MachineReport, MetadataRecord, Phase, Revision,
+    Scheduling, SessionId, TargetState, UnitRecord, UnitReport,
+};
+use fleet_core::unit::{Parsed, UnitName};
+use fleetd::store::{Batch, Change, Entry};
+use tokio::time::Instant;
+
+/// A machine of the fleet and a unit.
+pub(crate) type Seat = (MachineId, UnitName);
+
+/// A unit's record, read.
+pub(crate) struct Unit {
+    pub(crate) record: UnitRecord,
+    pub(crate) created: u64,
+    stable: Parsed,
+    candidate: Option<Parsed>,
+}
+
+/// One machine.
+#[derive(Default)]
+pub(crate) struct Machine {
+    pub(crate) presence: Option<MachineRecord>,
+    /// With the store revision that wrote it.
+    pub(crate) report: Option<(MachineReport, u64)>,
+    pub(crate) set: MetadataRecord,
+    /// The units that it says are available, and since when it does.
+    up: BTreeMap<UnitName, Instant>,
+    /// The units that should run there.
+    belongs: BTreeSet<UnitName>,
+}
+
+/// A grant, and the commit that wrote it.
+#[derive(Clone)]
+pub(crate) struct Granted {
+    pub(crate) grant: Grant,
+    pub(crate) revision: u64,
+    pub(crate) at: Instant,
+    /// Whether the machine had said for [`HEARD`] that the unit is available there.
+    pub(crate) was_up: bool,
+}
+
+/// What a machine has said for so long, a leader has heard.
+const HEARD: Duration = Duration::from_secs(2);
+
+/// When something was last so.
+#[derive(Clone, Copy)]
+pub(crate) struct Last {
+    pub(crate) revision: u64,
+    pub(crate) at: Instant,
+}
+
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub(crate) revision: u64,
+    pub(crate) units: BTreeMap<UnitName, Unit>,
+    pub(crate) machines: BTreeMap<MachineId, Machine>,
+    /// Every grant there ever was.
+    pub(crate) grants: BTreeMap<Seat, Vec<Granted>>,
+    /// What the budget of a unit was from when on.
+    budgets: BTreeMap<UnitName, Vec<(Instant, usize)>>,
+    /// By version: the unit's creation, and the revisions with that content.
+    pub(crate) versions: BTreeMap<u32, (u64, BTreeSet<u64>)>,
+    /// The versions that were a stable revision's at some time.
+    pub(crate) stable_ever: BTreeSet<u32>,
+    /// When a unit last had no business on a machine.
+    unwanted: BTreeMap<Seat, Last>,
+    /// Decisions that were never told.
+    pub(crate) untold: Vec<String>,
+}
+
+/// The version that a unit file is of.
+pub(crate) fn version(content: &fleet_core::unit::Content) -> Option<u32> {
+    let text = content.to_text();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart=/bin/web "))?;
+    line.trim().parse().ok()
+}
+
+impl Ledger {
+    /// Takes the next commit. Answers the seats that a unit has no business on now, and machines that are gone.
+    pub(crate) fn take(&mut self, batch: &Batch) -> BTreeSet<Seat> {
+        self.revision = batch.revision;
+        let mut placement = false;
+        for change in &batch.changes {
+            placement |= match change {
+                Change::Put(key, entry) => self.put(key, Some(entry)),
+                Change::Delete(key) => self.put(key, None),
+            };
+        }
+        self.check_told(batch);
+        if placement {
+            // Also from machines that are cut off, which hear of it all the same or later.
+            let left = batch.changes.iter().filter_map(|change| match change {
+                Change::Delete(key) => keys::unit_of(key),
+                Change::Put(..) => None,
+            });
+            self.place_all(&left.collect())
+        } else {
+            BTreeSet::new()
+        }
+    }
+
+    /// Answers whether it may matter to what belongs where.
+    fn put(&mut self, key: &str, entry: Option<&Entry>) -> bool {
+        if let Some(name) = keys::unit_of(key) {
+            self.put_unit(&name, entry);
+            return true;
+        }
+        if let Some((id, name)) = keys::grant_of(key) {
+            if let Some(entry) = entry {
+                let up = self.machines.get(&id).and_then(|it| it.up.get(&name));
+                let granted = Granted {
+                    was_up: up.is_some_and(|since| since.elapsed() >= HEARD),
+                    grant: decode(entry),
+                    revision: entry.modified,
+                    at: Instant::now(),
+                };
+                self.grants.entry((id, name)).or_default().push(granted);
+            }
+            return false;
+        }
+        if let Some(id) = keys::machine_of(keys::REPORTS, key) {
+            let machine = self.machines.entry(id).or_default();
+            machine.report = entry.map(|entry| (decode(entry), entry.modified));
+            let units = machine.report.iter().flat_map(|(report, _)| &report.units);
+            let up = units.filter(|(_, unit)| unit.available);
+            let since = |name| machine.up.get(name).copied().unwrap_or_else(Instant::now);
+            machine.up = up.map(|(name, _)| (name.clone(), since(name))).collect();
+            return machine.set.scheduling == Scheduling::Cordoned;
+        }
+        if let Some(id) = keys::machine_of(keys::MACHINES, key) {
+            self.machines.entry(id).or_default().presence = entry.map(decode);
+            return true;
+        }
+        if let Some(id) = keys::machine_of(keys::METADATA, key) {
+            self.machines.entry(id).or_default().set = entry.map(decode).unwrap_or_default();
+            return true;
+        }
+        false
+    }
+
+    fn put_unit(&mut self, name: &UnitName, entry: Option<&Entry>) {
+        let Some(entry) = entry else {
+            self.units.remove(name);
+            return;
+        };
+        let record: UnitRecord = decode(entry);
+        let parse = |it: &Revision| Parsed::parse(name.clone(), &it.content);
+        let candidate = record.candidate.as_ref();
+        let revisions = std::iter::once(&record.stable).chain(candidate.map(|it| &it.revision));
+        for revision in revisions {
+            let Some(version) = version(&revision.content) else {
+                continue;
+            };
+            let known = self
+                .versions
+                .entry(version)
+                .or_insert((entry.created, BTreeSet::new()));
+            if known.0 != entry.created {
+                *known = (entry.created, BTreeSet::new());
+            }
+            known.1.insert(revision.number);
+        }
+        self.stable_ever.extend(version(&record.stable.content));
+        let unit = Unit {
+            stable: parse(&record.stable),
+            candidate: candidate.map(|it| parse(&it.revision)),
+            record,
+            created: entry.created,
+        };
+        self.units.insert(name.clone(), unit);
+    }
+
+    fn place_all(&mut self, left: &BTreeSet<UnitName>) -> BTreeSet<Seat> {
+        let now = Instant::now();
+        let mut gone = BTreeSet::new();
+        let mut live: BTreeMap<&UnitName, usize> = BTreeMap::new();
+        for (id, machine) in &mut self.machines {
+            let was = std::mem::take(&mut machine.belongs);
+            if let Some(presence) = &machine.presence {
+                let labels = overlay(&presence.metadata, &machine.set.set);
+                let has = |name: &UnitName| {
+                    let report = machine.report.as_ref();
+                    report.is_some_and(|(report, _)| report.units.contains_key(name))
+                };
+                for (name, unit) in &self.units {
+                    let stays = match machine.set.scheduling {
+                        Scheduling::Normal => true,
+                        Scheduling::Cordoned => has(name),
+                        Scheduling::Drained => false,
+                    };
+                    if stays && unit.wants(name, &labels) {
+                        machine.belongs.insert(name.clone());
+                    }
+                    if stays && unit.heads_for(name, &labels) {
+                        *live.entry(name).or_default() += 1;
+                    }
+                }
+            }
+            let names = was.iter().chain(self.units.keys()).chain(left);
+            for name in names.filter(|name| !machine.belongs.contains(*name)) {
+                gone.insert((id.clone(), name.clone()));
+            }
+        }
+        for (name, unit) in &self.units {
+            let policy = unit
+                .candidate
+                .as_ref()
+                .unwrap_or(&unit.stable)
+                .options
+                .policy;
+            let budget = policy.budget(live.get(name).copied().unwrap_or_default());
+            let budgets = self.budgets.entry(name.clone()).or_default();
+            if budgets.last().map(|(_, last)| *last) != Some(budget) {
+                budgets.push((now, budget));
+            }
+        }
+        let last = Last {
+            revision: self.revision,
+            at: now,
+        };
+        for seat in &gone {
+            // A machine that is cut off is told nothing: that is no instruction.
+            let here = self
+                .machines
+                .get(&seat.0)
+                .is_some_and(|it| it.presence.is_some());
+            if here || !self.units.get(&seat.1).is_some_and(Unit::is_launched) {
+                self.unwanted.insert(seat.clone(), last);
+            }
+        }
+        gone
+    }
+
+    /// Every decision of a leader comes with an event that says so.
+    fn check_told(&mut self, batch: &Batch) {
+        let puts: BTreeMap<&str, &Entry> = batch
+            .changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Put(key, entry) => Some((key.as_str(), entry)),
+                Change::Delete(_) => None,
+            })
+            .collect();
+        let mut events = puts.iter().filter(|(key, _)| key.starts_with(keys::EVENTS));
+        let events: Vec<Event> = events.by_ref().map(|(_, entry)| decode(entry)).collect();
+        for (key, entry) in &puts {
+            if let Some((id, name)) = keys::grant_of(key) {
+                let grant: Grant = decode(entry);
+                let is_told = events.iter().any(|event| {
+                    event.kind == EventKind::Granted
+                        && event.unit.as_ref() == Some(&name)
+                        && event.revision == grant.revision
+                        && event.machines.contains(&id)
+                        && !event.reason.is_empty()
+                });
+                if !is_told {
+                    self.untold
+                        .push(format!("{key} is granted, and no event says so"));
+                }
+            }
+        }
+        let by_leader = batch.changes.iter().any(|change| match change {
+            Change::Put(key, _) | Change::Delete(key) => keys::rollout_of(key).is_some(),
+        });
+        let units = puts.keys().filter_map(|key| keys::unit_of(key));
+        for name in units.filter(|_| by_leader) {
+            let record = &self.units[&name].record;
+            let expected = match &record.candidate {
+                Some(it) if it.phase == Phase::Paused => EventKind::Paused,
+                Some(_) => EventKind::RollingBack,
+                None => match record.last.as_ref().map(|last| last.ended) {
+                    Some(record::Ended::Done) => EventKind::Promoted,
+                    _ => EventKind::RolledBack,
+                },
+            };
+            if !events
+                .iter()
+                .any(|event| event.kind == expected && event.unit.as_ref() == Some(&name))
+            {
+                self.untold
+                    .push(format!("{name} is changed, and no event says {expected:?}"));
+            }
+        }
+    }
+
+    pub(crate) fn session(&self, id: &MachineId) -> Option<SessionId> {
+        Some(self.machines.get(id)?.presence.as_ref()?.session)
+    }
+
+    pub(crate) fn report(&self, seat: &Seat) -> Option<&UnitReport> {
+        self.machines
+            .get(&seat.0)?
+            .report
+            .as_ref()?
+            .0
+            .units
+            .get(&seat.1)
+    }
+
+    /// Whether the unit should run on the machine, which is here.
+    pub(crate) fn belongs(&self, seat: &Seat) -> bool {
+        let machine = self.machines.get(&seat.0);
+        machine.is_some_and(|machine| machine.belongs.contains(&seat.1))
+    }
+
+    /// When the unit last had no business there.
+    pub(crate) fn unwanted(&self, seat: &Seat) -> Option<Last> {
+        self.unwanted.get(seat).copied()
+    }
+
+    /// The largest budget since then.
+    pub(crate) fn budget_since(&self, name: &UnitName, then: Instant) -> usize {
+        let Some(budgets) = self.budgets.get(name) else {
+            return 0;
+        };
+        let before = budgets.iter().rfind(|(at, _)| *at <= then);
+        let after = budgets.iter().filter(|(at, _)| *at > then);
+        before
+            .into_iter()
+            .chain(after)
+            .map(|(_, budget)| *budget)
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// The last grant of that version to the machine, while the unit was the one that it is of.
+    pub(crate) fn granted(&self, seat: &Seat, version: u32) -> Option<&Granted> {
+        let (created, numbers) = self.versions.get(&version)?;
+        let fits =
+            |it: &&Granted| it.grant.unit == *created && numbers.contains(&it.grant.revision);
+        self.grants.get(seat)?.iter().rfind(fits)
+    }
+}
+
+impl Unit {
+    pub(crate) fn is_launched(&self) -> bool {
+        self.record.target == TargetState::Launched
+    }
+
+    /// Whether it is to run on such a machine, whichever revision that has.
+    fn wants(&self, name: &UnitName, labels: &Metadata) -> bool {
+        let fits = |parsed: &Parsed| self.places(name, parsed, labels);
+        self.is_launched() && fits(&self.stable) && self.candidate.as_ref().is_none_or(fits)
+    }
+
+    /// Whether the revision that machines are on the way to belongs on such a machine.
+    pub(crate) fn heads_for(&self, name: &UnitName, labels: &Metadata) -> bool {
+        let candidate = self.record.candidate.as_ref().zip(self.candidate.as_ref());
+        let heading = match candidate {
+            Some((record, parsed)) if record.phase != Phase::RollingBack => parsed,
+            _ => &self.stable,
+        };
+        self.is_launched() && self.places(name, heading, labels)
+    }
+
+    fn places(&self, name: &UnitName, parsed: &Parsed, labels: &Metadata) -> bool {
+        let unit = Placeable {
+            name,
+            created: self.created,
+            target: self.record.target,
+            options: &parsed.options,
+        };
+        place([unit], labels).get(name) == Some(&Verdict::Run)
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(entry: &Entry) -> T {
+    record::decode(&entry.value).expect("fleet wrote it")
+}
