@@ -86,8 +86,13 @@ fn start(lab: &Lab, names: &[&str], text: &str) -> Result<()> {
         .collect();
     let output = lab.host(1).fleetctl(&arguments)?;
     refused(&output, 1, text)?;
+    // Of several it says in a second line that none was touched.
+    let lines = if names.len() > 1 { 2 } else { 1 };
+    let untouched = format!("started: none; not started: {}\n", paths.join(", "));
     ensure!(
-        output.stdout.is_empty() && output.stderr.lines().count() == 1,
+        output.stdout.is_empty()
+            && output.stderr.lines().count() == lines
+            && output.stderr.ends_with(&untouched) == (names.len() > 1),
         "{output:?}"
     );
     Ok(())
