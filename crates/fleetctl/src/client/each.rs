@@ -24,6 +24,24 @@ impl Client {
         items: impl IntoIterator<Item = T>,
         ask: impl AsyncFn(&mut Client, T) -> anyhow::Result<R>,
     ) -> Vec<anyhow::Result<R>> {
+        self.each_of(IN_FLIGHT, items, ask).await
+    }
+
+    /// The same, one after the other, for what depends on the order.
+    pub(crate) async fn each_in_turn<T, R>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        ask: impl AsyncFn(&mut Client, T) -> anyhow::Result<R>,
+    ) -> Vec<anyhow::Result<R>> {
+        self.each_of(1, items, ask).await
+    }
+
+    async fn each_of<T, R>(
+        &mut self,
+        at_once: usize,
+        items: impl IntoIterator<Item = T>,
+        ask: impl AsyncFn(&mut Client, T) -> anyhow::Result<R>,
+    ) -> Vec<anyhow::Result<R>> {
         let (closed, timeout) = (self.connection.another(), self.timeout);
         let another = || closed.another();
         let mut open = mem::take(&mut self.spare);
@@ -46,7 +64,7 @@ impl Client {
         };
         // Through a tunnel, each connection would be a login, which takes longer than a few requests and may ask for a
         // passphrase.
-        let at_once = if closed.is_tunnelled() { 1 } else { IN_FLIGHT };
+        let at_once = if closed.is_tunnelled() { 1 } else { at_once };
         let answers = stream::iter(items).map(one).buffered(at_once).collect();
         let answers = answers.await;
         self.spare = open.into_inner();

@@ -99,6 +99,8 @@ impl Start {
 struct Planned {
     name: UnitName,
     global: bool,
+    /// Whether its new content has `Conflicts=`.
+    excludes: bool,
     registered: Option<Registered>,
     decision: Decision,
 }
@@ -180,11 +182,15 @@ async fn bring(
         TargetState::Inactive
     };
     let mut batch = Batch::default();
-    let results = client.each(&planned, async |client, unit| {
-        write(client, unit, first).await
-    });
+    let write = async |client: &mut Client, unit| write(client, unit, first).await;
+    // Of units that conflict the one created first runs: that is the one named first.
+    let results = if planned.iter().any(|unit| unit.excludes) {
+        client.each_in_turn(&planned, write).await
+    } else {
+        client.each(&planned, write).await
+    };
     let mut brought = Vec::new();
-    for (unit, result) in planned.iter().zip(results.await) {
+    for (unit, result) in planned.iter().zip(results) {
         if let Some(done) = batch.note(&unit.name, result) {
             unit.tell()?;
             brought.push(done);
@@ -260,19 +266,21 @@ async fn plan(
             }
             decided => decided?,
         };
-        let global = match (&decision, &registered) {
+        let (global, excludes) = match (&decision, &registered) {
             (Decision::Write(content), _) => {
                 let parsed = Parsed::parse(name.clone(), content);
                 parsed
                     .validate()
                     .with_context(|| format!("failed creating unit {name}"))?;
-                parsed.options.global
+                let options = parsed.options;
+                (options.global, !options.conflicts.is_empty())
             }
-            (_, registered) => registered.as_ref().is_some_and(|unit| unit.global),
+            (_, registered) => (registered.as_ref().is_some_and(|unit| unit.global), false),
         };
         planned.push(Planned {
             name,
             global,
+            excludes,
             registered,
             decision,
         });
