@@ -45,8 +45,13 @@ fn the_last_change_wins(lab: &Lab) -> Result<()> {
         let before = writes(lab, "both.service")?.context("there is a unit")?;
         put(lab, host, number)?;
         runs_everywhere(lab, "both.service", number)?;
+        // The update, and its end as the stable revision.
+        let rolled_out = Some(before + 2);
+        lab.wait_until(crate::looking::SOON, "the update is stable", || {
+            Ok(writes(lab, "both.service")? >= rolled_out)
+        })?;
         ensure!(
-            writes(lab, "both.service")? == Some(before + 1),
+            writes(lab, "both.service")? == rolled_out,
             "the stale copy was published"
         );
     }
