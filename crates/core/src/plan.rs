@@ -241,8 +241,11 @@ impl Plan {
             };
             self.task(name, action, reason);
         }
-        // A mark of an older revision beside the right file: written, but perhaps never read.
-        seen.state.lost_its_file() || !seen.state.is_not_found() && (!same || !linked)
+        // A mark of an older revision beside the right file: written, but perhaps never read. Where a link was missing,
+        // systemd may have looked for the file in that moment, and have given it up.
+        seen.state.lost_its_file()
+            || linked && !seen.linked
+            || !seen.state.is_not_found() && (!same || !linked)
     }
 
     fn loaded_only(&mut self, name: &UnitName, seen: &Observed) {

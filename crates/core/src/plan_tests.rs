@@ -187,6 +187,7 @@ fn what_somebody_did_to_a_file_or_its_link_is_named_and_undone_without_a_restart
     seen.linked = false;
     insta::assert_snapshot!(show(&desired, &[("a.service", seen)]), @r"
     link a.service: somebody removed systemd's link to its file
+    reload: systemd has read older files of a.service
     ");
 }
 

@@ -24,7 +24,7 @@ fn a_transient_unit_and_one_of_a_package_keep_their_names() {
         let ours = host.main_pid("late.service")?;
         host.write_file(PACKAGED, THEIRS)?;
         host.sh("systemctl daemon-reload")?.ok()?;
-        told_of(lab, PACKAGED)?;
+        told_of(lab, "lib/systemd/system/late.service")?;
         works(lab, "beside-clashes.service")?;
         ensure!(
             host.main_pid("early.service")? == theirs,

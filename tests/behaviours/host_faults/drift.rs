@@ -90,10 +90,15 @@ fn files_and_links_that_somebody_changed_are_put_back_without_a_restart() {
             lab.wait_until(SOON, &format!("{what} is named and put right"), || {
                 let needs_reload = host.systemctl_show("drifts.service", "NeedDaemonReload")?;
                 let command = host.systemctl_show("drifts.service", "ExecStart")?;
+                let load = host.systemctl_show("drifts.service", "LoadState")?;
+                let link = std::fs::read_link(host.path(LINK));
+                ensure!(link.is_ok_and(|to| to.as_os_str() == FILE), "no link");
+                ensure!(
+                    load == "loaded" && needs_reload == "no",
+                    "{load}, needs a reload: {needs_reload}"
+                );
+                ensure!(command.contains("infinity"), "{command}");
                 Ok(host.read_file(FILE)? == file
-                    && std::fs::read_link(host.path(LINK)).is_ok_and(|to| to.as_os_str() == FILE)
-                    && host.systemctl_show("drifts.service", "LoadState")? == "loaded"
-                    && (needs_reload == "no" && command.contains("infinity"))
                     && fleet_journal(host)?.matches(named).count() > told)
             })?;
             let now = trace(host)?;
