@@ -24,8 +24,8 @@ const HEADERS: Duration = Duration::from_secs(10);
 /// Between two warnings that all places are taken, lest a client that keeps them taken fills the journal.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
-/// The bytes of a request's headers, its first line included; more are answered with 431. A page token or a query has a
-/// few hundred.
+/// The bytes of a request's headers, its first line included, that are always taken; four times that never are. A page
+/// token or a query has a few hundred.
 const HEADERS_MAX: usize = 32 * 1024;
 
 /// Serves the router on this socket for ever. `open` makes a connection ready and says whose it is; none ends it.
@@ -144,7 +144,8 @@ mod tests {
     #[tokio::test]
     async fn headers_are_taken_up_to_their_bound() {
         let longest = HEADERS_MAX - "GET / HTTP/1.1\r\nConnection: close\r\nX: \r\n\r\n".len();
-        for (length, served) in [(longest / 2, true), (longest + 1, false)] {
+        // hyper looks at the bound between reads, so a little more may pass.
+        for (length, served) in [(longest, true), (4 * HEADERS_MAX, false)] {
             let [mut client] = clients(1).await;
             let header = "x".repeat(length);
             let request = format!("GET / HTTP/1.1\r\nConnection: close\r\nX: {header}\r\n\r\n");
