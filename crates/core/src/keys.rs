@@ -134,7 +134,10 @@ mod tests {
             Some((machine, name.clone()))
         );
         assert_eq!(grant_of("grants/../web.service"), None);
-        assert_eq!(machine_of(MACHINES, &format!("machines/{}\n", "a".repeat(32))), None);
+        assert_eq!(
+            machine_of(MACHINES, &format!("machines/{}\n", "a".repeat(32))),
+            None
+        );
         assert_eq!(rollout_of(&rollout(&name)), Some(name.clone()));
         assert!(event(9, 10) < event(10, 9));
         assert_eq!(past_of(&history(&name, 9)), Some((name.clone(), 9)));

@@ -15,7 +15,8 @@ pub const METADATA_MAX: usize = 128;
 /// Why a key and a value are too long; none if they are not.
 pub fn too_long(key: &str, value: &str) -> Option<String> {
     let longer = |what, text: &str, max| {
-        (text.len() > max).then(|| format!("metadata {what} is {} bytes long (max {max})", text.len()))
+        (text.len() > max)
+            .then(|| format!("metadata {what} is {} bytes long (max {max})", text.len()))
     };
     longer("key", key, METADATA_KEY_MAX).or_else(|| longer("value", value, METADATA_VALUE_MAX))
 }

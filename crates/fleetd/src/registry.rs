@@ -36,7 +36,9 @@ pub enum RegistryError {
     #[error(transparent)]
     Order(#[from] OrderError),
     /// More keys than a machine may have. A removed one counts: it hides the one in fleet.conf.
-    #[error("machine {0} would have more than {METADATA_MAX} keys of metadata set or removed; fewer keys, please")]
+    #[error(
+        "machine {0} would have more than {METADATA_MAX} keys of metadata set or removed; fewer keys, please"
+    )]
     TooMuchMetadata(MachineId),
     /// Nothing was ever heard of that machine.
     #[error("machine {id} is not known{}", suggestion(.similar.as_ref()))]

@@ -48,12 +48,25 @@ fn etcdctl(lab: &Lab, arguments: &[&str]) -> Result<()> {
 
 fn grant(lab: &Lab, role: &str, (right, key): (&str, &str)) -> Result<()> {
     let key = format!("{PREFIX}{key}");
-    etcdctl(lab, &["role", "grant-permission", role, "--prefix=true", right, &key])
+    etcdctl(
+        lab,
+        &[
+            "role",
+            "grant-permission",
+            role,
+            "--prefix=true",
+            right,
+            &key,
+        ],
+    )
 }
 
 fn revoke(lab: &Lab, role: &str, key: &str) -> Result<()> {
     let key = format!("{PREFIX}{key}");
-    etcdctl(lab, &["role", "revoke-permission", role, "--prefix=true", &key])
+    etcdctl(
+        lab,
+        &["role", "revoke-permission", role, "--prefix=true", &key],
+    )
 }
 
 fn conf(lab: &Lab, host: &Host) -> FleetConf {
@@ -61,7 +74,8 @@ fn conf(lab: &Lab, host: &Host) -> FleetConf {
     if host.number() == 1 {
         conf.line("etcd_username=engine")
     } else {
-        conf.line("etcd_username=machine").line("disable_engine=true")
+        conf.line("etcd_username=machine")
+            .line("disable_engine=true")
     }
 }
 
@@ -80,19 +94,23 @@ fn roles_need_what_is_documented_and_nothing_more() {
             etcdctl(lab, &["user", "add", &format!("{role}:{PASSWORD}")])?;
             etcdctl(lab, &["role", "add", role])?;
             etcdctl(lab, &["user", "grant-role", role, role])?;
-            permissions.into_iter().try_for_each(|it| grant(lab, role, it))?;
+            permissions
+                .into_iter()
+                .try_for_each(|it| grant(lab, role, it))?;
         }
         lab.install_fleet(|host| conf(lab, host))?;
         let (one, two) = (lab.host(1), lab.host(2));
         one.write_file("/root/a.service", sleeper(1000))?;
-        one.fleetctl(&["start", "--request-timeout=20", "/root/a.service"])?.ok()?;
+        one.fleetctl(&["start", "--request-timeout=20", "/root/a.service"])?
+            .ok()?;
         runs_everywhere(lab, "a.service", 1000)?;
         everything(one).context("with exactly these permissions")?;
         reading_only(two).context("a machine whose role reads")?;
         without_one(lab, two).context("without one of them")?;
         // And with all of them again, an update goes through.
         one.write_file("/root/a.service", sleeper(2000))?;
-        one.fleetctl(&["start", "--replace", "/root/a.service"])?.ok()?;
+        one.fleetctl(&["start", "--replace", "/root/a.service"])?
+            .ok()?;
         runs_everywhere(lab, "a.service", 2000)
     });
 }
@@ -112,7 +130,9 @@ fn everything(host: &Host) -> Result<()> {
         &["uncordon", "190c"],
         &["destroy", "b.service"],
     ] {
-        host.fleetctl(command)?.ok().with_context(|| format!("{command:?}"))?;
+        host.fleetctl(command)?
+            .ok()
+            .with_context(|| format!("{command:?}"))?;
     }
     Ok(())
 }
@@ -128,14 +148,22 @@ fn reading_only(host: &Host) -> Result<()> {
         &["events"],
         &["explain", "a.service"],
     ] {
-        host.fleetctl(command)?.ok().with_context(|| format!("{command:?}"))?;
+        host.fleetctl(command)?
+            .ok()
+            .with_context(|| format!("{command:?}"))?;
     }
     let refused = host.fleetctl(&["stop", "a.service"])?;
     ensure!(
         refused.code == 1
-            && refused.stderr.contains("the registry refuses this fleetd: etcd http://")
-            && refused.stderr.contains("permission denied; grant this etcd user a role")
-            && refused.stderr.contains("(this was to write units/a.service)"),
+            && refused
+                .stderr
+                .contains("the registry refuses this fleetd: etcd http://")
+            && refused
+                .stderr
+                .contains("permission denied; grant this etcd user a role")
+            && refused
+                .stderr
+                .contains("(this was to write units/a.service)"),
         "{refused:?}"
     );
     let status = host
@@ -154,7 +182,8 @@ fn without_one(lab: &Lab, host: &Host) -> Result<()> {
         let (_, key) = permission;
         let key_name = key.trim_end_matches('/');
         revoke(lab, "machine", key)?;
-        host.exec(&["systemctl", "restart", "fleet.service"])?.ok()?;
+        host.exec(&["systemctl", "restart", "fleet.service"])?
+            .ok()?;
         let mut said = String::new();
         lab.wait_until(SOON, &format!("somebody is told of {key}"), || {
             said = String::new();
@@ -172,7 +201,10 @@ fn without_one(lab: &Lab, host: &Host) -> Result<()> {
                 .any(|line| line.contains("permission denied; grant") && line.contains(key_name)))
         })
         .with_context(|| said)?;
-        ensure!(host.main_pid("a.service")? == pid, "a.service was touched without {key}");
+        ensure!(
+            host.main_pid("a.service")? == pid,
+            "a.service was touched without {key}"
+        );
         grant(lab, "machine", permission)?;
     }
     Ok(())

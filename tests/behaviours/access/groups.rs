@@ -20,7 +20,11 @@ fn groups_decide_who_reads_and_who_changes() {
         host.sh("groupadd fleet-admin")?.ok()?;
         users(
             host,
-            &[("alice", "fleet"), ("bob", "fleet,fleet-admin"), ("carol", "")],
+            &[
+                ("alice", "fleet"),
+                ("bob", "fleet,fleet-admin"),
+                ("carol", ""),
+            ],
         )?;
         lab.install_fleet(|_| lab.fleet_conf())?;
         host.write_file("/etc/fleet/units/a.service", sleeper(1000))?;
@@ -29,9 +33,12 @@ fn groups_decide_who_reads_and_who_changes() {
         by_default(host).context("by default")?;
         host.write_file(
             "/etc/fleet/fleet.conf",
-            lab.fleet_conf().line("api_change_group=fleet-admin").to_string(),
+            lab.fleet_conf()
+                .line("api_change_group=fleet-admin")
+                .to_string(),
         )?;
-        host.exec(&["systemctl", "restart", "fleet.service"])?.ok()?;
+        host.exec(&["systemctl", "restart", "fleet.service"])?
+            .ok()?;
         readers(host).context("with api_change_group")?;
         strangers(host).context("with SocketMode=0666")
     });
@@ -96,7 +103,10 @@ fn strangers(host: &Host) -> Result<()> {
     host.exec(&["systemctl", "daemon-reload"])?.ok()?;
     host.exec(&["systemctl", "restart", "fleet.socket", "fleet.service"])?
         .ok()?;
-    for (command, verb) in [(&["list-units"][..], "read"), (&["destroy", "a.service"], "change")] {
+    for (command, verb) in [
+        (&["list-units"][..], "read"),
+        (&["destroy", "a.service"], "change"),
+    ] {
         let asked = fleetctl_as(host, "carol", command)?;
         refused(&asked, 1, &format!("user carol may not {verb} the fleet"))?;
     }

@@ -1,6 +1,6 @@
 //! Shows that fleetd, as root, writes through no link that somebody planted, and hangs on nothing that is no file.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use lab::Lab;
 
 use crate::looking::{SOON, listed, runs_everywhere, sleeper, told};
@@ -23,8 +23,10 @@ fn planted_links_are_replaced_and_never_written_through() {
         host.exec(&["systemctl", "stop", "fleet.service"])?.ok()?;
         host.write_file("/root/precious", "precious")?;
         for link in PLANTED {
-            host.sh(&format!("mkdir -p $(dirname {link}); ln -sfn /root/precious {link}"))?
-                .ok()?;
+            host.sh(&format!(
+                "mkdir -p $(dirname {link}); ln -sfn /root/precious {link}"
+            ))?
+            .ok()?;
         }
         host.exec(&["systemctl", "start", "fleet.service"])?.ok()?;
         host.write_file("/etc/fleet/units/a.service", sleeper(1000))?;
@@ -46,8 +48,10 @@ fn a_lock_that_is_a_link_or_a_pipe_is_not_followed() {
         host.write_file("/root/precious", "precious")?;
         for plant in ["ln -s /root/precious", "mkfifo"] {
             host.exec(&["systemctl", "stop", "fleet.service"])?.ok()?;
-            host.sh(&format!("rm /var/lib/fleet/lock; {plant} /var/lib/fleet/lock"))?
-                .ok()?;
+            host.sh(&format!(
+                "rm /var/lib/fleet/lock; {plant} /var/lib/fleet/lock"
+            ))?
+            .ok()?;
             // Refused at once, in words, rather than waiting for the other end of a pipe.
             let started = host.sh("timeout 20 systemctl start fleet.service")?;
             ensure!(started.code == 1, "{started:?}");
@@ -57,7 +61,8 @@ fn a_lock_that_is_a_link_or_a_pipe_is_not_followed() {
                 "{journal}"
             );
             ensure!(host.read_file("/root/precious")? == "precious");
-            host.sh("rm /var/lib/fleet/lock; systemctl start fleet.service")?.ok()?;
+            host.sh("rm /var/lib/fleet/lock; systemctl start fleet.service")?
+                .ok()?;
         }
         Ok(())
     });

@@ -38,18 +38,35 @@ fn evil_names_reach_no_file_and_stop_nobody() {
         let record = r#"{"format":1,"target":"launched"}"#;
         let long = format!("units/{}.service", "x".repeat(300));
         let mut keys: Vec<String> = EVIL.iter().map(|name| format!("units/{name}")).collect();
-        keys.extend([long, "units/".to_owned(), "grants/../evil.service".to_owned(), "metadata/..".to_owned()]);
-        keys.extend(["machines/../evil".to_owned(), "reports/evil".to_owned(), "known/evil/x".to_owned()]);
+        keys.extend([
+            long,
+            "units/".to_owned(),
+            "grants/../evil.service".to_owned(),
+            "metadata/..".to_owned(),
+        ]);
+        keys.extend([
+            "machines/../evil".to_owned(),
+            "reports/evil".to_owned(),
+            "known/evil/x".to_owned(),
+        ]);
         for key in &keys {
             let key = format!("/_coreos.com/fleet/{key}");
             lab.member(1).etcdctl(&["put", &key, record])?.ok()?;
         }
         // Dropped as files.
         let folder = host.path("/etc/fleet/units");
-        for name in [&b"evil\n.service"[..], b"evil\xff.service", b".evil.service", "evil\u{202e}.service".as_bytes()] {
+        for name in [
+            &b"evil\n.service"[..],
+            b"evil\xff.service",
+            b".evil.service",
+            "evil\u{202e}.service".as_bytes(),
+        ] {
             fs::write(folder.join(OsStr::from_bytes(name)), sleeper(666))?;
         }
-        fs::write(folder.join(format!("{}.service", "x".repeat(247))), sleeper(1000))?;
+        fs::write(
+            folder.join(format!("{}.service", "x".repeat(247))),
+            sleeper(1000),
+        )?;
         // Asked for over the API.
         for path in [
             "units/..%2F..%2Fevil.service",
@@ -68,7 +85,8 @@ fn evil_names_reach_no_file_and_stop_nobody() {
         runs_everywhere(lab, "a.service", 1000)?;
         // As long as a name may be.
         runs_everywhere(lab, &format!("{}.service", "x".repeat(247)), 1000)?;
-        host.exec(&["systemctl", "restart", "fleet.service"])?.ok()?;
+        host.exec(&["systemctl", "restart", "fleet.service"])?
+            .ok()?;
         host.fleetctl(&["list-units"])?.ok()?;
         let running = host.sh("pgrep -af 'sleep 666' || true")?.stdout;
         ensure!(!running.contains("sleep 666"), "{running}");
@@ -93,7 +111,10 @@ fn ask(host: &Host, path: &str) -> Result<String> {
         )?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
-        first += String::from_utf8_lossy(&answer).lines().next().unwrap_or_default();
+        first += String::from_utf8_lossy(&answer)
+            .lines()
+            .next()
+            .unwrap_or_default();
         first.push('\n');
     }
     Ok(first)

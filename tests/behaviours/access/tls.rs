@@ -100,25 +100,49 @@ fn with_variables(host: &Host) -> Result<()> {
 
 fn wrong_clients(host: &Host) -> Result<()> {
     for (shown, why) in [
-        (None, "it serves only clients with a certificate: give --cert-file and --key-file"),
-        (Some("stranger"), "it does not accept the certificate of --cert-file"),
-        (Some("expired"), "it finds that the certificate of --cert-file has expired"),
-        (Some("nowhere"), "--cert-file /root/nowhere.cert: there is no such file"),
+        (
+            None,
+            "it serves only clients with a certificate: give --cert-file and --key-file",
+        ),
+        (
+            Some("stranger"),
+            "it does not accept the certificate of --cert-file",
+        ),
+        (
+            Some("expired"),
+            "it finds that the certificate of --cert-file has expired",
+        ),
+        (
+            Some("nowhere"),
+            "--cert-file /root/nowhere.cert: there is no such file",
+        ),
     ] {
         let answer = asked(host, ENDPOINT, "ca", shown)?;
         refused(&answer, 1, why).with_context(|| format!("{shown:?}"))?;
     }
     let answer = asked(host, ENDPOINT, "other-ca", Some("me"))?;
-    refused(&answer, 1, "its certificate is not signed by the authority in --ca-file")?;
+    refused(
+        &answer,
+        1,
+        "its certificate is not signed by the authority in --ca-file",
+    )?;
     // Plain HTTP gets no answer in HTTP, and nothing else.
     let plain = host.fleetctl(&["--endpoint", "http://10.99.1.1:49153", "list-machines"])?;
-    ensure!(plain.code == 1 && plain.stdout.is_empty(), "{}", plain.stdout);
+    ensure!(
+        plain.code == 1 && plain.stdout.is_empty(),
+        "{}",
+        plain.stdout
+    );
     served(host).context("after all of these")
 }
 
 fn wrong_servers(one: &Host, two: &Host, ours: &Authority) -> Result<()> {
     for (name, expired, why) in [
-        ("node1.example", false, "its certificate is for another name"),
+        (
+            "node1.example",
+            false,
+            "its certificate is for another name",
+        ),
         ("10.99.1.1", true, "its certificate has expired"),
     ] {
         certify(one, ours, "/etc/fleet/tls/own", name, expired)?;
@@ -130,6 +154,9 @@ fn wrong_servers(one: &Host, two: &Host, ours: &Authority) -> Result<()> {
     served(two)?;
     one.write_file("/etc/fleet/tls/own.cert", "half")?;
     served(two).context("with half a certificate")?;
-    ensure!(one.journal(1000)?.contains("serving TLS with what was there before"));
+    ensure!(
+        one.journal(1000)?
+            .contains("serving TLS with what was there before")
+    );
     Ok(())
 }

@@ -129,11 +129,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(
-        endpoint: Endpoint,
-        tunnel: Option<Tunnel>,
-        tls: Option<TlsFiles>,
-    ) -> Self {
+    pub(super) fn new(endpoint: Endpoint, tunnel: Option<Tunnel>, tls: Option<TlsFiles>) -> Self {
         Self {
             endpoint,
             tunnel,
@@ -146,11 +142,7 @@ impl Connection {
 
     /// One more to the same place, not open yet.
     pub(super) fn another(&self) -> Self {
-        Self::new(
-            self.endpoint.clone(),
-            self.tunnel.clone(),
-            self.tls.clone(),
-        )
+        Self::new(self.endpoint.clone(), self.tunnel.clone(), self.tls.clone())
     }
 
     /// Whether each connection is an ssh of its own.
@@ -312,18 +304,20 @@ impl Connection {
         let files = files.ok_or_else(|| TlsError::NoAuthority(endpoint().to_string()))?;
         let connector = files.connector()?;
         let name = ServerName::try_from(name.to_owned()).map_err(TlsError::from)?;
-        let stream = connector.connect(name, stream).await.map_err(|error| {
-            match self.distrust(&error) {
-                Some(why) => ConnectionError::Distrust {
-                    endpoint: endpoint(),
-                    why,
-                },
-                None => ConnectionError::Unreachable {
-                    endpoint: endpoint(),
-                    why: error,
-                },
-            }
-        })?;
+        let stream =
+            connector
+                .connect(name, stream)
+                .await
+                .map_err(|error| match self.distrust(&error) {
+                    Some(why) => ConnectionError::Distrust {
+                        endpoint: endpoint(),
+                        why,
+                    },
+                    None => ConnectionError::Unreachable {
+                        endpoint: endpoint(),
+                        why: error,
+                    },
+                })?;
         self.handshake(stream).await
     }
 
@@ -336,19 +330,20 @@ impl Connection {
     where
         TokioIo<S>: Read + Write + Unpin + Send + 'static,
     {
-        let (open, driver) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|why| match self.distrust(&why) {
-                Some(why) => ConnectionError::Distrust {
-                    endpoint: self.endpoint.clone(),
-                    why,
-                },
-                None => ConnectionError::Lost {
-                    endpoint: self.endpoint.clone(),
-                    why,
-                    changing: false, // Nothing was sent yet.
-                },
-            })?;
+        let (open, driver) =
+            http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|why| match self.distrust(&why) {
+                    Some(why) => ConnectionError::Distrust {
+                        endpoint: self.endpoint.clone(),
+                        why,
+                    },
+                    None => ConnectionError::Lost {
+                        endpoint: self.endpoint.clone(),
+                        why,
+                        changing: false, // Nothing was sent yet.
+                    },
+                })?;
         // What goes wrong on the connection is told to the request that waits on it.
         tokio::spawn(driver);
         Ok(open)

@@ -126,12 +126,17 @@ mod tests {
         let id = "a".repeat(32);
         let operation = |key: usize, value: usize| {
             let (key, value) = ("k".repeat(key), "v".repeat(value));
-            read(&format!(r#"{{"op":"add","path":"/{id}/metadata/{key}","value":"{value}"}}"#))
+            read(&format!(
+                r#"{{"op":"add","path":"/{id}/metadata/{key}","value":"{value}"}}"#
+            ))
         };
         operation(128, 1024).expect("the longest");
         let told = |key, value| operation(key, value).expect_err("too long");
         assert_eq!(told(129, 1), "metadata key is 129 bytes long (max 128)");
-        assert_eq!(told(1, 1025), "metadata value is 1025 bytes long (max 1024)");
+        assert_eq!(
+            told(1, 1025),
+            "metadata value is 1025 bytes long (max 1024)"
+        );
     }
 
     #[test]

@@ -188,7 +188,8 @@ impl Reader<'_> {
             (None, None, None) => Some(None),
             (Some(ca), Some(cert), Some(key)) => Some(Some(TlsFiles { ca, cert, key })),
             _ => {
-                let problem = "api_cafile, api_certfile and api_keyfile go together; set all or none";
+                let problem =
+                    "api_cafile, api_certfile and api_keyfile go together; set all or none";
                 self.problems.push(Problem(problem.to_owned()));
                 None
             }

@@ -139,7 +139,10 @@ pub(super) fn metadata(text: &str) -> Result<Metadata, String> {
         };
     }
     if pairs.len() > METADATA_MAX {
-        return Err(format!("{} keys of metadata (max {METADATA_MAX})", pairs.len()));
+        return Err(format!(
+            "{} keys of metadata (max {METADATA_MAX})",
+            pairs.len()
+        ));
     }
     Ok(pairs)
 }

@@ -56,7 +56,9 @@ where
                 return;
             };
             let answer = service_fn(move |request: Request<_>| {
-                let answer = caller.clone().answer(router.clone(), request.map(Body::new));
+                let answer = caller
+                    .clone()
+                    .answer(router.clone(), request.map(Body::new));
                 async { Ok::<_, Infallible>(answer.await) }
             });
             if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {

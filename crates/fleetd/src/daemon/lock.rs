@@ -59,12 +59,20 @@ mod tests {
         std::fs::write(&victim, "precious").expect("written");
         std::os::unix::fs::symlink(&victim, &lock).expect("linked");
         let told = || take(folder.path()).expect_err("refused").to_string();
-        assert!(told().ends_with("/lock is no plain file: remove it"), "{}", told());
+        assert!(
+            told().ends_with("/lock is no plain file: remove it"),
+            "{}",
+            told()
+        );
         assert_eq!(std::fs::read(&victim).expect("read"), b"precious");
         std::fs::remove_file(&lock).expect("removed");
         let fifo = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, &lock, fifo, 0o600.into(), 0).expect("made");
-        assert!(told().ends_with("/lock is no plain file: remove it"), "{}", told());
+        assert!(
+            told().ends_with("/lock is no plain file: remove it"),
+            "{}",
+            told()
+        );
     }
 
     #[test]

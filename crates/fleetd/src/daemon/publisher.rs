@@ -74,9 +74,7 @@ impl From<RegistryError> for PublishError {
             RegistryError::Store(error) => Self::Unavailable(error.to_string()),
             error @ (RegistryError::Order(_)
             | RegistryError::TooMuchMetadata(_)
-            | RegistryError::NoMachine { .. }) => {
-                Self::Refused(error.to_string())
-            }
+            | RegistryError::NoMachine { .. }) => Self::Refused(error.to_string()),
             RegistryError::Record(..) => Self::Refused(format!(
                 "{error}; to be rid of it: fleetctl destroy, then change the file"
             )),

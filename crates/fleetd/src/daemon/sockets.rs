@@ -76,8 +76,12 @@ fn over_tcp(socket: TcpListener, settings: &Settings) -> Result<Listener> {
         let tls = Tls::new(files.clone());
         // Units must not wait for a certificate: whoever connects meanwhile is not served.
         match tls.current() {
-            Ok(_) => tracing::info!("{address} is served to clients with a certificate of api_cafile"),
-            Err(error) => tracing::error!("{address} is served to nobody until this is put right: {error}"),
+            Ok(_) => {
+                tracing::info!("{address} is served to clients with a certificate of api_cafile")
+            }
+            Err(error) => {
+                tracing::error!("{address} is served to nobody until this is put right: {error}")
+            }
         }
         return Ok(Listener::Tls(socket, Arc::new(tls)));
     }
@@ -131,11 +135,7 @@ fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener> {
 }
 
 /// Serves the API on all of them.
-pub(super) async fn serve(
-    listeners: Vec<Listener>,
-    router: Router,
-    groups: Groups,
-) -> Result<()> {
+pub(super) async fn serve(listeners: Vec<Listener>, router: Router, groups: Groups) -> Result<()> {
     // Whoever can connect over the network takes no place from root on this machine.
     let local = Arc::new(Semaphore::new(CONNECTIONS));
     let remote = Arc::new(Semaphore::new(CONNECTIONS));

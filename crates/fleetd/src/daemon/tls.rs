@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
@@ -20,6 +21,10 @@ use crate::config::TlsFiles;
 
 /// How long a client may take for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a client that is refused may take to go, and how many pieces of what it still sends are read.
+const PARTING: Duration = Duration::from_secs(1);
+const UNREAD_MAX: usize = 64;
 
 /// Why nobody can be served over TLS. It takes an operator.
 #[derive(Debug, thiserror::Error)]
@@ -89,12 +94,13 @@ impl Tls {
                 return None;
             }
         };
-        let handshake = TlsAcceptor::from(config).accept(stream);
+        let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
         match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(stream)) => Some(stream),
             // For the operator who wonders why; no warning, which strangers could fill the journal with.
-            Ok(Err(error)) => {
+            Ok(Err((error, stream))) => {
                 tracing::debug!("{client} is not served: {error}");
+                part(stream).await;
                 None
             }
             Err(_) => None,
@@ -102,14 +108,24 @@ impl Tls {
     }
 }
 
+/// Lets a client that is refused read why. One that has sent its request already would be told only that the connection
+/// was reset, if that were closed unread.
+async fn part(mut stream: TcpStream) {
+    let read_out = async {
+        let mut unread = [0; 4096];
+        let _ = stream.shutdown().await;
+        for _ in 0..UNREAD_MAX {
+            if !matches!(stream.read(&mut unread).await, Ok(length) if length > 0) {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(PARTING, read_out).await;
+}
+
 fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
     let found = fs::metadata(path).ok()?;
-    Some((
-        found.ino(),
-        found.size(),
-        found.mtime(),
-        found.mtime_nsec(),
-    ))
+    Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }
 
 fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {

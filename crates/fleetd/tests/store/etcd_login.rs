@@ -76,7 +76,8 @@ async fn a_password_is_checked_and_the_answer_says_what_to_do() {
 
     let guest = rejection(&store_of(&etcd, "guest", PASSWORD)).await;
     assert!(
-        guest.contains("permission denied; grant this etcd user a role") && guest.ends_with("(this was to read )"),
+        guest.contains("permission denied; grant this etcd user a role")
+            && guest.ends_with("(this was to read )"),
         "{guest}"
     );
 }

@@ -118,7 +118,10 @@ impl Store for EtcdStore {
 
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
         request::check(&guards, &writes)?;
-        let keys: Vec<String> = writes.iter().map(|write| written(write).to_owned()).collect();
+        let keys: Vec<String> = writes
+            .iter()
+            .map(|write| written(write).to_owned())
+            .collect();
         let compares: Vec<_> = guards
             .into_iter()
             .map(|guard| self.compare(guard))
