@@ -1,5 +1,6 @@
 //! Behaviours of fleet on real systemd hosts, one module each.
 
+mod access;
 mod api_client;
 mod api_sockets;
 mod bad_configuration;

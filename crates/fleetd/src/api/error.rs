@@ -47,6 +47,8 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let status = match &error {
             StoreError::Rejected(_) => StatusCode::INSUFFICIENT_STORAGE,
+            // Neither the client's doing nor a matter of time.
+            StoreError::Denied(_) => StatusCode::BAD_GATEWAY,
             StoreError::Refused => StatusCode::CONFLICT,
             StoreError::Unavailable(_) | StoreError::Compacted(_) | StoreError::LeaseLost => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -70,6 +72,7 @@ impl From<RegistryError> for ApiError {
         match error {
             RegistryError::Store(error) => error.into(),
             RegistryError::Order(error) => Self::conflict(error.to_string()),
+            error @ RegistryError::TooMuchMetadata(_) => Self::conflict(error.to_string()),
             error @ RegistryError::NoMachine { .. } => {
                 Self::new(StatusCode::NOT_FOUND, error.to_string())
             }
