@@ -69,6 +69,10 @@ impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Store(error) => error.into(),
+            RegistryError::NotAcceptable(error) => error.into(),
+            error @ RegistryError::Held(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
             RegistryError::Order(error) => Self::conflict(error.to_string()),
             error @ RegistryError::NoMachine { .. } => {
                 Self::new(StatusCode::NOT_FOUND, error.to_string())
