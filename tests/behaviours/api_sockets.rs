@@ -62,7 +62,8 @@ fn refuses_tcp(lab: &Lab) -> Result<()> {
     ] {
         let why = format!(
             "fleetd does not serve the TCP socket {address} that systemd handed over: anybody who reaches it could run \
-             anything as root on every machine; remove it from fleet.socket, or set insecure_tcp=true in fleet.conf"
+             anything as root on every machine; remove it from fleet.socket, or set api_cafile, api_certfile and api_keyfile in fleet.conf to serve clients with a \
+             certificate (insecure_tcp=true serves anybody)"
         );
         let listed = host.fleetctl(&["--endpoint", endpoint, "list-machines"])?;
         refused(&listed, 1, &why)?;

@@ -1,5 +1,6 @@
 //! Behaviours of fleet on real systemd hosts, one module each.
 
+mod access;
 mod api_client;
 mod api_sockets;
 mod bad_configuration;
@@ -11,6 +12,7 @@ mod etcd_access;
 mod full_disk;
 mod global_units;
 mod hanging_units;
+mod host_faults;
 mod lab_itself;
 mod leadership;
 mod looking;

@@ -96,7 +96,7 @@ pub fn known(id: &MachineId) -> String {
 /// The machine and the unit that a key below [`GRANTS`] names.
 pub fn grant_of(key: &str) -> Option<(MachineId, UnitName)> {
     let (machine, unit) = key.strip_prefix(GRANTS)?.split_once('/')?;
-    Some((MachineId::parse(machine).ok()?, UnitName::parse(unit).ok()?))
+    Some((exactly(machine)?, UnitName::parse(unit).ok()?))
 }
 
 /// The unit that a key below [`ROLLOUTS`] names.
@@ -111,7 +111,13 @@ pub fn unit_of(key: &str) -> Option<UnitName> {
 
 /// The machine that a key below `prefix` names.
 pub fn machine_of(prefix: &str, key: &str) -> Option<MachineId> {
-    MachineId::parse(key.strip_prefix(prefix)?).ok()
+    exactly(key.strip_prefix(prefix)?)
+}
+
+/// The machine of that id. One with blanks around it is nobody's: a key is never written under another name than read.
+fn exactly(id: &str) -> Option<MachineId> {
+    let machine = MachineId::parse(id).ok()?;
+    (machine.as_str() == id).then_some(machine)
 }
 
 #[cfg(test)]
@@ -130,6 +136,10 @@ mod tests {
             Some((machine, name.clone()))
         );
         assert_eq!(grant_of("grants/../web.service"), None);
+        assert_eq!(
+            machine_of(MACHINES, &format!("machines/{}\n", "a".repeat(32))),
+            None
+        );
         assert_eq!(rollout_of(&rollout(&name)), Some(name.clone()));
         assert!(event(9, 10) < event(10, 9));
         assert_eq!(past_of(&history(&name, 9)), Some((name.clone(), 9)));

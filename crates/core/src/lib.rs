@@ -1,5 +1,6 @@
 //! What fleet decides, as pure functions of values.
 
+pub mod access;
 pub mod api;
 pub mod directory;
 pub mod explain;

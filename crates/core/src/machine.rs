@@ -5,6 +5,22 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The longest key of metadata, in bytes.
+pub const METADATA_KEY_MAX: usize = 128;
+/// The longest value of metadata, in bytes.
+pub const METADATA_VALUE_MAX: usize = 1024;
+/// How much metadata a machine may have: keys set at run time, and keys in its fleet.conf.
+pub const METADATA_MAX: usize = 128;
+
+/// Why a key and a value are too long; none if they are not.
+pub fn too_long(key: &str, value: &str) -> Option<String> {
+    let longer = |what, text: &str, max| {
+        (text.len() > max)
+            .then(|| format!("metadata {what} is {} bytes long (max {max})", text.len()))
+    };
+    longer("key", key, METADATA_KEY_MAX).or_else(|| longer("value", value, METADATA_VALUE_MAX))
+}
+
 /// A machine's id: the 32 lower-case hexadecimal digits of `/etc/machine-id`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::builder::Resettable;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::client::{Client, Endpoint};
+use crate::client::{Client, Endpoint, TlsError, TlsFiles};
 use crate::commands::{Command, FdForward};
 use crate::completion::{Complete, Completion};
 use crate::exit;
@@ -125,7 +125,7 @@ impl Alone {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Connect {
-    /// Where fleetd listens: unix:///PATH, or http://HOST:PORT where it offers plain TCP
+    /// Where fleetd listens: unix:///PATH, https://HOST:PORT, or http://HOST:PORT where it offers plain TCP
     #[arg(
         long,
         global = true,
@@ -135,6 +135,33 @@ pub(crate) struct Connect {
         default_value = "unix:///var/run/fleet.sock"
     )]
     endpoint: String,
+    /// The authority that signs fleetd's certificate, for https://
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_CA_FILE",
+        hide_env = true,
+        value_name = "FILE"
+    )]
+    ca_file: Option<String>,
+    /// Your certificate, for https://
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_CERT_FILE",
+        hide_env = true,
+        value_name = "FILE"
+    )]
+    cert_file: Option<String>,
+    /// The key of your certificate, for https://
+    #[arg(
+        long,
+        global = true,
+        env = "FLEETCTL_KEY_FILE",
+        hide_env = true,
+        value_name = "FILE"
+    )]
+    key_file: Option<String>,
     /// How long one request may take, in seconds
     #[arg(long, global = true, env = "FLEETCTL_REQUEST_TIMEOUT", hide_env = true, value_name = "SECONDS",
           default_value = "3", value_parser = seconds)]
@@ -156,12 +183,6 @@ pub(crate) struct Connect {
 struct Accepted {
     #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide = true, num_args = 0..=1, require_equals = true)]
     debug: Option<String>,
-    #[arg(long, global = true, env = "FLEETCTL_CA_FILE", hide = true)]
-    ca_file: Option<String>,
-    #[arg(long, global = true, env = "FLEETCTL_CERT_FILE", hide = true)]
-    cert_file: Option<String>,
-    #[arg(long, global = true, env = "FLEETCTL_KEY_FILE", hide = true)]
-    key_file: Option<String>,
     #[arg(long, global = true, env = "FLEETCTL_ETCD_KEY_PREFIX", hide = true)]
     etcd_key_prefix: Option<String>,
     #[arg(long, global = true, env = "FLEETCTL_ETCD_CAFILE", hide = true)]
@@ -250,7 +271,18 @@ impl Connect {
         }
         let endpoint = Endpoint::parse(first).context(unable)?;
         let tunnel = self.remote.tunnel().context(unable)?;
-        Ok(Client::new(endpoint, tunnel, self.request_timeout))
+        let tls = match endpoint {
+            Endpoint::Tls { .. } => Some(self.tls_files(first).context(unable)?),
+            // Scripts for fleet 1.0 may give the files whatever the endpoint.
+            _ => None,
+        };
+        Ok(Client::new(endpoint, tunnel, tls, self.request_timeout))
+    }
+
+    fn tls_files(&self, endpoint: &str) -> Result<TlsFiles, TlsError> {
+        let [ca, cert, key] = [&self.ca_file, &self.cert_file, &self.key_file]
+            .map(|file| file.as_deref().filter(|file| !file.is_empty()));
+        TlsFiles::of(endpoint, ca, cert, key)
     }
 
     /// Refuses what fleet 1.0 could do and we cannot (yet), rather than doing something else.
@@ -316,6 +348,10 @@ mod tests {
                 "\"n1:ssh\" names no host to tunnel through",
             ),
             ("--endpoint=nosuch", "URL scheme undefined"),
+            (
+                "--endpoint=https://n1:49153",
+                "https://n1:49153 asks for TLS: name the authority",
+            ),
         ] {
             let refusal = refusal(&["fleetctl", flag, "list-machines"]);
             assert!(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleet_core::keys;
-use fleet_core::machine::MachineId;
+use fleet_core::machine::{METADATA_MAX, MachineId};
 use fleet_core::record::{
     self, AcceptanceRecord, ClusterRecord, MetadataRecord, Owner, Past, RecordError, Scheduling,
     TargetState, UnitRecord,
@@ -50,6 +50,11 @@ pub enum RegistryError {
     /// It cannot be ordered as things stand.
     #[error(transparent)]
     Order(#[from] OrderError),
+    /// More keys than a machine may have. A removed one counts: it hides the one in fleet.conf.
+    #[error(
+        "machine {0} would have more than {METADATA_MAX} keys of metadata set or removed; fewer keys, please"
+    )]
+    TooMuchMetadata(MachineId),
     /// Nothing was ever heard of that machine.
     #[error("machine {id} is not known{}", suggestion(.similar.as_ref()))]
     NoMachine {
@@ -370,7 +375,7 @@ impl Registry {
         for _ in 0..ATTEMPTS {
             let prefixes: Vec<&str> = keys.iter().map(String::as_str).collect();
             let snapshot = self.store.list(&prefixes).await?;
-            let (guards, writes) = metadata_writes(changes, &snapshot);
+            let (guards, writes) = metadata_writes(changes, &snapshot)?;
             if self.commit(guards, writes).await? {
                 return Ok(());
             }
@@ -453,7 +458,7 @@ fn destroy(name: &UnitName) -> Vec<Write> {
 fn metadata_writes(
     changes: &[(MachineId, String, Option<String>)],
     snapshot: &Snapshot,
-) -> (Vec<Guard>, Vec<Write>) {
+) -> Result<(Vec<Guard>, Vec<Write>)> {
     let mut machines: Vec<&MachineId> = changes.iter().map(|(machine, ..)| machine).collect();
     machines.sort();
     machines.dedup();
@@ -465,6 +470,9 @@ fn metadata_writes(
         for (_, name, value) in changes.iter().filter(|(of, ..)| of == machine) {
             record.set.insert(name.clone(), value.clone());
         }
+        if record.set.len() > METADATA_MAX {
+            return Err(RegistryError::TooMuchMetadata(machine.clone()));
+        }
         guards.push(guard);
         writes.push(Write::Put {
             key,
@@ -472,7 +480,7 @@ fn metadata_writes(
             lease: None,
         });
     }
-    (guards, writes)
+    Ok((guards, writes))
 }
 
 /// What is set for a machine, and the guard of a write that changes it.

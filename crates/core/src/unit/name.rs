@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest name systemd accepts, in bytes (`UNIT_NAME_MAX`).
-pub const NAME_MAX: usize = 256;
+/// The longest name that systemd accepts (`UNIT_NAME_MAX` counts a closing zero too), and a file can have, in bytes.
+pub const NAME_MAX: usize = 255;
 
 /// The kind of a unit, which is the suffix of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -296,7 +296,7 @@ mod tests {
         );
         assert_eq!(
             error(&"a".repeat(260)),
-            "unit name is 268 bytes long (max 256)"
+            "unit name is 268 bytes long (max 255)"
         );
     }
 

@@ -14,9 +14,12 @@ use hyper::http::response::Parts;
 use hyper::rt::{Read, Write};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::Endpoint;
+use super::tls::{self, TlsError, TlsFiles};
 use crate::remote::{OpenTunnel, Tunnel, TunnelError};
 
 /// Why there was no answer.
@@ -61,6 +64,12 @@ pub(crate) enum ConnectionError {
         why: hyper::Error,
         changing: bool,
     },
+    /// What TLS takes here is not there.
+    #[error(transparent)]
+    NoTls(#[from] TlsError),
+    /// fleetd and this client do not trust each other.
+    #[error("cannot talk to fleetd at {endpoint}: {why}")]
+    Distrust { endpoint: Endpoint, why: String },
     /// `--tunnel` did not carry it.
     #[error(transparent)]
     Tunnel(#[from] Box<TunnelError>),
@@ -90,7 +99,7 @@ fn next_step(endpoint: &Endpoint, why: &io::Error) -> String {
         (Endpoint::Unix(_), _) => {
             "Is fleetd running here? (systemctl status fleet.socket fleet.service)".to_owned()
         }
-        (Endpoint::Tcp(_), _) => {
+        (Endpoint::Tcp(_) | Endpoint::Tls { .. }, _) => {
             "Is fleetd listening there? (--endpoint names another address)".to_owned()
         }
     }
@@ -111,6 +120,8 @@ fn group_of(path: &Path) -> Option<String> {
 pub(super) struct Connection {
     endpoint: Endpoint,
     tunnel: Option<Tunnel>,
+    /// Read when the endpoint is one with TLS.
+    tls: Option<TlsFiles>,
     open: Option<SendRequest<Full<Bytes>>>,
     /// What carries the connection.
     carrier: Option<OpenTunnel>,
@@ -118,10 +129,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(endpoint: Endpoint, tunnel: Option<Tunnel>) -> Self {
+    pub(super) fn new(endpoint: Endpoint, tunnel: Option<Tunnel>, tls: Option<TlsFiles>) -> Self {
         Self {
             endpoint,
             tunnel,
+            tls,
             open: None,
             carrier: None,
             lost: false,
@@ -130,7 +142,7 @@ impl Connection {
 
     /// One more to the same place, not open yet.
     pub(super) fn another(&self) -> Self {
-        Self::new(self.endpoint.clone(), self.tunnel.clone())
+        Self::new(self.endpoint.clone(), self.tunnel.clone(), self.tls.clone())
     }
 
     /// Whether each connection is an ssh of its own.
@@ -208,7 +220,10 @@ impl Connection {
         let mut open = self.ready().await?;
         let lost = |why: hyper::Error| {
             let endpoint = self.endpoint.clone();
-            if why.is_parse() {
+            // TLS 1.3 lets a client speak before it learns that its certificate is refused.
+            if let Some(why) = self.distrust(&why) {
+                ConnectionError::Distrust { endpoint, why }
+            } else if why.is_parse() {
                 ConnectionError::NotHttp { endpoint, why }
             } else {
                 ConnectionError::Lost {
@@ -250,7 +265,10 @@ impl Connection {
         if let Some(tunnel) = &self.tunnel {
             let (stream, carrier) = tunnel.open(&self.endpoint).map_err(Box::new)?;
             self.carrier = Some(carrier);
-            return self.handshake(stream).await;
+            return match &self.endpoint {
+                Endpoint::Tls { name, .. } => self.secure(name, stream).await,
+                _ => self.handshake(stream).await,
+            };
         }
         let unreachable = |why| ConnectionError::Unreachable {
             endpoint: self.endpoint.clone(),
@@ -265,20 +283,67 @@ impl Connection {
                 self.handshake(TcpStream::connect(address).await.map_err(unreachable)?)
                     .await
             }
+            Endpoint::Tls { name, address } => {
+                let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+                self.secure(name, stream).await
+            }
         }
+    }
+
+    /// TLS first, then HTTP.
+    async fn secure<S>(
+        &self,
+        name: &str,
+        stream: S,
+    ) -> Result<SendRequest<Full<Bytes>>, ConnectionError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let endpoint = || self.endpoint.clone();
+        let files = self.tls.as_ref();
+        let files = files.ok_or_else(|| TlsError::NoAuthority(endpoint().to_string()))?;
+        let connector = files.connector()?;
+        let name = ServerName::try_from(name.to_owned()).map_err(TlsError::from)?;
+        let stream =
+            connector
+                .connect(name, stream)
+                .await
+                .map_err(|error| match self.distrust(&error) {
+                    Some(why) => ConnectionError::Distrust {
+                        endpoint: endpoint(),
+                        why,
+                    },
+                    None => ConnectionError::Unreachable {
+                        endpoint: endpoint(),
+                        why: error,
+                    },
+                })?;
+        self.handshake(stream).await
+    }
+
+    fn distrust(&self, failure: &(dyn std::error::Error + 'static)) -> Option<String> {
+        let files = self.tls.as_ref()?;
+        tls::told(failure, files.identity.is_some())
     }
 
     async fn handshake<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, ConnectionError>
     where
         TokioIo<S>: Read + Write + Unpin + Send + 'static,
     {
-        let (open, driver) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|why| ConnectionError::Lost {
-                endpoint: self.endpoint.clone(),
-                why,
-                changing: false, // Nothing was sent yet.
-            })?;
+        let (open, driver) =
+            http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|why| match self.distrust(&why) {
+                    Some(why) => ConnectionError::Distrust {
+                        endpoint: self.endpoint.clone(),
+                        why,
+                    },
+                    None => ConnectionError::Lost {
+                        endpoint: self.endpoint.clone(),
+                        why,
+                        changing: false, // Nothing was sent yet.
+                    },
+                })?;
         // What goes wrong on the connection is told to the request that waits on it.
         tokio::spawn(driver);
         Ok(open)

@@ -1,4 +1,4 @@
-//! Where fleetd listens: a unix socket, or plain TCP.
+//! Where fleetd listens: a unix socket, TLS, or plain TCP.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,6 +8,9 @@ use hyper::http::uri::Authority;
 /// The port of `http://` without one.
 const HTTP_PORT: u16 = 80;
 
+/// The port of `https://` without one.
+const HTTPS_PORT: u16 = 443;
+
 /// An address of fleetd's API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
@@ -15,28 +18,25 @@ pub(crate) enum Endpoint {
     Unix(PathBuf),
     /// `http://HOST[:PORT]`, kept as `HOST:PORT`.
     Tcp(String),
+    /// `https://HOST[:PORT]`, the name for its certificate and `HOST:PORT`.
+    Tls { name: String, address: String },
 }
 
 /// A text that is no endpoint. The first two texts begin as fleet 1.0's.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EndpointError {
     /// No `://`.
-    #[error("URL scheme undefined; use unix:///PATH or http://HOST:PORT")]
+    #[error("URL scheme undefined; use unix:///PATH, https://HOST:PORT or http://HOST:PORT")]
     NoScheme,
     /// `unix://name`, where the path was meant; or a scheme that nobody speaks.
     #[error(
-        "unable to connect to host \"{host}\" with scheme \"{scheme}\"; use unix:///PATH or http://HOST:PORT"
+        "unable to connect to host \"{host}\" with scheme \"{scheme}\"; use unix:///PATH, https://HOST:PORT or http://HOST:PORT"
     )]
     Unknown { scheme: String, host: String },
-    /// `https://...`
-    #[error(
-        "{0} asks for TLS, which fleetctl does not speak yet: use unix:///PATH or http://HOST:PORT"
-    )]
-    Tls(String),
 }
 
 impl Endpoint {
-    /// Reads `unix:///PATH` or `http://HOST[:PORT]`.
+    /// Reads `unix:///PATH`, `https://HOST[:PORT]` or `http://HOST[:PORT]`.
     pub(crate) fn parse(text: &str) -> Result<Self, EndpointError> {
         let (scheme, rest) = text.split_once("://").ok_or(EndpointError::NoScheme)?;
         let unknown = || EndpointError::Unknown {
@@ -45,15 +45,22 @@ impl Endpoint {
         };
         match scheme {
             "unix" if rest.starts_with('/') => Ok(Self::Unix(rest.into())),
-            "http" => {
+            "http" | "https" => {
                 let authority: Authority = rest
                     .trim_end_matches('/')
                     .parse()
                     .map_err(|_invalid| unknown())?;
-                let port = authority.port_u16().unwrap_or(HTTP_PORT);
-                Ok(Self::Tcp(format!("{}:{port}", authority.host())))
+                let host = authority.host();
+                if scheme == "http" {
+                    let port = authority.port_u16().unwrap_or(HTTP_PORT);
+                    return Ok(Self::Tcp(format!("{host}:{port}")));
+                }
+                let port = authority.port_u16().unwrap_or(HTTPS_PORT);
+                Ok(Self::Tls {
+                    name: host.trim_matches(['[', ']']).to_owned(),
+                    address: format!("{host}:{port}"),
+                })
             }
-            "https" => Err(EndpointError::Tls(text.to_owned())),
             _ => Err(unknown()),
         }
     }
@@ -62,7 +69,7 @@ impl Endpoint {
     pub(super) fn host(&self) -> &str {
         match self {
             Self::Unix(_) => "localhost",
-            Self::Tcp(address) => address,
+            Self::Tcp(address) | Self::Tls { address, .. } => address,
         }
     }
 
@@ -70,7 +77,8 @@ impl Endpoint {
     pub(crate) fn dialled(&self) -> String {
         match self {
             Self::Unix(path) => path.display().to_string(),
-            Self::Tcp(_) => self.to_string(),
+            // TLS goes through the forwarded connection, from here to fleetd.
+            Self::Tcp(address) | Self::Tls { address, .. } => format!("http://{address}"),
         }
     }
 }
@@ -80,6 +88,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Tls { address, .. } => write!(f, "https://{address}"),
         }
     }
 }
@@ -90,12 +99,23 @@ mod tests {
 
     #[test]
     fn an_endpoint_prints_as_it_was_typed() {
-        for text in ["unix:///run/fleet.sock", "http://[::1]:8080"] {
+        for text in [
+            "unix:///run/fleet.sock",
+            "http://[::1]:8080",
+            "https://node1:49153",
+        ] {
             assert_eq!(Endpoint::parse(text).expect(text).to_string(), text);
         }
         assert_eq!(
             Endpoint::parse("http://node1/").expect("valid"),
             Endpoint::Tcp("node1:80".into())
+        );
+        assert_eq!(
+            Endpoint::parse("https://[::1]/").expect("valid"),
+            Endpoint::Tls {
+                name: "::1".into(),
+                address: "[::1]:443".into()
+            }
         );
     }
 
@@ -104,15 +124,15 @@ mod tests {
         let error = |text| Endpoint::parse(text).expect_err("invalid").to_string();
         assert_eq!(
             error("nosuch"),
-            "URL scheme undefined; use unix:///PATH or http://HOST:PORT"
+            "URL scheme undefined; use unix:///PATH, https://HOST:PORT or http://HOST:PORT"
         );
         assert_eq!(
             error("unix://nosuch.sock"),
-            "unable to connect to host \"nosuch.sock\" with scheme \"unix\"; use unix:///PATH or http://HOST:PORT"
+            "unable to connect to host \"nosuch.sock\" with scheme \"unix\"; use unix:///PATH, https://HOST:PORT or http://HOST:PORT"
         );
         assert!(
             error("ftp://x").starts_with("unable to connect to host \"x\" with scheme \"ftp\"; ")
         );
-        assert!(error("https://x").contains("TLS"));
+        assert!(error("https://a b").starts_with("unable to connect to host \"a b\""));
     }
 }

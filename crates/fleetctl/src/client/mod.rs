@@ -4,6 +4,7 @@ mod connection;
 mod each;
 mod endpoint;
 mod rollouts;
+mod tls;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::remote::Tunnel;
 use connection::{Connection, ConnectionError, NOT_FLEETD};
 pub(crate) use each::NotTried;
 pub(crate) use endpoint::Endpoint;
+pub(crate) use tls::{TlsError, TlsFiles};
 
 /// fleetd holds a long poll open for up to this long.
 const LONG_POLL: Duration = Duration::from_secs(30);
@@ -78,9 +80,14 @@ pub(crate) struct Client {
 impl Client {
     /// Prepares to talk to `endpoint`, of another machine if through a tunnel; connects with the first request.
     /// Each request ends within `timeout`.
-    pub(crate) fn new(endpoint: Endpoint, tunnel: Option<Tunnel>, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        tunnel: Option<Tunnel>,
+        tls: Option<TlsFiles>,
+        timeout: Duration,
+    ) -> Self {
         Self {
-            connection: Connection::new(endpoint, tunnel),
+            connection: Connection::new(endpoint, tunnel, tls),
             spare: Vec::new(),
             timeout,
             warned: None,

@@ -47,6 +47,8 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let status = match &error {
             StoreError::Rejected(_) => StatusCode::INSUFFICIENT_STORAGE,
+            // Neither the client's doing nor a matter of time.
+            StoreError::Denied(_) => StatusCode::BAD_GATEWAY,
             StoreError::Refused => StatusCode::CONFLICT,
             StoreError::Unavailable(_) | StoreError::Compacted(_) | StoreError::LeaseLost => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -74,6 +76,7 @@ impl From<RegistryError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             }
             RegistryError::Order(error) => Self::conflict(error.to_string()),
+            error @ RegistryError::TooMuchMetadata(_) => Self::conflict(error.to_string()),
             error @ RegistryError::NoMachine { .. } => {
                 Self::new(StatusCode::NOT_FOUND, error.to_string())
             }

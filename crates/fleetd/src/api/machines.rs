@@ -5,13 +5,16 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use fleet_core::api::{Machine, MachinePage, MetadataOp, MetadataValue};
-use fleet_core::machine::MachineId;
+use fleet_core::machine::{MachineId, too_long};
 use fleet_core::record::Scheduling;
 
 use super::error::{ApiError, Result};
 use super::page::page;
 use super::view::{MACHINES, View};
 use super::{Api, BY, Query, body};
+
+/// How many operations one request may have: each machine is a write of one commit, which has at most 128.
+const OPERATIONS_MAX: usize = 100;
 
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<MachinePage>> {
     let view = View::read(&**api.registry.store(), &MACHINES).await?;
@@ -42,6 +45,12 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ma
 
 pub(super) async fn patch(State(api): State<Api>, bytes: Bytes) -> Result<StatusCode> {
     let operations: Vec<MetadataOp> = body::decode(&bytes)?;
+    if operations.len() > OPERATIONS_MAX {
+        return Err(ApiError::bad(format!(
+            "{} metadata operations in one request (max {OPERATIONS_MAX}); send several requests",
+            operations.len()
+        )));
+    }
     let changes = operations.iter().map(change).collect::<Result<Vec<_>>>()?;
     api.registry.set_metadata(&changes).await?;
     for (machine, key, value) in &changes {
@@ -81,6 +90,9 @@ fn change(operation: &MetadataOp) -> Result<(MachineId, String, Option<String>)>
             return Err(ApiError::bad(text));
         }
     }
+    if let Some(text) = too_long(key, value.as_deref().unwrap_or("")) {
+        return Err(ApiError::bad(text));
+    }
     let machine = MachineId::parse(machine).map_err(|error| ApiError::bad(error.to_string()))?;
     Ok((machine, key.to_owned(), value))
 }
@@ -107,6 +119,24 @@ mod tests {
         assert_eq!(read(&bare), expected);
         let remove = format!(r#"{{"op":"remove","path":"/{id}/metadata/az"}}"#);
         assert_eq!(read(&remove), Ok(("az".to_owned(), None)));
+    }
+
+    #[test]
+    fn keys_and_values_are_taken_up_to_their_bounds() {
+        let id = "a".repeat(32);
+        let operation = |key: usize, value: usize| {
+            let (key, value) = ("k".repeat(key), "v".repeat(value));
+            read(&format!(
+                r#"{{"op":"add","path":"/{id}/metadata/{key}","value":"{value}"}}"#
+            ))
+        };
+        operation(128, 1024).expect("the longest");
+        let told = |key, value| operation(key, value).expect_err("too long");
+        assert_eq!(told(129, 1), "metadata key is 129 bytes long (max 128)");
+        assert_eq!(
+            told(1, 1025),
+            "metadata value is 1025 bytes long (max 1024)"
+        );
     }
 
     #[test]

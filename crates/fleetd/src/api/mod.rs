@@ -30,6 +30,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_request, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
+use fleet_core::access::Right;
 use fleet_core::api::V1;
 
 use self::error::ApiError;
@@ -132,10 +133,23 @@ pub fn router(registry: Registry, page_limit: u16) -> Router {
         .with_state(api)
 }
 
-/// What a socket that must not serve the API answers to everything: 403, and that sentence.
-pub fn refusing(why: String) -> Router {
-    let refuse = || async { ApiError::new(StatusCode::FORBIDDEN, why) };
-    Router::new().fallback(refuse).layer(map_response(finish))
+/// What a request takes.
+pub fn right_of(request: &Request) -> Right {
+    // A plan changes nothing: it is POST for its body.
+    let path = request.uri().path();
+    let resource = [V1, V1_ALPHA].iter().find_map(|v1| path.strip_prefix(v1));
+    let plans = resource == Some("/plan") && request.method() == Method::POST;
+    if plans || request.method() == Method::GET || request.method() == Method::HEAD {
+        Right::Read
+    } else {
+        Right::Change
+    }
+}
+
+/// Answers 403 with that sentence, after the body has come: a client that still sends may not read.
+pub async fn refuse(request: Request, why: String) -> Response {
+    let _ = body::receive(request).await;
+    finish(ApiError::new(StatusCode::FORBIDDEN, why).into_response()).await
 }
 
 /// Answers 503 where the registry does not answer in time. Whoever waits for news (`after`) has said so.

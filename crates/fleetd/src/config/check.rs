@@ -95,6 +95,11 @@ mod tests {
         source_directory=/etc/fleet/units                # default
         state_directory=/var/lib/fleet                   # default
         listen=/run/fleet.sock                           # default
+        api_read_group=fleet                             # default
+        api_change_group=fleet                           # default
+        api_cafile=                                      # default
+        api_certfile=                                    # default
+        api_keyfile=                                     # default
         insecure_tcp=false                               # default
         # registry: etcd
         # note: verify_units in /etc/fleet/fleet.conf line 4 has no effect: fleetd no longer does what it switched

@@ -22,7 +22,7 @@ mod values;
 use std::fmt;
 
 pub use args::Args;
-pub use settings::Settings;
+pub use settings::{Settings, TlsFiles};
 
 /// The file that is read unless `--config` names another.
 pub const DEFAULT_FILE: &str = "/etc/fleet/fleet.conf";

@@ -91,7 +91,7 @@ const NO_SUCH_DUTY: &str = "fleetd no longer does what it switched";
 
 /// All options, in the order of the documentation.
 #[rustfmt::skip] // a table: two lines an option
-pub const OPTIONS: [Opt; 25] = [
+pub const OPTIONS: [Opt; 30] = [
     opt("verbosity", Kind::Value("LEVEL"), "0", "0 or more",
         "How much is logged: 0 what matters to an operator, 1 debug, 2 and more trace."),
     opt("etcd_servers", Kind::Value("URLS"), "http://127.0.0.1:2379", "URLs: comma list or JSON array",
@@ -128,8 +128,18 @@ pub const OPTIONS: [Opt; 25] = [
         "What fleetd must remember across a reboot."),
     opt("listen", Kind::Value("SOCKET"), "/run/fleet.sock", "absolute path, at most 107 bytes",
         "The unix socket of the API where systemd hands none over."),
+    opt("api_read_group", Kind::Value("GROUP"), "fleet", "group of this machine, or its number",
+        "The group that may read over the API's unix sockets, beside root and api_change_group."),
+    opt("api_change_group", Kind::Value("GROUP"), "fleet", "group of this machine, or its number",
+        "The group that may read and change over the API's unix sockets, beside root: root's power everywhere."),
+    opt("api_cafile", Kind::Value("FILE"), "", "path of a PEM file",
+        "The authority whose client certificates may use TCP sockets that systemd hands over; goes with the next two."),
+    opt("api_certfile", Kind::Value("FILE"), "", "path of a PEM file",
+        "The certificate that fleetd shows there, then those that signed it."),
+    opt("api_keyfile", Kind::Value("FILE"), "", "path of a PEM file",
+        "The key of api_certfile; readable by root alone."),
     opt("insecure_tcp", Kind::Switch, "false", "boolean",
-        "Serve the API, which asks nobody who they are, on TCP sockets that systemd hands over."),
+        "Serve the API without TLS, to anybody, on TCP sockets that systemd hands over."),
     opt("engine_reconcile_interval", Kind::Unused(POLLS_NOTHING), "", "", ""),
     opt("disable_watches", Kind::Unused("changes arrive by watches only"), "", "", ""),
     opt("systemd_user", Kind::Unused("units always run in the system's own systemd"), "", "", ""),

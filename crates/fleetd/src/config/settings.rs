@@ -40,8 +40,25 @@ pub struct Settings {
     pub state_directory: PathBuf,
     /// The API's unix socket, where none was handed over.
     pub listen: PathBuf,
-    /// Whether TCP sockets that were handed over are served.
+    /// The group that may read over unix sockets.
+    pub api_read_group: String,
+    /// The group that may read and change over unix sockets.
+    pub api_change_group: String,
+    /// What TLS on TCP sockets that were handed over takes.
+    pub api_tls: Option<TlsFiles>,
+    /// Whether TCP sockets that were handed over are served to anybody, without TLS.
     pub insecure_tcp: bool,
+}
+
+/// The files of a TLS server that asks for client certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Who signs client certificates.
+    pub ca: PathBuf,
+    /// The server's own certificate, and those between it and its authority.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 impl Settings {
@@ -105,6 +122,11 @@ impl Settings {
                 ));
             }
         }
+        if self.insecure_tcp && self.api_tls.is_some() {
+            conflicts.push(
+                "insecure_tcp=true and api_cafile exclude each other: who needs no certificate shows none; remove one".into(),
+            );
+        }
         if self.standalone && self.disable_engine {
             conflicts.push(
                 "--standalone and disable_engine exclude each other: nobody would lead".into(),
@@ -134,6 +156,9 @@ impl Reader<'_> {
         let source_directory = self.value("source_directory", values::absolute);
         let state_directory = self.value("state_directory", values::absolute);
         let listen = self.value("listen", values::socket_path);
+        let api_read_group = self.value("api_read_group", values::group);
+        let api_change_group = self.value("api_change_group", values::group);
+        let api_tls = self.api_tls();
         let insecure_tcp = self.value("insecure_tcp", values::boolean);
         Some(Settings {
             verbosity: verbosity?,
@@ -148,8 +173,27 @@ impl Reader<'_> {
             source_directory: source_directory?,
             state_directory: state_directory?,
             listen: listen?,
+            api_read_group: api_read_group?,
+            api_change_group: api_change_group?,
+            api_tls: api_tls?,
             insecure_tcp: insecure_tcp?,
         })
+    }
+
+    fn api_tls(&mut self) -> Option<Option<TlsFiles>> {
+        let ca = self.optional("api_cafile", values::absolute);
+        let cert = self.optional("api_certfile", values::absolute);
+        let key = self.optional("api_keyfile", values::absolute);
+        match (ca?, cert?, key?) {
+            (None, None, None) => Some(None),
+            (Some(ca), Some(cert), Some(key)) => Some(Some(TlsFiles { ca, cert, key })),
+            _ => {
+                let problem =
+                    "api_cafile, api_certfile and api_keyfile go together; set all or none";
+                self.problems.push(Problem(problem.to_owned()));
+                None
+            }
+        }
     }
 
     fn etcd(&mut self) -> Option<EtcdConfig> {
@@ -240,6 +284,9 @@ mod tests {
             source_directory: "/etc/fleet/units",
             state_directory: "/var/lib/fleet",
             listen: "/run/fleet.sock",
+            api_read_group: "fleet",
+            api_change_group: "fleet",
+            api_tls: None,
             insecure_tcp: false,
         }
         "#);
@@ -284,6 +331,14 @@ mod tests {
             (
                 "etcd_servers=https://a:1\netcd_certfile=/c.pem",
                 "etcd_certfile and etcd_keyfile go together; set both or none",
+            ),
+            (
+                "api_cafile=/ca",
+                "api_cafile, api_certfile and api_keyfile go together; set all or none",
+            ),
+            (
+                "insecure_tcp=true\napi_cafile=/ca\napi_certfile=/c\napi_keyfile=/k",
+                "insecure_tcp=true and api_cafile exclude each other: who needs no certificate shows none; remove one",
             ),
             (
                 "etcd_password=x",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::Uri;
-use fleet_core::machine::Metadata;
+use fleet_core::machine::{METADATA_MAX, Metadata, too_long};
 
 /// The longest unix socket path that the kernel takes: `sun_path` with its closing zero is 108 bytes.
 const SOCKET_PATH_MAX: usize = 107;
@@ -39,6 +39,16 @@ pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
         Ok(text.into())
     } else {
         Err(format!("\"{text}\" is not an absolute path"))
+    }
+}
+
+/// The name of a group, or its number. Whether there is such a group is seen when somebody asks.
+pub(super) fn group(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-$".contains(c);
+    if text.len() <= 32 && !text.starts_with('-') && text.chars().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("\"{text}\" is no name of a group"))
     }
 }
 
@@ -121,9 +131,18 @@ pub(super) fn metadata(text: &str) -> Result<Metadata, String> {
     let mut pairs = BTreeMap::new();
     for pair in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
         match pair.split('=').map(str::trim).collect::<Vec<_>>()[..] {
-            [key, value] if !key.is_empty() => pairs.insert(key.to_owned(), value.to_owned()),
+            [key, value] if !key.is_empty() => match too_long(key, value) {
+                None => pairs.insert(key.to_owned(), value.to_owned()),
+                Some(what) => return Err(what),
+            },
             _ => return Err(format!("\"{pair}\" is not of the form key=value")),
         };
+    }
+    if pairs.len() > METADATA_MAX {
+        return Err(format!(
+            "{} keys of metadata (max {METADATA_MAX})",
+            pairs.len()
+        ));
     }
     Ok(pairs)
 }
@@ -235,6 +254,28 @@ mod tests {
         for bad in ["region", "a=b=c", "=x"] {
             let text = metadata(&format!("az=1,{bad}")).expect_err(bad);
             assert_eq!(text, format!("\"{bad}\" is not of the form key=value"));
+        }
+    }
+
+    #[test]
+    fn metadata_has_its_bounds() {
+        let pairs = |count: usize| {
+            let pairs: Vec<_> = (0..count).map(|n| format!("k{n}=v")).collect();
+            metadata(&pairs.join(","))
+        };
+        assert_eq!(pairs(128).expect("the most").len(), 128);
+        assert_eq!(pairs(129), Err("129 keys of metadata (max 128)".into()));
+        let long = metadata(&format!("{}=v", "k".repeat(129)));
+        assert_eq!(long, Err("metadata key is 129 bytes long (max 128)".into()));
+    }
+
+    #[test]
+    fn a_group_is_a_name_or_a_number() {
+        for fine in ["fleet", "fleet-admin", "991", "domain_users$"] {
+            assert_eq!(group(fine), Ok(fine.to_owned()));
+        }
+        for bad in ["a b", "-x", "a:b", "a\nb"] {
+            assert!(group(bad).is_err(), "{bad}");
         }
     }
 

@@ -6,7 +6,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+
+/// What opening a link answers that must not be followed.
+const LOOP: i32 = Errno::LOOP.raw_os_error();
 
 /// Takes the lock. The kernel gives it back when the answer is dropped, or the process ends.
 pub(super) fn take(state_directory: &Path) -> Result<File> {
@@ -17,8 +21,16 @@ pub(super) fn take(state_directory: &Path) -> Result<File> {
         .read(true)
         .write(true)
         .mode(0o600)
+        // A link is not followed, and a pipe not waited for.
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
         .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+        .or_else(|error| match error.raw_os_error() {
+            Some(LOOP) => bail!("{} is no plain file: remove it", path.display()),
+            _ => Err(error).with_context(|| format!("cannot open {}", path.display())),
+        })?;
+    if !file.metadata().is_ok_and(|found| found.is_file()) {
+        bail!("{} is no plain file: remove it", path.display());
+    }
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
         let _ = file.read_to_string(&mut pid);
@@ -39,6 +51,29 @@ pub(super) fn take(state_directory: &Path) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_plain_file_is_neither_followed_nor_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (lock, victim) = (folder.path().join("lock"), folder.path().join("victim"));
+        std::fs::write(&victim, "precious").expect("written");
+        std::os::unix::fs::symlink(&victim, &lock).expect("linked");
+        let told = || take(folder.path()).expect_err("refused").to_string();
+        assert!(
+            told().ends_with("/lock is no plain file: remove it"),
+            "{}",
+            told()
+        );
+        assert_eq!(std::fs::read(&victim).expect("read"), b"precious");
+        std::fs::remove_file(&lock).expect("removed");
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &lock, fifo, 0o600.into(), 0).expect("made");
+        assert!(
+            told().ends_with("/lock is no plain file: remove it"),
+            "{}",
+            told()
+        );
+    }
 
     #[test]
     fn a_second_daemon_is_told_of_the_first() {

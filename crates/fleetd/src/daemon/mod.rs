@@ -1,12 +1,15 @@
 //! The daemon: reads its configuration, and puts store, agent, engine, units directory and API together.
 
 mod address;
+mod callers;
 mod connections;
 mod lock;
 mod logging;
 mod notify;
+mod peers;
 pub mod publisher;
 mod sockets;
+mod tls;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -118,7 +121,9 @@ async fn run(settings: Settings) -> Result<()> {
             units_dir.run().await
         }
     };
-    let serving = sockets::serve(listeners, router);
+    let groups = peers::Groups::of(&settings);
+    groups.tell();
+    let serving = sockets::serve(listeners, router, groups);
     // Whatever ends without being asked to is a fault: the service manager starts a whole daemon again, and no unit
     // notices.
     tokio::pin!(engine);

@@ -81,9 +81,9 @@ impl From<RegistryError> for PublishError {
             error @ (RegistryError::Held(_) | RegistryError::NotAcceptable(_)) => {
                 Self::Unavailable(error.to_string())
             }
-            error @ (RegistryError::Order(_) | RegistryError::NoMachine { .. }) => {
-                Self::Refused(error.to_string())
-            }
+            error @ (RegistryError::Order(_)
+            | RegistryError::TooMuchMetadata(_)
+            | RegistryError::NoMachine { .. }) => Self::Refused(error.to_string()),
             RegistryError::Record(..) => Self::Refused(format!(
                 "{error}; to be rid of it: fleetctl destroy, then change the file"
             )),

@@ -266,8 +266,8 @@ impl<'a> Leadership<'a> {
             }
             self.engine.heart.still_busy();
             match self.look_at(&name).await {
-                // Too large, say. It stays where it is, and the others go on.
-                Err(StoreError::Rejected(why)) => {
+                // Too large, say, or a key that no role allows. It stays where it is, and the others go on.
+                Err(StoreError::Rejected(why) | StoreError::Denied(why)) => {
                     self.index.news.units.remove(&name);
                     tracing::warn!("unit {name}: its rollout cannot go on: {why}");
                 }

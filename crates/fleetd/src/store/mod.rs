@@ -35,7 +35,10 @@ pub enum StoreError {
     /// A guard did not hold: somebody else was first. Read again and decide again.
     #[error("refused: the registry has changed meanwhile")]
     Refused,
-    /// It will never take this: too large, or not permitted. Report it; a retry does not help.
+    /// It does not let fleetd in, or not do this: password, certificate, role. It takes an operator; what runs is kept.
+    #[error("the registry refuses this fleetd: {0}")]
+    Denied(String),
+    /// It will never take this: too large, or no room. Report it; a retry does not help.
     #[error("rejected by the registry: {0}")]
     Rejected(String),
 }

@@ -48,7 +48,7 @@ fn store_of(etcd: &Etcd, user: &str, password: &str) -> EtcdStore {
 
 async fn rejection(store: &EtcdStore) -> String {
     match store.list(&[""]).await {
-        Err(StoreError::Rejected(text)) => text,
+        Err(StoreError::Denied(text)) => text,
         other => panic!("{other:?}"),
     }
 }
@@ -76,7 +76,8 @@ async fn a_password_is_checked_and_the_answer_says_what_to_do() {
 
     let guest = rejection(&store_of(&etcd, "guest", PASSWORD)).await;
     assert!(
-        guest.contains("permission denied; grant this etcd user a role"),
+        guest.contains("permission denied; grant this etcd user a role")
+            && guest.ends_with("(this was to read )"),
         "{guest}"
     );
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
@@ -96,6 +97,8 @@ impl SnapshotFile {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            // A link is not followed, and a pipe not waited for.
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
             .open(beside(path, ".lock"))
             .map_err(io)?;
         lock.try_lock().map_err(|refused| match refused {

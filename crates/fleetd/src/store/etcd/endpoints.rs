@@ -210,6 +210,9 @@ fn error(endpoint: &str, failure: Failure) -> StoreError {
         Failure::Final(StoreError::Rejected(text)) => {
             StoreError::Rejected(format!("etcd {endpoint}: {text}"))
         }
+        Failure::Final(StoreError::Denied(text)) => {
+            StoreError::Denied(format!("etcd {endpoint}: {text}"))
+        }
         Failure::Final(answer) => answer,
     }
 }

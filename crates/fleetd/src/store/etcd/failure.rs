@@ -24,6 +24,10 @@ impl Failure {
     fn rejected(text: String) -> Self {
         Self::Final(StoreError::Rejected(text))
     }
+
+    fn denied(text: String) -> Self {
+        Self::Final(StoreError::Denied(text))
+    }
 }
 
 impl From<Error> for Failure {
@@ -48,15 +52,15 @@ fn of_status(status: &Status) -> Failure {
         Code::Unavailable if says("no leader") || is_connect_error(status) => Failure::Unsent(text),
         Code::NotFound if says("lease not found") => Failure::Final(StoreError::LeaseLost),
         Code::InvalidArgument if says("authentication failed") => {
-            Failure::rejected(format!("{text}; check etcd_username and etcd_password"))
+            Failure::denied(format!("{text}; check etcd_username and etcd_password"))
         }
         Code::InvalidArgument if says("user name is empty") => {
-            Failure::rejected(format!("{text}; set etcd_username and etcd_password"))
+            Failure::denied(format!("{text}; set etcd_username and etcd_password"))
         }
-        Code::FailedPrecondition if says("authentication is not enabled") => Failure::rejected(
+        Code::FailedPrecondition if says("authentication is not enabled") => Failure::denied(
             format!("{text}; remove etcd_username, or enable it in etcd"),
         ),
-        Code::PermissionDenied => Failure::rejected(format!(
+        Code::PermissionDenied => Failure::denied(format!(
             "{text}; grant this etcd user a role that reads and writes below etcd_key_prefix"
         )),
         Code::ResourceExhausted if says("space exceeded") => Failure::rejected(format!(

@@ -97,7 +97,8 @@ impl Store for EtcdStore {
         let ranges: Vec<_> = request::disjoint(prefixes).into_iter().map(range).collect();
         let answer = self
             .txn(Repeat::Always, Txn::new().and_then(ranges))
-            .await?;
+            .await
+            .map_err(|error| denied_to("read", prefixes, error))?;
         let mut snapshot = Snapshot {
             revision: revision(&answer),
             ..Snapshot::default()
@@ -117,6 +118,10 @@ impl Store for EtcdStore {
 
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
         request::check(&guards, &writes)?;
+        let keys: Vec<String> = writes
+            .iter()
+            .map(|write| written(write).to_owned())
+            .collect();
         let compares: Vec<_> = guards
             .into_iter()
             .map(|guard| self.compare(guard))
@@ -126,7 +131,8 @@ impl Store for EtcdStore {
             .map(|write| self.operation(write))
             .collect();
         let txn = Txn::new().when(compares).and_then(operations);
-        let answer = self.txn(Repeat::Unsent, txn).await?;
+        let answer = self.txn(Repeat::Unsent, txn).await;
+        let answer = answer.map_err(|error| denied_to("write", &keys, error))?;
         if !answer.succeeded() {
             return Err(StoreError::Refused);
         }
@@ -167,6 +173,24 @@ impl Store for EtcdStore {
             Err(StoreError::LeaseLost) => Ok(()),
             answer => answer,
         }
+    }
+}
+
+/// The key, or prefix, that a write changes.
+fn written(write: &Write) -> &str {
+    match write {
+        Write::Put { key, .. } | Write::Delete(key) | Write::DeletePrefix(key) => key,
+    }
+}
+
+/// Says of a denial what it was about, which etcd does not.
+fn denied_to(verb: &str, keys: &[impl AsRef<str>], error: StoreError) -> StoreError {
+    match error {
+        StoreError::Denied(text) if text.contains("permission denied") => {
+            let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+            StoreError::Denied(format!("{text} (this was to {verb} {})", keys.join(", ")))
+        }
+        error => error,
     }
 }
 

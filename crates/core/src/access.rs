@@ -1,0 +1,190 @@
+//! Who may do what over the API: root everything, one group read, one group change.
+//!
+//! The kernel says who is at the other end of a unix socket; a TLS certificate says it over the network. What a
+//! group's name means on this machine, and who is in it, is found out by the caller.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Root's user id.
+const ROOT: u32 = 0;
+
+/// What a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// To be told of units, machines and what leaders decided, unit files included.
+    Read,
+    /// To change units, metadata, rollouts. Whoever may, can run anything as root on every machine.
+    Change,
+}
+
+/// A group that has a right on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// As fleet.conf has it.
+    pub name: String,
+    /// Its number, none if this machine knows no such group.
+    pub id: Option<u32>,
+}
+
+/// Who has which right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Who fleetd runs as; that user has every right, as root has.
+    pub own_user: u32,
+    /// Whose members may read.
+    pub read: Group,
+    /// Whose members may change, and read.
+    pub change: Group,
+}
+
+/// Who asks over a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The user id.
+    pub user: u32,
+    /// The user's name, if this machine knows one.
+    pub name: Option<String>,
+    /// The process's groups, supplementary ones included.
+    pub groups: BTreeSet<u32>,
+}
+
+/// A peer that lacks a right, in a sentence with the next step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Denied {
+    peer: Peer,
+    right: Right,
+    group: Group,
+}
+
+/// Whether the peer has the right.
+pub fn decide(rules: &Rules, peer: &Peer, right: Right) -> Result<(), Denied> {
+    if peer.user == ROOT || peer.user == rules.own_user {
+        return Ok(());
+    }
+    let groups: &[&Group] = match right {
+        Right::Read => &[&rules.read, &rules.change],
+        Right::Change => &[&rules.change],
+    };
+    let is_in = |group: &&Group| group.id.is_some_and(|id| peer.groups.contains(&id));
+    if groups.iter().any(|group| is_in(group)) {
+        return Ok(());
+    }
+    Err(Denied {
+        peer: peer.clone(),
+        right,
+        group: groups[0].clone(),
+    })
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = match &self.peer.name {
+            Some(name) => name.clone(),
+            None => self.peer.user.to_string(),
+        };
+        let (verb, option) = match self.right {
+            Right::Read => ("read", "api_read_group"),
+            Right::Change => ("change", "api_change_group"),
+        };
+        let group = &self.group.name;
+        write!(
+            f,
+            "user {user} may not {verb} the fleet: only root and the group {group} may ({option} in fleet.conf); "
+        )?;
+        match self.group.id {
+            Some(_) => write!(
+                f,
+                "try sudo, or join the group (usermod --append --groups {group} {user}) and log in again"
+            ),
+            None => write!(
+                f,
+                "this machine has no such group, so try sudo, or make the group (groupadd --system {group})"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(name: &str, id: u32) -> Group {
+        Group {
+            name: name.to_owned(),
+            id: (id != 0).then_some(id),
+        }
+    }
+
+    fn rules(read: Group, change: Group) -> Rules {
+        Rules {
+            own_user: 0,
+            read,
+            change,
+        }
+    }
+
+    fn peer(user: u32, groups: &[u32]) -> Peer {
+        Peer {
+            user,
+            name: (user == 1000).then(|| "alice".to_owned()),
+            groups: groups.iter().copied().collect(),
+        }
+    }
+
+    /// Whether the peer may read, and may change.
+    fn may(rules: &Rules, peer: &Peer) -> (bool, bool) {
+        let may = |right| decide(rules, peer, right).is_ok();
+        (may(Right::Read), may(Right::Change))
+    }
+
+    #[test]
+    fn groups_give_what_they_are_for_and_changing_includes_reading() {
+        let rules = rules(group("readers", 10), group("changers", 20));
+        for (who, expected) in [
+            (peer(0, &[]), (true, true)),
+            (peer(1000, &[]), (false, false)),
+            (peer(1000, &[5, 10]), (true, false)),
+            (peer(1000, &[20]), (true, true)),
+            (peer(1000, &[10, 20]), (true, true)),
+        ] {
+            assert_eq!(may(&rules, &who), expected, "{who:?}");
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_not_there_lets_nobody_in() {
+        let rules = rules(group("fleet", 0), group("fleet", 0));
+        assert_eq!(may(&rules, &peer(1000, &[0, 10])), (false, false));
+        assert_eq!(may(&rules, &peer(0, &[])), (true, true));
+    }
+
+    #[test]
+    fn a_fleetd_without_root_serves_the_user_that_runs_it() {
+        let rules = Rules {
+            own_user: 1000,
+            ..rules(group("fleet", 0), group("fleet", 0))
+        };
+        assert_eq!(may(&rules, &peer(1000, &[])), (true, true));
+        assert_eq!(may(&rules, &peer(1001, &[])), (false, false));
+    }
+
+    #[test]
+    fn a_refusal_names_the_user_the_group_and_the_next_step() {
+        let told = |rules: &Rules, who: &Peer, right| {
+            decide(rules, who, right).expect_err("denied").to_string()
+        };
+        let known = rules(group("readers", 10), group("changers", 20));
+        assert_eq!(
+            told(&known, &peer(1000, &[10]), Right::Change),
+            "user alice may not change the fleet: only root and the group changers may (api_change_group in fleet.conf); \
+             try sudo, or join the group (usermod --append --groups changers alice) and log in again"
+        );
+        let unknown = rules(group("fleet", 0), group("fleet", 0));
+        assert_eq!(
+            told(&unknown, &peer(1001, &[]), Right::Read),
+            "user 1001 may not read the fleet: only root and the group fleet may (api_read_group in fleet.conf); this \
+             machine has no such group, so try sudo, or make the group (groupadd --system fleet)"
+        );
+    }
+}

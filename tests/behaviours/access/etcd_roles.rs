@@ -1,0 +1,211 @@
+//! Shows that fleetd needs of etcd what docs/usage/etcd-access.md says, and nothing more; and what it says without.
+
+use anyhow::{Context, Result, ensure};
+use lab::{FleetConf, Host, Lab};
+
+use crate::looking::{SOON, runs_everywhere, sleeper};
+
+const PASSWORD: &str = "correct-horse-4711";
+const PREFIX: &str = "/_coreos.com/fleet/";
+
+/// What a host with `disable_engine=true` needs, whose API only reads.
+const MACHINE: [(&str, &str); 11] = [
+    ("readwrite", "machines/"),
+    ("readwrite", "reports/"),
+    ("readwrite", "known/"),
+    ("read", "cluster"),
+    ("read", "units/"),
+    ("read", "metadata/"),
+    ("read", "grants/"),
+    ("read", "history/"),
+    ("read", "rollouts/"),
+    ("read", "events/"),
+    ("read", "leader"),
+];
+
+/// What a host needs that leads and whose API changes.
+const ENGINE: [(&str, &str); 11] = [
+    ("readwrite", "machines/"),
+    ("readwrite", "reports/"),
+    ("readwrite", "known/"),
+    ("readwrite", "cluster"),
+    ("readwrite", "units/"),
+    ("readwrite", "metadata/"),
+    ("readwrite", "grants/"),
+    ("readwrite", "history/"),
+    ("readwrite", "rollouts/"),
+    ("readwrite", "events/"),
+    ("readwrite", "leader"),
+];
+
+fn etcdctl(lab: &Lab, arguments: &[&str]) -> Result<()> {
+    let root = format!("--user=root:{PASSWORD}");
+    lab.member(1)
+        .etcdctl(&[&[&*root], arguments].concat())?
+        .ok()
+        .map(drop)
+}
+
+fn grant(lab: &Lab, role: &str, (right, key): (&str, &str)) -> Result<()> {
+    let key = format!("{PREFIX}{key}");
+    etcdctl(
+        lab,
+        &[
+            "role",
+            "grant-permission",
+            role,
+            "--prefix=true",
+            right,
+            &key,
+        ],
+    )
+}
+
+fn revoke(lab: &Lab, role: &str, key: &str) -> Result<()> {
+    let key = format!("{PREFIX}{key}");
+    etcdctl(
+        lab,
+        &["role", "revoke-permission", role, "--prefix=true", &key],
+    )
+}
+
+fn conf(lab: &Lab, host: &Host) -> FleetConf {
+    let conf = lab.fleet_conf().line(&format!("etcd_password={PASSWORD}"));
+    if host.number() == 1 {
+        conf.line("etcd_username=engine")
+    } else {
+        conf.line("etcd_username=machine")
+            .line("disable_engine=true")
+    }
+}
+
+#[test]
+fn roles_need_what_is_documented_and_nothing_more() {
+    Lab::builder().hosts(2).etcd(1).test(|lab| {
+        let member = lab.member(1);
+        for arguments in [
+            &["user", "add", &format!("root:{PASSWORD}")][..],
+            &["user", "grant-role", "root", "root"],
+            &["auth", "enable"],
+        ] {
+            member.etcdctl(arguments)?.ok()?;
+        }
+        for (role, permissions) in [("machine", MACHINE), ("engine", ENGINE)] {
+            etcdctl(lab, &["user", "add", &format!("{role}:{PASSWORD}")])?;
+            etcdctl(lab, &["role", "add", role])?;
+            etcdctl(lab, &["user", "grant-role", role, role])?;
+            permissions
+                .into_iter()
+                .try_for_each(|it| grant(lab, role, it))?;
+        }
+        lab.install_fleet(|host| conf(lab, host))?;
+        let (one, two) = (lab.host(1), lab.host(2));
+        one.write_file("/root/a.service", sleeper(1000))?;
+        one.fleetctl(&["start", "--request-timeout=20", "/root/a.service"])?
+            .ok()?;
+        runs_everywhere(lab, "a.service", 1000)?;
+        everything(one).context("with exactly these permissions")?;
+        reading_only(two).context("a machine whose role reads")?;
+        without_one(lab, two).context("without one of them")?;
+        // And with all of them again, an update goes through.
+        one.write_file("/root/a.service", sleeper(2000))?;
+        one.fleetctl(&["start", "--replace", "/root/a.service"])?
+            .ok()?;
+        runs_everywhere(lab, "a.service", 2000)
+    });
+}
+
+/// All that changes the registry.
+fn everything(host: &Host) -> Result<()> {
+    host.write_file("/root/b.service", sleeper(1000))?;
+    for command in [
+        &["start", "--wait", "/root/b.service"][..],
+        &["restart", "b.service"],
+        &["rollout", "status", "--watch", "b.service"],
+        &["rollout", "history", "b.service"],
+        &["events"],
+        &["explain", "b.service"],
+        &["status"],
+        &["drain", "190c"],
+        &["uncordon", "190c"],
+        &["destroy", "b.service"],
+    ] {
+        host.fleetctl(command)?
+            .ok()
+            .with_context(|| format!("{command:?}"))?;
+    }
+    Ok(())
+}
+
+fn reading_only(host: &Host) -> Result<()> {
+    for command in [
+        &["list-units"][..],
+        &["list-machines"],
+        &["status"],
+        &["status", "a.service"],
+        &["rollout", "status", "a.service"],
+        &["rollout", "history", "a.service"],
+        &["events"],
+        &["explain", "a.service"],
+    ] {
+        host.fleetctl(command)?
+            .ok()
+            .with_context(|| format!("{command:?}"))?;
+    }
+    let refused = host.fleetctl(&["stop", "a.service"])?;
+    ensure!(
+        refused.code == 1
+            && refused
+                .stderr
+                .contains("the registry refuses this fleetd: etcd http://")
+            && refused
+                .stderr
+                .contains("permission denied; grant this etcd user a role")
+            && refused
+                .stderr
+                .contains("(this was to write units/a.service)"),
+        "{refused:?}"
+    );
+    let status = host
+        .sh("curl -s -o /dev/null -w '%{http_code}' -X DELETE --unix-socket /run/fleet.sock http://a/fleet/v1/units/a.service || true")?
+        .stdout;
+    // Not every image has curl.
+    ensure!(status.is_empty() || status == "502", "{status}");
+    ensure!(host.is_active("a.service"));
+    Ok(())
+}
+
+/// Each permission is needed: without it somebody is told which.
+fn without_one(lab: &Lab, host: &Host) -> Result<()> {
+    let pid = host.main_pid("a.service")?;
+    for permission in MACHINE {
+        let (_, key) = permission;
+        let key_name = key.trim_end_matches('/');
+        revoke(lab, "machine", key)?;
+        host.exec(&["systemctl", "restart", "fleet.service"])?
+            .ok()?;
+        let mut said = String::new();
+        lab.wait_until(SOON, &format!("somebody is told of {key}"), || {
+            said = String::new();
+            for command in [
+                &["status"][..],
+                &["rollout", "history", "a.service"],
+                &["rollout", "status", "a.service"],
+                &["events"],
+            ] {
+                said += &host.fleetctl(command)?.stderr;
+            }
+            said += &host.journal(20)?;
+            Ok(said
+                .lines()
+                .any(|line| line.contains("permission denied; grant") && line.contains(key_name)))
+        })
+        .with_context(|| said)?;
+        ensure!(
+            host.main_pid("a.service")? == pid,
+            "a.service was touched without {key}"
+        );
+        grant(lab, "machine", permission)?;
+    }
+    Ok(())
+}
