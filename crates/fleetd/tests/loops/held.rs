@@ -156,11 +156,6 @@ async fn a_wiped_registry_stays_without_id_and_leader_until_one_machine_accepts_
     quiet().await;
     let b = set(&["b.service"]);
     assert!(fleet.running().await.iter().all(|up| *up == b));
-    // And the old one is the foreign one from now on.
-    fleet.take_logs();
-    turn_to(&fleet, &fleet.store);
-    quiet().await;
-    is_held(&fleet).await;
 }
 
 #[tokio::test(start_paused = true)]
