@@ -88,7 +88,7 @@ fn evil_names_reach_no_file_and_stop_nobody() {
         host.exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
         host.fleetctl(&["list-units"])?.ok()?;
-        let running = host.sh("pgrep -af 'sleep 666' || true")?.stdout;
+        let running = host.sh("pgrep -af '[s]leep 666' || true")?.stdout;
         ensure!(!running.contains("sleep 666"), "{running}");
         let files = evil_files(host)?;
         ensure!(files.trim().is_empty(), "{files}");
