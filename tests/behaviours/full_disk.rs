@@ -3,7 +3,7 @@
 use anyhow::Result;
 use lab::{Host, Lab};
 
-use crate::workload::{self, SOON, active, fleet_journal, launch, untouched};
+use crate::workload::{self, SOON, active, fleet_journal, launch, status_text, untouched};
 
 #[test]
 fn a_full_disk_is_told_and_heals() {
@@ -57,6 +57,7 @@ fn told(lab: &Lab, host: &Host, what: &str) -> Result<()> {
         Ok(status
             .lines()
             .any(|line| line.contains(&row) && line.contains(what) && line.contains(full))
+            && status_text(host)?.contains(full)
             && fleet_journal(host)?
                 .lines()
                 .any(|line| line.contains(what) && line.contains(full)))

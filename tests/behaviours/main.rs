@@ -12,6 +12,7 @@ mod etcd_access;
 mod full_disk;
 mod global_units;
 mod hanging_units;
+mod host_faults;
 mod lab_itself;
 mod leadership;
 mod looking;

@@ -108,7 +108,7 @@ fn a_unit_is_available_after_min_ready_sec_and_says_why_it_never_will_be() {
         says(
             "stopped.service",
             "failed",
-            "it ended, and should run on".into(),
+            "it was stopped by hand or ended by itself, and is not started again: `fleetctl restart` starts it, or `systemctl start` on that machine".into(),
         )?;
         host.exec(&["systemctl", "start", "stopped.service"])?
             .ok()?;

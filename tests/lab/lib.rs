@@ -42,6 +42,7 @@ mod network;
 pub mod requirements;
 mod rootfs;
 mod ssh;
+pub mod trail;
 mod wait;
 
 pub use cluster::{Builder, Lab};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::systemd::State;
+use crate::systemd::{MASKED, State};
 use crate::unit::{Content, UnitName};
 
 /// What a machine should have of one unit.
@@ -56,6 +56,8 @@ pub struct Mark {
 pub struct Observed {
     /// fleet's file.
     pub file: Option<Content>,
+    /// Whether systemd's link to it is in place.
+    pub linked: bool,
     /// What the agent remembers.
     pub mark: Option<Mark>,
     /// What systemd says.
@@ -138,6 +140,7 @@ pub struct Plan {
 fn unseen() -> Observed {
     Observed {
         file: None,
+        linked: false,
         mark: None,
         state: State::not_found(),
         foreign: None,
@@ -160,8 +163,7 @@ pub fn plan(
     for (name, want) in desired {
         let seen = observed.get(name).unwrap_or(&unseen);
         if let Some(origin) = &seen.foreign {
-            let reason = format!("a unit of this name that is not fleet's exists ({origin})");
-            plan.refused.insert(name.clone(), reason);
+            plan.refused.insert(name.clone(), refusal(name, origin));
             continue;
         }
         if plan.put_in_place(name, want, seen) {
@@ -203,7 +205,10 @@ impl Plan {
         }
         let ours = seen.foreign.is_none();
         if ours && seen.state.is_stopping() {
-            self.waits.insert(name.clone(), "it is stopping".to_owned());
+            self.waits.insert(
+                name.clone(),
+                "it does not belong on this machine, and goes once it has stopped".to_owned(),
+            );
         } else if ours && seen.state.is_up() {
             self.task(name, Action::Stop, "it does not belong on this machine");
         } else {
@@ -214,22 +219,33 @@ impl Plan {
     /// Answers whether systemd must read the file again.
     fn put_in_place(&mut self, name: &UnitName, want: &Desired, seen: &Observed) -> bool {
         let same = seen.file.as_ref() == Some(&want.content);
+        let linked = seen.mark.as_ref().map(|mark| mark.revision) == Some(want.revision);
         if !same {
+            let number = want.revision;
             let reason = match &seen.file {
-                None => format!("revision {} belongs on this machine", want.revision),
-                Some(_) => format!("its file is not that of revision {}", want.revision),
+                // fleet writes a file before it marks it.
+                None if linked => format!("somebody removed its file of revision {number}"),
+                Some(_) if linked => format!("somebody changed its file of revision {number}"),
+                None => format!("revision {number} belongs on this machine"),
+                Some(_) => format!("its file is not that of revision {number}"),
             };
             self.task(name, Action::Write(want.content.clone()), reason);
         }
-        let linked = seen.mark.as_ref().map(|mark| mark.revision) == Some(want.revision);
-        if !same || !linked || seen.state.is_not_found() {
+        if !same || !linked || !seen.linked || seen.state.is_not_found() {
             let action = Action::Link {
                 install: want.install,
             };
-            self.task(name, action, "systemd must know its file");
+            let reason = match same && linked && !seen.linked {
+                true => "somebody removed systemd's link to its file",
+                false => "systemd must know its file",
+            };
+            self.task(name, action, reason);
         }
-        // A mark of an older revision beside the right file: written, but perhaps never read.
-        seen.state.lost_its_file() || !seen.state.is_not_found() && (!same || !linked)
+        // A mark of an older revision beside the right file: written, but perhaps never read. Where a link was missing,
+        // systemd may have looked for the file in that moment, and have given it up.
+        seen.state.lost_its_file()
+            || linked && !seen.linked
+            || !seen.state.is_not_found() && (!same || !linked)
     }
 
     fn loaded_only(&mut self, name: &UnitName, seen: &Observed) {
@@ -250,6 +266,16 @@ impl Plan {
             // Started once: from here on it is systemd's, whatever becomes of it.
             Some(_) => {}
         }
+    }
+}
+
+/// Why a unit is left alone where another's stands in its way.
+fn refusal(name: &UnitName, origin: &str) -> String {
+    match origin.strip_suffix(MASKED) {
+        Some(link) => format!(
+            "somebody masked it ({link}): it is left as it is until `systemctl unmask {name}` on this machine"
+        ),
+        None => format!("a unit of this name that is not fleet's exists ({origin})"),
     }
 }
 

@@ -34,6 +34,7 @@ fn state(active: &str, job: Option<&str>) -> State {
 fn seen(revision: u64, content: &str, launched: Option<&str>, active: &str) -> Observed {
     Observed {
         file: Some(Content::from(content)),
+        linked: true,
         mark: Some(Mark {
             revision,
             launched: launched.map(str::to_owned),
@@ -136,7 +137,7 @@ fn an_update_that_the_process_does_not_see_restarts_nothing() {
 fn a_file_that_was_changed_by_hand_is_put_right_and_nothing_restarts() {
     let desired = [("a.service", want(1, "x", true))];
     insta::assert_snapshot!(show(&desired, &[("a.service", seen(1, "hand", Some("x"), "active"))]), @r"
-    write a.service: its file is not that of revision 1
+    write a.service: somebody changed its file of revision 1
     link a.service: systemd must know its file
     reload: systemd has read older files of a.service
     ");
@@ -162,9 +163,41 @@ fn an_unwanted_unit_is_stopped_then_awaited_then_removed() {
     let mut unit = seen(1, "x", Some("x"), "active");
     insta::assert_snapshot!(show(&[], &[("a.service", unit.clone())]), @"stop a.service: it does not belong on this machine");
     unit.state = state("deactivating", Some("stop"));
-    insta::assert_snapshot!(show(&[], &[("a.service", unit.clone())]), @"wait a.service: it is stopping");
+    insta::assert_snapshot!(show(&[], &[("a.service", unit.clone())]), @"wait a.service: it does not belong on this machine, and goes once it has stopped");
     unit.state = state("inactive", None);
     insta::assert_snapshot!(show(&[], &[("a.service", unit)]), @"remove a.service: it does not belong on this machine");
+}
+
+#[test]
+fn what_somebody_did_to_a_file_or_its_link_is_named_and_undone_without_a_restart() {
+    let desired = [("a.service", want(1, "x", true))];
+    let mut seen = seen(1, "y", Some("x"), "active");
+    insta::assert_snapshot!(show(&desired, &[("a.service", seen.clone())]), @r"
+    write a.service: somebody changed its file of revision 1
+    link a.service: systemd must know its file
+    reload: systemd has read older files of a.service
+    ");
+    seen.file = None;
+    insta::assert_snapshot!(show(&desired, &[("a.service", seen.clone())]), @r"
+    write a.service: somebody removed its file of revision 1
+    link a.service: systemd must know its file
+    reload: systemd has read older files of a.service
+    ");
+    seen.file = Some(Content::from("x"));
+    seen.linked = false;
+    insta::assert_snapshot!(show(&desired, &[("a.service", seen)]), @r"
+    link a.service: somebody removed systemd's link to its file
+    reload: systemd has read older files of a.service
+    ");
+}
+
+#[test]
+fn a_masked_unit_is_held_as_it_is() {
+    let mut masked = seen(1, "x", Some("x"), "active");
+    masked.foreign = Some("/etc/systemd/system/a.service (masked)".to_owned());
+    insta::assert_snapshot!(show(&[("a.service", want(2, "y", true))], &[("a.service", masked)]), @r"
+    refuse a.service: somebody masked it (/etc/systemd/system/a.service): it is left as it is until `systemctl unmask a.service` on this machine
+    ");
 }
 
 #[test]
@@ -217,6 +250,7 @@ fn carry_out(
             Action::Write(content) => seen.file = Some(content.clone()),
             Action::Link { .. } => {
                 seen.state.load = "loaded".to_owned();
+                seen.linked = true;
                 let launched = seen.mark.take().and_then(|mark| mark.launched);
                 seen.mark = Some(Mark {
                     revision: desired[unit].revision,
@@ -264,8 +298,10 @@ fn desireds() -> impl Strategy<Value = Desired> {
 fn observeds() -> impl Strategy<Value = Observed> {
     let actives = prop::sample::select(vec!["active", "inactive", "failed", "activating"]);
     let marks = prop::option::of((1..4u64, prop::option::of(contents())));
-    (prop::option::of(contents()), marks, actives).prop_map(|(file, mark, active)| Observed {
+    let seen = (prop::option::of(contents()), any::<bool>(), marks, actives);
+    seen.prop_map(|(file, linked, mark, active)| Observed {
         file: file.map(|text| Content::from(text.as_str())),
+        linked,
         mark: mark.map(|(revision, launched)| Mark { revision, launched }),
         state: state(active, None),
         foreign: None,

@@ -2,6 +2,9 @@
 
 use crate::unit::{ServiceType, UnitKind};
 
+/// Ends what is said of where another's unit is, if that is a mask: an administrator's no to every unit of the name.
+pub const MASKED: &str = " (masked)";
+
 /// What systemd says of a unit at one moment, in its own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
@@ -122,11 +125,14 @@ pub fn failed(kind: UnitKind, service: ServiceType, course: Course<'_>) -> Optio
         "failed" if result.is_empty() => Some("failed".to_owned()),
         "failed" => Some(format!("failed ({result})")),
         "inactive" if state.load == "loaded" && !course.skipped && !ends(kind, service) => {
-            Some("it ended, and should run on".to_owned())
+            Some(ENDED.to_owned())
         }
         _ => None,
     }
 }
+
+/// systemd does not tell which of the two it was, nor does it matter.
+const ENDED: &str = "it was stopped by hand or ended by itself, and is not started again: `fleetctl restart` starts it, or `systemctl start` on that machine";
 
 /// Whether a unit is inactive again when it has done its work.
 fn ends(kind: UnitKind, service: ServiceType) -> bool {
@@ -264,7 +270,6 @@ mod tests {
     #[test]
     fn a_unit_has_failed_when_nothing_is_on_its_way_that_could_make_it_ready() {
         use UnitKind::{Path, Service, Socket, Timer};
-        const ENDED: &str = "it ended, and should run on";
         for (kind, service, active, job, restarts, expected) in [
             (Service, LASTING, "failed", None, 0, "failed (exit-code)"),
             (Service, ONESHOT, "failed", None, 0, "failed (exit-code)"),

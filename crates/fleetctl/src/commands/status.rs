@@ -243,6 +243,13 @@ fn unit_text(
                 .as_ref()
                 .map(|problem| printable(&format!("    problem: {problem}"))),
         );
+        // Of a failure the line above says all there is.
+        let ended = unit
+            .report
+            .iter()
+            .filter(|it| it.active == "inactive" && unit.problem.is_none());
+        let ended = ended.filter_map(|it| it.failed.as_ref());
+        lines.extend(ended.map(|why| printable(&format!("    {why}"))));
         let logged = logs.get(&unit.machine_id).into_iter().flatten();
         lines.extend(logged.map(|line| printable(&format!("    {line}"))));
     }

@@ -51,12 +51,15 @@ pub(super) struct Host {
     heart: Heart,
     marks: Marks,
     files: BTreeMap<UnitName, InPlace>,
+    linked: BTreeSet<UnitName>,
     states: BTreeMap<UnitName, State>,
     foreign: BTreeMap<UnitName, String>,
     details: BTreeMap<UnitName, Details>,
     /// What went wrong with a unit in its last plan, until a plan for it succeeds.
     failures: BTreeMap<UnitName, String>,
     refused: BTreeMap<UnitName, String>,
+    /// Units on their way out, which may take long.
+    leaving: BTreeMap<UnitName, String>,
     availability: Availability,
     /// Why the marks are not on file.
     unsaved: Option<String>,
@@ -71,11 +74,13 @@ impl Host {
             heart,
             marks,
             files: BTreeMap::new(),
+            linked: BTreeSet::new(),
             states: BTreeMap::new(),
             foreign: BTreeMap::new(),
             details: BTreeMap::new(),
             failures: BTreeMap::new(),
             refused: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             availability: Availability::default(),
             unsaved: None,
             looked: false,
@@ -84,7 +89,8 @@ impl Host {
 
     /// What was left alone or went wrong, and why: units, by name, and the file of marks.
     pub(super) fn problems(&self) -> BTreeMap<String, String> {
-        let units = self.refused.iter().chain(&self.failures);
+        let units = self.refused.iter().chain(&self.leaving);
+        let units = units.chain(&self.failures);
         let units = units.map(|(name, why)| (name.to_string(), why.clone()));
         let marks = self
             .unsaved
@@ -126,7 +132,7 @@ impl Host {
             self.look(&look, desired).await?;
             let Some(desired) = desired else { break };
             let mut plan = plan(desired, &self.observed(desired));
-            self.note_refusals(&plan);
+            self.note_refusals(&plan, desired);
             let stands = |name: &UnitName| plan.tasks.iter().any(|t| t.unit.as_ref() == Some(name));
             self.failures.retain(|name, _| stands(name));
             plan.tasks
@@ -202,6 +208,7 @@ impl Host {
             return Ok(());
         }
         let states = self.systemd.states(names).await?;
+        self.look_at_disk(names).await;
         let (systemd, heart) = (&self.systemd, &self.heart);
         let asked: Vec<_> = names
             .iter()
@@ -251,6 +258,28 @@ impl Host {
         Ok(())
     }
 
+    /// Reads the files of these units again: somebody may have changed one.
+    async fn look_at_disk(&mut self, names: &BTreeSet<UnitName>) {
+        for name in names {
+            // What cannot be read is written anew, or says why not.
+            let there = self.systemd.on_disk(name).await.unwrap_or_default();
+            match there.file {
+                None => {
+                    self.files.remove(name);
+                }
+                Some(content) if self.files.get(name).is_some_and(|it| it.content == content) => {}
+                Some(content) => {
+                    self.files.insert(name.clone(), InPlace::new(content));
+                }
+            }
+            if there.linked {
+                self.linked.insert(name.clone());
+            } else {
+                self.linked.remove(name);
+            }
+        }
+    }
+
     /// Remembers which of these systemd did not start because of their own conditions, for as long as they are down.
     fn note_skipped(&mut self, names: &BTreeSet<UnitName>) {
         for name in names {
@@ -281,6 +310,7 @@ impl Host {
     fn observe(&self, name: &UnitName) -> Observed {
         Observed {
             file: self.files.get(name).map(|file| file.content.clone()),
+            linked: self.linked.contains(name),
             mark: self.marks.get(name).cloned(),
             state: self
                 .states
@@ -291,7 +321,12 @@ impl Host {
         }
     }
 
-    fn note_refusals(&mut self, plan: &Plan) {
+    fn note_refusals(&mut self, plan: &Plan, desired: &BTreeMap<UnitName, Desired>) {
+        let leaving = plan.waits.iter();
+        let leaving = leaving.filter(|(name, _)| !desired.contains_key(*name));
+        self.leaving = leaving
+            .map(|(name, why)| (name.clone(), why.clone()))
+            .collect();
         for (name, why) in &plan.refused {
             if self.refused.get(name) != Some(why) {
                 tracing::warn!(unit = %name, "not touched: {why}");
@@ -427,6 +462,7 @@ impl Host {
             Action::Remove => {
                 self.marks.forget(name);
                 self.files.remove(name);
+                self.linked.remove(name);
                 self.states.remove(name);
                 self.details.remove(name);
             }
@@ -434,7 +470,10 @@ impl Host {
                 self.files
                     .insert(name.clone(), InPlace::new(content.clone()));
             }
-            Action::Link { .. } => linked.push(name.clone()),
+            Action::Link { .. } => {
+                self.linked.insert(name.clone());
+                linked.push(name.clone());
+            }
             Action::Reload => {}
             Action::Stop => self.marks.launched(name, None),
             Action::Start => self.marks.settled(name),

@@ -73,6 +73,8 @@ pub struct Standing {
     pub ready: usize,
     /// Why the registry is not followed just now.
     pub held: Option<String>,
+    /// What else is wrong, by unit or thing.
+    pub problems: BTreeMap<String, String>,
 }
 
 /// What is kept on disk: the last desired state, and the registry it came from.
@@ -96,6 +98,8 @@ pub struct Agent {
     held: Option<String>,
     /// What is wrong with the state directory.
     disk: Option<String>,
+    /// Why systemd was not asked or did not answer.
+    away: Option<String>,
     /// Whether it has the desired state of a registry.
     on_disk: bool,
     report: watch::Sender<MachineReport>,
@@ -126,6 +130,7 @@ impl Agent {
             saved: None,
             held: None,
             disk: None,
+            away: None,
             on_disk: false,
             report: watch::Sender::default(),
             alive: watch::Sender::default(),
@@ -198,11 +203,13 @@ impl Agent {
             let _busy = self.heart.busy();
             let desired = self.saved.as_ref().map(|saved| &saved.desired);
             let result = self.host.converge(desired, dirty).await;
-            if let Err(error) = &result {
-                tracing::warn!(
-                    "systemd does not answer; units run on, and are looked at again: {error}"
-                );
+            let away = result.as_ref().err().map(|error| {
+                format!("systemd does not answer; units run on, and are looked at again: {error}")
+            });
+            if let Some(text) = away.as_ref().filter(|_| away != self.away) {
+                tracing::warn!("{text}");
             }
+            self.away = away;
             if result.is_ok() && !self.host.wants_retry() && self.disk.is_none() {
                 retry_after.reset();
                 retry_at = None;
@@ -347,19 +354,21 @@ impl Agent {
     fn tell(&self) {
         let desired = self.saved.as_ref().map(|saved| &saved.desired);
         let units = self.host.report(desired);
-        let standing = Standing {
-            wanted: desired.map_or(0, BTreeMap::len),
-            ready: units.values().filter(|unit| unit.ready).count(),
-            held: self.held.clone(),
-        };
         let mut problems = self.host.problems();
         problems.extend(self.index.problems.clone());
-        problems.extend(self.held.clone().map(|why| ("registry".to_owned(), why)));
+        problems.extend(self.away.clone().map(|why| ("systemd".to_owned(), why)));
         problems.extend(
             self.disk
                 .clone()
                 .map(|why| ("state directory".to_owned(), why)),
         );
+        let standing = Standing {
+            wanted: desired.map_or(0, BTreeMap::len),
+            ready: units.values().filter(|unit| unit.ready).count(),
+            held: self.held.clone(),
+            problems: problems.clone(),
+        };
+        problems.extend(self.held.clone().map(|why| ("registry".to_owned(), why)));
         let report = MachineReport { units, problems };
         self.report.send_if_modified(|told| replace(told, report));
         self.standing

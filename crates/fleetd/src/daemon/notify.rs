@@ -56,6 +56,14 @@ fn status(standing: &Standing, leads: bool) -> String {
         line.push_str("; ");
         line.push_str(held);
     }
+    if let Some((subject, text)) = standing.problems.iter().next() {
+        let count = match standing.problems.len() {
+            1 => "1 problem".to_owned(),
+            many => format!("{many} problems, the first"),
+        };
+        // One line, whatever somebody else's error text holds.
+        line.push_str(&format!("; {count}: {subject}: {text}").replace('\n', " "));
+    }
     line
 }
 
@@ -75,13 +83,26 @@ mod tests {
         let mut standing = Standing {
             wanted: 3,
             ready: 2,
-            held: None,
+            ..Standing::default()
         };
         assert_eq!(status(&standing, true), "2 of 3 units ready; leading");
         standing.held = Some("registry unavailable: no route".to_owned());
         assert_eq!(
             status(&standing, false),
             "2 of 3 units ready; registry unavailable: no route"
+        );
+        standing.held = None;
+        let full = ("state directory".to_owned(), "no space left".to_owned());
+        standing.problems.extend([full]);
+        assert_eq!(
+            status(&standing, true),
+            "2 of 3 units ready; leading; 1 problem: state directory: no space left"
+        );
+        let masked = ("a.service".to_owned(), "somebody\nmasked it".to_owned());
+        standing.problems.extend([masked]);
+        assert_eq!(
+            status(&standing, false),
+            "2 of 3 units ready; 2 problems, the first: a.service: somebody masked it"
         );
     }
 }

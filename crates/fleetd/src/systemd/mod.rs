@@ -56,6 +56,15 @@ impl Details {
     }
 }
 
+/// What of fleet's is on the machine's disk of one unit. Anybody may have changed it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnDisk {
+    /// fleet's file.
+    pub file: Option<Content>,
+    /// Whether systemd's link leads to it.
+    pub linked: bool,
+}
+
 /// Which units to look at again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dirty {
@@ -74,6 +83,9 @@ pub trait Systemd: Send + Sync {
 
     /// fleet's unit files on this machine.
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>>;
+
+    /// What is there of one unit. A change of it is told as a change of the unit, whoever made it.
+    async fn on_disk(&self, name: &UnitName) -> Result<OnDisk>;
 
     /// The state of each of these units, each in the answer; one that systemd does not know is `not-found`.
     async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>>;

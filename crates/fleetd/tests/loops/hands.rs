@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleet_core::unit::{Content, UnitName};
 use fleetd::systemd::fake::Fake;
-use fleetd::systemd::{Details, Dirty, Result, State, Systemd, SystemdError};
+use fleetd::systemd::{Details, Dirty, OnDisk, Result, State, Systemd, SystemdError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -136,6 +136,10 @@ impl Systemd for Hands {
 
     async fn details(&self, name: &UnitName) -> Result<Details> {
         self.call("details", name, self.systemd.details(name)).await
+    }
+
+    async fn on_disk(&self, name: &UnitName) -> Result<OnDisk> {
+        self.systemd.on_disk(name).await
     }
 
     async fn foreign(&self, name: &UnitName) -> Result<Option<String>> {

@@ -180,7 +180,9 @@ async fn a_unit_that_is_stopped_by_hand_has_ended() {
     let report = report(&fleet).await;
     assert_eq!(
         report.failed.as_deref(),
-        Some("it ended, and should run on")
+        Some(
+            "it was stopped by hand or ended by itself, and is not started again: `fleetctl restart` starts it, or `systemctl start` on that machine"
+        )
     );
     assert!(!report.available);
 }

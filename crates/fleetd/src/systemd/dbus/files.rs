@@ -42,6 +42,33 @@ impl Directory {
         self.file(name).symlink_metadata().is_ok()
     }
 
+    /// Where all of them are.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory, made if it is not there.
+    pub(super) fn create(&self) -> Result<()> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&self.path)
+            .map_err(|error| failed("create", &self.path, &error))
+    }
+
+    /// One unit's file; none also if something else than a plain file is there.
+    pub(super) fn read_one(&self, name: &UnitName) -> Result<Option<Content>> {
+        let path = self.file(name);
+        if !path.symlink_metadata().is_ok_and(|it| it.is_file()) {
+            return Ok(None);
+        }
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(Content::from(bytes))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path, &error)),
+        }
+    }
+
     /// All unit files. A directory that does not exist holds none; what is no plain file with a unit's name is
     /// not fleet's and is passed over.
     pub(super) fn read(&self) -> Result<BTreeMap<UnitName, Content>> {
@@ -68,11 +95,7 @@ impl Directory {
     /// syncing would be for.
     pub(super) fn write(&self, name: &UnitName, content: &Content) -> Result<()> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&self.path)
-            .map_err(|error| failed("create", &self.path, &error))?;
+        self.create()?;
         let incoming = self.path.join(INCOMING);
         unlink(&incoming)?;
         let path = self.file(name);

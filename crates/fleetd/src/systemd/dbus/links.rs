@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::iter::once;
 use std::path::{Component, Path, PathBuf};
 
+use fleet_core::systemd::MASKED;
 use fleet_core::unit::UnitName;
 
 use super::files::{Directory, failed, unlink};
@@ -28,13 +29,19 @@ pub(super) fn clash(unit_path: &[PathBuf], ours: &Directory, name: &UnitName) ->
             match path.read_link() {
                 Ok(target) if target == ours.file(name) => {}
                 Ok(target) if target == Path::new("/dev/null") => {
-                    return Some(format!("{} (masked)", path.display()));
+                    return Some(format!("{}{MASKED}", path.display()));
                 }
                 _ => return Some(path.display().to_string()),
             }
         }
     }
     None
+}
+
+/// Whether systemd's link to this unit's file is in place.
+pub(super) fn is_linked(runtime: &Path, ours: &Directory, name: &UnitName) -> bool {
+    let target = runtime.join(name.as_str()).read_link();
+    target.is_ok_and(|target| target == ours.file(name))
 }
 
 /// Removes what an `[Install]` section made: aliases, and links in `.wants` and its like. A section that has

@@ -1,6 +1,7 @@
 //! The real systemd: unit files in a directory of fleet's, the manager over the system bus.
 
 mod files;
+mod guard;
 mod jobs;
 mod links;
 mod proxy;
@@ -19,8 +20,9 @@ use tokio::time::Instant;
 use zbus::OwnedObjectPath;
 
 use super::changes::Changes;
-use super::{Details, Dirty, Result, Systemd, SystemdError};
+use super::{Details, Dirty, OnDisk, Result, Systemd, SystemdError};
 use files::Directory;
+use guard::Guard;
 use jobs::Jobs;
 use proxy::{UnitRow, can_exist, unit_object};
 use session::{Bus, CALL, RELOAD, Session};
@@ -38,6 +40,7 @@ pub struct Dbus {
     changes: Arc<Changes>,
     jobs: Arc<Jobs>,
     bus: OnceLock<Bus>,
+    guard: OnceLock<Guard>,
 }
 
 impl Dbus {
@@ -48,12 +51,18 @@ impl Dbus {
             changes: Arc::new(Changes::new()),
             jobs: Arc::new(Jobs::new()),
             bus: OnceLock::new(),
+            guard: OnceLock::new(),
         }
     }
 
     fn bus(&self) -> &Bus {
         self.bus
             .get_or_init(|| Bus::connect(self.changes.clone(), self.jobs.clone()))
+    }
+
+    fn guard(&self) -> &Guard {
+        self.guard
+            .get_or_init(|| Guard::post(self.changes.clone(), self.directory.path()))
     }
 
     async fn session(&self) -> Result<Arc<Session>> {
@@ -88,11 +97,19 @@ impl Dbus {
 impl Systemd for Dbus {
     async fn changed(&self) -> Dirty {
         self.bus();
+        self.guard();
         self.changes.next().await
     }
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
         self.directory.read()
+    }
+
+    async fn on_disk(&self, name: &UnitName) -> Result<OnDisk> {
+        Ok(OnDisk {
+            file: self.directory.read_one(name)?,
+            linked: links::is_linked(Path::new(links::RUNTIME), &self.directory, name),
+        })
     }
 
     async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>> {
@@ -185,6 +202,9 @@ impl Systemd for Dbus {
 
     async fn write(&self, name: &UnitName, content: &Content) -> Result<()> {
         self.changes.follow(name);
+        self.directory.create()?;
+        // Somebody may have removed it, or it was not there yet.
+        self.guard().watch();
         self.directory.write(name, content)
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::changes::Changes;
-use super::{Details, Dirty, Result, Systemd, SystemdError};
+use super::{Details, Dirty, OnDisk, Result, Systemd, SystemdError};
 use unit::Unit;
 pub use unit::{Behaviour, Outcome};
 
@@ -112,6 +112,22 @@ impl Fake {
             Some(origin) => world.foreign.insert(name.clone(), origin.to_owned()),
             None => world.foreign.remove(name),
         };
+    }
+
+    /// Changes fleet's file of a unit, or removes it (none), as a person does.
+    pub fn change_file(&self, name: &UnitName, content: Option<Content>) {
+        let mut world = self.world();
+        match content {
+            Some(content) => world.files.insert(name.clone(), content),
+            None => world.files.remove(name),
+        };
+        self.changes.mark(name.as_str());
+    }
+
+    /// Removes systemd's link to fleet's file of a unit, as a person does.
+    pub fn remove_link(&self, name: &UnitName) {
+        self.world().links.remove(name);
+        self.changes.mark(name.as_str());
     }
 
     /// Takes systemd off the bus, or brings it back. Its units run on; what happens is told on return.
@@ -296,6 +312,14 @@ impl Systemd for Fake {
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
         Ok(self.world().files.clone())
+    }
+
+    async fn on_disk(&self, name: &UnitName) -> Result<OnDisk> {
+        let world = self.world();
+        Ok(OnDisk {
+            file: world.files.get(name).cloned(),
+            linked: world.links.contains_key(name),
+        })
     }
 
     async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>> {
