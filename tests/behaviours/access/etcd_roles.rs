@@ -107,6 +107,10 @@ fn roles_need_what_is_documented_and_nothing_more() {
         })?;
         runs_everywhere(lab, "a.service", 1000)?;
         everything(one).context("with exactly these permissions")?;
+        // Drained a moment ago.
+        lab.wait_until(SOON, "a.service is available everywhere again", || {
+            Ok(two.fleetctl(&["rollout", "status", "a.service"])?.code == 0)
+        })?;
         reading_only(two).context("a machine whose role reads")?;
         without_one(lab, two).context("without one of them")?;
         // And with all of them again, an update goes through.

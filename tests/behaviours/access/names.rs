@@ -24,7 +24,7 @@ const EVIL: [&str; 10] = [
 
 /// Every file with that name on the host, and every link.
 fn evil_files(host: &Host) -> Result<String> {
-    let find = "find / -xdev -name '*evil*' -not -path '/proc/*' -not -path '/etc/fleet/units/*' -not -path '/root/*'; \
+    let find = "find / -xdev -name '*evil*' -not -path '/proc/*' -not -path '/usr/share/zoneinfo/*' -not -path '/etc/fleet/units/*' -not -path '/root/*'; \
                 find /run /tmp /var/tmp -name '*evil*' -not -path '/run/host/*'";
     Ok(host.sh(find)?.stdout)
 }
