@@ -103,10 +103,16 @@ fn roles_need_what_is_documented_and_nothing_more() {
         lab.install_fleet(|host| conf(lab, host))?;
         let (one, two) = (lab.host(1), lab.host(2));
         one.write_file("/root/a.service", sleeper(1000))?;
-        one.fleetctl(&["start", "--request-timeout=20", "/root/a.service"])?
-            .ok()?;
+        // etcd checks a password at the first request, which takes it a while.
+        lab.wait_until(SOON, "a.service is started", || {
+            Ok(one.fleetctl(&["start", "/root/a.service"])?.code == 0)
+        })?;
         runs_everywhere(lab, "a.service", 1000)?;
         everything(one).context("with exactly these permissions")?;
+        // Drained a moment ago.
+        lab.wait_until(SOON, "a.service is available everywhere again", || {
+            Ok(two.fleetctl(&["rollout", "status", "a.service"])?.code == 0)
+        })?;
         reading_only(two).context("a machine whose role reads")?;
         without_one(lab, two).context("without one of them")?;
         // And with all of them again, an update goes through.
