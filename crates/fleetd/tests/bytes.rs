@@ -1,6 +1,8 @@
 //! Strangers' bytes: every file of the kept corpora, and bytes that were changed by chance, through what reads them.
 
 #[path = "../../../tests/fuzz/src/entries.rs"]
+// Public for the fuzz targets.
+#[allow(unreachable_pub, reason = "shared with a crate that exports them")]
 mod entries;
 
 use std::path::{Path, PathBuf};
