@@ -25,7 +25,10 @@ pub(crate) enum ResolveError {
     #[error(transparent)]
     Name(#[from] NameError),
     #[error("error retrieving Unit({name}) from Registry: {why}")]
-    Registry { name: UnitName, why: ClientError },
+    Registry {
+        name: UnitName,
+        why: Box<ClientError>,
+    },
     #[error("fleetd answered without the {what} of Unit({name}): is it older than this fleetctl?")]
     Incomplete { name: UnitName, what: &'static str },
     #[error("unable to find Unit({0}) in Registry or on filesystem")]
@@ -61,7 +64,7 @@ impl Registered {
             .await
             .map_err(|why| ResolveError::Registry {
                 name: name.clone(),
-                why,
+                why: Box::new(why),
             })?;
         unit.map(|unit| Self::read(name, unit)).transpose()
     }
