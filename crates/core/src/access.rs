@@ -67,7 +67,7 @@ pub fn decide(rules: &Rules, peer: &Peer, right: Right) -> Result<(), Denied> {
         Right::Change => &[&rules.change],
     };
     let is_in = |group: &&Group| group.id.is_some_and(|id| peer.groups.contains(&id));
-    if groups.iter().any(|group| is_in(group)) {
+    if groups.iter().any(is_in) {
         return Ok(());
     }
     Err(Denied {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
@@ -105,10 +105,7 @@ impl TlsFiles {
     }
 }
 
-fn certificates(
-    flag: &'static str,
-    path: &PathBuf,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(flag: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let none = "no certificate in it";
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
@@ -118,7 +115,7 @@ fn certificates(
     }
 }
 
-fn bad(flag: &'static str, path: &PathBuf, none: &str, error: pem::Error) -> TlsError {
+fn bad(flag: &'static str, path: &Path, none: &str, error: pem::Error) -> TlsError {
     let why = match error {
         pem::Error::NoItemsFound => none.to_owned(),
         pem::Error::Io(error) => match error.kind() {
@@ -130,7 +127,7 @@ fn bad(flag: &'static str, path: &PathBuf, none: &str, error: pem::Error) -> Tls
     };
     TlsError::File {
         flag,
-        path: path.clone(),
+        path: path.to_owned(),
         why,
     }
 }
