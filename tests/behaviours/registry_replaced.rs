@@ -14,30 +14,61 @@ fn a_wiped_registry_stops_nothing_until_somebody_accepts_it() {
         held(lab, lab.hosts(), "belongs to cluster")?;
         untouched(lab, &before, "a registry that was wiped")?;
 
-        // Also after a restart, and for a unit that is new in it.
+        // Also after a restart, and nobody changes anything in it.
         lab.host(1)
             .exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
-        launch(lab.host(2), "new.service")?;
         held(lab, lab.hosts(), "belongs to cluster")?;
-        ensure!(
-            !lab.hosts().iter().any(|host| host.is_active("new.service")),
-            "a registry that is held was followed"
-        );
+        refuses(lab.host(2))?;
+        drop_file(lab.host(3), "dropped.service")?;
+        refuses(lab.host(1))?;
+        for key in ["cluster", "leader", "units/"] {
+            let found = lab
+                .member(1)
+                .etcdctl(&["get", "--prefix", &format!("/_coreos.com/fleet/{key}")])?
+                .ok()?;
+            ensure!(
+                found.is_empty(),
+                "somebody wrote {key} into a registry that is held: {found}"
+            );
+        }
         untouched(lab, &before, "a restart in front of a wiped registry")?;
 
-        accept(lab, lab.host(1))?;
-        active(lab, "new.service", [lab.host(1)])?;
+        let shown = lab
+            .host(2)
+            .fleetctl(&["accept-registry", "--dry-run"])?
+            .ok()?;
+        ensure!(
+            shown.contains("stops") && shown.contains("long.service"),
+            "{shown}"
+        );
+        held(lab, lab.hosts(), "belongs to cluster")?;
+        // Who was off when it was accepted follows all the same.
+        lab.host(1)
+            .exec(&["systemctl", "stop", "fleet.service"])?
+            .ok()?;
+        accept(lab, lab.host(2), &lab.hosts()[1..])?;
         lab.wait_until(
             SOON,
             "what the accepted registry does not have is gone",
-            || Ok(!lab.host(1).is_active("long.service")),
+            || {
+                Ok(!lab.hosts()[1..]
+                    .iter()
+                    .any(|host| host.is_active("long.service")))
+            },
         )?;
         ensure!(
-            lab.host(2).is_active("long.service") && lab.host(3).is_active("long.service"),
-            "others stopped theirs"
+            lab.host(1).is_active("long.service"),
+            "no fleetd runs there"
         );
-        Ok(())
+        lab.host(1)
+            .exec(&["systemctl", "start", "fleet.service"])?
+            .ok()?;
+        lab.wait_until(SOON, "it is gone where fleetd was off, too", || {
+            Ok(!lab.host(1).is_active("long.service"))
+        })?;
+        active(lab, "dropped.service", lab.hosts())?;
+        works(lab, "after.service")
     });
 }
 
@@ -63,9 +94,8 @@ fn a_registry_from_a_backup_stops_nothing_until_somebody_accepts_it() {
         ));
         untouched(lab, &before, "a registry from a backup")?;
 
-        for host in lab.hosts() {
-            accept(lab, host)?;
-        }
+        refuses(lab.host(1))?;
+        accept(lab, lab.host(3), lab.hosts())?;
         active(lab, "gone-since.service", lab.hosts())?;
         lab.wait_until(SOON, "what is newer than the backup is gone", || {
             Ok(!lab
@@ -82,7 +112,11 @@ fn a_registry_from_a_backup_stops_nothing_until_somebody_accepts_it() {
 fn another_fleets_registry_stops_nothing_and_its_own_is_followed_again() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
-        // The same etcd with another prefix is another registry, and a machine of its own makes it one of a cluster.
+        // The same etcd with another prefix is another registry.
+        let id = r#"{"format":1,"id":"0123456789abcdef0123456789abcdef"}"#;
+        lab.member(1)
+            .etcdctl(&["put", "/other/cluster", id])?
+            .ok()?;
         let astray = lab.host(3);
         astray.write_file(
             "/etc/fleet/fleet.conf",
@@ -94,6 +128,12 @@ fn another_fleets_registry_stops_nothing_and_its_own_is_followed_again() {
             .exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
         held(lab, [astray], "belongs to cluster")?;
+        refuses(astray)?;
+        let led = lab.member(1).etcdctl(&["get", "/other/leader"])?.ok()?;
+        ensure!(
+            led.is_empty(),
+            "it leads in another fleet's registry: {led}"
+        );
         untouched(lab, &before, "another fleet's registry")?;
         astray.write_file(
             "/etc/fleet/fleet.conf",
@@ -124,11 +164,41 @@ fn held<'a>(lab: &Lab, hosts: impl IntoIterator<Item = &'a Host>, why: &str) -> 
     Ok(())
 }
 
-/// What the message tells an administrator to do.
-fn accept(lab: &Lab, host: &Host) -> Result<()> {
-    host.sh("systemctl stop fleet.service && rm /var/lib/fleet/desired.json && systemctl start fleet.service")?.ok()?;
+/// A change that somebody asks a machine for which holds the registry.
+fn refuses(host: &Host) -> Result<()> {
+    workload::write(
+        host,
+        "new.service",
+        "[Service]\nExecStart=/bin/sleep infinity\n",
+    )?;
+    let answer = host.sh("cd /root; fleetctl start new.service 2>&1")?;
+    ensure!(
+        answer.code != 0 && answer.stdout.contains("nothing was changed: the registry"),
+        "a registry that is held was changed: {answer:?}"
+    );
+    Ok(())
+}
+
+fn drop_file(host: &Host, name: &str) -> Result<()> {
+    let unit = "[Service]\nExecStart=/bin/sleep infinity\n[X-Fleet]\nGlobal=true\n";
+    host.write_file(&format!("/etc/fleet/units/{name}"), unit)
+}
+
+/// What the message tells an administrator to do, once, on any of them.
+fn accept(lab: &Lab, host: &Host, hosts: &[Host]) -> Result<()> {
+    let unasked = host.sh("fleetctl accept-registry </dev/null 2>&1")?;
+    ensure!(
+        unasked.code != 0 && unasked.stdout.contains("nothing was accepted"),
+        "{unasked:?}"
+    );
+    host.fleetctl(&["accept-registry", "--yes"])?.ok()?;
     lab.wait_until(SOON, "the registry is followed again", || {
-        Ok(!status_text(host)?.contains("keeping what runs"))
+        for host in hosts {
+            if status_text(host)?.contains("keeping what runs") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     })
 }
 

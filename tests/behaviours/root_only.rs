@@ -61,6 +61,7 @@ fn files(host: &Host) -> Result<()> {
         "f 600 0 desired.json",
         "f 600 0 directory.json",
         "f 600 0 lock",
+        "f 600 0 seen.json",
     ];
     ensure!(kept.lines().eq(expected), "{kept}");
     // systemd reads unit files as root; what others may read of them is for their author to decide, and that is nothing.

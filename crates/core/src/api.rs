@@ -3,6 +3,7 @@
 mod events;
 mod explain;
 mod plan;
+mod registry;
 mod rollouts;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub use self::events::{EventList, EventRow};
 pub use self::explain::{ExplainedMachine, Explanation, Predicate};
 pub use self::plan::{Batches, Plan, PlanBody, PlannedMachine, PlannedUnit};
+pub use self::registry::{AcceptBody, RegistryStanding};
 pub use self::rollouts::{
     Condition, LastRollout, OrderAction, OrderBody, RevisionContent, RevisionList, RevisionRow,
     RolloutList, RolloutMachine, RolloutPolicy, RolloutProgress, RolloutRow, RolloutStatus,

@@ -8,6 +8,8 @@ use crate::unit::UnitName;
 
 /// A random id, made once; tells one registry from another.
 pub const CLUSTER: &str = "cluster";
+/// That somebody has accepted the registry as it is, for machines that held it.
+pub const ACCEPTANCE: &str = "acceptance";
 /// The engines' claim on leadership, under a lease.
 pub const LEADER: &str = "leader";
 /// Below it, one key for each unit.

@@ -1,20 +1,48 @@
 //! Whether what the registry says may be acted on, or must be held against what was seen before.
 //!
 //! A registry that was wiped, restored from a backup, or is another cluster's looks like an instruction to stop
-//! everything. It is none: the agent keeps what runs and says so.
+//! everything. It is none: the machine keeps what runs, changes nothing in such a registry, and says so, until a
+//! person accepts the registry for the machines of that cluster.
+
+mod sight;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::sight::{ClusterKey, Sight};
+use crate::record::{AcceptanceRecord, is_zero};
+use crate::unit::UnitName;
 
 /// The registry that this machine has acted on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Its cluster id.
     pub cluster: String,
+    /// The store revision that made its `cluster` key; 0 where an older version wrote this. A registry that was wiped
+    /// and filled again has the same id, but made anew.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub made: u64,
     /// The newest store revision that was acted on.
     pub revision: u64,
     /// It was older than that at some time since: its revisions mean nothing any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restored: bool,
+    /// The newest acceptance (its `at`) that was seen in it: an older one, in a backup say, counts no more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub accepted: u64,
+}
+
+/// What a machine remembers of registries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// It never acted on one.
+    #[default]
+    Never,
+    /// It may have, but what it kept of that cannot be read.
+    Lost,
+    /// It acted on this one.
+    Of(Seen),
 }
 
 /// What to do with the registry's present content.
@@ -22,6 +50,11 @@ pub struct Seen {
 pub enum Verdict {
     /// Act on it.
     Obey(Seen),
+    /// It has no id yet, and this machine belongs to none: an engine may make it.
+    New {
+        /// What is waited for.
+        reason: String,
+    },
     /// Keep what runs.
     Hold {
         /// Why, and what to do.
@@ -31,87 +64,259 @@ pub enum Verdict {
     },
 }
 
-const ACCEPT: &str = "to accept it as it is, stop fleetd here, remove desired.json from its state directory, and start it";
+/// How the registry stands with this machine, for everything here that might change something in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// What this machine remembers.
+    pub memory: Memory,
+    /// What was decided last.
+    pub footing: Footing,
+    /// Whether the registry is away since: it may come back as another one.
+    pub away: bool,
+}
 
-/// Judges a registry by its cluster id and store revision. `seen` is none on a machine that never acted on one.
-pub fn judge(seen: Option<&Seen>, cluster: Option<&str>, revision: u64) -> Verdict {
-    let hold = |reason| Verdict::Hold {
-        reason,
-        seen: seen.cloned(),
-    };
-    match (seen, cluster) {
-        (None, None) => {
-            hold("the registry has no cluster id yet: waiting for an engine to make it".to_owned())
+/// What was decided about the registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Footing {
+    /// Nothing was read of it yet.
+    #[default]
+    Unheard,
+    /// It has no id yet; see [`Verdict::New`].
+    New,
+    /// It is followed.
+    Followed,
+    /// It is held.
+    Held(Held),
+}
+
+/// Why the registry is not followed, and what would happen on this machine if it were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// What is wrong, and what to do.
+    pub reason: String,
+    /// Units that would be stopped and taken away.
+    pub stops: Vec<UnitName>,
+    /// Units that would come, and start where they are launched.
+    pub starts: Vec<UnitName>,
+    /// Units that would change.
+    pub changes: Vec<UnitName>,
+}
+
+impl Default for Trust {
+    /// Nothing is held against anything: for what runs without an agent beside it.
+    fn default() -> Self {
+        Self {
+            memory: Memory::Never,
+            footing: Footing::New,
+            away: false,
         }
-        (None, Some(cluster)) => Verdict::Obey(Seen {
-            cluster: cluster.to_owned(),
-            revision,
-            restored: false,
-        }),
-        (Some(seen), None) => hold(format!(
-            "the registry is empty, but this machine belongs to cluster {}: keeping what runs; restore the registry, or {ACCEPT}",
-            seen.cluster
-        )),
-        (Some(seen), Some(cluster)) if seen.cluster != cluster => hold(format!(
-            "the registry is of cluster {cluster}, but this machine belongs to cluster {}: keeping what runs; mend etcd_servers, or {ACCEPT}",
-            seen.cluster
-        )),
-        (Some(seen), Some(_)) if seen.restored || revision < seen.revision => Verdict::Hold {
-            reason: format!(
-                "the registry was restored from a backup: it is older than revision {}, which this machine has seen; keeping what runs; {ACCEPT}",
-                seen.revision
-            ),
+    }
+}
+
+impl Trust {
+    /// What a machine begins with that remembers this.
+    pub fn of(memory: Memory) -> Self {
+        Self {
+            memory,
+            footing: Footing::Unheard,
+            away: false,
+        }
+    }
+
+    /// Whether this machine's engine may lead.
+    pub fn may_lead(&self) -> bool {
+        matches!(self.footing, Footing::New | Footing::Followed)
+    }
+
+    /// Why the registry is held; none if it is not.
+    pub fn held(&self) -> Option<&Held> {
+        match &self.footing {
+            Footing::Held(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// The cluster that this machine belongs to.
+    pub fn belongs_to(&self) -> Option<&str> {
+        match &self.memory {
+            Memory::Of(seen) => Some(&seen.cluster),
+            Memory::Never | Memory::Lost => None,
+        }
+    }
+}
+
+/// What a person is told to do about a registry that is held.
+pub const ACCEPT: &str = "to accept it as it is, for the whole fleet: fleetctl accept-registry";
+
+/// Judges a registry by what is seen of it.
+pub fn judge(memory: &Memory, sight: &Sight) -> Verdict {
+    let seen = match memory {
+        Memory::Never => return first(sight),
+        Memory::Lost => {
+            return Verdict::Hold {
+                reason: "desired.json and seen.json in the state directory cannot be read, so nobody knows which registry \
+                         this machine belongs to: keeping what runs; to take the registry as it is, stop fleetd here, remove \
+                         desired.json, and start it"
+                    .to_owned(),
+                seen: None,
+            };
+        }
+        Memory::Of(seen) => seen,
+    };
+    if let Some(seen) = accepted(seen, sight) {
+        return Verdict::Obey(seen);
+    }
+    let is_older = sight.revision < seen.revision;
+    match (wrong(seen, sight), &sight.cluster) {
+        (Some(reason), _) => Verdict::Hold {
+            reason,
             seen: Some(Seen {
-                restored: true,
+                // Only of its own registry, which may grow past what was seen.
+                restored: seen.restored || (is_older && sight.is_of(&seen.cluster)),
                 ..seen.clone()
             }),
         },
-        (Some(seen), Some(_)) => Verdict::Obey(Seen {
-            revision,
+        (None, cluster) => Verdict::Obey(Seen {
+            revision: sight.revision,
+            made: cluster.made().unwrap_or(seen.made),
+            accepted: seen.accepted.max(sight.accepted_at()),
             ..seen.clone()
         }),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen() -> Seen {
-        Seen {
-            cluster: "c1".to_owned(),
-            revision: 100,
+/// Judges the first registry of a machine.
+fn first(sight: &Sight) -> Verdict {
+    match &sight.cluster {
+        ClusterKey::Absent => Verdict::New {
+            reason: "the registry has no cluster id yet: waiting for an engine to make it"
+                .to_owned(),
+        },
+        ClusterKey::Unreadable(why) => Verdict::Hold {
+            reason: unreadable(why),
+            seen: None,
+        },
+        ClusterKey::Is { id, made } => Verdict::Obey(Seen {
+            cluster: id.clone(),
+            made: *made,
+            revision: sight.revision,
             restored: false,
-        }
+            accepted: sight.accepted_at(),
+        }),
     }
+}
 
-    fn held(seen: Option<&Seen>, cluster: Option<&str>, revision: u64) -> bool {
-        matches!(judge(seen, cluster, revision), Verdict::Hold { .. })
-    }
+fn unreadable(why: &str) -> String {
+    format!(
+        "the registry's cluster id (the key `cluster`) cannot be read: {why}; keeping what runs"
+    )
+}
 
-    #[test]
-    fn the_same_cluster_moving_forward_is_obeyed() {
-        assert!(!held(None, Some("c1"), 5));
-        assert!(!held(Some(&seen()), Some("c1"), 100));
-        let Verdict::Obey(now) = judge(Some(&seen()), Some("c1"), 120) else {
-            panic!("held")
-        };
-        assert_eq!(now.revision, 120);
+/// What is wrong with a registry, for a machine that has seen that one.
+fn wrong(seen: &Seen, sight: &Sight) -> Option<String> {
+    let belongs = &seen.cluster;
+    match &sight.cluster {
+        ClusterKey::Absent => Some(format!(
+            "the registry is empty, but this machine belongs to cluster {belongs}: keeping what runs; restore the registry, or, {ACCEPT}"
+        )),
+        ClusterKey::Unreadable(why) => Some(unreadable(why)),
+        ClusterKey::Is { id, .. } if id != belongs => Some(format!(
+            "the registry is of cluster {id}, but this machine belongs to cluster {belongs}: keeping what runs; mend etcd_servers, or, {ACCEPT}"
+        )),
+        ClusterKey::Is { made, .. } if seen.made != 0 && *made != seen.made => Some(format!(
+            "the registry was wiped and filled again: its id was made anew since this machine has seen it; keeping what runs; {ACCEPT}"
+        )),
+        ClusterKey::Is { .. } if seen.restored || sight.revision < seen.revision => Some(format!(
+            "the registry was restored from a backup: it is older than revision {}, which this machine has seen; keeping what runs; {ACCEPT}",
+            seen.revision
+        )),
+        ClusterKey::Is { .. } => None,
     }
+}
 
-    #[test]
-    fn an_empty_an_older_and_another_registry_are_held() {
-        assert!(held(None, None, 5), "no engine has made the id yet");
-        assert!(held(Some(&seen()), None, 200), "wiped");
-        assert!(held(Some(&seen()), Some("c1"), 99), "restored");
-        assert!(held(Some(&seen()), Some("c2"), 200), "another cluster");
-    }
+/// What to remember if somebody has accepted this registry for machines of that cluster since.
+fn accepted(seen: &Seen, sight: &Sight) -> Option<Seen> {
+    let (acceptance, written) = sight.acceptance.as_ref()?;
+    let ClusterKey::Is { id, made } = &sight.cluster else {
+        return None;
+    };
+    let counts = acceptance.from == seen.cluster
+        && acceptance.cluster == *id
+        && acceptance.at > seen.accepted
+        // What was listed before is not what somebody accepted.
+        && sight.revision >= *written;
+    counts.then(|| Seen {
+        cluster: id.clone(),
+        made: *made,
+        revision: sight.revision,
+        restored: false,
+        accepted: acceptance.at,
+    })
+}
 
-    #[test]
-    fn a_restored_registry_stays_held_when_it_has_grown_past_what_was_seen() {
-        let Verdict::Hold { seen, .. } = judge(Some(&seen()), Some("c1"), 99) else {
-            panic!("obeyed")
-        };
-        assert!(held(seen.as_ref(), Some("c1"), 5_000));
+/// Why a registry cannot be accepted here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAcceptable {
+    /// There is nothing to accept.
+    #[error("the registry is followed here, and nothing has to be accepted")]
+    Followed,
+    /// The machine has not read it yet.
+    #[error("this machine has not read the registry yet; try again")]
+    Unheard,
+    /// Nobody knows for whom it would be accepted.
+    #[error("{0}")]
+    Unknown(String),
+    /// Its id has to be mended, or removed, first.
+    #[error("{0}; restore that key, or delete it: then another id is made")]
+    Unreadable(String),
+    /// It is not what was shown to the person who accepts it.
+    #[error(
+        "the registry is of cluster {now:?} by now, and not of {shown:?}, which was to be accepted; look again"
+    )]
+    Changed {
+        /// What the person was shown.
+        shown: String,
+        /// What it is.
+        now: String,
+    },
+}
+
+/// The record by which the machines of this one's cluster obey that registry from now on. `shown`: the cluster id that
+/// the person has seen, empty for none. `new_id` is for a registry that has no id; then the `cluster` key is to be made
+/// with it in the same commit.
+pub fn accept(
+    trust: &Trust,
+    sight: &Sight,
+    shown: &str,
+    by: &str,
+    now: u64,
+    new_id: &str,
+) -> Result<AcceptanceRecord, NotAcceptable> {
+    let seen = match (&trust.footing, &trust.memory) {
+        (Footing::Unheard, _) => return Err(NotAcceptable::Unheard),
+        (Footing::Held(_), Memory::Of(seen)) => seen,
+        (Footing::Held(held), _) => return Err(NotAcceptable::Unknown(held.reason.clone())),
+        (Footing::New | Footing::Followed, _) => return Err(NotAcceptable::Followed),
+    };
+    let id = match &sight.cluster {
+        ClusterKey::Absent => "",
+        ClusterKey::Is { id, .. } => id,
+        ClusterKey::Unreadable(why) => return Err(NotAcceptable::Unreadable(unreadable(why))),
+    };
+    if id != shown {
+        return Err(NotAcceptable::Changed {
+            shown: shown.to_owned(),
+            now: id.to_owned(),
+        });
     }
+    let cluster = if id.is_empty() { new_id } else { id };
+    Ok(AcceptanceRecord {
+        from: seen.cluster.clone(),
+        cluster: cluster.to_owned(),
+        // Newer than each that any machine has seen, whatever the clock says.
+        at: now
+            .max(seen.accepted.saturating_add(1))
+            .max(sight.accepted_at().saturating_add(1)),
+        by: by.to_owned(),
+    })
 }

@@ -5,16 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleet_core::keys;
 use fleet_core::machine::{METADATA_MAX, MachineId};
 use fleet_core::record::{
-    self, MetadataRecord, Owner, Past, RecordError, Scheduling, TargetState, UnitRecord,
+    self, AcceptanceRecord, ClusterRecord, MetadataRecord, Owner, Past, RecordError, Scheduling,
+    TargetState, UnitRecord,
 };
 use fleet_core::rollout::{self, Order, OrderError};
 use fleet_core::submission::{self, Submission, Submitted};
+use fleet_core::trust::{self, Footing, Memory, NotAcceptable, Sight, Trust, Verdict, judge};
 use fleet_core::unit::{Content, UnitName};
+use tokio::sync::watch;
 
 use crate::history::{self, History, readable, retire};
 use crate::store::{Entry, Guard, Snapshot, Store, StoreError, Write};
@@ -22,6 +25,12 @@ use crate::store::{Entry, Guard, Snapshot, Store, StoreError, Write};
 /// How often a change is decided again because somebody else was first. Each loss means that another change
 /// landed, so this bounds a queue of that many writers to one unit.
 const ATTEMPTS: usize = 16;
+
+/// How long a change waits for the agent to have read the registry, after a start: less than an answer may take.
+const HEARD: Duration = Duration::from_secs(2);
+
+/// How many guards a commit may have; see [`Guard`].
+const GUARDS_MAX: usize = 128;
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +41,12 @@ pub enum RegistryError {
     /// What is there cannot be read, so it cannot be changed either; it can be destroyed.
     #[error("unit {0}: {1}")]
     Record(UnitName, RecordError),
+    /// This machine does not follow it, so it changes nothing in it.
+    #[error("nothing was changed: {0}")]
+    Held(String),
+    /// It cannot be accepted.
+    #[error(transparent)]
+    NotAcceptable(#[from] NotAcceptable),
     /// It cannot be ordered as things stand.
     #[error(transparent)]
     Order(#[from] OrderError),
@@ -74,6 +89,8 @@ pub struct Stored {
 #[derive(Clone)]
 pub struct Registry {
     store: Arc<dyn Store>,
+    /// From the agent: how it stands with this machine.
+    trust: watch::Receiver<Trust>,
     /// Milliseconds since 1970.
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -83,6 +100,7 @@ impl Registry {
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
+            trust: watch::channel(Trust::default()).1,
             clock: Arc::new(now),
         }
     }
@@ -91,6 +109,79 @@ impl Registry {
     pub fn with_clock(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         let clock = Arc::new(clock);
         Self { clock, ..self }
+    }
+
+    /// A registry in which nothing is changed while this machine's agent holds it.
+    pub fn trusting(self, trust: watch::Receiver<Trust>) -> Self {
+        Self { trust, ..self }
+    }
+
+    /// How it stands with this machine.
+    pub fn trust(&self) -> Trust {
+        self.trust.borrow().clone()
+    }
+
+    /// Whether this machine may change anything in it. Answers what fences a change against a registry that is wiped in
+    /// this moment.
+    pub async fn may_change(&self) -> Result<Option<Guard>> {
+        let mut trust = self.trust.clone();
+        let heard = trust.wait_for(|trust| trust.footing != Footing::Unheard);
+        let trust = match tokio::time::timeout(HEARD, heard).await {
+            Ok(Ok(trust)) => trust.clone(),
+            Ok(Err(_)) => self.trust(),
+            Err(_) => {
+                let text = "this machine has not read the registry yet, and does not know whether to follow it";
+                return Err(RegistryError::Held(text.to_owned()));
+            }
+        };
+        if let Some(held) = trust.held() {
+            return Err(RegistryError::Held(held.reason.clone()));
+        }
+        if trust.away {
+            // It may be back before the agent knows, and as another one.
+            let sight = sight(&*self.store).await?;
+            if let Verdict::Hold { reason, .. } = judge(&trust.memory, &sight) {
+                return Err(RegistryError::Held(reason));
+            }
+        }
+        Ok(match &trust.memory {
+            Memory::Of(seen) if seen.made != 0 => {
+                Some(Guard::CreatedAt(keys::CLUSTER.to_owned(), seen.made))
+            }
+            _ => None,
+        })
+    }
+
+    /// Accepts the registry as it is for the machines of this one's cluster; see [`trust::accept`].
+    pub async fn accept(&self, shown: &str, by: &str, new_id: &str) -> Result<AcceptanceRecord> {
+        for _ in 0..ATTEMPTS {
+            let snapshot = self.store.list(&Sight::KEYS).await?;
+            let sight = sight_of(&snapshot);
+            let now = (self.clock)();
+            let record = trust::accept(&self.trust(), &sight, shown, by, now, new_id)?;
+            let guards = Sight::KEYS
+                .iter()
+                .map(|key| match snapshot.entries.get(*key) {
+                    Some(entry) => Guard::Unmodified((*key).to_owned(), entry.modified),
+                    None => Guard::Absent((*key).to_owned()),
+                });
+            let put = |key: &str, value| Write::Put {
+                key: key.to_owned(),
+                value,
+                lease: None,
+            };
+            let mut writes = vec![put(keys::ACCEPTANCE, record::encode(&record))];
+            if !snapshot.entries.contains_key(keys::CLUSTER) {
+                let id = record.cluster.clone();
+                writes.push(put(keys::CLUSTER, record::encode(&ClusterRecord { id })));
+            }
+            match self.store.commit(guards.collect(), writes).await {
+                Ok(_) => return Ok(record),
+                Err(StoreError::Refused) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Refused.into())
     }
 
     /// The store itself, for reading.
@@ -293,7 +384,12 @@ impl Registry {
     }
 
     /// Answers false if a guard did not hold.
-    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<bool> {
+    async fn commit(&self, mut guards: Vec<Guard>, writes: Vec<Write>) -> Result<bool> {
+        let fence = self.may_change().await?;
+        // Where a commit is as large as it may be, the agent's word of a moment ago has to do.
+        if guards.len() < GUARDS_MAX {
+            guards.extend(fence);
+        }
         match self.store.commit(guards, writes).await {
             Ok(_) => Ok(true),
             Err(StoreError::Refused) => Ok(false),
@@ -397,6 +493,31 @@ fn metadata_of(key: &str, snapshot: &Snapshot) -> (Guard, MetadataRecord) {
     // What cannot be read is overwritten: it is only labels, and the person who sets one wants it set.
     let record = entry.and_then(|entry| record::decode(&entry.value).ok());
     (guard, record.unwrap_or_default())
+}
+
+/// What tells this registry from another, read now.
+pub(crate) async fn sight(store: &dyn Store) -> Result<Sight, StoreError> {
+    Ok(sight_of(&store.list(&Sight::KEYS).await?))
+}
+
+fn sight_of(snapshot: &Snapshot) -> Sight {
+    let mut sight = Sight {
+        revision: snapshot.revision,
+        ..Sight::default()
+    };
+    for (key, entry) in &snapshot.entries {
+        // What cannot be read stands in it as that.
+        let _ = sight.take(key, Some((&*entry.value, entry.created, entry.modified)));
+    }
+    sight
+}
+
+/// A new cluster id: 32 random hexadecimal digits.
+pub(crate) fn random_id() -> String {
+    let mut bytes = [0; 16];
+    // The kernel's generator does not fail once the machine has booted; two clusters must never share an id.
+    getrandom::fill(&mut bytes).expect("the kernel's random numbers");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Milliseconds since 1970.

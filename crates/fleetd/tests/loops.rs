@@ -11,6 +11,8 @@ mod fleet;
 mod grants;
 #[path = "loops/hands.rs"]
 mod hands;
+#[path = "loops/held.rs"]
+mod held;
 #[path = "loops/histories.rs"]
 mod histories;
 #[path = "loops/kills.rs"]

@@ -9,11 +9,12 @@ const PASSWORD: &str = "correct-horse-4711";
 const PREFIX: &str = "/_coreos.com/fleet/";
 
 /// What a host with `disable_engine=true` needs, whose API only reads.
-const MACHINE: [(&str, &str); 11] = [
+const MACHINE: [(&str, &str); 12] = [
     ("readwrite", "machines/"),
     ("readwrite", "reports/"),
     ("readwrite", "known/"),
     ("read", "cluster"),
+    ("read", "acceptance"),
     ("read", "units/"),
     ("read", "metadata/"),
     ("read", "grants/"),
@@ -24,11 +25,12 @@ const MACHINE: [(&str, &str); 11] = [
 ];
 
 /// What a host needs that leads and whose API changes.
-const ENGINE: [(&str, &str); 11] = [
+const ENGINE: [(&str, &str); 12] = [
     ("readwrite", "machines/"),
     ("readwrite", "reports/"),
     ("readwrite", "known/"),
     ("readwrite", "cluster"),
+    ("readwrite", "acceptance"),
     ("readwrite", "units/"),
     ("readwrite", "metadata/"),
     ("readwrite", "grants/"),

@@ -80,6 +80,19 @@ pub struct ClusterRecord {
     pub id: String,
 }
 
+/// That somebody has accepted this registry for machines that held it: `acceptance`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptanceRecord {
+    /// The cluster that these machines belonged to.
+    pub from: String,
+    /// The id of the registry that was accepted.
+    pub cluster: String,
+    /// When, in milliseconds since 1970, and later than every acceptance before.
+    pub at: u64,
+    /// Who did.
+    pub by: String,
+}
+
 /// The engines' claim: `leader`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderRecord {

@@ -56,6 +56,7 @@ impl Client {
                 connection,
                 spare: Vec::new(),
                 timeout,
+                warned: self.warned.clone(),
             };
             let answer = ask(&mut client, item).await;
             gone.set(gone.get() || client.connection.is_lost());

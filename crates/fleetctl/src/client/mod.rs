@@ -9,8 +9,8 @@ mod tls;
 use std::time::Duration;
 
 use fleet_core::api::{
-    ClusterStatus, ErrorBody, Machine, MachinePage, MetadataOp, StatePage, Unit, UnitPage,
-    UnitState, UnitStatus, V1,
+    AcceptBody, ClusterStatus, ErrorBody, Machine, MachinePage, MetadataOp, RegistryStanding,
+    StatePage, Unit, UnitPage, UnitState, UnitStatus, V1,
 };
 use fleet_core::record::TargetState;
 use fleet_core::unit::{Content, UnitName};
@@ -73,6 +73,8 @@ pub(crate) struct Client {
     /// Connections that are open beside it since many things were asked at once.
     spare: Vec<Connection>,
     timeout: Duration,
+    /// What it was warned of last.
+    warned: Option<String>,
 }
 
 impl Client {
@@ -88,6 +90,7 @@ impl Client {
             connection: Connection::new(endpoint, tunnel, tls),
             spare: Vec::new(),
             timeout,
+            warned: None,
         }
     }
 
@@ -184,6 +187,19 @@ impl Client {
         })
     }
 
+    /// How the registry stands with the machine that is asked.
+    pub(crate) async fn registry(&mut self) -> Result<RegistryStanding, ClientError> {
+        self.get("registry", self.timeout).await
+    }
+
+    /// Accepts the registry as it is, for every machine of that one's cluster.
+    pub(crate) async fn accept_registry(
+        &mut self,
+        body: &AcceptBody,
+    ) -> Result<RegistryStanding, ClientError> {
+        self.post("registry", body).await
+    }
+
     /// Changes metadata of machines, all or nothing.
     pub(crate) async fn patch_machines(&mut self, ops: &[MetadataOp]) -> Result<(), ClientError> {
         self.send(Method::PATCH, "machines", Some(ops)).await
@@ -272,10 +288,12 @@ impl Client {
             });
         }
         for warning in parts.headers.get_all(WARNING) {
-            talk(format_args!(
-                "WARNING: {}",
-                String::from_utf8_lossy(warning.as_bytes())
-            ));
+            let warning = String::from_utf8_lossy(warning.as_bytes());
+            // One command may ask many times, and is warned of the same thing each time.
+            if self.warned.as_deref() != Some(&*warning) {
+                talk(format_args!("WARNING: {warning}"));
+                self.warned = Some(warning.into_owned());
+            }
         }
         if parts.status.is_success() {
             Ok(body)

@@ -1,5 +1,6 @@
 //! The commands, one file for each group of verbs.
 
+mod accept_registry;
 mod batch;
 mod diff;
 mod events;
@@ -113,6 +114,8 @@ Examples:
     Ssh(ssh::SshCommand),
     /// Set and remove metadata of a machine
     Metadata(metadata::ChangeMetadata),
+    /// Let the whole fleet follow a registry that it holds: one that was wiped, restored, or is another's
+    AcceptRegistry(accept_registry::AcceptRegistry),
 }
 
 impl Command {
@@ -149,6 +152,7 @@ impl Command {
             Self::Journal(journal) => return journal.run(client, ssh).await,
             Self::Ssh(command) => return command.run(client, ssh).await,
             Self::Metadata(change) => change.run(client).await?,
+            Self::AcceptRegistry(accept) => accept.run(client).await?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -6,9 +6,8 @@ use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, place, restrict};
 use fleet_core::plan::Desired;
-use fleet_core::record::{
-    self, ClusterRecord, Grant, MetadataRecord, Scheduling, SessionId, UnitRecord,
-};
+use fleet_core::record::{self, Grant, MetadataRecord, Scheduling, SessionId, UnitRecord};
+use fleet_core::trust::Sight;
 use fleet_core::unit::UnitName;
 
 use super::indexed::{Chosen, Indexed};
@@ -18,6 +17,7 @@ use crate::store::{Batch, Change, Entry, Snapshot};
 pub(super) fn prefixes(me: &MachineId) -> Vec<String> {
     vec![
         keys::CLUSTER.to_owned(),
+        keys::ACCEPTANCE.to_owned(),
         keys::UNITS.to_owned(),
         keys::metadata(me),
         keys::grants_of(me),
@@ -33,10 +33,8 @@ pub(super) struct Index {
     set: MetadataRecord,
     /// What the leader lets this machine run, for whatever session, and the store revision that wrote it.
     grants: BTreeMap<UnitName, (Grant, u64)>,
-    /// The registry's id.
-    pub(super) cluster: Option<String>,
-    /// The store revision that all of it stands at.
-    pub(super) revision: u64,
+    /// Which registry it is, and the store revision that all of it stands at.
+    pub(super) sight: Sight,
     /// What could not be read, by key.
     pub(super) problems: BTreeMap<String, String>,
     /// Whether the last unit went by an event, and no list has told since what else there is. Each prefix has a watch
@@ -53,8 +51,7 @@ impl Index {
             units: BTreeMap::new(),
             set: MetadataRecord::default(),
             grants: BTreeMap::new(),
-            cluster: None,
-            revision: 0,
+            sight: Sight::default(),
             problems: BTreeMap::new(),
             emptied: false,
         }
@@ -71,12 +68,12 @@ impl Index {
             .retain(|name, _| snapshot.entries.contains_key(&keys::unit(name)));
         self.set = MetadataRecord::default();
         self.grants.clear();
-        self.cluster = None;
+        self.sight = Sight::default();
         self.problems.clear();
         for (key, entry) in snapshot.entries {
             self.put(&key, &entry);
         }
-        self.revision = snapshot.revision;
+        self.sight.revision = snapshot.revision;
         self.emptied = false;
     }
 
@@ -91,17 +88,17 @@ impl Index {
         }
         self.emptied = self.units.is_empty() && (self.emptied || had_units);
         // Commits may come out of order between prefixes; a registry that went back shows when it is listed.
-        self.revision = self.revision.max(batch.revision);
+        self.sight.revision = self.sight.revision.max(batch.revision);
     }
 
     fn put(&mut self, key: &str, entry: &Entry) {
-        let read = match key {
-            keys::CLUSTER => record::decode::<ClusterRecord>(&entry.value)
-                .map(|cluster| self.cluster = Some(cluster.id)),
-            _ if key == keys::metadata(&self.me) => {
+        let told = (&*entry.value, entry.created, entry.modified);
+        let read = match self.sight.take(key, Some(told)) {
+            Some(read) => read,
+            None if key == keys::metadata(&self.me) => {
                 record::decode(&entry.value).map(|record| self.set = record)
             }
-            _ => match (keys::unit_of(key), self.grant_of(key)) {
+            None => match (keys::unit_of(key), self.grant_of(key)) {
                 (Some(name), _) => record::decode(&entry.value)
                     .map(|record| self.put_unit(name, record, entry.created)),
                 // One that cannot be read lets the unit go nowhere.
@@ -135,8 +132,8 @@ impl Index {
 
     fn delete(&mut self, key: &str) {
         self.problems.remove(key);
-        if key == keys::CLUSTER {
-            self.cluster = None;
+        if self.sight.take(key, None).is_some() {
+            // It tells which registry it is, and nothing else.
         } else if key == keys::metadata(&self.me) {
             self.set = MetadataRecord::default();
         } else if let Some(name) = keys::unit_of(key) {

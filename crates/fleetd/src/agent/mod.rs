@@ -30,7 +30,7 @@ use std::time::Duration;
 use fleet_core::machine::MachineId;
 use fleet_core::plan::Desired;
 use fleet_core::record::{MachineRecord, MachineReport, Scheduling};
-use fleet_core::trust::{Seen, Verdict, judge};
+use fleet_core::trust::{Footing, Held, Memory, Seen, Trust, Verdict, judge};
 use fleet_core::unit::UnitName;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -50,6 +50,9 @@ use crate::systemd::{Dirty, Systemd};
 /// The longest wait before what went wrong is tried again. Each try costs a few calls for each unit it is about.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
+const METADATA_IS_DAMAGED: &str = "what is set for this machine cannot be read, so nobody knows what belongs here: keeping what runs; \
+     set its metadata anew";
+
 /// What an agent is made of.
 pub struct Config {
     /// The machine it is for.
@@ -58,7 +61,8 @@ pub struct Config {
     pub presence: MachineRecord,
     /// How long the machine counts as live without a word (`agent_ttl`).
     pub ttl: Duration,
-    /// The desired state is kept here, for a start without the registry.
+    /// The desired state is kept here, for a start without the registry; and beside it, in `seen.json`, which registry it
+    /// came from, for a start without that file.
     pub desired_file: PathBuf,
     /// What was started is kept here until the next boot; none keeps it in memory only.
     pub marks_file: Option<PathBuf>,
@@ -94,6 +98,10 @@ pub struct Agent {
     host: Host,
     /// What this machine should have, and the registry that said so; none until one did.
     saved: Option<Saved>,
+    /// The registry that this machine belongs to; more than `saved` says where that cannot be read.
+    memory: Memory,
+    /// What was decided about the registry.
+    footing: Footing,
     /// Why the registry is not followed.
     held: Option<String>,
     /// What is wrong with the state directory.
@@ -106,6 +114,7 @@ pub struct Agent {
     /// From the session.
     alive: watch::Sender<Option<Alive>>,
     standing: watch::Sender<Standing>,
+    trust: watch::Sender<Trust>,
 }
 
 impl Agent {
@@ -128,6 +137,8 @@ impl Agent {
             systemd,
             heart,
             saved: None,
+            memory: Memory::Never,
+            footing: Footing::Unheard,
             held: None,
             disk: None,
             away: None,
@@ -135,7 +146,13 @@ impl Agent {
             report: watch::Sender::default(),
             alive: watch::Sender::default(),
             standing: watch::Sender::default(),
+            trust: watch::Sender::new(Trust::of(Memory::Never)),
         }
+    }
+
+    /// Follows how the registry stands with this machine, for whoever else here may change something in it.
+    pub fn trust(&self) -> watch::Receiver<Trust> {
+        self.trust.subscribe()
     }
 
     /// Follows how the agent stands.
@@ -228,7 +245,9 @@ impl Agent {
     /// while the registry is not followed. Only its end counts: behind an instruction may come an empty registry.
     fn take_all(&mut self, burst: impl Iterator<Item = Event>) -> Option<Dirty> {
         let obeyed = burst.fold(None, |obeyed, event| self.take(event, obeyed));
-        obeyed.map(|seen| self.adopt(seen))
+        let dirty = obeyed.map(|seen| self.adopt(seen));
+        self.tell_trust();
+        dirty
     }
 
     /// Takes an event into the index. Answers what to adopt the index as, none if it is not to be obeyed; `obeyed` is
@@ -240,51 +259,109 @@ impl Agent {
             Event::Away(error) => {
                 tracing::warn!("the registry is away; units run on as they are: {error}");
                 self.held = Some(error.to_string());
+                self.trust
+                    .send_if_modified(|trust| replace(&mut trust.away, true));
                 return obeyed;
             }
         }
+        self.trust
+            .send_if_modified(|trust| replace(&mut trust.away, false));
         if self.index.emptied {
             // Perhaps the last unit was destroyed, perhaps everything was: only a list says, at one revision.
             return None;
         }
-        let seen = obeyed.or_else(|| self.saved.as_ref().map(|saved| saved.seen.clone()));
-        match self.judge(seen.as_ref()) {
+        let memory = obeyed.map_or_else(|| self.memory.clone(), Memory::Of);
+        let verdict = judge(&memory, &self.index.sight);
+        self.footing = match &verdict {
+            Verdict::Obey(_) => Footing::Followed,
+            Verdict::New { .. } => Footing::New,
+            Verdict::Hold { reason, .. } => Footing::Held(Held {
+                reason: reason.clone(),
+                ..Held::default()
+            }),
+        };
+        let reason = match verdict {
+            Verdict::Obey(_) if self.index.metadata_is_damaged() => METADATA_IS_DAMAGED.to_owned(),
             Verdict::Obey(seen) => {
                 if self.held.take().is_some() {
                     tracing::info!(cluster = %seen.cluster, "following the registry");
                 }
-                Some(seen)
+                return Some(seen);
             }
+            Verdict::New { reason } => reason,
             Verdict::Hold { reason, seen } => {
-                if self.held.as_ref() != Some(&reason) {
-                    tracing::warn!("{reason}");
+                if let Some(seen) = seen {
+                    self.remember(seen);
                 }
-                self.held = Some(reason);
-                if let (Some(saved), Some(seen)) = (&mut self.saved, seen)
-                    && saved.seen != seen
-                {
-                    saved.seen = seen;
-                    self.save();
+                reason
+            }
+        };
+        if self.held.as_ref() != Some(&reason) {
+            tracing::warn!("{reason}");
+        }
+        self.held = Some(reason);
+        None
+    }
+
+    /// Remembers something about a registry that is held.
+    fn remember(&mut self, seen: Seen) {
+        let now = Memory::Of(seen.clone());
+        if self.memory == now {
+            return;
+        }
+        self.memory = now;
+        match &mut self.saved {
+            Some(saved) => {
+                saved.seen = seen;
+                self.save();
+            }
+            // Its file cannot be read, and stays as it is.
+            None => {
+                if let Err(error) = atomic_file::save(&self.seen_file(), &seen) {
+                    tracing::warn!("{}: {error}", self.seen_file().display());
                 }
-                None
             }
         }
     }
 
-    fn judge(&self, seen: Option<&Seen>) -> Verdict {
-        match judge(seen, self.index.cluster.as_deref(), self.index.revision) {
-            Verdict::Obey(_) if self.index.metadata_is_damaged() => Verdict::Hold {
-                reason: "what is set for this machine cannot be read, so nobody knows what belongs here: keeping what runs; set its metadata anew".to_owned(),
-                seen: seen.cloned(),
-            },
-            verdict => verdict,
-        }
+    /// Tells everybody here who may change the registry whether they may, and what this machine would do if it were
+    /// followed.
+    fn tell_trust(&self) {
+        let footing = match &self.footing {
+            Footing::Held(held) => {
+                let nothing = BTreeMap::new();
+                let before = self.saved.as_ref().map_or(&nothing, |saved| &saved.desired);
+                let after = self.index.desired(before, None);
+                let of = |from: &BTreeMap<UnitName, Desired>, is: &dyn Fn(&UnitName) -> bool| {
+                    from.keys().filter(|name| is(name)).cloned().collect()
+                };
+                Footing::Held(Held {
+                    reason: held.reason.clone(),
+                    stops: of(before, &|name| !after.contains_key(name)),
+                    starts: of(&after, &|name| !before.contains_key(name)),
+                    changes: of(&after, &|name| {
+                        before.get(name).is_some_and(|was| {
+                            let is = &after[name];
+                            (&was.content, was.launch) != (&is.content, is.launch)
+                        })
+                    }),
+                })
+            }
+            other => other.clone(),
+        };
+        self.trust.send_if_modified(|trust| {
+            let now = Trust {
+                memory: self.memory.clone(),
+                footing,
+                away: trust.away,
+            };
+            replace(trust, now)
+        });
     }
 
     /// The session has changed: grants may have become valid, though the registry is as it was.
     fn adopt_again(&mut self) -> Option<Dirty> {
-        let seen = self.saved.as_ref().map(|saved| &saved.seen);
-        match self.judge(seen) {
+        match judge(&self.memory, &self.index.sight) {
             Verdict::Obey(seen) if self.held.is_none() && !self.index.emptied => {
                 Some(self.adopt(seen))
             }
@@ -302,9 +379,14 @@ impl Agent {
         if self.index.scheduling() == Scheduling::Drained && !before.is_empty() {
             tracing::info!("this machine is drained: its units are stopped until it is uncordoned");
         }
-        self.saved = Some(Saved { seen, desired });
         // A machine without units belongs to its cluster too.
-        if !changed.is_empty() || !self.on_disk {
+        let is_other = match &self.memory {
+            Memory::Of(known) => is_other(known, &seen),
+            Memory::Never | Memory::Lost => true,
+        };
+        self.memory = Memory::Of(seen.clone());
+        self.saved = Some(Saved { seen, desired });
+        if !changed.is_empty() || is_other || !self.on_disk {
             self.save();
         }
         Dirty::Units(changed)
@@ -317,6 +399,13 @@ impl Agent {
                     tracing::info!(units = saved.desired.len(), cluster = %saved.seen.cluster, "desired state read from disk");
                 }
                 self.on_disk = saved.is_some();
+                if let Some(saved) = &saved {
+                    self.memory = Memory::Of(saved.seen.clone());
+                    // What an older version left, or a crash between the two files.
+                    let beside = atomic_file::load::<Seen>(&self.seen_file());
+                    self.on_disk =
+                        matches!(beside, Ok(Some(seen)) if !is_other(&seen, &saved.seen));
+                }
                 self.saved = saved;
             }
             Err(error) => {
@@ -325,15 +414,29 @@ impl Agent {
                 );
                 tracing::error!("{text}");
                 self.disk = Some(text);
+                self.memory = match atomic_file::load::<Seen>(&self.seen_file()) {
+                    Ok(Some(seen)) => Memory::Of(seen),
+                    Ok(None) => Memory::Lost,
+                    Err(error) => {
+                        tracing::error!("{error}");
+                        Memory::Lost
+                    }
+                };
             }
         }
+        self.tell_trust();
+    }
+
+    fn seen_file(&self) -> PathBuf {
+        self.config.desired_file.with_file_name("seen.json")
     }
 
     /// On disk before it is acted on, so that no reboot brings back what was stopped. A disk that does not take it
     /// stops nothing: the machine follows the registry, says so, and tries again.
     fn save(&mut self) {
         let Some(saved) = &self.saved else { return };
-        let written = atomic_file::save(&self.config.desired_file, saved);
+        let written = atomic_file::save(&self.seen_file(), &saved.seen)
+            .and_then(|()| atomic_file::save(&self.config.desired_file, saved));
         self.on_disk = written.is_ok();
         self.disk = match written {
             Ok(()) => None,
@@ -374,6 +477,15 @@ impl Agent {
         self.standing
             .send_if_modified(|told| replace(told, standing));
     }
+}
+
+/// Whether more than the revision differs, so that a later start must know of it.
+fn is_other(a: &Seen, b: &Seen) -> bool {
+    let but_revision = |seen: &Seen| Seen {
+        revision: 0,
+        ..seen.clone()
+    };
+    but_revision(a) != but_revision(b)
 }
 
 fn replace<T: PartialEq>(told: &mut T, now: T) -> bool {

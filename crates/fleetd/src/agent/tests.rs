@@ -168,3 +168,23 @@ async fn a_wipe_that_shows_its_units_going_first_stops_nothing() {
     let saved = agent.saved.expect("it was obeyed once");
     assert!(saved.desired.contains_key(&name), "{:?}", agent.held);
 }
+
+/// As a later fleetd may write it, before somebody goes back to this one.
+#[tokio::test]
+async fn a_desired_state_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut agent = agent(&folder);
+    let newer = r#"{"format":2,"seen":"otherwise"}"#;
+    std::fs::write(&agent.config.desired_file, newer).expect("written");
+    agent.load();
+    let told = agent.disk.clone().expect("told");
+    assert!(told.contains("desired.json"), "{told}");
+    assert!(told.contains("its format is 2, and this version reads up to 1: upgrade fleetd here"));
+    let ours = Event::Reset(Snapshot {
+        revision: 10,
+        entries: [cluster("c1")].into(),
+    });
+    assert_eq!(agent.take_all([ours].into_iter()), None);
+    let left = std::fs::read_to_string(&agent.config.desired_file).expect("reads");
+    assert_eq!(left, newer);
+}

@@ -71,6 +71,10 @@ impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Store(error) => error.into(),
+            RegistryError::NotAcceptable(error) => error.into(),
+            error @ RegistryError::Held(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
             RegistryError::Order(error) => Self::conflict(error.to_string()),
             error @ RegistryError::TooMuchMetadata(_) => Self::conflict(error.to_string()),
             error @ RegistryError::NoMachine { .. } => {

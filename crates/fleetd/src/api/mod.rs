@@ -12,6 +12,7 @@ mod machines;
 mod news;
 mod page;
 mod plan;
+mod registry;
 mod rollouts;
 mod scheduling;
 mod state;
@@ -22,11 +23,11 @@ mod view;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::http::header::{CONTENT_TYPE, SERVER};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::{Next, from_fn, map_request, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_request, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use fleet_core::access::Right;
@@ -93,6 +94,11 @@ fn resources() -> Vec<Resource> {
         ("/plan", "POST", post(plan::post)),
         ("/explain/{unitName}", "GET", get(explain::get)),
         ("/events", "GET", get(events::list)),
+        (
+            "/registry",
+            "GET and POST",
+            get(registry::get).post(registry::accept),
+        ),
     ]
 }
 
@@ -102,6 +108,7 @@ pub fn router(registry: Registry, page_limit: u16) -> Router {
         registry,
         page_limit,
     };
+    let warn = from_fn_with_state(api.clone(), warn_of_held);
     let mut v1 = Router::new().route("/discovery", discovery::document());
     for (path, methods, answers) in resources() {
         let refused = move || async move {
@@ -119,6 +126,7 @@ pub fn router(registry: Registry, page_limit: u16) -> Router {
         .nest(V1_ALPHA, v1)
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "") })
         .layer(from_fn(in_time))
+        .layer(warn)
         .layer(map_request(body::receive))
         .layer(DefaultBodyLimit::max(body::MAX))
         .layer(map_response(finish))
@@ -156,6 +164,19 @@ async fn in_time(request: Request, next: Next) -> Response {
                     The status line of fleetd says more: systemctl status fleet";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     })
+}
+
+/// Tells whoever reads that this machine does not follow what it shows.
+async fn warn_of_held(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let reads = request.method() == Method::GET && !request.uri().path().ends_with("/registry");
+    let mut response = next.run(request).await;
+    let warning = registry::warning(&api.registry.trust());
+    // A registry's own words may be in it.
+    let warning = warning.and_then(|text| HeaderValue::from_str(&text).ok());
+    if let Some(warning) = warning.filter(|_| reads) {
+        response.headers_mut().append(units::WARNING, warning);
+    }
+    response
 }
 
 /// Says who answers, and gives refusals that the framework made the body of every error.

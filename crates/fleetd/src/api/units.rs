@@ -22,7 +22,7 @@ const NOTES_MAX: usize = 20;
 const NOTE_MAX: usize = 200;
 
 /// Repeated for each thing that is odd about an accepted file.
-const WARNING: HeaderName = HeaderName::from_static("x-fleet-warning");
+pub(super) const WARNING: HeaderName = HeaderName::from_static("x-fleet-warning");
 
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<UnitPage>> {
     let view = View::read(&**api.registry.store(), &[keys::UNITS, keys::REPORTS]).await?;

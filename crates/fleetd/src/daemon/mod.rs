@@ -27,7 +27,7 @@ use crate::api;
 use crate::config::{Args, EX_CONFIG, Settings, check};
 use crate::engine::Engine;
 use crate::health::Heart;
-use crate::registry::Registry;
+use crate::registry::{Registry, random_id};
 use crate::store::{Embedded, EtcdStore, Store};
 use crate::systemd::dbus::Dbus;
 use crate::units_dir::UnitsDir;
@@ -75,7 +75,6 @@ async fn run(settings: Settings) -> Result<()> {
     let _lock = lock::take(&settings.state_directory)?;
     let me = machine_id(Path::new("/etc/machine-id"))?;
     let store = open_store(&settings)?;
-    let registry = Registry::new(store.clone());
     let hearts = [Heart::default(), Heart::default()];
 
     let systemd = Arc::new(Dbus::new(settings.units_directory.clone()));
@@ -85,7 +84,9 @@ async fn run(settings: Settings) -> Result<()> {
         systemd,
         hearts[0].clone(),
     );
+    let registry = Registry::new(store.clone()).trusting(agent.trust());
     let engine = Engine::new(store, me.clone(), hearts[1].clone(), random_id);
+    let engine = engine.trusting(agent.trust());
     let (problems, directory_problems) = watch::channel(Default::default());
     let publisher = publisher::AsOwner {
         registry: registry.clone(),
@@ -178,14 +179,6 @@ fn machine_id(path: &Path) -> Result<MachineId> {
         )
     })?;
     MachineId::parse(&text).with_context(|| format!("{} cannot be used", path.display()))
-}
-
-/// 32 random hexadecimal digits.
-fn random_id() -> String {
-    let mut bytes = [0; 16];
-    // The kernel's generator does not fail once the machine has booted; two clusters must never share an id.
-    getrandom::fill(&mut bytes).expect("the kernel's random numbers");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn asked_to_stop() -> Result<()> {

@@ -23,6 +23,8 @@ pub struct AsOwner {
 impl Publisher for AsOwner {
     async fn known(&self, names: &[UnitName]) -> Result<BTreeMap<UnitName, Known>, PublishError> {
         let mut known = BTreeMap::new();
+        // What a foreign registry knows is no ground to do or to forget anything.
+        self.registry.may_change().await?;
         for name in names {
             match self.registry.with_history(name).await {
                 Ok(Some((stored, history))) => {
@@ -43,6 +45,7 @@ impl Publisher for AsOwner {
         content: &Content,
         target: TargetState,
     ) -> Result<(), PublishError> {
+        self.registry.may_change().await?;
         let exists = self.registry.unit(name).await?.is_some();
         let target = (!exists).then_some(target);
         self.registry
@@ -52,6 +55,7 @@ impl Publisher for AsOwner {
     }
 
     async fn adopt(&self, name: &UnitName) -> Result<(), PublishError> {
+        self.registry.may_change().await?;
         if let Some(stored) = self.registry.unit(name).await? {
             let content = stored.record.newest().content.clone();
             self.registry
@@ -62,6 +66,8 @@ impl Publisher for AsOwner {
     }
 
     async fn disown(&self, name: &UnitName) -> Result<(), PublishError> {
+        // Not to be forgotten because a foreign registry does not have it.
+        self.registry.may_change().await?;
         self.registry.disown(name, &self.owner).await?;
         Ok(())
     }
@@ -72,6 +78,9 @@ impl From<RegistryError> for PublishError {
         match error {
             RegistryError::Store(StoreError::Rejected(text)) => Self::Refused(text),
             RegistryError::Store(error) => Self::Unavailable(error.to_string()),
+            error @ (RegistryError::Held(_) | RegistryError::NotAcceptable(_)) => {
+                Self::Unavailable(error.to_string())
+            }
             error @ (RegistryError::Order(_)
             | RegistryError::TooMuchMetadata(_)
             | RegistryError::NoMachine { .. }) => Self::Refused(error.to_string()),

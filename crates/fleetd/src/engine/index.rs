@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{self, MachineReport, Progress, RecordError};
+use fleet_core::trust::Sight;
 use fleet_core::unit::UnitName;
 use serde::de::DeserializeOwned;
 
@@ -16,8 +17,9 @@ use super::unit::Unit;
 use crate::store::{Batch, Change, Entry, Snapshot, Write};
 
 /// What the leader follows.
-pub(super) const PREFIXES: [&str; 8] = [
+pub(super) const PREFIXES: [&str; 9] = [
     keys::CLUSTER,
+    keys::ACCEPTANCE,
     keys::UNITS,
     keys::MACHINES,
     keys::METADATA,
@@ -43,7 +45,8 @@ pub(super) struct News {
 /// The index.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    pub(super) has_cluster: bool,
+    /// Which registry it is.
+    pub(super) sight: Sight,
     pub(super) units: BTreeMap<UnitName, Unit>,
     pub(super) machines: BTreeMap<MachineId, Machine>,
     pub(super) progress: BTreeMap<UnitName, Written<Progress>>,
@@ -71,6 +74,7 @@ impl Index {
         for (key, entry) in &snapshot.entries {
             self.take(key, Some(entry));
         }
+        self.sight.revision = snapshot.revision;
         let came_back = known.machines.iter().filter(|(id, before)| {
             let now = self.machines.get(*id).filter(|now| now.known.is_some());
             before.is_noted_offline() && now.is_some_and(|now| !now.is_noted_offline())
@@ -173,9 +177,9 @@ impl Index {
 
     /// Keys of any other form are none of ours.
     fn read(&mut self, key: &str, entry: Option<&Entry>) -> Result<(), RecordError> {
-        if key == keys::CLUSTER {
-            self.has_cluster = entry.is_some();
-            return Ok(());
+        let told = entry.map(|entry| (&*entry.value, entry.created, entry.modified));
+        if let Some(read) = self.sight.take(key, told) {
+            return read;
         }
         if let Some(name) = keys::unit_of(key) {
             return self.set_unit(name, entry);

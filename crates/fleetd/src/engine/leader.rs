@@ -15,6 +15,7 @@ use std::time::Duration;
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{self, LeaderRecord};
+use fleet_core::trust::Trust;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -39,11 +40,13 @@ impl Claim {
     }
 }
 
-/// Runs for leadership until it is dropped, and tells `claims` what it holds.
+/// Runs for leadership until it is dropped, and tells `claims` what it holds. While `trust` says that the registry is
+/// held, it neither claims it nor keeps a claim.
 pub(super) async fn run(
     store: Arc<dyn Store>,
     me: MachineId,
     claims: watch::Sender<Option<Claim>>,
+    trust: watch::Receiver<Trust>,
     mut stop: watch::Receiver<bool>,
 ) {
     let backoff = Backoff::new(me.as_str());
@@ -63,7 +66,7 @@ pub(super) async fn run(
                 see(&event, &mut claimed);
                 continue;
             }
-            () = std::future::ready(()), if !claimed => {}
+            () = until(trust.clone(), Trust::may_lead), if !claimed => {}
         }
         match claim(&*store, &me).await {
             Ok(Some((lease, claim))) => {
@@ -74,6 +77,10 @@ pub(super) async fn run(
                 let stopped = tokio::select! {
                     biased;
                     _ = stop.wait_for(|stop| *stop) => true,
+                    () = until(trust.clone(), |trust| !trust.may_lead()) => {
+                        tracing::warn!("no longer leading: the registry is held here");
+                        false
+                    }
                     error = lead(&*store, lease, &mut events, &mut claimed) => {
                         tracing::warn!("no longer leading: {error}");
                         false
@@ -95,6 +102,13 @@ pub(super) async fn run(
                 sleep(retry.wait()).await;
             }
         }
+    }
+}
+
+/// Waits until it is so; for ever where nobody tells any more.
+async fn until(mut trust: watch::Receiver<Trust>, is_so: impl Fn(&Trust) -> bool) {
+    if trust.wait_for(|trust| is_so(trust)).await.is_err() {
+        std::future::pending().await
     }
 }
 

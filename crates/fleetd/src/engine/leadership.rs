@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::record::{self, ClusterRecord, Event, EventKind};
+use fleet_core::trust::{ClusterKey, Verdict, judge};
 use fleet_core::unit::UnitName;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -146,7 +147,16 @@ impl<'a> Leadership<'a> {
             mirror::Event::Reset(snapshot) if snapshot.revision < self.written => {
                 return Err(StoreError::Refused);
             }
-            mirror::Event::Reset(snapshot) => self.index.reset(&snapshot),
+            mirror::Event::Reset(snapshot) => {
+                self.index.reset(&snapshot);
+                // The claim may be as old as the backup that this comes from, and the agent not know of it yet. Or the
+                // agent has seen more since this was listed.
+                let memory = self.engine.trust.borrow().memory.clone();
+                if let Verdict::Hold { reason, .. } = judge(&memory, &self.index.sight) {
+                    tracing::debug!("nothing is decided for now: {reason}");
+                    return Err(StoreError::Refused);
+                }
+            }
             mirror::Event::Changed(batch) => self.index.apply(batch),
             mirror::Event::Away(error) => {
                 tracing::warn!("nothing is decided for now: {error}");
@@ -181,7 +191,7 @@ impl<'a> Leadership<'a> {
 
     /// What a new leader does once.
     async fn begin(&mut self) -> Result<()> {
-        if !self.index.has_cluster {
+        if self.index.sight.cluster == ClusterKey::Absent {
             let id = (self.engine.new_cluster_id)();
             tracing::info!(cluster = %id, "the registry is new and has its id now");
             let mut decision = Decision::default();

@@ -19,6 +19,7 @@ mod unit;
 use std::sync::Arc;
 
 use fleet_core::machine::MachineId;
+use fleet_core::trust::Trust;
 use tokio::sync::watch;
 
 pub use self::leader::Claim;
@@ -33,6 +34,8 @@ pub struct Engine {
     me: MachineId,
     heart: Heart,
     claims: watch::Sender<Option<Claim>>,
+    /// From the agent: how the registry stands with this machine.
+    trust: watch::Receiver<Trust>,
     /// Gives the registry its id if it has none.
     new_cluster_id: Box<dyn Fn() -> String + Send + Sync>,
     /// Milliseconds since 1970.
@@ -52,6 +55,7 @@ impl Engine {
             me,
             heart,
             claims: watch::Sender::default(),
+            trust: watch::channel(Trust::default()).1,
             new_cluster_id: Box::new(new_cluster_id),
             clock: Box::new(registry::now),
         }
@@ -61,6 +65,11 @@ impl Engine {
     pub fn with_clock(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         let clock = Box::new(clock);
         Self { clock, ..self }
+    }
+
+    /// An engine that neither leads nor changes anything in a registry that this machine's agent holds.
+    pub fn trusting(self, trust: watch::Receiver<Trust>) -> Self {
+        Self { trust, ..self }
     }
 
     /// Follows whether this engine leads.
@@ -75,6 +84,7 @@ impl Engine {
             self.store.clone(),
             self.me.clone(),
             self.claims.clone(),
+            self.trust.clone(),
             stop,
         );
         tokio::select! {

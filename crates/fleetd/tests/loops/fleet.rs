@@ -12,6 +12,7 @@ use fleet_core::record::{
     self, ClusterRecord, Grant, MachineRecord, MachineReport, MetadataRecord, Owner, SessionId,
     TargetState, UnitRecord, UnitReport,
 };
+use fleet_core::trust::Trust;
 use fleet_core::unit::{Content, Parsed, UnitName};
 use fleetd::agent::{Agent, Config};
 use fleetd::health::Heart;
@@ -54,6 +55,7 @@ pub(crate) struct Machine {
     pub(crate) weather: Weather,
     pub(crate) heart: Heart,
     folder: TempDir,
+    trust: watch::Receiver<Trust>,
     agent: Option<JoinHandle<()>>,
 }
 
@@ -68,6 +70,7 @@ impl Machine {
             weather: Weather::over(store.clone()),
             heart: Heart::default(),
             folder: in_memory().expect("a folder"),
+            trust: watch::channel(Trust::default()).1,
             agent: None,
         }
     }
@@ -75,6 +78,11 @@ impl Machine {
     /// Where the agent keeps the desired state.
     pub(crate) fn desired_file(&self) -> PathBuf {
         self.folder.path().join("desired.json")
+    }
+
+    /// What the agent that was started last tells of the registry.
+    pub(crate) fn trust(&self) -> watch::Receiver<Trust> {
+        self.trust.clone()
     }
 
     /// Starts the agent, on the files that the one before left.
@@ -94,6 +102,7 @@ impl Machine {
         let store = Arc::new(self.weather.clone());
         let agent = Agent::new(config, store, self.hands.clone(), self.heart.clone());
         let (_, directory) = watch::channel(BTreeMap::new());
+        self.trust = agent.trust();
         self.agent = Some(tokio::spawn(agent.run(directory)));
     }
 
@@ -137,14 +146,18 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A fleet of that many machines whose agents run.
     pub(crate) async fn of(count: usize) -> Self {
-        let store = cluster("one").await;
-        let mut machines: Vec<Machine> = (0..count).map(|n| Machine::new(n, &store)).collect();
+        Self::of_store(&cluster("one").await, count)
+    }
+
+    /// The same in that store.
+    pub(crate) fn of_store(store: &Embedded, count: usize) -> Self {
+        let mut machines: Vec<Machine> = (0..count).map(|n| Machine::new(n, store)).collect();
         for machine in &mut machines {
             machine.start();
         }
         Self {
             registry: Registry::new(Arc::new(store.clone())),
-            store,
+            store: store.clone(),
             machines,
         }
     }

@@ -1,0 +1,100 @@
+//! What is seen of a registry that tells one from another.
+
+use crate::keys;
+use crate::record::{self, AcceptanceRecord, ClusterRecord, RecordError};
+
+/// What tells a registry from another, and from its own past.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Its id.
+    pub cluster: ClusterKey,
+    /// The newest acceptance, and the store revision that wrote it.
+    pub acceptance: Option<(AcceptanceRecord, u64)>,
+    /// The store revision that all of it stands at.
+    pub revision: u64,
+}
+
+/// The `cluster` key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ClusterKey {
+    /// There is none.
+    #[default]
+    Absent,
+    /// There is one.
+    Is {
+        /// The id.
+        id: String,
+        /// The store revision that made the key.
+        made: u64,
+    },
+    /// There is one that cannot be read, and why.
+    Unreadable(String),
+}
+
+impl ClusterKey {
+    /// The store revision that made it, if it can be read.
+    pub fn made(&self) -> Option<u64> {
+        match self {
+            Self::Is { made, .. } => Some(*made),
+            Self::Absent | Self::Unreadable(_) => None,
+        }
+    }
+
+    /// The id, if it can be read.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Is { id, .. } => Some(id),
+            Self::Absent | Self::Unreadable(_) => None,
+        }
+    }
+}
+
+impl Sight {
+    /// The keys that it is made of.
+    pub const KEYS: [&'static str; 2] = [keys::CLUSTER, keys::ACCEPTANCE];
+
+    /// Takes what one of these keys holds now: its bytes, and the store revisions that made the key and wrote the value;
+    /// none if it is gone. Answers none for any other key. A value that cannot be read stands for none.
+    pub fn take(
+        &mut self,
+        key: &str,
+        entry: Option<(&[u8], u64, u64)>,
+    ) -> Option<Result<(), RecordError>> {
+        match key {
+            keys::CLUSTER => {
+                let Some((bytes, made, _)) = entry else {
+                    self.cluster = ClusterKey::Absent;
+                    return Some(Ok(()));
+                };
+                let read = record::decode::<ClusterRecord>(bytes);
+                self.cluster = match &read {
+                    Ok(record) => ClusterKey::Is {
+                        id: record.id.clone(),
+                        made,
+                    },
+                    Err(error) => ClusterKey::Unreadable(error.to_string()),
+                };
+                Some(read.map(drop))
+            }
+            keys::ACCEPTANCE => {
+                self.acceptance = None;
+                let Some((bytes, _, written)) = entry else {
+                    return Some(Ok(()));
+                };
+                let read = record::decode::<AcceptanceRecord>(bytes);
+                Some(read.map(|record| self.acceptance = Some((record, written))))
+            }
+            _ => None,
+        }
+    }
+
+    /// When the newest acceptance was made; 0 without one.
+    pub(super) fn accepted_at(&self) -> u64 {
+        let acceptance = self.acceptance.as_ref();
+        acceptance.map_or(0, |(record, _)| record.at)
+    }
+
+    pub(super) fn is_of(&self, cluster: &str) -> bool {
+        self.cluster.id() == Some(cluster)
+    }
+}

@@ -1,0 +1,271 @@
+//! A registry that is held: nobody on such a machine leads in it, names it or publishes to it, until it is accepted
+//! for the whole fleet.
+
+use std::sync::Arc;
+
+use fleet_core::keys;
+use fleet_core::machine::MachineId;
+use fleet_core::record::{self, AcceptanceRecord, ClusterRecord, Owner, TargetState};
+use fleet_core::trust::Footing;
+use fleet_core::unit::UnitName;
+use fleetd::daemon::publisher::AsOwner;
+use fleetd::engine::Engine;
+use fleetd::health::Heart;
+use fleetd::registry::{Registry, RegistryError};
+use fleetd::store::{Embedded, Store as _, Write};
+use fleetd::units_dir::{PublishError, Publisher as _};
+use tokio::sync::watch;
+
+use crate::fleet::{Fleet, Machine, cluster, quiet, service, set, unit};
+
+const A: &str = "a.service";
+
+/// An engine beside that machine's agent, until the answer is dropped.
+fn engine(machine: &Machine) -> watch::Sender<bool> {
+    let store = Arc::new(machine.weather.clone());
+    let id = machine.id.clone();
+    let engine = Engine::new(store, id, Heart::default(), || "f".repeat(32));
+    let (stop, stopping) = watch::channel(false);
+    tokio::spawn(engine.trusting(machine.trust()).run(stopping));
+    stop
+}
+
+/// The registry as that machine's API and units directory change it.
+fn hand(machine: &Machine) -> Registry {
+    Registry::new(Arc::new(machine.weather.clone())).trusting(machine.trust())
+}
+
+/// A fleet in which `a.service` runs on three machines, each with an engine.
+async fn settled() -> (Fleet, Vec<watch::Sender<bool>>) {
+    let fleet = Fleet::of(3).await;
+    let engines = fleet.machines.iter().map(engine).collect();
+    fleet.launch(A, service(1, "")).await;
+    quiet().await;
+    fleet.take_logs();
+    (fleet, engines)
+}
+
+fn turn_to(fleet: &Fleet, other: &Embedded) {
+    for machine in &fleet.machines {
+        machine.weather.swap(other);
+    }
+}
+
+async fn keys_of(store: &Embedded) -> Vec<String> {
+    let all = store.list(&[""]).await.expect("lists");
+    let lasting = |key: &String| {
+        ![keys::MACHINES, keys::REPORTS, keys::KNOWN]
+            .iter()
+            .any(|prefix| key.starts_with(prefix))
+    };
+    all.entries.into_keys().filter(lasting).collect()
+}
+
+async fn is_held(fleet: &Fleet) {
+    for machine in &fleet.machines {
+        let footing = machine.trust().borrow().footing.clone();
+        assert!(matches!(footing, Footing::Held(_)), "{footing:?}");
+    }
+    assert_eq!(fleet.take_logs().concat(), Vec::<String>::new());
+}
+
+/// Whatever wants to change something on that machine is told why it may not.
+async fn refuses(machine: &Machine) {
+    let registry = hand(machine);
+    let name = unit("new.service");
+    let submitted = registry.submit(
+        &name,
+        service(1, ""),
+        Owner::Api,
+        Some(TargetState::Launched),
+    );
+    let error = submitted.await.expect_err("it is held");
+    assert!(matches!(error, RegistryError::Held(_)), "{error}");
+    assert!(error.to_string().contains("keeping what runs"), "{error}");
+    let directory = AsOwner {
+        registry,
+        owner: Owner::Directory(machine.id.clone()),
+    };
+    let target = TargetState::Launched;
+    for refused in [
+        directory.publish(&name, &service(1, ""), target).await,
+        directory.adopt(&name).await,
+        // Else it would forget that it published this one.
+        directory.disown(&unit(A)).await,
+        directory.known(&[name.clone()]).await.map(drop),
+    ] {
+        let error = refused.expect_err("it is held");
+        assert!(matches!(error, PublishError::Unavailable(_)), "{error}");
+    }
+}
+
+async fn put(store: &Embedded, key: &str, value: Vec<u8>) {
+    let write = Write::Put {
+        key: key.to_owned(),
+        value,
+        lease: None,
+    };
+    store.commit(vec![], vec![write]).await.expect("written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_registry_stays_without_id_and_leader_until_one_machine_accepts_it_for_all() {
+    let (mut fleet, _engines) = settled().await;
+    let other = Embedded::in_memory();
+    turn_to(&fleet, &other);
+    // It comes back when all is over.
+    fleet.machines[2].kill().await;
+    quiet().await;
+    is_held(&fleet).await;
+    assert_eq!(keys_of(&other).await, Vec::<String>::new());
+    for machine in &fleet.machines[..2] {
+        refuses(machine).await;
+    }
+    // An agent that starts anew has not forgotten, nor has its engine.
+    fleet.machines[0].kill().await;
+    fleet.machines[0].start();
+    let _engine = engine(&fleet.machines[0]);
+    quiet().await;
+    is_held(&fleet).await;
+    let trust = fleet.machines[0].trust().borrow().clone();
+    let held = trust.held().expect("it is held").clone();
+    assert_eq!((held.stops, held.starts), (vec![unit(A)], vec![]));
+
+    let id = "e".repeat(32);
+    let accepting = hand(&fleet.machines[1]);
+    let changed = accepting.accept("somebody's", "a test", &id).await;
+    assert!(matches!(changed, Err(RegistryError::NotAcceptable(_))));
+    accepting.accept("", "a test", &id).await.expect("accepted");
+    quiet().await;
+    fleet.machines[2].start();
+    quiet().await;
+    let nothing = set(&[]);
+    assert!(fleet.running().await.iter().all(|up| *up == nothing));
+    assert!(keys_of(&other).await.contains(&keys::LEADER.to_owned()));
+    let again = accepting.accept(&id, "a test", "unused").await;
+    assert!(matches!(again, Err(RegistryError::NotAcceptable(_))));
+
+    let name = unit("b.service");
+    let submitted = accepting.submit(
+        &name,
+        service(1, ""),
+        Owner::Api,
+        Some(TargetState::Launched),
+    );
+    submitted.await.expect("followed");
+    quiet().await;
+    let b = set(&["b.service"]);
+    assert!(fleet.running().await.iter().all(|up| *up == b));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acceptance_in_a_backup_does_not_count_a_second_time() {
+    let (fleet, _engines) = settled().await;
+    let backup = async || {
+        let other = cluster("one").await;
+        let record = AcceptanceRecord {
+            from: "one".to_owned(),
+            cluster: "one".to_owned(),
+            at: 7,
+            by: "somebody".to_owned(),
+        };
+        put(&other, keys::ACCEPTANCE, record::encode(&record)).await;
+        other
+    };
+    // The first time nobody had seen it.
+    turn_to(&fleet, &backup().await);
+    quiet().await;
+    let nothing = set(&[]);
+    assert!(fleet.running().await.iter().all(|up| *up == nothing));
+    let known = hand(&fleet.machines[0]);
+    for number in 0..9 {
+        let name = unit(&format!("u{number}.service"));
+        let submitted = known.submit(
+            &name,
+            service(1, ""),
+            Owner::Api,
+            Some(TargetState::Launched),
+        );
+        submitted.await.expect("followed");
+    }
+    quiet().await;
+    fleet.take_logs();
+    turn_to(&fleet, &backup().await);
+    quiet().await;
+    is_held(&fleet).await;
+    refuses(&fleet.machines[0]).await;
+    let registry = hand(&fleet.machines[0]);
+    registry
+        .accept("one", "a test", "unused")
+        .await
+        .expect("accepted");
+    quiet().await;
+    assert!(fleet.running().await.iter().all(|up| *up == nothing));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_wiped_and_filled_key_by_key_is_held() {
+    let (fleet, _engines) = settled().await;
+    let all = vec![Write::DeletePrefix(String::new())];
+    fleet.store.commit(vec![], all).await.expect("wiped");
+    let id = ClusterRecord {
+        id: "one".to_owned(),
+    };
+    put(&fleet.store, keys::CLUSTER, record::encode(&id)).await;
+    quiet().await;
+    is_held(&fleet).await;
+    refuses(&fleet.machines[0]).await;
+    let up = set(&[A]);
+    assert!(fleet.running().await.iter().all(|running| *running == up));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_desired_state_is_damaged_knows_its_registry_all_the_same() {
+    for both in [false, true] {
+        let (mut fleet, _engines) = settled().await;
+        for machine in &mut fleet.machines {
+            machine.kill().await;
+            let file = machine.desired_file();
+            std::fs::write(&file, "{half").expect("written");
+            if both {
+                std::fs::write(file.with_file_name("seen.json"), "").expect("written");
+            }
+            machine.weather.swap(&cluster("two").await);
+            machine.start();
+        }
+        quiet().await;
+        is_held(&fleet).await;
+        refuses(&fleet.machines[0]).await;
+        for machine in &mut fleet.machines {
+            machine.weather.swap(&fleet.store);
+        }
+        quiet().await;
+        if both {
+            is_held(&fleet).await;
+            assert_eq!(fleet.machines[0].trust().borrow().belongs_to(), None);
+        } else {
+            fleet.has_converged().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_has_seen_none_may_make_the_first_id() {
+    let new = Embedded::in_memory();
+    let fleet = Fleet::of_store(&new, 1);
+    let _engine = engine(&fleet.machines[0]);
+    quiet().await;
+    let id: ClusterRecord = {
+        let all = new.list(&[keys::CLUSTER]).await.expect("lists");
+        record::decode(&all.entries[keys::CLUSTER].value).expect("an id")
+    };
+    assert_eq!(id.id, "f".repeat(32));
+    let mine = MachineId::parse(fleet.machines[0].id.as_str()).expect("valid");
+    let name: UnitName = unit(A);
+    let registry = hand(&fleet.machines[0]);
+    let owner = Owner::Directory(mine);
+    let submitted = registry.submit(&name, service(1, ""), owner, Some(TargetState::Launched));
+    submitted.await.expect("followed");
+    quiet().await;
+    assert_eq!(fleet.running().await, vec![set(&[A])]);
+}
