@@ -272,7 +272,7 @@ impl Connect {
         let endpoint = Endpoint::parse(first).context(unable)?;
         let tunnel = self.remote.tunnel().context(unable)?;
         let tls = match endpoint {
-            Endpoint::Tls { .. } => Some(self.tls_files(first).context(unable)?),
+            Endpoint::Tls(_) => Some(self.tls_files(first).context(unable)?),
             // Scripts for fleet 1.0 may give the files whatever the endpoint.
             _ => None,
         };

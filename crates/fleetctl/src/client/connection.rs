@@ -66,7 +66,7 @@ pub(crate) enum ConnectionError {
     },
     /// What TLS takes here is not there.
     #[error(transparent)]
-    NoTls(#[from] TlsError),
+    NoTls(#[from] Box<TlsError>),
     /// fleetd and this client do not trust each other.
     #[error("cannot talk to fleetd at {endpoint}: {why}")]
     Distrust { endpoint: Endpoint, why: String },
@@ -99,7 +99,7 @@ fn next_step(endpoint: &Endpoint, why: &io::Error) -> String {
         (Endpoint::Unix(_), _) => {
             "Is fleetd running here? (systemctl status fleet.socket fleet.service)".to_owned()
         }
-        (Endpoint::Tcp(_) | Endpoint::Tls { .. }, _) => {
+        (Endpoint::Tcp(_) | Endpoint::Tls(_), _) => {
             "Is fleetd listening there? (--endpoint names another address)".to_owned()
         }
     }
@@ -266,7 +266,7 @@ impl Connection {
             let (stream, carrier) = tunnel.open(&self.endpoint).map_err(Box::new)?;
             self.carrier = Some(carrier);
             return match &self.endpoint {
-                Endpoint::Tls { name, .. } => self.secure(name, stream).await,
+                Endpoint::Tls(address) => self.secure(address, stream).await,
                 _ => self.handshake(stream).await,
             };
         }
@@ -283,9 +283,9 @@ impl Connection {
                 self.handshake(TcpStream::connect(address).await.map_err(unreachable)?)
                     .await
             }
-            Endpoint::Tls { name, address } => {
+            Endpoint::Tls(address) => {
                 let stream = TcpStream::connect(address).await.map_err(unreachable)?;
-                self.secure(name, stream).await
+                self.secure(address, stream).await
             }
         }
     }
@@ -293,7 +293,7 @@ impl Connection {
     /// TLS first, then HTTP.
     async fn secure<S>(
         &self,
-        name: &str,
+        address: &str,
         stream: S,
     ) -> Result<SendRequest<Full<Bytes>>, ConnectionError>
     where
@@ -301,9 +301,13 @@ impl Connection {
     {
         let endpoint = || self.endpoint.clone();
         let files = self.tls.as_ref();
-        let files = files.ok_or_else(|| TlsError::NoAuthority(endpoint().to_string()))?;
-        let connector = files.connector()?;
-        let name = ServerName::try_from(name.to_owned()).map_err(TlsError::from)?;
+        let files = files.ok_or_else(|| Box::new(TlsError::NoAuthority(endpoint().to_string())))?;
+        let connector = files.connector().map_err(Box::new)?;
+        // What the certificate must be for: the host without its port, and an IPv6 address without its brackets.
+        let name = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let name = name.trim_matches(['[', ']']);
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|error| Box::new(TlsError::from(error)))?;
         let stream =
             connector
                 .connect(name, stream)

@@ -18,8 +18,8 @@ pub(crate) enum Endpoint {
     Unix(PathBuf),
     /// `http://HOST[:PORT]`, kept as `HOST:PORT`.
     Tcp(String),
-    /// `https://HOST[:PORT]`, the name for its certificate and `HOST:PORT`.
-    Tls { name: String, address: String },
+    /// `https://HOST[:PORT]`, kept as `HOST:PORT`.
+    Tls(String),
 }
 
 /// A text that is no endpoint. The first two texts begin as fleet 1.0's.
@@ -56,10 +56,7 @@ impl Endpoint {
                     return Ok(Self::Tcp(format!("{host}:{port}")));
                 }
                 let port = authority.port_u16().unwrap_or(HTTPS_PORT);
-                Ok(Self::Tls {
-                    name: host.trim_matches(['[', ']']).to_owned(),
-                    address: format!("{host}:{port}"),
-                })
+                Ok(Self::Tls(format!("{host}:{port}")))
             }
             _ => Err(unknown()),
         }
@@ -69,7 +66,7 @@ impl Endpoint {
     pub(super) fn host(&self) -> &str {
         match self {
             Self::Unix(_) => "localhost",
-            Self::Tcp(address) | Self::Tls { address, .. } => address,
+            Self::Tcp(address) | Self::Tls(address) => address,
         }
     }
 
@@ -78,7 +75,7 @@ impl Endpoint {
         match self {
             Self::Unix(path) => path.display().to_string(),
             // TLS goes through the forwarded connection, from here to fleetd.
-            Self::Tcp(address) | Self::Tls { address, .. } => format!("http://{address}"),
+            Self::Tcp(address) | Self::Tls(address) => format!("http://{address}"),
         }
     }
 }
@@ -88,7 +85,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp(address) => write!(f, "http://{address}"),
-            Self::Tls { address, .. } => write!(f, "https://{address}"),
+            Self::Tls(address) => write!(f, "https://{address}"),
         }
     }
 }
@@ -112,10 +109,7 @@ mod tests {
         );
         assert_eq!(
             Endpoint::parse("https://[::1]/").expect("valid"),
-            Endpoint::Tls {
-                name: "::1".into(),
-                address: "[::1]:443".into()
-            }
+            Endpoint::Tls("[::1]:443".into())
         );
     }
 

@@ -36,7 +36,7 @@ impl FdForward {
                 copy(stream, writer, move || closer.shutdown(Shutdown::Write))
             }
             // The bytes as they are: whoever is at the other end of standard input and output speaks TLS, if any.
-            Endpoint::Tcp(address) | Endpoint::Tls { address, .. } => {
+            Endpoint::Tcp(address) | Endpoint::Tls(address) => {
                 let stream = TcpStream::connect(address).with_context(failed)?;
                 let (writer, closer) = (stream.try_clone()?, stream.try_clone()?);
                 copy(stream, writer, move || closer.shutdown(Shutdown::Write))
