@@ -92,7 +92,7 @@ async fn refuses(machine: &Machine) {
         directory.adopt(&name).await,
         // Else it would forget that it published this one.
         directory.disown(&unit(A)).await,
-        directory.known(&[name.clone()]).await.map(drop),
+        directory.known(std::slice::from_ref(&name)).await.map(drop),
     ] {
         let error = refused.expect_err("it is held");
         assert!(matches!(error, PublishError::Unavailable(_)), "{error}");
