@@ -59,6 +59,11 @@ fn what_an_administrator_stops_or_masks_stays_so_and_says_how_it_comes_back() {
         host.sh(&format!("fleetctl restart {NAME}"))?.ok()?;
         active(lab, NAME, [host])?;
         ensure!(ran(host)? == 2, "not restarted once");
+        // A stop before that would count as a failure of the new revision.
+        host.sh(&format!(
+            "fleetctl rollout status --watch --timeout 30s {NAME}"
+        ))?
+        .ok()?;
         host.sh(&format!("systemctl stop {NAME}; systemctl start {NAME}"))?
             .ok()?;
         lab.wait_until(SOON, "the start by hand is seen", || {

@@ -60,8 +60,9 @@ fn files_and_links_that_somebody_changed_are_put_back_without_a_restart() {
                 "somebody removed its file",
             ),
             (
-                "a removed directory",
-                "rm -r /run/fleet/units".to_owned(),
+                // With `rm -r`, files would come back before it is done.
+                "a directory that was moved away",
+                "mv /run/fleet/units /run/elsewhere".to_owned(),
                 "somebody removed its file",
             ),
             (

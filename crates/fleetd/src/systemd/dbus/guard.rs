@@ -76,10 +76,8 @@ impl Drop for Guard {
 async fn follow(mut events: EventStream<Vec<u8>>, changes: Arc<Changes>) {
     while let Some(event) = events.next().await {
         let Ok(event) = event else { return };
-        if event
-            .mask
-            .intersects(EventMask::Q_OVERFLOW | EventMask::IGNORED)
-        {
+        let lost = EventMask::Q_OVERFLOW | EventMask::IGNORED | EventMask::MOVE_SELF;
+        if event.mask.intersects(lost) {
             changes.mark_all();
         } else if let Some(name) = event.name.as_ref().and_then(|name| name.to_str()) {
             // Names that are no unit of fleet's are followed by nobody.
@@ -95,5 +93,6 @@ fn mask() -> WatchMask {
         | WatchMask::DELETE
         | WatchMask::MOVE
         | WatchMask::DELETE_SELF
+        | WatchMask::MOVE_SELF
         | WatchMask::ONLYDIR
 }
