@@ -210,7 +210,7 @@ async fn names_that_systemd_does_not_know_are_not_found_and_harm_no_others(host:
         "old.snapshot",
         "none.mount",
     ];
-    let long = format!("{}.service", "x".repeat(248));
+    let long = format!("{}.service", "x".repeat(247));
     let names = [&strange[..], &[&*long, "a.service"]].concat();
     let states = host.states(&names).await;
     assert_eq!(states.len(), names.len());
