@@ -115,11 +115,12 @@ async fn put(store: &Embedded, key: &str, value: Vec<u8>) {
 
 #[tokio::test(start_paused = true)]
 async fn a_wiped_registry_stays_without_id_and_leader_until_one_machine_accepts_it_for_all() {
-    let (mut fleet, _engines) = settled().await;
+    let (mut fleet, engines) = settled().await;
     let other = Embedded::in_memory();
-    turn_to(&fleet, &other);
-    // It comes back when all is over.
+    // It comes back when all is over. Its engine is of the same process.
+    engines[2].send_replace(true);
     fleet.machines[2].kill().await;
+    turn_to(&fleet, &other);
     quiet().await;
     are_held(&fleet, 2).await;
     assert_eq!(keys_of(&other).await, Vec::<String>::new());
