@@ -247,7 +247,7 @@ impl Registry {
             if existing.record.target == target {
                 return Ok(true);
             }
-            let record = submission::retarget(&existing.record, target, now());
+            let record = submission::retarget(&existing.record, target, (self.clock)());
             let writes = vec![put(name, &record)];
             if self.commit(guard(name, Some(&existing)), writes).await? {
                 return Ok(true);

@@ -24,6 +24,18 @@ pub(super) fn prefixes(me: &MachineId) -> Vec<String> {
     ]
 }
 
+/// What takes something away from this machine may be part of a registry's end. Each prefix has a watch of its own, so
+/// that the going of its id may be heard later: it is asked for.
+pub(super) fn beside(batch: &Batch) -> Option<&'static str> {
+    let takes = batch.changes.iter().any(|change| match change {
+        Change::Delete(key) => {
+            keys::unit_of(key).is_some() || keys::machine_of(keys::METADATA, key).is_some()
+        }
+        Change::Put(..) => false,
+    });
+    takes.then_some(keys::CLUSTER)
+}
+
 /// The index. Values that cannot be read leave that one unit as it is and are told as problems.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -37,9 +49,6 @@ pub(super) struct Index {
     pub(super) sight: Sight,
     /// What could not be read, by key.
     pub(super) problems: BTreeMap<String, String>,
-    /// Whether the last unit went by an event, and no list has told since what else there is. Each prefix has a watch
-    /// of its own: a wiped registry may show its units' going before its id's.
-    pub(super) emptied: bool,
 }
 
 impl Index {
@@ -53,7 +62,6 @@ impl Index {
             grants: BTreeMap::new(),
             sight: Sight::default(),
             problems: BTreeMap::new(),
-            emptied: false,
         }
     }
 
@@ -74,19 +82,16 @@ impl Index {
             self.put(&key, &entry);
         }
         self.sight.revision = snapshot.revision;
-        self.emptied = false;
     }
 
     /// Takes one commit.
     pub(super) fn apply(&mut self, batch: Batch) {
-        let had_units = !self.units.is_empty();
         for change in batch.changes {
             match change {
                 Change::Put(key, entry) => self.put(&key, &entry),
                 Change::Delete(key) => self.delete(&key),
             }
         }
-        self.emptied = self.units.is_empty() && (self.emptied || had_units);
         // Commits may come out of order between prefixes; a registry that went back shows when it is listed.
         self.sight.revision = self.sight.revision.max(batch.revision);
     }

@@ -104,6 +104,8 @@ pub struct Agent {
     footing: Footing,
     /// Why the registry is not followed.
     held: Option<String>,
+    /// Whether the registry is to be listed anew: by its events it might be followed again.
+    wants_list: bool,
     /// What is wrong with the state directory.
     disk: Option<String>,
     /// Why systemd was not asked or did not answer.
@@ -140,6 +142,7 @@ impl Agent {
             memory: Memory::Never,
             footing: Footing::Unheard,
             held: None,
+            wants_list: false,
             disk: None,
             away: None,
             on_disk: false,
@@ -178,8 +181,10 @@ impl Agent {
         self.load();
         let backoff = Backoff::new(self.config.me.as_str());
         let prefixes = index::prefixes(&self.config.me);
-        let list =
-            |agent: &Self| mirror::follow(agent.store.clone(), prefixes.clone(), backoff.clone());
+        let list = |agent: &Self| {
+            let (store, prefixes) = (agent.store.clone(), prefixes.clone());
+            mirror::follow_with(store, prefixes, backoff.clone(), index::beside)
+        };
         let mut events = list(self);
         let systemd = self.systemd.clone();
         let mut retry_after = backoff.clone().up_to(LONGEST_RETRY);
@@ -192,10 +197,9 @@ impl Agent {
                 biased;
                 event = events.recv() => {
                     let Some(event) = event else { return };
-                    let was_emptied = self.index.emptied;
                     let more = std::iter::from_fn(|| events.try_recv().ok());
                     let Some(dirty) = self.take_all(std::iter::once(event).chain(more)) else {
-                        if self.index.emptied && !was_emptied {
+                        if std::mem::take(&mut self.wants_list) {
                             events = list(self);
                         }
                         self.tell();
@@ -253,8 +257,12 @@ impl Agent {
     /// Takes an event into the index. Answers what to adopt the index as, none if it is not to be obeyed; `obeyed` is
     /// that answer of the event before.
     fn take(&mut self, event: Event, obeyed: Option<Seen>) -> Option<Seen> {
+        let is_list = matches!(event, Event::Reset(_));
         match event {
-            Event::Reset(snapshot) => self.index.reset(snapshot),
+            Event::Reset(snapshot) => {
+                self.wants_list = false;
+                self.index.reset(snapshot);
+            }
             Event::Changed(batch) => self.index.apply(batch),
             Event::Away(error) => {
                 tracing::warn!("the registry is away; units run on as they are: {error}");
@@ -266,12 +274,14 @@ impl Agent {
         }
         self.trust
             .send_if_modified(|trust| replace(&mut trust.away, false));
-        if self.index.emptied {
-            // Perhaps the last unit was destroyed, perhaps everything was: only a list says, at one revision.
-            return None;
-        }
         let memory = obeyed.map_or_else(|| self.memory.clone(), Memory::Of);
         let verdict = judge(&memory, &self.index.sight);
+        let is_held = matches!(self.footing, Footing::Held(_));
+        if is_held && !is_list && matches!(verdict, Verdict::Obey(_)) {
+            // What is known of it may be part of what it was, and part of what it is now.
+            self.wants_list = true;
+            return None;
+        }
         self.footing = match &verdict {
             Verdict::Obey(_) => Footing::Followed,
             Verdict::New { .. } => Footing::New,
@@ -362,9 +372,7 @@ impl Agent {
     /// The session has changed: grants may have become valid, though the registry is as it was.
     fn adopt_again(&mut self) -> Option<Dirty> {
         match judge(&self.memory, &self.index.sight) {
-            Verdict::Obey(seen) if self.held.is_none() && !self.index.emptied => {
-                Some(self.adopt(seen))
-            }
+            Verdict::Obey(seen) if self.held.is_none() => Some(self.adopt(seen)),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 //! for the whole fleet.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
@@ -15,6 +16,7 @@ use fleetd::registry::{Registry, RegistryError};
 use fleetd::store::{Embedded, Store as _, Write};
 use fleetd::units_dir::{PublishError, Publisher as _};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::fleet::{Fleet, Machine, cluster, quiet, service, set, unit};
 
@@ -223,6 +225,58 @@ async fn a_registry_that_is_wiped_and_filled_key_by_key_is_held() {
     refuses(&fleet.machines[0]).await;
     let up = set(&[A]);
     assert!(fleet.running().await.iter().all(|running| *running == up));
+}
+
+/// Each prefix has a watch of its own, and some of them are late.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_goes_and_comes_again_key_by_key_stops_nothing_in_whatever_order_it_is_heard()
+ {
+    for seed in 0..60 {
+        let fleet = Fleet::of(2).await;
+        for machine in &fleet.machines {
+            let gpu = (machine.id.clone(), "gpu".to_owned(), Some("yes".to_owned()));
+            fleet.registry.set_metadata(&[gpu]).await.expect("set");
+        }
+        for (name, placed) in [
+            (A, ""),
+            ("b.service", ""),
+            ("c.service", "MachineMetadata=gpu=yes"),
+        ] {
+            fleet.launch(name, service(1, placed)).await;
+        }
+        quiet().await;
+        fleet.take_logs();
+        for (number, machine) in fleet.machines.iter().enumerate() {
+            machine.weather.skew(seed << 8 ^ number as u64);
+            machine.weather.swap(&fleet.store);
+        }
+        quiet().await;
+        let all = fleet.store.list(&[""]).await.expect("lists").entries;
+        if seed % 2 == 0 {
+            let everything = vec![Write::DeletePrefix(String::new())];
+            fleet.store.commit(vec![], everything).await.expect("gone");
+        } else {
+            for key in all.keys() {
+                let write = vec![Write::Delete(key.clone())];
+                fleet.store.commit(vec![], write).await.expect("gone");
+                sleep(Duration::from_millis(seed % 7)).await;
+            }
+        }
+        if seed % 3 == 0 {
+            // From the copy that somebody keeps, in which one of the units did not run.
+            for (key, entry) in &all {
+                sleep(Duration::from_millis(seed % 5)).await;
+                put(&fleet.store, key, entry.value.to_vec()).await;
+                if *key == keys::unit(&unit(A)) {
+                    fleet.set_target(A, TargetState::Inactive).await;
+                }
+            }
+        }
+        quiet().await;
+        is_held(&fleet).await;
+        let up = set(&[A, "b.service", "c.service"]);
+        assert!(fleet.running().await.iter().all(|it| *it == up), "{seed}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
