@@ -4,6 +4,7 @@
 //! valid by construction, so no key can leave its prefix.
 
 use crate::machine::MachineId;
+use crate::moment::BEYOND;
 use crate::unit::UnitName;
 
 /// A random id, made once; tells one registry from another.
@@ -29,6 +30,8 @@ pub const GRANTS: &str = "grants/";
 pub const ROLLOUTS: &str = "rollouts/";
 /// Below it, what leaders decided: `events/<time>-<count>`.
 pub const EVENTS: &str = "events/";
+/// The last count that sorts as a number.
+const COUNT_MAX: u64 = 999_999;
 /// Below it, every machine that was here, whether or not it is now.
 pub const KNOWN: &str = "known/";
 
@@ -88,6 +91,24 @@ pub fn event(at: u64, count: u64) -> String {
     format!("{EVENTS}{at:016}-{count:06}")
 }
 
+/// The time and the count of an event's key. None for a time beyond the year 9999, which no leader wrote: none can go on
+/// after every number there is.
+pub fn event_of(key: &str) -> Option<(u64, u64)> {
+    let (at, count) = key.strip_prefix(EVENTS)?.split_once('-')?;
+    let (at, count) = (at.parse().ok()?, count.parse().ok()?);
+    (at < BEYOND && event(at, count) == key).then_some((at, count))
+}
+
+/// The key after that one's, for something that happened at that time. The clock of a new leader may be behind that of
+/// the one before it, and events stay in the order in which they were decided.
+pub fn next_event(last: (u64, u64), at: u64) -> (u64, u64) {
+    match last {
+        (last, _) if at > last => (at, 0),
+        (last, COUNT_MAX..) => (last + 1, 0),
+        (last, count) => (last, count + 1),
+    }
+}
+
 /// A machine that was here.
 pub fn known(id: &MachineId) -> String {
     format!("{KNOWN}{id}")
@@ -142,8 +163,26 @@ mod tests {
         );
         assert_eq!(rollout_of(&rollout(&name)), Some(name.clone()));
         assert!(event(9, 10) < event(10, 9));
+        assert_eq!(event_of(&event(9, 10)), Some((9, 10)));
+        assert_eq!(event_of(&event(BEYOND, 0)), None);
+        for foreign in ["events/9-10", "events/", "events/0000000000000009", "x"] {
+            assert_eq!(event_of(foreign), None);
+        }
         assert_eq!(past_of(&history(&name, 9)), Some((name.clone(), 9)));
         assert!(history(&name, 9) < history(&name, 10));
         assert!(history(&name, 9).starts_with(&history_of(&name)));
+    }
+
+    #[test]
+    fn an_event_comes_after_those_before_it_whatever_the_clock_says() {
+        let clock = [10, 11, 11, 5, 5, 12, 1, 11];
+        let mut last = (0, 0);
+        let keys = clock.map(|at| {
+            last = next_event(last, at);
+            event(last.0, last.1)
+        });
+        assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
+        assert_eq!(next_event((9, COUNT_MAX), 3), (10, 0));
+        assert_eq!(next_event((9, 7), 10), (10, 0));
     }
 }

@@ -58,6 +58,7 @@ pub(super) struct Leadership<'a> {
     has_begun: bool,
     /// The keys of all events.
     events: BTreeSet<String>,
+    /// The newest key, of whichever leader.
     last_event: (u64, u64),
     backoff: Backoff,
     /// The trouble that was last told, until it is over.
@@ -213,6 +214,12 @@ impl<'a> Leadership<'a> {
             .cloned()
             .collect();
         entries.retain(|key, _| !is_event(key));
+        let newest = self
+            .events
+            .iter()
+            .filter_map(|key| keys::event_of(key))
+            .max();
+        self.last_event = self.last_event.max(newest.unwrap_or_default());
         self.commit_all(leftovers::of_histories(&self.index, &entries))
             .await?;
         let event = Event {
@@ -336,14 +343,9 @@ impl<'a> Leadership<'a> {
         self.prune().await
     }
 
-    /// A new key, above every other of this leader.
+    /// A new key, above every other.
     fn event_key(&mut self, at: u64) -> String {
-        let (last, count) = self.last_event;
-        self.last_event = if at > last {
-            (at, 0)
-        } else {
-            (last, count + 1)
-        };
+        self.last_event = keys::next_event(self.last_event, at);
         keys::event(self.last_event.0, self.last_event.1)
     }
 
