@@ -179,7 +179,7 @@ pub fn judge(memory: &Memory, sight: &Sight) -> Verdict {
         (None, cluster) => Verdict::Obey(Seen {
             revision: sight.revision,
             made: cluster.made().unwrap_or(seen.made),
-            accepted: seen.accepted.max(sight.accepted_at()),
+            accepted: newest(seen.accepted, sight.accepted_at()),
             ..seen.clone()
         }),
     }
@@ -201,9 +201,20 @@ fn first(sight: &Sight) -> Verdict {
             made: *made,
             revision: sight.revision,
             restored: false,
-            accepted: sight.accepted_at(),
+            accepted: newest(0, sight.accepted_at()),
         }),
     }
+}
+
+/// Whether an acceptance's `at` comes after another's. They go round in a circle, and after it is the half ahead: so one
+/// from no clock of this world (a damaged value, `u64::MAX`) counts for nothing, and there is a newer one than any.
+fn is_newer(at: u64, than: u64) -> bool {
+    let ahead = at.wrapping_sub(than);
+    ahead != 0 && ahead <= u64::MAX / 2
+}
+
+fn newest(one: u64, other: u64) -> u64 {
+    if is_newer(other, one) { other } else { one }
 }
 
 fn unreadable(why: &str) -> String {
@@ -242,7 +253,7 @@ fn accepted(seen: &Seen, sight: &Sight) -> Option<Seen> {
     };
     let counts = acceptance.from == seen.cluster
         && acceptance.cluster == *id
-        && acceptance.at > seen.accepted
+        && is_newer(acceptance.at, seen.accepted)
         // What was listed before is not what somebody accepted.
         && sight.revision >= *written;
     counts.then(|| Seen {
@@ -310,13 +321,16 @@ pub fn accept(
         });
     }
     let cluster = if id.is_empty() { new_id } else { id };
+    // Newer than each that this machine has seen, whatever the clock says; than its own memory in any case.
+    let next = newest(seen.accepted, sight.accepted_at()).wrapping_add(1);
+    let next = newest(next, now);
     Ok(AcceptanceRecord {
         from: seen.cluster.clone(),
         cluster: cluster.to_owned(),
-        // Newer than each that any machine has seen, whatever the clock says.
-        at: now
-            .max(seen.accepted.saturating_add(1))
-            .max(sight.accepted_at().saturating_add(1)),
+        at: match is_newer(next, seen.accepted) {
+            true => next,
+            false => seen.accepted.wrapping_add(1),
+        },
         by: by.to_owned(),
     })
 }

@@ -87,7 +87,7 @@ pub struct AcceptanceRecord {
     pub from: String,
     /// The id of the registry that was accepted.
     pub cluster: String,
-    /// When, in milliseconds since 1970, and later than every acceptance before.
+    /// When, in milliseconds since 1970, and later than every acceptance before; on a circle, see `trust::judge`.
     pub at: u64,
     /// Who did.
     pub by: String,

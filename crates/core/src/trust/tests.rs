@@ -165,6 +165,51 @@ fn every_acceptance_that_was_seen_is_remembered() {
 }
 
 #[test]
+fn no_acceptance_keeps_later_ones_from_counting() {
+    let c2 = || sight(Some(("c2", 1)), 50);
+    let now = 1_800_000_000_000;
+    for (at, counts) in [
+        (0, false),
+        (11, true),
+        (u64::MAX / 2, true),
+        (u64::MAX / 2 + 10, true),
+        (u64::MAX / 2 + 11, false),
+        (u64::MAX, false),
+    ] {
+        let odd = accepts(c2(), "c1", "c2", at, 50);
+        let told = verdict(&Memory::Of(seen()), &odd);
+        assert_eq!(told == "obey", counts, "{at}: {told}");
+        // Some have seen it in a registry that they follow, and some belong to the one that it accepts.
+        let seen_in = |id: &str, memory: Memory| {
+            let sight = accepts(sight(Some((id, 5)), 120), "c0", id, at, 110);
+            match judge(&memory, &sight) {
+                Verdict::Obey(seen) => seen,
+                other => panic!("{other:?}"),
+            }
+        };
+        for memory in [
+            seen(),
+            seen_in("c1", Memory::Never),
+            seen_in("c1", Memory::Of(seen())),
+        ] {
+            let trust = Trust {
+                footing: Footing::Held(Held::default()),
+                ..Trust::of(Memory::Of(memory.clone()))
+            };
+            for there in [c2(), accepts(c2(), "c9", "c2", at, 50)] {
+                let record = accept(&trust, &there, "c2", "me", now, "new").expect("accepted");
+                let accepted = Sight {
+                    acceptance: Some((record, 50)),
+                    ..there
+                };
+                let told = verdict(&Memory::Of(memory.clone()), &accepted);
+                assert_eq!(told, "obey", "{at} {memory:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_accepted_is_what_was_shown_and_newer_than_all_before() {
     let held = |memory| Trust {
         footing: Footing::Held(Held::default()),

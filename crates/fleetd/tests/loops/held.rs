@@ -164,6 +164,13 @@ async fn a_wiped_registry_stays_without_id_and_leader_until_one_machine_accepts_
     quiet().await;
     let b = set(&["b.service"]);
     assert!(fleet.running().await.iter().all(|up| *up == b));
+
+    // The one before is another's by now, for all of them.
+    fleet.take_logs();
+    turn_to(&fleet, &fleet.store);
+    quiet().await;
+    is_held(&fleet).await;
+    assert!(fleet.running().await.iter().all(|up| *up == b));
 }
 
 #[tokio::test(start_paused = true)]
