@@ -18,6 +18,7 @@ pub use self::unit::{
     Candidate, Ended, Outcome, Owner, Past, Phase, Revision, TargetState, UnitRecord,
 };
 use crate::machine::MachineId;
+use crate::unit::UnitName;
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -91,6 +92,14 @@ pub struct AcceptanceRecord {
     pub at: u64,
     /// Who did.
     pub by: String,
+}
+
+/// That somebody destroyed a unit: `units/+destroyed`, written in the same commit. A unit that went without it may be
+/// part of a registry that is being emptied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestroyedRecord {
+    /// The unit.
+    pub unit: UnitName,
 }
 
 /// The engines' claim: `leader`.

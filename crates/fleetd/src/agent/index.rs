@@ -6,7 +6,9 @@ use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, place, restrict};
 use fleet_core::plan::Desired;
-use fleet_core::record::{self, Grant, MetadataRecord, Scheduling, SessionId, UnitRecord};
+use fleet_core::record::{
+    self, DestroyedRecord, Grant, MetadataRecord, Scheduling, SessionId, UnitRecord,
+};
 use fleet_core::trust::Sight;
 use fleet_core::unit::UnitName;
 
@@ -25,15 +27,27 @@ pub(super) fn prefixes(me: &MachineId) -> Vec<String> {
 }
 
 /// What takes something away from this machine may be part of a registry's end. Each prefix has a watch of its own, so
-/// that the going of its id may be heard later: it is asked for.
+/// that the going of its id may be heard later: it is asked for, unless somebody destroyed just that.
 pub(super) fn beside(batch: &Batch) -> Option<&'static str> {
     let takes = batch.changes.iter().any(|change| match change {
-        Change::Delete(key) => {
-            keys::unit_of(key).is_some() || keys::machine_of(keys::METADATA, key).is_some()
-        }
+        Change::Delete(key) => match keys::unit_of(key) {
+            Some(name) => destroyed(batch).is_none_or(|destroyed| destroyed != name),
+            None => keys::machine_of(keys::METADATA, key).is_some(),
+        },
         Change::Put(..) => false,
     });
     takes.then_some(keys::CLUSTER)
+}
+
+/// The unit that the commit destroyed because somebody said so.
+fn destroyed(batch: &Batch) -> Option<UnitName> {
+    let said = batch.changes.iter().find_map(|change| match change {
+        Change::Put(key, entry) if key == keys::DESTROYED => Some(entry),
+        _ => None,
+    });
+    record::decode::<DestroyedRecord>(&said?.value)
+        .ok()
+        .map(|record| record.unit)
 }
 
 /// The index. Values that cannot be read leave that one unit as it is and are told as problems.

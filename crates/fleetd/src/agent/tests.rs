@@ -1,7 +1,7 @@
 //! When an agent obeys what it is told, and what it has then.
 
 use fleet_core::keys;
-use fleet_core::record::{self, ClusterRecord};
+use fleet_core::record::{self, ClusterRecord, DestroyedRecord};
 
 use super::*;
 use crate::store::{Batch, Change, Embedded, Entry, Snapshot};
@@ -153,8 +153,22 @@ async fn what_is_taken_away_is_believed_only_beside_the_id_that_is_read_after_it
         let beside = index::beside(&changed(Change::Delete(key)));
         assert_eq!(beside, Some(keys::CLUSTER));
     }
-    let put = Change::Put(units, entry(record::encode(&launched()), 2));
+    let put = Change::Put(units.clone(), entry(record::encode(&launched()), 2));
     assert_eq!(index::beside(&changed(put)), None);
+
+    // Somebody said so, of that unit or of another one.
+    for (destroyed, beside) in [("a.service", None), ("b.service", Some(keys::CLUSTER))] {
+        let unit = UnitName::parse(destroyed).expect("valid");
+        let said = record::encode(&DestroyedRecord { unit });
+        let batch = Batch {
+            revision: 11,
+            changes: vec![
+                Change::Put(keys::DESTROYED.to_owned(), entry(said, 2)),
+                Change::Delete(units.clone()),
+            ],
+        };
+        assert_eq!(index::beside(&batch), beside, "{destroyed}");
+    }
 }
 
 #[tokio::test]
