@@ -211,9 +211,14 @@ fn end(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         let reason = format!("no machine has it up; it failed on {}", named(&failed));
         return towards.fail(reason, &failed);
     }
-    let reason = match towards.machines.len() {
-        0 => "it belongs on no live machine".to_owned(),
-        all => format!("available on {available} of {all} machines"),
+    let all = towards.machines.len() + towards.without.len();
+    let reason = match (all, &towards.without[..]) {
+        (0, _) => "it belongs on no live machine".to_owned(),
+        (_, []) => format!("available on {available} of {all} machines"),
+        (_, without) => format!(
+            "available on {available} of {all} machines; not on {}",
+            named(&without.iter().collect::<Vec<_>>())
+        ),
     };
     change(Change::Promote(Outcome {
         revision: candidate.revision.number,
@@ -270,6 +275,9 @@ struct Towards<'a> {
     situation: &'a Situation<'a>,
     revision: u64,
     machines: Vec<Standing<'a>>,
+    /// Those that have nothing of the unit and say why they cannot, such as a name that is taken. Nothing moves there, so
+    /// they neither cost any of the budget nor are waited for; once they can, they take what they should have by themselves, or their turn.
+    without: Vec<Standing<'a>>,
     budget: usize,
     unavailable: usize,
 }
@@ -297,14 +305,14 @@ struct Standing<'a> {
 
 impl<'a> Towards<'a> {
     fn new(situation: &'a Situation<'a>, revision: u64) -> Self {
-        let machines: Vec<Standing<'a>> = situation
-            .machines
-            .iter()
+        let machines = situation.machines.iter();
+        let (without, machines): (Vec<_>, Vec<_>) = machines
             .map(|machine| Standing::of(machine, situation, revision))
-            .collect();
+            .partition(|machine| machine.report.is_none() && machine.problem.is_some());
         Self {
             situation,
             revision,
+            without,
             budget: situation.policy.budget(machines.len()),
             unavailable: machines.iter().filter(|it| !it.available).count(),
             machines,
