@@ -5,6 +5,7 @@
 
 use crate::machine::MachineId;
 use crate::moment::BEYOND;
+use crate::record::SessionId;
 use crate::unit::UnitName;
 
 /// A random id, made once; tells one registry from another.
@@ -61,6 +62,18 @@ pub fn past_of(key: &str) -> Option<(UnitName, u64)> {
 /// A machine's presence.
 pub fn machine(id: &MachineId) -> String {
     format!("{MACHINES}{id}")
+}
+
+/// That another machine of that id is there too, and stands aside: below the presence, so that who may write the one may
+/// write the other.
+pub fn twin(id: &MachineId, session: SessionId) -> String {
+    format!("{MACHINES}{id}/{session}")
+}
+
+/// The machine that a key below [`MACHINES`] is a [`twin`] of, and the twin's session.
+pub fn twin_of(key: &str) -> Option<(MachineId, SessionId)> {
+    let (machine, session) = key.strip_prefix(MACHINES)?.split_once('/')?;
+    Some((exactly(machine)?, session.parse().ok()?))
 }
 
 /// What was set for a machine at run time.
@@ -147,6 +160,10 @@ fn exactly(id: &str) -> Option<MachineId> {
 mod tests {
     use super::*;
 
+    fn machine_id() -> MachineId {
+        MachineId::parse(&"b".repeat(32)).expect("valid")
+    }
+
     #[test]
     fn keys_name_what_they_were_made_of() {
         let name = UnitName::parse("web.service").expect("valid");
@@ -159,6 +176,9 @@ mod tests {
             Some((machine, name.clone()))
         );
         assert_eq!(grant_of("grants/../web.service"), None);
+        assert_eq!(twin_of(&twin(&machine_id(), -7)), Some((machine_id(), -7)));
+        assert_eq!(twin_of(&super::machine(&machine_id())), None);
+        assert_eq!(machine_of(MACHINES, &twin(&machine_id(), 7)), None);
         assert_eq!(
             machine_of(MACHINES, &format!("machines/{}\n", "a".repeat(32))),
             None

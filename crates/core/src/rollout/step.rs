@@ -26,8 +26,18 @@ pub struct Situation<'a> {
     pub progress: Option<&'a Progress>,
     /// Every live machine where the revision belongs that machines are on the way to.
     pub machines: Vec<OnMachine<'a>>,
-    /// The time, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970, by a clock that is not set while it leads.
     pub now: u64,
+    /// Since when whoever decides leads, by the same clock. Earlier times are those of another clock, which may be hours
+    /// behind, or of a while in which nobody led and nothing could make progress: no deadline counts them.
+    pub led_since: u64,
+}
+
+impl Situation<'_> {
+    /// When what is written to have begun at that time did so, as far as whoever decides can tell.
+    fn began(&self, at: u64) -> u64 {
+        at.min(self.now).max(self.led_since)
+    }
 }
 
 /// A live machine.
@@ -242,8 +252,9 @@ fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         .iter()
         .filter(|machine| !machine.cordoned && !machine.available && machine.failure().is_none())
         .collect();
-    let deadline = candidate
-        .since
+    let deadline = towards
+        .situation
+        .began(candidate.since)
         .saturating_add(millis(towards.situation.policy.progress_deadline));
     if away.is_empty() && (unsettled.is_empty() || towards.situation.now >= deadline) {
         return change(Change::EndRollback(Outcome {
@@ -467,8 +478,9 @@ impl Clock {
             };
         };
         let more = done > known.done;
-        let write_at = known.at.saturating_add(millis(deadline / PROGRESS_WRITES));
-        let began = known.at.max(candidate.since);
+        let written_at = situation.began(known.at);
+        let write_at = written_at.saturating_add(millis(deadline / PROGRESS_WRITES));
+        let began = situation.began(known.at.max(candidate.since));
         let up_at = if more { now } else { began }.saturating_add(millis(deadline));
         let write = (more && now >= write_at).then_some(fresh);
         Self {

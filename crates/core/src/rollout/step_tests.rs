@@ -131,6 +131,7 @@ impl Fleet {
             progress: self.progress.as_ref(),
             machines: machines.collect(),
             now: self.now,
+            led_since: 0,
         })
     }
 

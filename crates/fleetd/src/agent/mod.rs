@@ -21,6 +21,7 @@ mod report;
 mod session;
 #[cfg(test)]
 mod tests;
+mod twins;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -115,6 +116,8 @@ pub struct Agent {
     report: watch::Sender<MachineReport>,
     /// From the session.
     alive: watch::Sender<Option<Alive>>,
+    /// From the session: that another machine has this one's id.
+    twin: watch::Sender<Option<String>>,
     standing: watch::Sender<Standing>,
     trust: watch::Sender<Trust>,
 }
@@ -148,6 +151,7 @@ impl Agent {
             on_disk: false,
             report: watch::Sender::default(),
             alive: watch::Sender::default(),
+            twin: watch::Sender::default(),
             standing: watch::Sender::default(),
             trust: watch::Sender::new(Trust::of(Memory::Never)),
         }
@@ -171,6 +175,7 @@ impl Agent {
             presence: self.config.presence.clone(),
             ttl: self.config.ttl,
             alive: self.alive.clone(),
+            twin: self.twin.clone(),
             report: self.report.subscribe(),
             directory,
         };
@@ -190,6 +195,7 @@ impl Agent {
         let mut retry_after = backoff.clone().up_to(LONGEST_RETRY);
         let mut retry_at: Option<Instant> = None;
         let mut alive = self.alive.subscribe();
+        let mut twin = self.twin.subscribe();
         loop {
             let desired = self.saved.as_ref().map(|saved| &saved.desired);
             let (due_at, due) = self.host.next_available(desired).unzip();
@@ -211,6 +217,10 @@ impl Agent {
                     Some(dirty) => dirty,
                     None => continue,
                 },
+                Ok(()) = twin.changed() => {
+                    self.tell();
+                    continue;
+                }
                 dirty = systemd.changed() => dirty,
                 () = sleep_until(due_at.unwrap_or_else(Instant::now)), if due_at.is_some() => {
                     // systemd may have restarted it since it was last looked at.
@@ -265,8 +275,9 @@ impl Agent {
             }
             Event::Changed(batch) => self.index.apply(batch),
             Event::Away(error) => {
-                tracing::warn!("the registry is away; units run on as they are: {error}");
-                self.held = Some(error.to_string());
+                let text = format!("the registry is away; units run on as they are: {error}");
+                tracing::warn!("{text}");
+                self.held = Some(text);
                 self.trust
                     .send_if_modified(|trust| replace(&mut trust.away, true));
                 return obeyed;
@@ -468,6 +479,8 @@ impl Agent {
         let mut problems = self.host.problems();
         problems.extend(self.index.problems.clone());
         problems.extend(self.away.clone().map(|why| ("systemd".to_owned(), why)));
+        let twin = self.twin.borrow().clone();
+        problems.extend(twin.map(|why| ("machine id".to_owned(), why)));
         problems.extend(
             self.disk
                 .clone()

@@ -6,6 +6,8 @@
 //!
 //! A commit that got no answer may be made later, after another one of this or of the next session. Every commit writes
 //! the report, guarded by how it was, so that one which comes late is refused.
+//!
+//! Another machine may have the same id: see [`twins`](super::twins).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +16,12 @@ use std::time::Duration;
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{self, Known, MachineRecord, MachineReport, SessionId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::twins::{Place, Twins};
 use crate::backoff::Backoff;
+use crate::mirror;
 use crate::store::{Guard, LeaseId, Result, Store, StoreError, Write};
 
 /// The least time between two reports of one machine. A listing that is this old is as good as now to a person,
@@ -53,10 +57,19 @@ pub(super) struct Session {
     pub(super) ttl: Duration,
     /// To the agent: its grants are for one session. Told anew when the session is another one, or is certain again.
     pub(super) alive: watch::Sender<Option<Alive>>,
+    /// To the agent: that another machine has this one's id.
+    pub(super) twin: watch::Sender<Option<String>>,
     /// From the agent.
     pub(super) report: watch::Receiver<MachineReport>,
     /// From the units directory, by subject.
     pub(super) directory: watch::Receiver<BTreeMap<String, String>>,
+}
+
+/// A lease, and when it is renewed.
+struct Held {
+    id: LeaseId,
+    ends: Instant,
+    renew_at: Instant,
 }
 
 impl Session {
@@ -65,11 +78,12 @@ impl Session {
         let mut backoff = Backoff::new(self.me.as_str());
         let mut told = None;
         loop {
-            let error = match self.hold(&mut backoff, &mut told).await {
-                Ok(never) => match never {},
-                Err(error) => error,
-            };
+            let held = self.hold(&mut backoff, &mut told).await;
             self.alive.send_replace(None);
+            let Err(error) = held else {
+                // The other machine of this id is gone.
+                continue;
+            };
             // A registry may be away for days: each reason is told once in a row, not every two seconds.
             let error = error.to_string();
             if told.as_ref() != Some(&error) {
@@ -80,71 +94,142 @@ impl Session {
         }
     }
 
-    /// Takes a lease and keeps it, until an error that a new lease may mend. Forgets what was `told` once it has one.
-    async fn hold(
-        &mut self,
-        backoff: &mut Backoff,
-        told: &mut Option<String>,
-    ) -> Result<std::convert::Infallible> {
+    /// Takes a lease and keeps it, until an error that a new lease may mend, or until another machine of this id came
+    /// and went. Forgets what was `told` once it has one.
+    async fn hold(&mut self, backoff: &mut Backoff, told: &mut Option<String>) -> Result<()> {
         let asked = Instant::now();
-        let lease = self.store.grant(self.ttl).await?;
-        let mut lease_ends = asked + self.ttl;
+        let id = self.store.grant(self.ttl).await?;
+        let mut lease = Held {
+            id,
+            ends: asked + self.ttl,
+            renew_at: asked + self.ttl / 3,
+        };
         // Before anybody else knows of the session: no grant for it comes earlier.
-        self.tell_alive(lease, lease_ends);
+        self.tell_alive(&lease);
         let mut written = self.current();
-        let mut at = self.written_at(None).await?;
-        at = Some(self.write(lease, at, true, &written).await?);
-        let here_since = at;
+        let mut at = self.written_at().await?;
+        let here_since = self.write(id, at, true, &written).await?;
+        at = Some(here_since);
         backoff.reset();
         *told = None;
+        let mut twins = Twins::new(self.me.clone(), id.0, here_since);
+        let mut events = self.follow();
         let mut pace = Pace::new();
         let mut quiet_until = pace.after_report();
-        let mut renew_at = asked + self.ttl / 3;
         loop {
             let pending = self.current() != written;
             tokio::select! {
                 biased;
-                () = sleep_until(renew_at) => {
-                    let asked = Instant::now();
-                    match self.store.renew(lease).await {
-                        Ok(()) => {
-                            backoff.reset();
-                            lease_ends = asked + self.ttl;
-                            self.tell_alive(lease, lease_ends);
-                            renew_at = asked + self.ttl / 3;
-                        }
-                        // The registry may come back before the lease ends; then nothing was lost.
-                        Err(StoreError::Unavailable(_)) if Instant::now() < lease_ends => {
-                            renew_at = Instant::now() + backoff.wait();
-                        }
-                        Err(error) => return Err(error),
+                () = sleep_until(lease.renew_at) => {
+                    if self.renew(&mut lease, backoff).await? {
+                        self.tell_alive(&lease);
                     }
                 }
+                Some(event) = events.recv() => take(&mut twins, event),
                 () = sleep_until(quiet_until), if pending => {
                     let report = self.current();
-                    match self.write(lease, at, false, &report).await {
+                    match self.write(id, at, false, &report).await {
                         Ok(revision) => {
                             at = Some(revision);
                             written = report;
                             quiet_until = pace.after_report();
                         }
                         // With another session every grant to this one would be void.
-                        Err(StoreError::Unavailable(_)) if Instant::now() < lease_ends => {
+                        Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
                             quiet_until = Instant::now() + backoff.wait();
                         }
-                        // An earlier one that got no answer was made.
-                        Err(StoreError::Refused) => at = self.written_at(here_since).await?,
+                        // An earlier one that got no answer was made, or it is another machine's.
+                        Err(StoreError::Refused) => at = self.look(&mut twins).await?,
                         Err(error) => return Err(error),
                     }
                 }
                 Ok(()) = self.report.changed() => {}
                 Ok(()) = self.directory.changed() => {}
             }
+            self.tell_twins(&twins);
+            match twins.place() {
+                Place::Ours => {}
+                Place::Lost => return Err(StoreError::LeaseLost),
+                Place::Taken => return self.stand_aside(lease, twins, events, backoff).await,
+            }
         }
     }
 
-    fn tell_alive(&self, lease: LeaseId, until: Instant) {
-        let session = lease.0;
+    /// Leaves the place to the other machine of this id, where that one and people can see it, until it is free.
+    async fn stand_aside(
+        &self,
+        mut lease: Held,
+        mut twins: Twins,
+        mut events: mpsc::Receiver<mirror::Event>,
+        backoff: &mut Backoff,
+    ) -> Result<()> {
+        // No grant is for this machine from now on.
+        self.alive.send_replace(None);
+        let note = Write::Put {
+            key: keys::twin(&self.me, lease.id.0),
+            value: record::encode(&self.machine(lease.id)),
+            lease: Some(lease.id),
+        };
+        self.store.commit(Vec::new(), vec![note]).await?;
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(lease.renew_at) => {
+                    self.renew(&mut lease, backoff).await?;
+                }
+                Some(event) = events.recv() => take(&mut twins, event),
+            }
+            self.tell_twins(&twins);
+            if twins.place() != Place::Taken {
+                // The note goes with it.
+                return self.store.revoke(lease.id).await;
+            }
+        }
+    }
+
+    /// Renews a lease, if the registry answers. Answers whether it did.
+    async fn renew(&self, lease: &mut Held, backoff: &mut Backoff) -> Result<bool> {
+        let asked = Instant::now();
+        match self.store.renew(lease.id).await {
+            Ok(()) => {
+                backoff.reset();
+                lease.ends = asked + self.ttl;
+                lease.renew_at = asked + self.ttl / 3;
+                Ok(true)
+            }
+            // The registry may come back before the lease ends; then nothing was lost.
+            Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
+                lease.renew_at = Instant::now() + backoff.wait();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Follows what the registry has under this machine's id.
+    fn follow(&self) -> mpsc::Receiver<mirror::Event> {
+        let backoff = Backoff::new(self.me.as_str());
+        mirror::follow(self.store.clone(), vec![keys::machine(&self.me)], backoff)
+    }
+
+    fn tell_twins(&self, twins: &Twins) {
+        let problem = twins.problem();
+        self.twin.send_if_modified(|told| {
+            let is_news = *told != problem;
+            match &problem {
+                Some(text) if is_news => tracing::warn!("{text}"),
+                None if is_news => {
+                    tracing::info!("no other machine has the id of this one any more")
+                }
+                _ => {}
+            }
+            *told = problem;
+            is_news
+        });
+    }
+
+    fn tell_alive(&self, lease: &Held) {
+        let (session, until) = (lease.id.0, lease.ends);
         self.alive.send_if_modified(|alive| {
             let was = alive.as_ref().and_then(Alive::session);
             *alive = Some(Alive { session, until });
@@ -158,16 +243,19 @@ impl Session {
         report
     }
 
-    /// The store revision that wrote the report which is there, if any. `here_since`: the one that wrote this session's
-    /// presence; the session is lost if another one's is there.
-    async fn written_at(&self, here_since: Option<u64>) -> Result<Option<u64>> {
+    /// The store revision that wrote the report which is there, if any.
+    async fn written_at(&self) -> Result<Option<u64>> {
+        let report = keys::report(&self.me);
+        let snapshot = self.store.list(&[&report]).await?;
+        Ok(snapshot.entries.get(&report).map(|entry| entry.modified))
+    }
+
+    /// The same, with what is under this machine's id at that moment.
+    async fn look(&self, twins: &mut Twins) -> Result<Option<u64>> {
         let (presence, report) = (keys::machine(&self.me), keys::report(&self.me));
         let snapshot = self.store.list(&[&presence, &report]).await?;
-        let at = |key: &str| snapshot.entries.get(key).map(|entry| entry.modified);
-        if here_since.is_some() && at(&presence) != here_since {
-            return Err(StoreError::LeaseLost);
-        }
-        Ok(at(&report))
+        twins.reset(&snapshot);
+        Ok(snapshot.entries.get(&report).map(|entry| entry.modified))
     }
 
     /// Answers the store revision that wrote it. `at`: of the report that it takes the place of.
@@ -205,10 +293,7 @@ impl Session {
         };
         let mut writes = vec![put(key, record::encode(report), Some(lease))];
         if all {
-            let machine = MachineRecord {
-                session: lease.0,
-                ..self.presence.clone()
-            };
+            let machine = self.machine(lease);
             let presence = record::encode(&machine);
             writes.push(put(keys::machine(&self.me), presence, Some(lease)));
             // Stays when the lease ends, so that the machine is missed.
@@ -219,6 +304,23 @@ impl Session {
             writes.push(put(keys::known(&self.me), known, None));
         }
         self.store.commit(vec![guard], writes).await
+    }
+
+    /// What it says of the machine, in that session.
+    fn machine(&self, lease: LeaseId) -> MachineRecord {
+        MachineRecord {
+            session: lease.0,
+            ..self.presence.clone()
+        }
+    }
+}
+
+fn take(twins: &mut Twins, event: mirror::Event) {
+    match event {
+        mirror::Event::Reset(snapshot) => twins.reset(&snapshot),
+        mirror::Event::Changed(batch) => twins.apply(&batch),
+        // The lease tells whether that lasts.
+        mirror::Event::Away(_) => {}
     }
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use fleet_core::api::{
-    ClusterStatus, LastRollout, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
+    ClusterStatus, LastRollout, OfflineMachine, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
 };
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::place::{Verdict, restrict};
+use fleet_core::rollout::Presence;
 use fleet_core::unit::UnitName;
 
 use super::error::{ApiError, Result};
@@ -24,8 +25,18 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
         keys::MACHINES,
         keys::METADATA,
         keys::REPORTS,
+        keys::KNOWN,
     ];
     let view = View::read(&**api.registry.store(), &prefixes).await?;
+    let offline = view.offline.iter().map(|(id, machine)| OfflineMachine {
+        machine_id: id.to_string(),
+        primary_ip: machine.primary_ip.clone(),
+        since: match machine.presence {
+            Presence::Offline(since) => since,
+            Presence::Live(_) => None,
+        },
+    });
+    let offline = offline.collect();
     let mut problems = view.damaged;
     for (machine, report) in &view.reports {
         for (subject, text) in &report.problems {
@@ -41,6 +52,7 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
         cluster: view.cluster.unwrap_or_default(),
         leader: view.leader.map(String::from).unwrap_or_default(),
         machines: view.machines.len(),
+        offline,
         units: view.units.len(),
         problems,
     }))

@@ -46,10 +46,12 @@ const EVENTS_MORE: usize = 100;
 pub(super) struct Leadership<'a> {
     engine: &'a Engine,
     claim: &'a Claim,
+    /// When it began, and when that was in milliseconds since 1970.
+    began: (Instant, u64),
     index: Index,
     /// The newest commit of its own, since the last list.
     written: u64,
-    /// When to look at a unit again, in milliseconds since 1970.
+    /// When to look at a unit again, by its own clock.
     wakes: BTreeMap<UnitName, u64>,
     /// When to look at presence.
     presence_at: Option<Instant>,
@@ -68,6 +70,7 @@ pub(super) struct Leadership<'a> {
 impl<'a> Leadership<'a> {
     pub(super) fn new(engine: &'a Engine, claim: &'a Claim) -> Self {
         Self {
+            began: (Instant::now(), (engine.clock)()),
             engine,
             claim,
             index: Index::default(),
@@ -167,14 +170,19 @@ impl<'a> Leadership<'a> {
         Ok(true)
     }
 
+    /// The time in milliseconds since 1970, by a clock that nobody sets: what waits for a time waits for it to pass.
+    fn time(&self) -> u64 {
+        let (began, at) = self.began;
+        at.saturating_add(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// When there is something to look at though nothing happened.
     fn due(&self) -> Instant {
-        let now = (self.engine.clock)();
-        let times = self.wakes.values().copied().chain(self.forget_at);
-        let wait = times.min().map_or(LONGEST_WAIT, |time| {
-            Duration::from_millis(time.saturating_sub(now)).min(LONGEST_WAIT)
-        });
-        let due = Instant::now() + wait;
+        let until = |at: u64, now: u64| Duration::from_millis(at.saturating_sub(now));
+        let woken = self.wakes.values().min().map(|at| until(*at, self.time()));
+        let forgets = self.forget_at.map(|at| until(at, (self.engine.clock)()));
+        let wait = [woken, forgets].into_iter().flatten().min();
+        let due = Instant::now() + wait.map_or(LONGEST_WAIT, |wait| wait.min(LONGEST_WAIT));
         self.presence_at.map_or(due, |at| at.min(due))
     }
 
@@ -260,7 +268,7 @@ impl<'a> Leadership<'a> {
 
     /// Goes on until every unit waits for something.
     async fn look_at_units(&mut self) -> Result<()> {
-        let now = (self.engine.clock)();
+        let now = self.time();
         let woken = self.wakes.iter().filter(|(_, at)| **at <= now);
         self.index
             .news
@@ -285,8 +293,8 @@ impl<'a> Leadership<'a> {
     }
 
     async fn look_at(&mut self, name: &UnitName) -> Result<()> {
-        let now = (self.engine.clock)();
-        let Some(situation) = self.index.situation(name, now) else {
+        let now = self.time();
+        let Some(situation) = self.index.situation(name, now, self.began.1) else {
             return Ok(());
         };
         let step = fleet_core::rollout::step(&situation);
@@ -320,10 +328,13 @@ impl<'a> Leadership<'a> {
         let Decision {
             mut guards,
             mut writes,
-            events,
+            mut events,
         } = decision;
         guards.push(self.claim.guard());
-        for event in &events {
+        let wall = (self.engine.clock)();
+        for event in &mut events {
+            // For people, whose clock may have been set meanwhile.
+            event.at = wall;
             let key = self.event_key(event.at);
             guards.push(Guard::Absent(key.clone()));
             writes.push(Write::Put {

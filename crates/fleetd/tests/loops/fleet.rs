@@ -14,7 +14,7 @@ use fleet_core::record::{
 };
 use fleet_core::trust::Trust;
 use fleet_core::unit::{Content, Parsed, UnitName};
-use fleetd::agent::{Agent, Config};
+use fleetd::agent::{Agent, Config, Standing};
 use fleetd::health::Heart;
 use fleetd::registry::Registry;
 use fleetd::store::{Embedded, Entry, Store as _, Write};
@@ -56,6 +56,7 @@ pub(crate) struct Machine {
     pub(crate) heart: Heart,
     folder: TempDir,
     trust: watch::Receiver<Trust>,
+    standing: watch::Receiver<Standing>,
     agent: Option<JoinHandle<()>>,
 }
 
@@ -71,6 +72,7 @@ impl Machine {
             heart: Heart::default(),
             folder: in_memory().expect("a folder"),
             trust: watch::channel(Trust::default()).1,
+            standing: watch::channel(Standing::default()).1,
             agent: None,
         }
     }
@@ -83,6 +85,11 @@ impl Machine {
     /// What the agent that was started last tells of the registry.
     pub(crate) fn trust(&self) -> watch::Receiver<Trust> {
         self.trust.clone()
+    }
+
+    /// How the agent that was started last stands.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
     /// Starts the agent, on the files that the one before left.
@@ -103,6 +110,7 @@ impl Machine {
         let agent = Agent::new(config, store, self.hands.clone(), self.heart.clone());
         let (_, directory) = watch::channel(BTreeMap::new());
         self.trust = agent.trust();
+        self.standing = agent.standing();
         self.agent = Some(tokio::spawn(agent.run(directory)));
     }
 
@@ -160,6 +168,13 @@ impl Fleet {
             store: store.clone(),
             machines,
         }
+    }
+
+    /// One machine more, with the id of the first; its agent runs.
+    pub(crate) fn clone_machine(&mut self) {
+        let mut clone = Machine::new(0, &self.store);
+        clone.start();
+        self.machines.push(clone);
     }
 
     pub(crate) async fn launch(&self, name: &str, content: Content) {
