@@ -37,5 +37,9 @@ mod stage;
 mod takeovers;
 #[path = "loops/units.rs"]
 mod units;
+#[path = "loops/untrusted.rs"]
+mod untrusted;
+#[path = "loops/versions.rs"]
+mod versions;
 #[path = "loops/weather.rs"]
 mod weather;
