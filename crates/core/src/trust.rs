@@ -39,8 +39,8 @@ pub enum Memory {
     /// It never acted on one.
     #[default]
     Never,
-    /// It may have, but what it kept of that cannot be read.
-    Lost,
+    /// It may have, but what it kept of that cannot be read: why, and what to do.
+    Lost(String),
     /// It acted on this one.
     Of(Seen),
 }
@@ -140,10 +140,14 @@ impl Trust {
     pub fn belongs_to(&self) -> Option<&str> {
         match &self.memory {
             Memory::Of(seen) => Some(&seen.cluster),
-            Memory::Never | Memory::Lost => None,
+            Memory::Never | Memory::Lost(_) => None,
         }
     }
 }
+
+/// What a machine goes by that cannot read what it kept.
+pub const LOST: &str = "desired.json and seen.json in the state directory cannot be read, so nobody knows which registry this machine belongs \
+     to: keeping what runs; to take the registry as it is, stop fleetd here, remove desired.json, and start it";
 
 /// What a person is told to do about a registry that is held.
 pub const ACCEPT: &str = "to accept it as it is, for the whole fleet: fleetctl accept-registry";
@@ -152,12 +156,9 @@ pub const ACCEPT: &str = "to accept it as it is, for the whole fleet: fleetctl a
 pub fn judge(memory: &Memory, sight: &Sight) -> Verdict {
     let seen = match memory {
         Memory::Never => return first(sight),
-        Memory::Lost => {
+        Memory::Lost(why) => {
             return Verdict::Hold {
-                reason: "desired.json and seen.json in the state directory cannot be read, so nobody knows which registry \
-                         this machine belongs to: keeping what runs; to take the registry as it is, stop fleetd here, remove \
-                         desired.json, and start it"
-                    .to_owned(),
+                reason: why.clone(),
                 seen: None,
             };
         }
@@ -277,6 +278,9 @@ pub enum NotAcceptable {
     /// Nobody knows for whom it would be accepted.
     #[error("{0}")]
     Unknown(String),
+    /// An acceptance would take the place of one that may say more.
+    #[error("the newest acceptance (the key `acceptance`) cannot be read: {0}")]
+    Newer(String),
     /// Its id has to be mended, or removed, first.
     #[error("{0}; restore that key, or delete it: then another id is made")]
     Unreadable(String),
@@ -319,6 +323,9 @@ pub fn accept(
             shown: shown.to_owned(),
             now: id.to_owned(),
         });
+    }
+    if let Some(why) = &sight.newer_acceptance {
+        return Err(NotAcceptable::Newer(why.clone()));
     }
     let cluster = if id.is_empty() { new_id } else { id };
     // Newer than each that this machine has seen, whatever the clock says; than its own memory in any case.

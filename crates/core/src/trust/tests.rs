@@ -19,6 +19,7 @@ fn sight(cluster: Option<(&str, u64)>, revision: u64) -> Sight {
             made,
         }),
         acceptance: None,
+        newer_acceptance: None,
         revision,
     }
 }
@@ -53,11 +54,15 @@ fn a_registry_is_obeyed_where_it_is_the_one_that_was_seen_and_moves_forward() {
         (Memory::Never, sight(None, 3), "new"),
         (Memory::Never, sight(Some(("c1", 5)), 7), "obey"),
         (
-            Memory::Lost,
+            Memory::Lost(LOST.to_owned()),
             sight(Some(("c1", 5)), 700),
             "desired.json and seen.json",
         ),
-        (Memory::Lost, sight(None, 700), "desired.json and seen.json"),
+        (
+            Memory::Lost(LOST.to_owned()),
+            sight(None, 700),
+            "desired.json and seen.json",
+        ),
         (ours(), sight(Some(("c1", 5)), 100), "obey"),
         (ours(), sight(Some(("c1", 5)), 120), "obey"),
         (upgraded, sight(Some(("c1", 5)), 120), "obey"),
@@ -237,11 +242,21 @@ fn what_is_accepted_is_what_was_shown_and_newer_than_all_before() {
         refused(&ours, &old, ""),
         NotAcceptable::Changed { .. }
     ));
-    let lost = held(Memory::Lost);
+    let lost = held(Memory::Lost(LOST.to_owned()));
     assert!(matches!(
         refused(&lost, &old, "c2"),
         NotAcceptable::Unknown(_)
     ));
+    let mut newer = Sight { ..old.clone() };
+    let bytes: &[u8] = br#"{"format":2,"from":"c1"}"#;
+    let taken = newer.take(crate::keys::ACCEPTANCE, Some((bytes, 1, 40)));
+    assert!(matches!(taken, Some(Err(_))));
+    let told = refused(&ours, &newer, "c2").to_string();
+    assert!(told.contains("its format is 2"), "{told}");
+    // A damaged one is nobody's.
+    let taken = newer.take(crate::keys::ACCEPTANCE, Some((b"{", 1, 41)));
+    assert!(matches!(taken, Some(Err(_))));
+    assert!(accept(&ours, &newer, "c2", "me", 20, "new").is_ok());
     let unheard = Trust::of(Memory::Of(seen()));
     assert_eq!(refused(&unheard, &old, "c2"), NotAcceptable::Unheard);
 }

@@ -1,6 +1,6 @@
 //! What the registry says, as far as it concerns one machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
@@ -214,6 +214,15 @@ impl Index {
             }
         }
         desired
+    }
+
+    /// Units of which nobody knows what is wanted here: their records cannot be read, and it is not known what was wanted
+    /// before.
+    pub(super) fn unknown(&self, desired: &BTreeMap<UnitName, Desired>) -> BTreeSet<UnitName> {
+        let unreadable = self.problems.keys().filter_map(|key| keys::unit_of(key));
+        unreadable
+            .filter(|name| !desired.contains_key(name) && self.may_run(true))
+            .collect()
     }
 
     /// `has`: the machine has the unit already.

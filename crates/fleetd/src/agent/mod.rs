@@ -31,7 +31,7 @@ use std::time::Duration;
 use fleet_core::machine::MachineId;
 use fleet_core::plan::Desired;
 use fleet_core::record::{MachineRecord, MachineReport, Scheduling};
-use fleet_core::trust::{Footing, Held, Memory, Seen, Trust, Verdict, judge};
+use fleet_core::trust::{Footing, Held, LOST, Memory, Seen, Trust, Verdict, judge};
 use fleet_core::unit::UnitName;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -394,14 +394,18 @@ impl Agent {
         let before = before.unwrap_or_default();
         let session = self.alive.borrow().as_ref().and_then(Alive::session);
         let desired = self.index.desired(&before, session);
-        let changed = names_of_change(&before, &desired);
+        let mut changed = names_of_change(&before, &desired);
+        let unknown = self.index.unknown(&desired);
+        let known_again = self.host.unknown.difference(&unknown).cloned();
+        changed.extend(known_again.collect::<Vec<_>>());
+        self.host.unknown = unknown;
         if self.index.scheduling() == Scheduling::Drained && !before.is_empty() {
             tracing::info!("this machine is drained: its units are stopped until it is uncordoned");
         }
         // A machine without units belongs to its cluster too.
         let is_other = match &self.memory {
             Memory::Of(known) => is_other(known, &seen),
-            Memory::Never | Memory::Lost => true,
+            Memory::Never | Memory::Lost(_) => true,
         };
         self.memory = Memory::Of(seen.clone());
         self.saved = Some(Saved { seen, desired });
@@ -412,7 +416,21 @@ impl Agent {
     }
 
     fn load(&mut self) {
-        match atomic_file::load::<Saved>(&self.config.desired_file) {
+        let saved = atomic_file::load::<Saved>(&self.config.desired_file);
+        let beside = atomic_file::load::<Seen>(&self.seen_file());
+        let newer = [saved.as_ref().err(), beside.as_ref().err()];
+        if let Some(error) = newer.into_iter().flatten().find(|error| error.is_newer()) {
+            // Whatever it says, this version would act against it, and write over it.
+            let text = format!(
+                "{error}, or, to take the registry as it is, stop fleetd here, remove desired.json and seen.json, and start it; keeping what runs"
+            );
+            tracing::error!("{text}");
+            self.disk = Some(error.to_string());
+            self.memory = Memory::Lost(text);
+            self.tell_trust();
+            return;
+        }
+        match saved {
             Ok(saved) => {
                 if let Some(saved) = &saved {
                     tracing::info!(units = saved.desired.len(), cluster = %saved.seen.cluster, "desired state read from disk");
@@ -421,7 +439,6 @@ impl Agent {
                 if let Some(saved) = &saved {
                     self.memory = Memory::Of(saved.seen.clone());
                     // What an older version left, or a crash between the two files.
-                    let beside = atomic_file::load::<Seen>(&self.seen_file());
                     self.on_disk =
                         matches!(beside, Ok(Some(seen)) if !is_other(&seen, &saved.seen));
                 }
@@ -433,12 +450,12 @@ impl Agent {
                 );
                 tracing::error!("{text}");
                 self.disk = Some(text);
-                self.memory = match atomic_file::load::<Seen>(&self.seen_file()) {
+                self.memory = match beside {
                     Ok(Some(seen)) => Memory::Of(seen),
-                    Ok(None) => Memory::Lost,
+                    Ok(None) => Memory::Lost(LOST.to_owned()),
                     Err(error) => {
                         tracing::error!("{error}");
-                        Memory::Lost
+                        Memory::Lost(LOST.to_owned())
                     }
                 };
             }

@@ -82,6 +82,11 @@ impl Machine {
         self.folder.path().join("desired.json")
     }
 
+    /// Where it keeps what it has started.
+    pub(crate) fn marks_file(&self) -> PathBuf {
+        self.folder.path().join("marks.json")
+    }
+
     /// What the agent that was started last tells of the registry.
     pub(crate) fn trust(&self) -> watch::Receiver<Trust> {
         self.trust.clone()
@@ -104,7 +109,7 @@ impl Machine {
             },
             ttl: AGENT_TTL,
             desired_file: self.desired_file(),
-            marks_file: Some(self.folder.path().join("marks.json")),
+            marks_file: Some(self.marks_file()),
         };
         let store = Arc::new(self.weather.clone());
         let agent = Agent::new(config, store, self.hands.clone(), self.heart.clone());
@@ -126,7 +131,7 @@ impl Machine {
     pub(crate) async fn reboot(&mut self) {
         self.kill().await;
         self.systemd.reboot();
-        let _ = std::fs::remove_file(self.folder.path().join("marks.json"));
+        let _ = std::fs::remove_file(self.marks_file());
         self.start();
     }
 

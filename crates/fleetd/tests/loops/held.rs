@@ -23,7 +23,7 @@ use crate::fleet::{Fleet, Machine, cluster, quiet, service, set, unit};
 const A: &str = "a.service";
 
 /// An engine beside that machine's agent, until the answer is dropped.
-fn engine(machine: &Machine) -> watch::Sender<bool> {
+pub(crate) fn engine(machine: &Machine) -> watch::Sender<bool> {
     let store = Arc::new(machine.weather.clone());
     let id = machine.id.clone();
     let engine = Engine::new(store, id, Heart::default(), || "f".repeat(32));
