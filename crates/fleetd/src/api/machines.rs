@@ -36,7 +36,11 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ma
             },
         })
         .collect();
-    let (machines, next_page_token) = page(machines, &query.page_tokens, api.page_limit)?;
+    let (machines, next_page_token) = page(
+        machines,
+        &query.page_tokens,
+        query.limit.unwrap_or(api.page_limit),
+    )?;
     Ok(Json(MachinePage {
         machines,
         next_page_token,
