@@ -270,6 +270,10 @@ impl Index {
             keys::REPORTS => {
                 let (report, result) = decode(entry);
                 let before = std::mem::replace(&mut machine.report, report);
+                let presence = machine.presence.as_ref();
+                // A presence that no lease ends is to be cleared away.
+                self.news.left |= machine.report.is_none()
+                    && presence.is_some_and(|presence| presence.value.is_none());
                 self.compare_reports(id, before.and_then(|it| it.value));
                 return result;
             }

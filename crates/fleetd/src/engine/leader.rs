@@ -57,6 +57,7 @@ pub(super) async fn run(
     );
     let mut retry = backoff;
     let mut seen = Seen::Claimed;
+    let mut denied = None;
     loop {
         tokio::select! {
             biased;
@@ -88,6 +89,7 @@ pub(super) async fn run(
         match claim(&*store, &me).await {
             Ok(Some((lease, claim))) => {
                 tracing::info!("leading");
+                denied = None;
                 retry.reset();
                 claims.send_replace(Some(claim));
                 seen = Seen::Claimed;
@@ -115,7 +117,14 @@ pub(super) async fn run(
             // Another engine was first; its claim is on its way here.
             Ok(None) => seen = Seen::Claimed,
             Err(error) => {
-                tracing::debug!("cannot claim leadership: {error}");
+                let text = error.to_string();
+                if matches!(error, StoreError::Denied(_)) && denied.as_ref() != Some(&text) {
+                    // Nobody leads until somebody mends it.
+                    tracing::warn!("cannot claim leadership: {text}");
+                    denied = Some(text);
+                } else {
+                    tracing::debug!("cannot claim leadership: {text}");
+                }
                 sleep(retry.wait()).await;
             }
         }
