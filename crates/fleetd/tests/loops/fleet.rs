@@ -57,6 +57,8 @@ pub(crate) struct Machine {
     folder: TempDir,
     trust: watch::Receiver<Trust>,
     agent: Option<JoinHandle<()>>,
+    /// While it says so the agent stands still, as a stopped process does.
+    pub(crate) frozen: watch::Sender<bool>,
 }
 
 impl Machine {
@@ -72,6 +74,7 @@ impl Machine {
             folder: in_memory().expect("a folder"),
             trust: watch::channel(Trust::default()).1,
             agent: None,
+            frozen: watch::Sender::new(false),
         }
     }
 
@@ -97,13 +100,29 @@ impl Machine {
             },
             ttl: AGENT_TTL,
             desired_file: self.desired_file(),
-            marks_file: Some(self.folder.path().join("marks.json")),
+            marks_file: Some(self.marks_file()),
         };
         let store = Arc::new(self.weather.clone());
         let agent = Agent::new(config, store, self.hands.clone(), self.heart.clone());
         let (_, directory) = watch::channel(BTreeMap::new());
         self.trust = agent.trust();
-        self.agent = Some(tokio::spawn(agent.run(directory)));
+        let frozen = self.frozen.subscribe();
+        self.agent = Some(tokio::spawn(unless(frozen, agent.run(directory))));
+    }
+
+    /// Whether an agent runs.
+    pub(crate) fn is_on(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    /// Where the agent keeps what it started.
+    pub(crate) fn marks_file(&self) -> PathBuf {
+        self.folder.path().join("marks.json")
+    }
+
+    /// Where whatever else belongs to the machine is kept.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Ends the agent wherever it is, as a kill does.
@@ -118,7 +137,7 @@ impl Machine {
     pub(crate) async fn reboot(&mut self) {
         self.kill().await;
         self.systemd.reboot();
-        let _ = std::fs::remove_file(self.folder.path().join("marks.json"));
+        let _ = std::fs::remove_file(self.marks_file());
         self.start();
     }
 
@@ -133,6 +152,23 @@ impl Machine {
     /// What was asked of its systemd that changes anything.
     pub(crate) fn take_log(&self) -> Vec<String> {
         self.systemd.take_log()
+    }
+}
+
+/// Does that except while it is frozen.
+pub(crate) async fn unless<T>(
+    mut frozen: watch::Receiver<bool>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        // Nobody can freeze it any more where that fails.
+        let _ = frozen.wait_for(|frozen| !*frozen).await;
+        tokio::select! {
+            biased;
+            Ok(_) = frozen.wait_for(|frozen| *frozen) => {}
+            done = &mut work => return done,
+        }
     }
 }
 
