@@ -350,8 +350,11 @@ impl Registry {
                 });
             }
             let (guard, mut record) = metadata_of(machine, &snapshot)?;
+            let entry = snapshot.entries.get(&key);
+            let is_readable =
+                entry.is_none_or(|it| record::decode::<MetadataRecord>(&it.value).is_ok());
             let before = std::mem::replace(&mut record.scheduling, scheduling);
-            if before == scheduling {
+            if before == scheduling && is_readable {
                 return Ok(before);
             }
             let write = Write::Put {

@@ -89,6 +89,21 @@ struct Saved {
     desired: BTreeMap<UnitName, Desired>,
 }
 
+impl Saved {
+    /// From now on it belongs to that registry. In one that was accepted the same number may stand for something else: what
+    /// is there has none any more, and goes on to what the registry has as after an update that was missed.
+    fn moves_to(&mut self, now: Seen) {
+        let before = &self.seen;
+        let is_made_anew = before.made != 0 && before.made != now.made;
+        if is_made_anew || (&before.cluster, before.accepted) != (&now.cluster, now.accepted) {
+            for desired in self.desired.values_mut() {
+                (desired.revision, desired.created) = (0, 0);
+            }
+        }
+        self.seen = now;
+    }
+}
+
 /// The agent.
 pub struct Agent {
     config: Config,
@@ -302,7 +317,13 @@ impl Agent {
             }),
         };
         let reason = match verdict {
-            Verdict::Obey(_) if self.index.metadata_is_damaged() => METADATA_IS_DAMAGED.to_owned(),
+            Verdict::Obey(seen) if self.index.metadata_is_damaged() => {
+                // What is changed here is meant for this registry all the same, say that metadata.
+                if !matches!(&self.memory, Memory::Of(known) if !is_other(known, &seen)) {
+                    self.remember(seen);
+                }
+                METADATA_IS_DAMAGED.to_owned()
+            }
             Verdict::Obey(seen) => {
                 if self.held.take().is_some() {
                     tracing::info!(cluster = %seen.cluster, "following the registry");
@@ -333,7 +354,7 @@ impl Agent {
         self.memory = now;
         match &mut self.saved {
             Some(saved) => {
-                saved.seen = seen;
+                saved.moves_to(seen);
                 self.save();
             }
             // Its file cannot be read, and stays as it is.
@@ -390,6 +411,9 @@ impl Agent {
 
     /// Makes the index's desired state this machine's. Answers the units that are to be looked at.
     fn adopt(&mut self, seen: Seen) -> Dirty {
+        if let Some(saved) = &mut self.saved {
+            saved.moves_to(seen.clone());
+        }
         let before = self.saved.take().map(|saved| saved.desired);
         let before = before.unwrap_or_default();
         let session = self.alive.borrow().as_ref().and_then(Alive::session);

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::embedded::{Embedded, OpenError};
+pub use self::embedded::{Backup, Embedded, OpenError};
 pub use self::etcd::{ConfigError, EtcdConfig, EtcdStore};
 
 /// Why the store did not do what it was asked, by what the caller does about it.

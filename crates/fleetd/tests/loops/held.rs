@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, AcceptanceRecord, ClusterRecord, Owner, TargetState};
+use fleet_core::record::{self, AcceptanceRecord, ClusterRecord, Owner, Scheduling, TargetState};
 use fleet_core::trust::Footing;
 use fleet_core::unit::UnitName;
 use fleetd::daemon::publisher::AsOwner;
@@ -14,6 +14,7 @@ use fleetd::engine::Engine;
 use fleetd::health::Heart;
 use fleetd::registry::{Registry, RegistryError};
 use fleetd::store::{Embedded, Store as _, Write};
+use fleetd::systemd::fake::Behaviour;
 use fleetd::units_dir::{PublishError, Publisher as _};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -171,6 +172,71 @@ async fn a_wiped_registry_stays_without_id_and_leader_until_one_machine_accepts_
     quiet().await;
     is_held(&fleet).await;
     assert!(fleet.running().await.iter().all(|up| *up == b));
+}
+
+/// The unit's key is made anew there, and its one revision has the number of another one.
+#[tokio::test(start_paused = true)]
+async fn what_runs_goes_on_to_what_an_accepted_registry_has_within_the_budget() {
+    let (fleet, _engines) = settled().await;
+    let (mut record, _) = fleet.record(A).await;
+    let all = vec![Write::DeletePrefix(String::new())];
+    fleet.store.commit(vec![], all).await.expect("wiped");
+    record.stable.content = service(2, "");
+    put(&fleet.store, &keys::unit(&unit(A)), record::encode(&record)).await;
+    let id = "two".to_owned();
+    put(
+        &fleet.store,
+        keys::CLUSTER,
+        record::encode(&ClusterRecord { id }),
+    )
+    .await;
+    quiet().await;
+    is_held(&fleet).await;
+    for machine in &fleet.machines {
+        machine.systemd.behave_as(|content| Behaviour {
+            start: Duration::from_secs(10),
+            ..Behaviour::of(content)
+        });
+    }
+    let registry = hand(&fleet.machines[0]);
+    let accepted = registry.accept("two", "a test", "unused");
+    accepted.await.expect("accepted");
+    let mut restarts = Vec::new();
+    for _ in 0..40 {
+        sleep(Duration::from_secs(2)).await;
+        let up = fleet
+            .running()
+            .await
+            .iter()
+            .filter(|up| !up.is_empty())
+            .count();
+        assert!(up >= 2, "{up} machines are up");
+        let logs = fleet.take_logs().concat();
+        restarts.extend(logs.into_iter().filter(|line| line.starts_with("restart")));
+    }
+    assert_eq!(restarts.len(), 3, "{restarts:?}");
+}
+
+/// Else nobody could mend it there: what that machine's API changes is for the registry that it has seen.
+#[tokio::test(start_paused = true)]
+async fn metadata_that_cannot_be_read_is_mended_on_that_machine_also_in_an_accepted_registry() {
+    let fleet = Fleet::of(1).await;
+    quiet().await;
+    let all = vec![Write::DeletePrefix(String::new())];
+    fleet.store.commit(vec![], all).await.expect("wiped");
+    quiet().await;
+    let machine = &fleet.machines[0];
+    fleet.damage(keys::metadata(&machine.id)).await;
+    let registry = hand(machine);
+    let accepted = registry.accept("", "a test", "two");
+    accepted.await.expect("accepted");
+    quiet().await;
+    let normal = Scheduling::Normal;
+    let set = registry.set_scheduling(&machine.id, normal).await;
+    set.expect("followed");
+    fleet.launch(A, service(1, "")).await;
+    quiet().await;
+    assert_eq!(fleet.running().await, vec![crate::fleet::set(&[A])]);
 }
 
 #[tokio::test(start_paused = true)]
