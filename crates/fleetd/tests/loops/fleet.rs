@@ -128,11 +128,6 @@ impl Machine {
         self.agent.is_some()
     }
 
-    /// Where the agent keeps what it started.
-    pub(crate) fn marks_file(&self) -> PathBuf {
-        self.folder.path().join("marks.json")
-    }
-
     /// Where whatever else belongs to the machine is kept.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()

@@ -88,7 +88,7 @@ impl Play {
                 continue;
             }
             waits = true;
-            if trust.memory == Memory::Lost {
+            if matches!(trust.memory, Memory::Lost(_)) {
                 self.world.end(at).await;
                 let desired = self.world.fleet.machines[at].desired_file();
                 let _ = std::fs::remove_file(desired);
