@@ -15,7 +15,6 @@ use super::ledger::version;
 use super::nature::file;
 use super::play::{Play, submit};
 use super::referee::short;
-use crate::chance::Chance;
 use crate::fleet::{quiet, unit};
 use crate::weather::Sky;
 
@@ -220,9 +219,9 @@ impl Play {
         quiet().await;
         self.world.fleet.take_logs();
         let before = self.everything().await;
-        // That long in some of them only: it is much of the work.
-        let mut chance = Chance::of(self.story.fleet.seed ^ 0x1d1e);
-        let idle = Duration::from_secs(chance.pick(&[3600, 120, 120, 120, 120, 120]));
+        // An hour in some of them only: it is much of the work.
+        let is_long = self.story.fleet.seed.is_multiple_of(20);
+        let idle = Duration::from_secs(if is_long { 3600 } else { 120 });
         sleep(idle).await;
         let after = self.everything().await;
         if after.revision != before.revision {

@@ -91,7 +91,8 @@ impl Court {
 
     /// Invariant 7.
     pub(super) fn touched(&mut self, seat: &Seat, method: &str) {
-        let foreign = self.foreign.get(seat);
+        // Its own file and links it may take away.
+        let foreign = self.foreign.get(seat).filter(|_| method != "remove");
         if foreign.is_some_and(|since| since.elapsed() > PLANNED) {
             self.breaks(seat, format!("{method}: the unit is somebody else's"));
         }

@@ -18,12 +18,16 @@ mod step;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 
 use play::Play;
 use step::Story;
 
 /// How many histories are played by default.
 const SEEDS: u64 = 200;
+
+/// How many are played at once.
+const THREADS: usize = 2;
 
 /// How many of those that are broken are shortened and told.
 const TOLD: usize = 3;
@@ -95,23 +99,33 @@ fn judge(story: &Story) -> Result<usize, String> {
     ))
 }
 
-/// Plays them all, and tells of the first that are broken.
-fn judge_all(stories: impl Iterator<Item = Story>) {
-    let mut judged = 0;
-    let mut count = 0;
-    let mut broken = Vec::new();
-    for story in stories {
-        match judge(&story) {
-            Ok(more) => judged += more,
-            Err(text) => broken.push(text),
+/// Plays them all, several at once, and tells of the first that are broken.
+fn judge_all(stories: impl Iterator<Item = Story> + Send) {
+    let stories = Mutex::new(stories);
+    let next = || stories.lock().ok()?.next();
+    // Of each history whether it was played to its end, or what it broke.
+    let results = Mutex::new(Vec::new());
+    let broken =
+        |results: &[Result<usize, String>]| results.iter().filter(|it| it.is_err()).count();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some(story) = next() {
+                    let result = judge(&story);
+                    let mut results = results.lock().expect("nothing panics while it holds this");
+                    results.push(result);
+                    if broken(&results) >= TOLD {
+                        break;
+                    }
+                }
+            });
         }
-        count += 1;
-        if broken.len() == TOLD {
-            break;
-        }
-    }
-    println!("{count} histories, {judged} changes of units");
-    assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+    });
+    let results = results.into_inner().expect("all are done");
+    let changes: usize = results.iter().flatten().sum();
+    println!("{} histories, {changes} changes of units", results.len());
+    let stories: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+    assert!(stories.is_empty(), "{}", stories.join("\n\n"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::play;
 use super::step::Story;
 
 /// How often a history is played again for that.
-const REPLAYS: usize = 150;
+const REPLAYS: u64 = 150;
 
 /// What rule a text says was broken, whoever it names.
 fn rule(broken: &str) -> String {
@@ -22,7 +22,7 @@ fn rule(broken: &str) -> String {
 pub(super) fn shrink(story: &Story, broken: String) -> (Story, String) {
     let (mut best, mut why) = (story.clone(), broken);
     let wanted = rule(&why);
-    let mut left = REPLAYS;
+    let mut left = super::number("FLEET_REPLAYS").unwrap_or(REPLAYS);
     let mut size = best.steps.len().div_ceil(2);
     while size > 0 && left > 0 {
         let mut at = 0;
