@@ -16,6 +16,8 @@ pub const ACCEPTANCE: &str = "acceptance";
 pub const LEADER: &str = "leader";
 /// Below it, one key for each unit.
 pub const UNITS: &str = "units/";
+/// Among the units, which their watch shows: what was destroyed last, in the commit that did. No unit can have its name.
+pub const DESTROYED: &str = "units/+destroyed";
 /// Below it, older revisions: `history/<unit>/<number>`.
 pub const HISTORY: &str = "history/";
 /// Below it, each machine's presence, under that agent's lease.
@@ -185,6 +187,7 @@ mod tests {
         assert!(event(9, 10) < event(10, 9));
         assert_eq!(event_of(&event(9, 10)), Some((9, 10)));
         assert_eq!(event_of(&event(BEYOND, 0)), None);
+        assert!(DESTROYED.starts_with(UNITS) && unit_of(DESTROYED).is_none());
         for foreign in ["events/9-10", "events/", "events/0000000000000009", "x"] {
             assert_eq!(event_of(foreign), None);
         }

@@ -39,8 +39,8 @@ pub enum Memory {
     /// It never acted on one.
     #[default]
     Never,
-    /// It may have, but what it kept of that cannot be read.
-    Lost,
+    /// It may have, but what it kept of that cannot be read: why, and what to do.
+    Lost(String),
     /// It acted on this one.
     Of(Seen),
 }
@@ -140,10 +140,14 @@ impl Trust {
     pub fn belongs_to(&self) -> Option<&str> {
         match &self.memory {
             Memory::Of(seen) => Some(&seen.cluster),
-            Memory::Never | Memory::Lost => None,
+            Memory::Never | Memory::Lost(_) => None,
         }
     }
 }
+
+/// What a machine goes by that cannot read what it kept.
+pub const LOST: &str = "desired.json and seen.json in the state directory cannot be read, so nobody knows which registry this machine belongs \
+     to: keeping what runs; to take the registry as it is, stop fleetd here, remove desired.json, and start it";
 
 /// What a person is told to do about a registry that is held.
 pub const ACCEPT: &str = "to accept it as it is, for the whole fleet: fleetctl accept-registry";
@@ -152,12 +156,9 @@ pub const ACCEPT: &str = "to accept it as it is, for the whole fleet: fleetctl a
 pub fn judge(memory: &Memory, sight: &Sight) -> Verdict {
     let seen = match memory {
         Memory::Never => return first(sight),
-        Memory::Lost => {
+        Memory::Lost(why) => {
             return Verdict::Hold {
-                reason: "desired.json and seen.json in the state directory cannot be read, so nobody knows which registry \
-                         this machine belongs to: keeping what runs; to take the registry as it is, stop fleetd here, remove \
-                         desired.json, and start it"
-                    .to_owned(),
+                reason: why.clone(),
                 seen: None,
             };
         }
@@ -179,7 +180,7 @@ pub fn judge(memory: &Memory, sight: &Sight) -> Verdict {
         (None, cluster) => Verdict::Obey(Seen {
             revision: sight.revision,
             made: cluster.made().unwrap_or(seen.made),
-            accepted: seen.accepted.max(sight.accepted_at()),
+            accepted: newest(seen.accepted, sight.accepted_at()),
             ..seen.clone()
         }),
     }
@@ -201,9 +202,20 @@ fn first(sight: &Sight) -> Verdict {
             made: *made,
             revision: sight.revision,
             restored: false,
-            accepted: sight.accepted_at(),
+            accepted: newest(0, sight.accepted_at()),
         }),
     }
+}
+
+/// Whether an acceptance's `at` comes after another's. They go round in a circle, and after it is the half ahead: so one
+/// from no clock of this world (a damaged value, `u64::MAX`) counts for nothing, and there is a newer one than any.
+fn is_newer(at: u64, than: u64) -> bool {
+    let ahead = at.wrapping_sub(than);
+    ahead != 0 && ahead <= u64::MAX / 2
+}
+
+fn newest(one: u64, other: u64) -> u64 {
+    if is_newer(other, one) { other } else { one }
 }
 
 fn unreadable(why: &str) -> String {
@@ -242,7 +254,7 @@ fn accepted(seen: &Seen, sight: &Sight) -> Option<Seen> {
     };
     let counts = acceptance.from == seen.cluster
         && acceptance.cluster == *id
-        && acceptance.at > seen.accepted
+        && is_newer(acceptance.at, seen.accepted)
         // What was listed before is not what somebody accepted.
         && sight.revision >= *written;
     counts.then(|| Seen {
@@ -266,6 +278,9 @@ pub enum NotAcceptable {
     /// Nobody knows for whom it would be accepted.
     #[error("{0}")]
     Unknown(String),
+    /// An acceptance would take the place of one that may say more.
+    #[error("the newest acceptance (the key `acceptance`) cannot be read: {0}")]
+    Newer(String),
     /// Its id has to be mended, or removed, first.
     #[error("{0}; restore that key, or delete it: then another id is made")]
     Unreadable(String),
@@ -309,14 +324,20 @@ pub fn accept(
             now: id.to_owned(),
         });
     }
+    if let Some(why) = &sight.newer_acceptance {
+        return Err(NotAcceptable::Newer(why.clone()));
+    }
     let cluster = if id.is_empty() { new_id } else { id };
+    // Newer than each that this machine has seen, whatever the clock says; than its own memory in any case.
+    let next = newest(seen.accepted, sight.accepted_at()).wrapping_add(1);
+    let next = newest(next, now);
     Ok(AcceptanceRecord {
         from: seen.cluster.clone(),
         cluster: cluster.to_owned(),
-        // Newer than each that any machine has seen, whatever the clock says.
-        at: now
-            .max(seen.accepted.saturating_add(1))
-            .max(sight.accepted_at().saturating_add(1)),
+        at: match is_newer(next, seen.accepted) {
+            true => next,
+            false => seen.accepted.wrapping_add(1),
+        },
         by: by.to_owned(),
     })
 }

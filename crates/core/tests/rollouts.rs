@@ -358,6 +358,7 @@ impl World {
                     grant: grant.as_ref().map(|(grant, at)| (grant, *at)),
                     report: Some(&host.report),
                     problem: None,
+                    unreadable: None,
                 })
             });
         step(&Situation {

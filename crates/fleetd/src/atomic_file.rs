@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use fleet_core::record::{self, RecordError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -61,26 +62,46 @@ pub enum StateFileError {
         /// The cause.
         error: io::Error,
     },
+    /// An older fleetd must leave it as it is.
+    #[error("{path} was written by a newer version: {error}")]
+    Newer {
+        /// The file.
+        path: String,
+        /// The cause.
+        error: RecordError,
+    },
     /// It is not what fleetd wrote.
     #[error("{path} is damaged: {error}")]
     Damaged {
         /// The file.
         path: String,
         /// The cause.
-        error: fleet_core::record::RecordError,
+        error: RecordError,
     },
+}
+
+impl StateFileError {
+    /// Whether a newer version wrote it.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Newer { .. })
+    }
 }
 
 /// Reads a file that [`save`] wrote; none if it is not there.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateFileError> {
     let name = || path.display().to_string();
     match fs::read(path) {
-        Ok(bytes) => fleet_core::record::decode(&bytes)
-            .map(Some)
-            .map_err(|error| StateFileError::Damaged {
+        Ok(bytes) => match record::decode(&bytes) {
+            Ok(value) => Ok(Some(value)),
+            Err(error @ RecordError::Newer(_)) => Err(StateFileError::Newer {
                 path: name(),
                 error,
             }),
+            Err(error) => Err(StateFileError::Damaged {
+                path: name(),
+                error,
+            }),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StateFileError::Unreadable {
             path: name(),
@@ -91,7 +112,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateFileErro
 
 /// Writes a value as a file with a format number, in place of what was there.
 pub fn save<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    replace(path, &fleet_core::record::encode(value))
+    replace(path, &record::encode(value))
 }
 
 #[cfg(test)]
@@ -129,5 +150,10 @@ mod tests {
         fs::write(&path, "{half").expect("writes");
         let error = load::<Vec<String>>(&path).expect_err("damaged").to_string();
         assert!(error.contains("state.json is damaged"), "{error}");
+        fs::write(&path, r#"{"format":2}"#).expect("writes");
+        let error = load::<Vec<String>>(&path).expect_err("newer");
+        assert!(error.is_newer());
+        let text = "state.json was written by a newer version: its format is 2";
+        assert!(error.to_string().contains(text), "{error}");
     }
 }

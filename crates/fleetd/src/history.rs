@@ -9,8 +9,8 @@ use fleet_core::unit::UnitName;
 
 use crate::store::{Snapshot, Write};
 
-/// A unit's older revisions by number; none where one cannot be read.
-pub(crate) type History = BTreeMap<u64, Option<Past>>;
+/// A unit's older revisions by number, or why one cannot be read.
+pub(crate) type History = BTreeMap<u64, Result<Past, String>>;
 
 /// The older revisions of a unit in what was listed.
 pub(crate) fn of(snapshot: &Snapshot, name: &UnitName) -> History {
@@ -20,7 +20,8 @@ pub(crate) fn of(snapshot: &Snapshot, name: &UnitName) -> History {
         .take_while(|(key, _)| key.starts_with(&prefix))
         .filter_map(|(key, entry)| {
             let (_, number) = keys::past_of(key)?;
-            Some((number, record::decode(&entry.value).ok()))
+            let past = record::decode(&entry.value);
+            Some((number, past.map_err(|error| error.to_string())))
         })
         .collect()
 }
@@ -28,7 +29,7 @@ pub(crate) fn of(snapshot: &Snapshot, name: &UnitName) -> History {
 /// Those that can be read.
 pub(crate) fn readable(history: &History) -> BTreeMap<u64, Past> {
     let past = history.iter();
-    past.filter_map(|(number, past)| Some((*number, past.clone()?)))
+    past.filter_map(|(number, past)| Some((*number, past.clone().ok()?)))
         .collect()
 }
 
@@ -36,7 +37,7 @@ pub(crate) fn readable(history: &History) -> BTreeMap<u64, Past> {
 /// the commit that retires them, guarded by the unit's own key, which changes whenever its history does.
 pub(crate) fn retire(name: &UnitName, retired: &[Past], history: &History) -> Vec<Write> {
     let kept = history.iter().map(|(number, past)| {
-        let stable = past.as_ref().is_some_and(|past| past.dropped.is_none());
+        let stable = past.as_ref().is_ok_and(|past| past.dropped.is_none());
         (*number, stable)
     });
     let surplus = surplus(&kept.collect(), retired);

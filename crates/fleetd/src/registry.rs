@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fleet_core::keys;
 use fleet_core::machine::{METADATA_MAX, MachineId};
 use fleet_core::record::{
-    self, AcceptanceRecord, ClusterRecord, MetadataRecord, Owner, Past, RecordError, Scheduling,
-    TargetState, UnitRecord,
+    self, AcceptanceRecord, ClusterRecord, DestroyedRecord, MetadataRecord, Owner, Past,
+    RecordError, Scheduling, TargetState, UnitRecord,
 };
 use fleet_core::rollout::{self, Order, OrderError};
 use fleet_core::submission::{self, Submission, Submitted};
@@ -41,6 +41,9 @@ pub enum RegistryError {
     /// What is there cannot be read, so it cannot be changed either; it can be destroyed.
     #[error("unit {0}: {1}")]
     Record(UnitName, RecordError),
+    /// A newer version set it, and may have set more than this one can keep.
+    #[error("what is set for machine {0} cannot be changed here: {1}")]
+    Metadata(MachineId, RecordError),
     /// This machine does not follow it, so it changes nothing in it.
     #[error("nothing was changed: {0}")]
     Held(String),
@@ -247,7 +250,7 @@ impl Registry {
             if existing.record.target == target {
                 return Ok(true);
             }
-            let record = submission::retarget(&existing.record, target, now());
+            let record = submission::retarget(&existing.record, target, (self.clock)());
             let writes = vec![put(name, &record)];
             if self.commit(guard(name, Some(&existing)), writes).await? {
                 return Ok(true);
@@ -317,13 +320,13 @@ impl Registry {
         Err(StoreError::Refused.into())
     }
 
-    /// A unit with its older revisions by number. Of these, one that cannot be read is left out.
+    /// A unit with its older revisions by number, or why one cannot be read.
     pub async fn with_history(
         &self,
         name: &UnitName,
-    ) -> Result<Option<(Stored, BTreeMap<u64, Past>)>> {
+    ) -> Result<Option<(Stored, BTreeMap<u64, Result<Past, String>>)>> {
         let (existing, history) = self.unit_with_history(name).await?;
-        Ok(existing.map(|existing| (existing, readable(&history))))
+        Ok(existing.map(|existing| (existing, history)))
     }
 
     /// Says what may start on a machine. Answers what might before. A machine that is offline counts as known.
@@ -346,9 +349,12 @@ impl Registry {
                     similar: similar(machine, &known),
                 });
             }
-            let (guard, mut record) = metadata_of(&key, &snapshot);
+            let (guard, mut record) = metadata_of(machine, &snapshot)?;
+            let entry = snapshot.entries.get(&key);
+            let is_readable =
+                entry.is_none_or(|it| record::decode::<MetadataRecord>(&it.value).is_ok());
             let before = std::mem::replace(&mut record.scheduling, scheduling);
-            if before == scheduling {
+            if before == scheduling && is_readable {
                 return Ok(before);
             }
             let write = Write::Put {
@@ -452,6 +458,11 @@ fn destroy(name: &UnitName) -> Vec<Write> {
     vec![
         Write::Delete(keys::unit(name)),
         Write::DeletePrefix(keys::history_of(name)),
+        Write::Put {
+            key: keys::DESTROYED.to_owned(),
+            value: record::encode(&DestroyedRecord { unit: name.clone() }),
+            lease: None,
+        },
     ]
 }
 
@@ -466,7 +477,7 @@ fn metadata_writes(
     let mut writes = Vec::new();
     for machine in machines {
         let key = keys::metadata(machine);
-        let (guard, mut record) = metadata_of(&key, snapshot);
+        let (guard, mut record) = metadata_of(machine, snapshot)?;
         for (_, name, value) in changes.iter().filter(|(of, ..)| of == machine) {
             record.set.insert(name.clone(), value.clone());
         }
@@ -484,15 +495,18 @@ fn metadata_writes(
 }
 
 /// What is set for a machine, and the guard of a write that changes it.
-fn metadata_of(key: &str, snapshot: &Snapshot) -> (Guard, MetadataRecord) {
-    let entry = snapshot.entries.get(key);
-    let guard = match entry {
-        Some(entry) => Guard::Unmodified(key.to_owned(), entry.modified),
-        None => Guard::Absent(key.to_owned()),
+fn metadata_of(machine: &MachineId, snapshot: &Snapshot) -> Result<(Guard, MetadataRecord)> {
+    let key = keys::metadata(machine);
+    let Some(entry) = snapshot.entries.get(&key) else {
+        return Ok((Guard::Absent(key), MetadataRecord::default()));
     };
-    // What cannot be read is overwritten: it is only labels, and the person who sets one wants it set.
-    let record = entry.and_then(|entry| record::decode(&entry.value).ok());
-    (guard, record.unwrap_or_default())
+    let record = match record::decode(&entry.value) {
+        Ok(record) => record,
+        // What is damaged is overwritten: it is only labels, and the person who sets one wants it set.
+        Err(RecordError::Damaged(_)) => MetadataRecord::default(),
+        Err(error) => return Err(RegistryError::Metadata(machine.clone(), error)),
+    };
+    Ok((Guard::Unmodified(key, entry.modified), record))
 }
 
 /// What tells this registry from another, read now.

@@ -4,6 +4,8 @@
 mod answers;
 #[path = "api/bodies.rs"]
 mod bodies;
+#[path = "api/borders.rs"]
+mod borders;
 #[path = "api/replay.rs"]
 mod replay;
 #[path = "api/transcript.rs"]

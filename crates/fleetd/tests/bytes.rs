@@ -36,6 +36,35 @@ fn every_file_of_the_corpora_is_read_without_a_panic() {
     }
 }
 
+/// The fuzzer is built by hand only, so that what it calls is looked after here.
+#[test]
+fn there_is_a_fuzz_target_for_every_kind_that_calls_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
+    for (name, _) in ENTRIES {
+        let target = folder.join(format!("fuzz_targets/{name}.rs"));
+        let text = std::fs::read_to_string(target).expect(name);
+        let call = format!("fuzz_target!(|bytes: &[u8]| entries::{name}(bytes));");
+        assert!(text.contains(&call), "{text}");
+        let binary = format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"\n");
+        assert!(manifest.contains(&binary), "{name}");
+    }
+    let targets = std::fs::read_dir(folder.join("fuzz_targets")).expect("targets");
+    assert_eq!(targets.count(), ENTRIES.len());
+    // Every crate that the entries use is among its dependencies.
+    let (_, dependencies) = manifest.split_once("[dependencies]").expect("a table");
+    for line in include_str!("../../../tests/fuzz/src/entries.rs").lines() {
+        let used = line
+            .strip_prefix("use ")
+            .and_then(|path| path.split("::").next());
+        let Some(used) = used.filter(|used| *used != "std") else {
+            continue;
+        };
+        let named = format!("\n{} = ", used.replace('_', "-"));
+        assert!(dependencies.contains(&named), "{used} in {dependencies}");
+    }
+}
+
 /// What a file of the corpus becomes when some of its bytes are replaced, and its end cut off.
 fn damaged(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..8);

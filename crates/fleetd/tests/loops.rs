@@ -39,5 +39,9 @@ mod takeovers;
 mod twins;
 #[path = "loops/units.rs"]
 mod units;
+#[path = "loops/untrusted.rs"]
+mod untrusted;
+#[path = "loops/versions.rs"]
+mod versions;
 #[path = "loops/weather.rs"]
 mod weather;

@@ -115,6 +115,7 @@ fn roles_need_what_is_documented_and_nothing_more() {
         })?;
         reading_only(two).context("a machine whose role reads")?;
         without_one(lab, two).context("without one of them")?;
+        engine_without_one(lab, one).context("an engine that may not write one of them")?;
         // And with all of them again, an update goes through.
         one.write_file("/root/a.service", sleeper(2000))?;
         one.fleetctl(&["start", "--replace", "/root/a.service"])?
@@ -214,6 +215,58 @@ fn without_one(lab: &Lab, host: &Host) -> Result<()> {
             "a.service was touched without {key}"
         );
         grant(lab, "machine", permission)?;
+    }
+    Ok(())
+}
+
+/// Each right to write is needed: without it somebody is told which, and with it again what waited goes on.
+fn engine_without_one(lab: &Lab, host: &Host) -> Result<()> {
+    let change = |key: &str, right: &str| {
+        revoke(lab, "engine", key)?;
+        grant(lab, "engine", (right, key))
+    };
+    for (key, command) in [
+        ("units/", ["submit", "/root/b.service"]),
+        ("metadata/", ["drain", "190c"]),
+    ] {
+        change(key, "read")?;
+        let asked = host.fleetctl(&command)?;
+        let says = format!("(this was to write {key}");
+        ensure!(
+            asked.code == 1 && asked.stderr.contains(&says),
+            "{key}: {asked:?}"
+        );
+        change(key, "readwrite")?;
+    }
+    for (at, key) in ["rollouts/", "grants/", "events/", "history/", "leader"]
+        .into_iter()
+        .enumerate()
+    {
+        change(key, "read")?;
+        if key == "leader" {
+            host.exec(&["systemctl", "restart", "fleet.service"])?
+                .ok()?;
+        }
+        let seconds = 1001 + u32::try_from(at)?;
+        host.write_file("/root/a.service", sleeper(seconds))?;
+        lab.wait_until(SOON, "the update is taken", || {
+            Ok(host
+                .fleetctl(&["submit", "--replace", "/root/a.service"])?
+                .code
+                == 0)
+        })?;
+        let mut said = String::new();
+        lab.wait_until(SOON, &format!("the journal tells of {key}"), || {
+            said = host.journal(20)?;
+            Ok(said.lines().any(|line| {
+                line.contains("permission denied; grant")
+                    && line.contains("this was to write")
+                    && line.contains(key)
+            }))
+        })
+        .with_context(|| said)?;
+        change(key, "readwrite")?;
+        runs_everywhere(lab, "a.service", seconds).with_context(|| format!("with {key} again"))?;
     }
     Ok(())
 }

@@ -13,8 +13,16 @@ use crate::record::Event;
 pub struct EventList {
     /// Oldest first.
     pub events: Vec<EventRow>,
+    /// How many there are besides that cannot be read: damaged, or of a kind that a newer version knows.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unreadable: usize,
     /// What to ask for next.
     pub next_after: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// One event of an [`EventList`].

@@ -55,6 +55,9 @@ pub struct OnMachine<'a> {
     pub report: Option<&'a UnitReport>,
     /// What it says is wrong with the unit, such as a name that is taken.
     pub problem: Option<&'a str>,
+    /// Why nobody knows how it stands: what it says cannot be read. It spends the budget and is given nothing, and a
+    /// rollout ends without it, as without one that is offline.
+    pub unreadable: Option<&'a str>,
 }
 
 /// What may happen next.
@@ -140,7 +143,7 @@ fn catch_up(towards: &Towards<'_>) -> Step {
     let left = towards
         .machines
         .iter()
-        .filter(|machine| behind(machine) && !machine.cordoned)
+        .filter(|machine| behind(machine) && machine.may_move())
         .count();
     if left == 0 {
         return Step::default();
@@ -149,9 +152,10 @@ fn catch_up(towards: &Towards<'_>) -> Step {
         why: format!("it missed an update; {}", towards.spent()),
         waits: (left > grants.len()).then(|| {
             format!(
-                "{left} machines missed revision {} and wait for their turn; {}",
+                "{left} machines missed revision {} and wait for their turn; {}{}",
                 towards.revision,
-                towards.spent()
+                towards.spent(),
+                towards.unreadable()
             )
         }),
         grants,
@@ -173,7 +177,7 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     let pending: Vec<&Standing<'_>> = towards
         .machines
         .iter()
-        .filter(|machine| !machine.cordoned && !machine.is_done())
+        .filter(|machine| machine.may_move() && !machine.is_done())
         .collect();
     if pending.is_empty() {
         return end(towards, candidate);
@@ -182,9 +186,10 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     let clock = Clock::of(towards, candidate, count);
     if clock.is_up(towards.situation.now) {
         let reason = format!(
-            "no further machine became available for {}: waiting for {}",
+            "no further machine became available for {}: waiting for {}{}",
             humantime::format_duration(towards.situation.policy.progress_deadline),
-            named(&pending)
+            named(&pending),
+            towards.unreadable()
         );
         return towards.fail(reason, &[]);
     }
@@ -200,9 +205,10 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         grants,
         change: None,
         waits: Some(format!(
-            "{count} of {} machines are done; waiting for {}",
+            "{count} of {} machines are done; waiting for {}{}",
             towards.machines.len(),
-            named(&pending)
+            named(&pending),
+            towards.unreadable()
         )),
         progress: clock.write,
         wake_at: clock.wake_at,
@@ -221,9 +227,14 @@ fn end(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         let reason = format!("no machine has it up; it failed on {}", named(&failed));
         return towards.fail(reason, &failed);
     }
-    let reason = match towards.machines.len() {
-        0 => "it belongs on no live machine".to_owned(),
-        all => format!("available on {available} of {all} machines"),
+    let all = towards.machines.len() + towards.without.len();
+    let reason = match (all, &towards.without[..]) {
+        (0, _) => "it belongs on no live machine".to_owned(),
+        (_, []) => format!("available on {available} of {all} machines"),
+        (_, without) => format!(
+            "available on {available} of {all} machines; not on {}",
+            named(&without.iter().collect::<Vec<_>>())
+        ),
     };
     change(Change::Promote(Outcome {
         revision: candidate.revision.number,
@@ -240,12 +251,12 @@ fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     let away: Vec<&Standing<'_>> = towards
         .machines
         .iter()
-        .filter(|machine| has(machine) && !machine.cordoned && !machine.is_there)
+        .filter(|machine| has(machine) && machine.may_move() && !machine.is_there)
         .collect();
     let unsettled: Vec<&Standing<'_>> = towards
         .machines
         .iter()
-        .filter(|machine| !machine.cordoned && !machine.available && machine.failure().is_none())
+        .filter(|machine| machine.may_move() && !machine.available && machine.failure().is_none())
         .collect();
     let deadline = towards
         .situation
@@ -263,7 +274,11 @@ fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     Step {
         why: format!("back to the stable revision; {}", towards.spent()),
         grants,
-        waits: Some(format!("rolling back; waiting for {}", named(waits))),
+        waits: Some(format!(
+            "rolling back; waiting for {}{}",
+            named(waits),
+            towards.unreadable()
+        )),
         wake_at: away.is_empty().then_some(deadline),
         ..Step::default()
     }
@@ -281,6 +296,9 @@ struct Towards<'a> {
     situation: &'a Situation<'a>,
     revision: u64,
     machines: Vec<Standing<'a>>,
+    /// Those that have nothing of the unit and say why they cannot, such as a name that is taken. Nothing moves there, so
+    /// they neither cost any of the budget nor are waited for; once they can, they take what they should have by themselves, or their turn.
+    without: Vec<Standing<'a>>,
     budget: usize,
     unavailable: usize,
 }
@@ -304,18 +322,19 @@ struct Standing<'a> {
     /// Whether it was when the rollout came to it.
     was_available: bool,
     problem: Option<&'a str>,
+    unreadable: Option<&'a str>,
 }
 
 impl<'a> Towards<'a> {
     fn new(situation: &'a Situation<'a>, revision: u64) -> Self {
-        let machines: Vec<Standing<'a>> = situation
-            .machines
-            .iter()
+        let machines = situation.machines.iter();
+        let (without, machines): (Vec<_>, Vec<_>) = machines
             .map(|machine| Standing::of(machine, situation, revision))
-            .collect();
+            .partition(|machine| machine.report.is_none() && machine.problem.is_some());
         Self {
             situation,
             revision,
+            without,
             budget: situation.policy.budget(machines.len()),
             unavailable: machines.iter().filter(|it| !it.available).count(),
             machines,
@@ -326,7 +345,7 @@ impl<'a> Towards<'a> {
     fn grants(&self, these: impl Fn(&Standing<'_>) -> bool, at_most: usize) -> Vec<GrantTo> {
         let mut room = self.budget.saturating_sub(self.unavailable);
         let waiting = self.machines.iter().filter(|machine| {
-            these(machine) && !machine.cordoned && !machine.is_there && !machine.moving
+            these(machine) && machine.may_move() && !machine.is_there && !machine.moving
         });
         // First those that it costs nothing.
         let (up, down): (Vec<_>, Vec<_>) = waiting.partition(|machine| machine.available);
@@ -360,6 +379,17 @@ impl<'a> Towards<'a> {
         })
     }
 
+    /// The machines of which nobody knows how they stand, in words.
+    fn unreadable(&self) -> String {
+        let machines = self.machines.iter();
+        let unreadable: Vec<&Standing<'_>> =
+            machines.filter(|it| it.unreadable.is_some()).collect();
+        match unreadable.as_slice() {
+            [] => String::new(),
+            unreadable => format!("; counted as down: {}", named(unreadable)),
+        }
+    }
+
     /// How much of the budget is spent, in words.
     fn spent(&self) -> String {
         format!(
@@ -373,10 +403,12 @@ impl<'a> Towards<'a> {
 
 impl<'a> Standing<'a> {
     fn of(machine: &OnMachine<'a>, situation: &Situation<'_>, revision: u64) -> Self {
-        let ours = machine.grant.filter(|(it, _)| it.unit == situation.created);
+        let is_known = machine.unreadable.is_none();
+        let grant = machine.grant.filter(|_| is_known);
+        let ours = grant.filter(|(it, _)| it.unit == situation.created);
         let valid = ours.filter(|(grant, _)| grant.session == machine.session);
         let granted = valid.map(|(grant, _)| grant.revision);
-        let report = machine.report;
+        let report = machine.report.filter(|_| is_known);
         let on = report.is_some_and(|report| report.revision == revision);
         let confirmed =
             valid.is_none_or(|(_, written)| report.is_some_and(|it| it.grant >= written));
@@ -401,7 +433,13 @@ impl<'a> Standing<'a> {
             available: up && !moving && confirmed,
             was_available,
             problem: machine.problem,
+            unreadable: machine.unreadable,
         }
+    }
+
+    /// Whether it may be told to go anywhere, and so is waited for.
+    fn may_move(&self) -> bool {
+        !self.cordoned && self.unreadable.is_none()
     }
 
     /// Why the revision does not work there.
@@ -417,6 +455,9 @@ impl<'a> Standing<'a> {
     }
 
     fn state(&self) -> String {
+        if let Some(why) = self.unreadable {
+            return format!("what it says cannot be read: {why}");
+        }
         match (self.report, self.failure().or(self.problem)) {
             (_, Some(why)) => why.to_owned(),
             (Some(_), _) if self.moving => "told, not there yet".to_owned(),

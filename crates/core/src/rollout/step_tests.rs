@@ -19,6 +19,7 @@ struct Given {
     grant: Option<(Grant, u64)>,
     report: Option<UnitReport>,
     problem: Option<&'static str>,
+    unreadable: Option<&'static str>,
 }
 
 const CREATED: u64 = 7;
@@ -86,6 +87,7 @@ impl Fleet {
                     grant: None,
                     report: up(1),
                     problem: None,
+                    unreadable: None,
                 })
                 .collect(),
             now: 1_000,
@@ -123,6 +125,7 @@ impl Fleet {
             grant: machine.grant.as_ref().map(|(grant, at)| (grant, *at)),
             report: machine.report.as_ref(),
             problem: machine.problem,
+            unreadable: machine.unreadable,
         });
         step(&Situation {
             record: &self.record,
@@ -293,6 +296,37 @@ fn cordoned_machines_and_taken_names_hold_nothing_up() {
     assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
 }
 
+/// It was there, and was updated, before somebody else's unit took its name.
+#[test]
+fn a_machine_that_cannot_have_the_unit_costs_no_budget_and_is_not_waited_for() {
+    let mut fleet = Fleet::rolling(3, 1);
+    fleet.grant(1, 2, true);
+    fleet.machines[1].report = None;
+    fleet.machines[1].problem = Some("the name is taken");
+    assert_eq!(fleet.granted(), [(0, 2)]);
+    for at in [0, 2] {
+        fleet.grant(at, 2, true);
+        fleet.report(at, up(2));
+    }
+    let Some(Change::Promote(outcome)) = fleet.step().change else {
+        panic!("not promoted")
+    };
+    let reason = "available on 2 of 3 machines; not on 00000000: the name is taken";
+    assert_eq!(outcome.reason, reason);
+
+    fleet.candidate().phase = Phase::RollingBack;
+    assert_eq!(fleet.granted(), [(0, 1)]);
+    for at in [0, 2] {
+        fleet.grant(at, 1, true);
+        fleet.report(at, up(1));
+    }
+    assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
+    // Also where it is the only one.
+    fleet.machines.retain(|machine| machine.problem.is_some());
+    fleet.candidate().phase = Phase::Rolling;
+    assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
+}
+
 #[test]
 fn an_update_that_works_nowhere_is_not_promoted_because_nothing_worked_before() {
     let mut fleet = Fleet::rolling(2, 2);
@@ -395,4 +429,28 @@ fn a_second_update_counts_who_is_still_busy_with_the_first() {
         matches!(fleet.step().change, Some(Change::RollBack(_))),
         "it was available before the first of the two"
     );
+}
+
+#[test]
+fn a_machine_of_which_nobody_knows_how_it_stands_counts_as_down_and_holds_nothing_up() {
+    let mut fleet = Fleet::rolling(4, 2);
+    fleet.machines[3].unreadable = Some("it is damaged");
+    assert_eq!(fleet.granted(), [(0, 2)]);
+    fleet.machines[2].unreadable = Some("it is damaged");
+    assert_eq!(fleet.granted(), []);
+    insta::assert_snapshot!(fleet.step().waits.expect("two wait"), @"0 of 4 machines are done; waiting for 00000000: its turn, 00000000: its turn; counted as down: 00000000: what it says cannot be read: it is damaged, 00000000: what it says cannot be read: it is damaged");
+    // It goes out with those that are known.
+    fleet.machines[2].unreadable = None;
+    for at in 0..3 {
+        fleet.grant(at, 2, true);
+        fleet.report(at, up(2));
+    }
+    assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
+    // And comes back with them.
+    fleet.candidate().phase = Phase::RollingBack;
+    for at in 0..3 {
+        fleet.grant(at, 1, true);
+        fleet.report(at, up(1));
+    }
+    assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
 }

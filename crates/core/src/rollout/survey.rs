@@ -49,6 +49,8 @@ pub struct Surveyed<'a> {
     pub report: Option<&'a UnitReport>,
     /// What it says is wrong with the unit, such as a name that is taken.
     pub problem: Option<&'a str>,
+    /// Why nobody knows how it stands: what it says cannot be read.
+    pub unreadable: Option<&'a str>,
     /// Why it does not follow the registry; none if it does.
     pub held: Option<&'a str>,
     /// What it may run of the unit, whatever session or unit that was for, and the store revision that wrote it.
@@ -95,7 +97,9 @@ impl Surveyed<'_> {
 
     fn failure(&self) -> Option<String> {
         let failed = self.report.and_then(|report| report.failed.clone());
-        self.problem.map(str::to_owned).or(failed)
+        let unreadable = self.unreadable;
+        let unreadable = unreadable.map(|why| format!("what it says cannot be read: {why}"));
+        unreadable.or(self.problem.map(str::to_owned)).or(failed)
     }
 }
 
@@ -181,6 +185,7 @@ impl Survey<'_> {
                 grant: machine.grant,
                 report: machine.report,
                 problem: machine.problem,
+                unreadable: machine.unreadable,
             }),
             Presence::Offline(_) => None,
         });

@@ -10,6 +10,8 @@ pub struct Sight {
     pub cluster: ClusterKey,
     /// The newest acceptance, and the store revision that wrote it.
     pub acceptance: Option<(AcceptanceRecord, u64)>,
+    /// Why the newest acceptance cannot be read, where a newer version wrote it.
+    pub newer_acceptance: Option<String>,
     /// The store revision that all of it stands at.
     pub revision: u64,
 }
@@ -78,10 +80,14 @@ impl Sight {
             }
             keys::ACCEPTANCE => {
                 self.acceptance = None;
+                self.newer_acceptance = None;
                 let Some((bytes, _, written)) = entry else {
                     return Some(Ok(()));
                 };
                 let read = record::decode::<AcceptanceRecord>(bytes);
+                if let Err(error @ RecordError::Newer(_)) = &read {
+                    self.newer_acceptance = Some(error.to_string());
+                }
                 Some(read.map(|record| self.acceptance = Some((record, written))))
             }
             _ => None,

@@ -19,6 +19,7 @@ fn sight(cluster: Option<(&str, u64)>, revision: u64) -> Sight {
             made,
         }),
         acceptance: None,
+        newer_acceptance: None,
         revision,
     }
 }
@@ -53,11 +54,15 @@ fn a_registry_is_obeyed_where_it_is_the_one_that_was_seen_and_moves_forward() {
         (Memory::Never, sight(None, 3), "new"),
         (Memory::Never, sight(Some(("c1", 5)), 7), "obey"),
         (
-            Memory::Lost,
+            Memory::Lost(LOST.to_owned()),
             sight(Some(("c1", 5)), 700),
             "desired.json and seen.json",
         ),
-        (Memory::Lost, sight(None, 700), "desired.json and seen.json"),
+        (
+            Memory::Lost(LOST.to_owned()),
+            sight(None, 700),
+            "desired.json and seen.json",
+        ),
         (ours(), sight(Some(("c1", 5)), 100), "obey"),
         (ours(), sight(Some(("c1", 5)), 120), "obey"),
         (upgraded, sight(Some(("c1", 5)), 120), "obey"),
@@ -165,6 +170,51 @@ fn every_acceptance_that_was_seen_is_remembered() {
 }
 
 #[test]
+fn no_acceptance_keeps_later_ones_from_counting() {
+    let c2 = || sight(Some(("c2", 1)), 50);
+    let now = 1_800_000_000_000;
+    for (at, counts) in [
+        (0, false),
+        (11, true),
+        (u64::MAX / 2, true),
+        (u64::MAX / 2 + 10, true),
+        (u64::MAX / 2 + 11, false),
+        (u64::MAX, false),
+    ] {
+        let odd = accepts(c2(), "c1", "c2", at, 50);
+        let told = verdict(&Memory::Of(seen()), &odd);
+        assert_eq!(told == "obey", counts, "{at}: {told}");
+        // Some have seen it in a registry that they follow, and some belong to the one that it accepts.
+        let seen_in = |id: &str, memory: Memory| {
+            let sight = accepts(sight(Some((id, 5)), 120), "c0", id, at, 110);
+            match judge(&memory, &sight) {
+                Verdict::Obey(seen) => seen,
+                other => panic!("{other:?}"),
+            }
+        };
+        for memory in [
+            seen(),
+            seen_in("c1", Memory::Never),
+            seen_in("c1", Memory::Of(seen())),
+        ] {
+            let trust = Trust {
+                footing: Footing::Held(Held::default()),
+                ..Trust::of(Memory::Of(memory.clone()))
+            };
+            for there in [c2(), accepts(c2(), "c9", "c2", at, 50)] {
+                let record = accept(&trust, &there, "c2", "me", now, "new").expect("accepted");
+                let accepted = Sight {
+                    acceptance: Some((record, 50)),
+                    ..there
+                };
+                let told = verdict(&Memory::Of(memory.clone()), &accepted);
+                assert_eq!(told, "obey", "{at} {memory:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_accepted_is_what_was_shown_and_newer_than_all_before() {
     let held = |memory| Trust {
         footing: Footing::Held(Held::default()),
@@ -192,11 +242,21 @@ fn what_is_accepted_is_what_was_shown_and_newer_than_all_before() {
         refused(&ours, &old, ""),
         NotAcceptable::Changed { .. }
     ));
-    let lost = held(Memory::Lost);
+    let lost = held(Memory::Lost(LOST.to_owned()));
     assert!(matches!(
         refused(&lost, &old, "c2"),
         NotAcceptable::Unknown(_)
     ));
+    let mut newer = Sight { ..old.clone() };
+    let bytes: &[u8] = br#"{"format":2,"from":"c1"}"#;
+    let taken = newer.take(crate::keys::ACCEPTANCE, Some((bytes, 1, 40)));
+    assert!(matches!(taken, Some(Err(_))));
+    let told = refused(&ours, &newer, "c2").to_string();
+    assert!(told.contains("its format is 2"), "{told}");
+    // A damaged one is nobody's.
+    let taken = newer.take(crate::keys::ACCEPTANCE, Some((b"{", 1, 41)));
+    assert!(matches!(taken, Some(Err(_))));
+    assert!(accept(&ours, &newer, "c2", "me", 20, "new").is_ok());
     let unheard = Trust::of(Memory::Of(seen()));
     assert_eq!(refused(&unheard, &old, "c2"), NotAcceptable::Unheard);
 }

@@ -96,6 +96,12 @@ impl Events {
     }
 
     fn print(&self, list: EventList) -> anyhow::Result<Reader> {
+        if list.unreadable > 0 {
+            talk(format_args!(
+                "{} more cannot be read: they are damaged, or of a newer fleetd",
+                list.unreadable
+            ));
+        }
         let since = self
             .since
             .and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok());

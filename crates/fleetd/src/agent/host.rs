@@ -63,6 +63,8 @@ pub(super) struct Host {
     availability: Availability,
     /// Why the marks are not on file.
     unsaved: Option<String>,
+    /// Units that stay as they are, though nothing says that they are wanted.
+    pub(super) unknown: BTreeSet<UnitName>,
     /// Whether everything was looked at, and every look since then went well.
     looked: bool,
 }
@@ -83,6 +85,7 @@ impl Host {
             leaving: BTreeMap::new(),
             availability: Availability::default(),
             unsaved: None,
+            unknown: BTreeSet::new(),
             looked: false,
         }
     }
@@ -92,10 +95,8 @@ impl Host {
         let units = self.refused.iter().chain(&self.leaving);
         let units = units.chain(&self.failures);
         let units = units.map(|(name, why)| (name.to_string(), why.clone()));
-        let marks = self
-            .unsaved
-            .iter()
-            .map(|why| ("marks.json".to_owned(), why.clone()));
+        let marks = self.marks.unknown().or(self.unsaved.as_deref());
+        let marks = marks.map(|why| ("marks.json".to_owned(), why.to_owned()));
         units.chain(marks).collect()
     }
 
@@ -117,6 +118,8 @@ impl Host {
         desired: Option<&BTreeMap<UnitName, Desired>>,
         dirty: Dirty,
     ) -> Result<(), SystemdError> {
+        // Without knowing what was started it would all be started again.
+        let desired = desired.filter(|_| self.marks.unknown().is_none());
         let mut skip: BTreeSet<UnitName> = self.failures.keys().cloned().collect();
         if let Dirty::Units(names) = &dirty {
             skip.retain(|name| !names.contains(name));
@@ -303,6 +306,7 @@ impl Host {
             .collect();
         names
             .into_iter()
+            .filter(|name| !self.unknown.contains(*name))
             .map(|name| (name.clone(), self.observe(name)))
             .collect()
     }

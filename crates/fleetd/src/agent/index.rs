@@ -1,12 +1,14 @@
 //! What the registry says, as far as it concerns one machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, place, restrict};
 use fleet_core::plan::Desired;
-use fleet_core::record::{self, Grant, MetadataRecord, Scheduling, SessionId, UnitRecord};
+use fleet_core::record::{
+    self, DestroyedRecord, Grant, MetadataRecord, Scheduling, SessionId, UnitRecord,
+};
 use fleet_core::trust::Sight;
 use fleet_core::unit::UnitName;
 
@@ -40,6 +42,30 @@ pub(super) fn is_about_place(me: &MachineId, event: &Event) -> bool {
     }
 }
 
+/// What takes something away from this machine may be part of a registry's end. Each prefix has a watch of its own, so
+/// that the going of its id may be heard later: it is asked for, unless somebody destroyed just that.
+pub(super) fn beside(batch: &Batch) -> Option<&'static str> {
+    let takes = batch.changes.iter().any(|change| match change {
+        Change::Delete(key) => match keys::unit_of(key) {
+            Some(name) => destroyed(batch).is_none_or(|destroyed| destroyed != name),
+            None => keys::machine_of(keys::METADATA, key).is_some(),
+        },
+        Change::Put(..) => false,
+    });
+    takes.then_some(keys::CLUSTER)
+}
+
+/// The unit that the commit destroyed because somebody said so.
+fn destroyed(batch: &Batch) -> Option<UnitName> {
+    let said = batch.changes.iter().find_map(|change| match change {
+        Change::Put(key, entry) if key == keys::DESTROYED => Some(entry),
+        _ => None,
+    });
+    record::decode::<DestroyedRecord>(&said?.value)
+        .ok()
+        .map(|record| record.unit)
+}
+
 /// The index. Values that cannot be read leave that one unit as it is and are told as problems.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -53,9 +79,6 @@ pub(super) struct Index {
     pub(super) sight: Sight,
     /// What could not be read, by key.
     pub(super) problems: BTreeMap<String, String>,
-    /// Whether the last unit went by an event, and no list has told since what else there is. Each prefix has a watch
-    /// of its own: a wiped registry may show its units' going before its id's.
-    pub(super) emptied: bool,
 }
 
 impl Index {
@@ -69,7 +92,6 @@ impl Index {
             grants: BTreeMap::new(),
             sight: Sight::default(),
             problems: BTreeMap::new(),
-            emptied: false,
         }
     }
 
@@ -90,19 +112,16 @@ impl Index {
             self.put(&key, &entry);
         }
         self.sight.revision = snapshot.revision;
-        self.emptied = false;
     }
 
     /// Takes one commit.
     pub(super) fn apply(&mut self, batch: Batch) {
-        let had_units = !self.units.is_empty();
         for change in batch.changes {
             match change {
                 Change::Put(key, entry) => self.put(&key, &entry),
                 Change::Delete(key) => self.delete(&key),
             }
         }
-        self.emptied = self.units.is_empty() && (self.emptied || had_units);
         // Commits may come out of order between prefixes; a registry that went back shows when it is listed.
         self.sight.revision = self.sight.revision.max(batch.revision);
     }
@@ -211,6 +230,15 @@ impl Index {
             }
         }
         desired
+    }
+
+    /// Units of which nobody knows what is wanted here: their records cannot be read, and it is not known what was wanted
+    /// before.
+    pub(super) fn unknown(&self, desired: &BTreeMap<UnitName, Desired>) -> BTreeSet<UnitName> {
+        let unreadable = self.problems.keys().filter_map(|key| keys::unit_of(key));
+        unreadable
+            .filter(|name| !desired.contains_key(name) && self.may_run(true))
+            .collect()
     }
 
     /// `has`: the machine has the unit already.

@@ -41,14 +41,26 @@ pub(super) struct Marks {
     content: Content,
     saved: Content,
     path: Option<PathBuf>,
+    /// Why nobody knows what was started: a newer version wrote it down.
+    unknown: Option<String>,
 }
 
 impl Marks {
     /// Reads the marks. A file that cannot be read counts as none: units that run are found running, and only a
-    /// oneshot that is done would run again.
+    /// oneshot that is done would run again. One that a newer version wrote is left as it is, see [`Marks::unknown`].
     pub(super) fn open(path: PathBuf) -> Self {
         let content = match atomic_file::load::<Content>(&path) {
             Ok(content) => content.unwrap_or_default(),
+            Err(error) if error.is_newer() => {
+                let text = format!(
+                    "{error}, or stop fleetd here, remove the file, and start it: then oneshots that are done run again. Until then every unit is left as it is"
+                );
+                tracing::error!("{text}");
+                return Self {
+                    unknown: Some(text),
+                    ..Self::in_memory()
+                };
+            }
             Err(error) => {
                 tracing::warn!("marks of started units are lost: {error}");
                 Content::default()
@@ -58,6 +70,7 @@ impl Marks {
             saved: content.clone(),
             content,
             path: Some(path),
+            unknown: None,
         }
     }
 
@@ -67,7 +80,13 @@ impl Marks {
             content: Content::default(),
             saved: Content::default(),
             path: None,
+            unknown: None,
         }
+    }
+
+    /// Why nothing may be started or stopped by these marks; none if it may.
+    pub(super) fn unknown(&self) -> Option<&str> {
+        self.unknown.as_deref()
     }
 
     /// A unit's mark.

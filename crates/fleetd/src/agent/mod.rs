@@ -31,7 +31,7 @@ use std::time::Duration;
 use fleet_core::machine::MachineId;
 use fleet_core::plan::Desired;
 use fleet_core::record::{MachineRecord, MachineReport, Scheduling};
-use fleet_core::trust::{Footing, Held, Memory, Seen, Trust, Verdict, judge};
+use fleet_core::trust::{Footing, Held, LOST, Memory, Seen, Trust, Verdict, judge};
 use fleet_core::unit::UnitName;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -89,6 +89,21 @@ struct Saved {
     desired: BTreeMap<UnitName, Desired>,
 }
 
+impl Saved {
+    /// From now on it belongs to that registry. In one that was accepted the same number may stand for something else: what
+    /// is there has none any more, and goes on to what the registry has as after an update that was missed.
+    fn moves_to(&mut self, now: Seen) {
+        let before = &self.seen;
+        let is_made_anew = before.made != 0 && before.made != now.made;
+        if is_made_anew || (&before.cluster, before.accepted) != (&now.cluster, now.accepted) {
+            for desired in self.desired.values_mut() {
+                (desired.revision, desired.created) = (0, 0);
+            }
+        }
+        self.seen = now;
+    }
+}
+
 /// The agent.
 pub struct Agent {
     config: Config,
@@ -105,6 +120,8 @@ pub struct Agent {
     footing: Footing,
     /// Why the registry is not followed.
     held: Option<String>,
+    /// Whether the registry is to be listed anew: by its events it might be followed again.
+    wants_list: bool,
     /// What is wrong with the state directory.
     disk: Option<String>,
     /// Why systemd was not asked or did not answer.
@@ -145,6 +162,7 @@ impl Agent {
             memory: Memory::Never,
             footing: Footing::Unheard,
             held: None,
+            wants_list: false,
             disk: None,
             away: None,
             on_disk: false,
@@ -187,8 +205,10 @@ impl Agent {
         self.load();
         let backoff = Backoff::new(self.config.me.as_str());
         let prefixes = index::prefixes(&self.config.me);
-        let list =
-            |agent: &Self| mirror::follow(agent.store.clone(), prefixes.clone(), backoff.clone());
+        let list = |agent: &Self| {
+            let (store, prefixes) = (agent.store.clone(), prefixes.clone());
+            mirror::follow_with(store, prefixes, backoff.clone(), index::beside)
+        };
         let mut events = list(self);
         let systemd = self.systemd.clone();
         let mut retry_after = backoff.clone().up_to(LONGEST_RETRY);
@@ -202,10 +222,9 @@ impl Agent {
                 biased;
                 event = events.recv() => {
                     let Some(event) = event else { return };
-                    let was_emptied = self.index.emptied;
                     let more = std::iter::from_fn(|| events.try_recv().ok());
                     let Some(dirty) = self.take_all(std::iter::once(event).chain(more)) else {
-                        if self.index.emptied && !was_emptied {
+                        if std::mem::take(&mut self.wants_list) {
                             events = list(self);
                         }
                         self.tell();
@@ -270,8 +289,12 @@ impl Agent {
         if index::is_about_place(&self.config.me, &event) {
             self.place.send_modify(|news| *news += 1);
         }
+        let is_list = matches!(event, Event::Reset(_));
         match event {
-            Event::Reset(snapshot) => self.index.reset(snapshot),
+            Event::Reset(snapshot) => {
+                self.wants_list = false;
+                self.index.reset(snapshot);
+            }
             Event::Changed(batch) => self.index.apply(batch),
             Event::Away(error) => {
                 let text = format!("the registry is away; units run on as they are: {error}");
@@ -284,12 +307,14 @@ impl Agent {
         }
         self.trust
             .send_if_modified(|trust| replace(&mut trust.away, false));
-        if self.index.emptied {
-            // Perhaps the last unit was destroyed, perhaps everything was: only a list says, at one revision.
-            return None;
-        }
         let memory = obeyed.map_or_else(|| self.memory.clone(), Memory::Of);
         let verdict = judge(&memory, &self.index.sight);
+        let is_held = matches!(self.footing, Footing::Held(_));
+        if is_held && !is_list && matches!(verdict, Verdict::Obey(_)) {
+            // What is known of it may be part of what it was, and part of what it is now.
+            self.wants_list = true;
+            return None;
+        }
         self.footing = match &verdict {
             Verdict::Obey(_) => Footing::Followed,
             Verdict::New { .. } => Footing::New,
@@ -299,7 +324,13 @@ impl Agent {
             }),
         };
         let reason = match verdict {
-            Verdict::Obey(_) if self.index.metadata_is_damaged() => METADATA_IS_DAMAGED.to_owned(),
+            Verdict::Obey(seen) if self.index.metadata_is_damaged() => {
+                // What is changed here is meant for this registry all the same, say that metadata.
+                if !matches!(&self.memory, Memory::Of(known) if !is_other(known, &seen)) {
+                    self.remember(seen);
+                }
+                METADATA_IS_DAMAGED.to_owned()
+            }
             Verdict::Obey(seen) => {
                 if self.held.take().is_some() {
                     tracing::info!(cluster = %seen.cluster, "following the registry");
@@ -330,7 +361,7 @@ impl Agent {
         self.memory = now;
         match &mut self.saved {
             Some(saved) => {
-                saved.seen = seen;
+                saved.moves_to(seen);
                 self.save();
             }
             // Its file cannot be read, and stays as it is.
@@ -380,27 +411,32 @@ impl Agent {
     /// The session has changed: grants may have become valid, though the registry is as it was.
     fn adopt_again(&mut self) -> Option<Dirty> {
         match judge(&self.memory, &self.index.sight) {
-            Verdict::Obey(seen) if self.held.is_none() && !self.index.emptied => {
-                Some(self.adopt(seen))
-            }
+            Verdict::Obey(seen) if self.held.is_none() => Some(self.adopt(seen)),
             _ => None,
         }
     }
 
     /// Makes the index's desired state this machine's. Answers the units that are to be looked at.
     fn adopt(&mut self, seen: Seen) -> Dirty {
+        if let Some(saved) = &mut self.saved {
+            saved.moves_to(seen.clone());
+        }
         let before = self.saved.take().map(|saved| saved.desired);
         let before = before.unwrap_or_default();
         let session = self.alive.borrow().as_ref().and_then(Alive::session);
         let desired = self.index.desired(&before, session);
-        let changed = names_of_change(&before, &desired);
+        let mut changed = names_of_change(&before, &desired);
+        let unknown = self.index.unknown(&desired);
+        let known_again = self.host.unknown.difference(&unknown).cloned();
+        changed.extend(known_again.collect::<Vec<_>>());
+        self.host.unknown = unknown;
         if self.index.scheduling() == Scheduling::Drained && !before.is_empty() {
             tracing::info!("this machine is drained: its units are stopped until it is uncordoned");
         }
         // A machine without units belongs to its cluster too.
         let is_other = match &self.memory {
             Memory::Of(known) => is_other(known, &seen),
-            Memory::Never | Memory::Lost => true,
+            Memory::Never | Memory::Lost(_) => true,
         };
         self.memory = Memory::Of(seen.clone());
         self.saved = Some(Saved { seen, desired });
@@ -411,7 +447,21 @@ impl Agent {
     }
 
     fn load(&mut self) {
-        match atomic_file::load::<Saved>(&self.config.desired_file) {
+        let saved = atomic_file::load::<Saved>(&self.config.desired_file);
+        let beside = atomic_file::load::<Seen>(&self.seen_file());
+        let newer = [saved.as_ref().err(), beside.as_ref().err()];
+        if let Some(error) = newer.into_iter().flatten().find(|error| error.is_newer()) {
+            // Whatever it says, this version would act against it, and write over it.
+            let text = format!(
+                "{error}, or, to take the registry as it is, stop fleetd here, remove desired.json and seen.json, and start it; keeping what runs"
+            );
+            tracing::error!("{text}");
+            self.disk = Some(error.to_string());
+            self.memory = Memory::Lost(text);
+            self.tell_trust();
+            return;
+        }
+        match saved {
             Ok(saved) => {
                 if let Some(saved) = &saved {
                     tracing::info!(units = saved.desired.len(), cluster = %saved.seen.cluster, "desired state read from disk");
@@ -420,7 +470,6 @@ impl Agent {
                 if let Some(saved) = &saved {
                     self.memory = Memory::Of(saved.seen.clone());
                     // What an older version left, or a crash between the two files.
-                    let beside = atomic_file::load::<Seen>(&self.seen_file());
                     self.on_disk =
                         matches!(beside, Ok(Some(seen)) if !is_other(&seen, &saved.seen));
                 }
@@ -432,12 +481,12 @@ impl Agent {
                 );
                 tracing::error!("{text}");
                 self.disk = Some(text);
-                self.memory = match atomic_file::load::<Seen>(&self.seen_file()) {
+                self.memory = match beside {
                     Ok(Some(seen)) => Memory::Of(seen),
-                    Ok(None) => Memory::Lost,
+                    Ok(None) => Memory::Lost(LOST.to_owned()),
                     Err(error) => {
                         tracing::error!("{error}");
-                        Memory::Lost
+                        Memory::Lost(LOST.to_owned())
                     }
                 };
             }

@@ -50,9 +50,11 @@ impl From<StoreError> for ApiError {
             // Neither the client's doing nor a matter of time.
             StoreError::Denied(_) => StatusCode::BAD_GATEWAY,
             StoreError::Refused => StatusCode::CONFLICT,
-            StoreError::Unavailable(_) | StoreError::Compacted(_) | StoreError::LeaseLost => {
-                StatusCode::SERVICE_UNAVAILABLE
+            StoreError::Compacted(_) => {
+                let text = "the registry has changed since this listing began, and does not keep what it was: list again";
+                return Self::new(StatusCode::GONE, text);
             }
+            StoreError::Unavailable(_) | StoreError::LeaseLost => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
     }
@@ -76,7 +78,9 @@ impl From<RegistryError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             }
             RegistryError::Order(error) => Self::conflict(error.to_string()),
-            error @ RegistryError::TooMuchMetadata(_) => Self::conflict(error.to_string()),
+            error @ (RegistryError::TooMuchMetadata(_) | RegistryError::Metadata(..)) => {
+                Self::conflict(error.to_string())
+            }
             error @ RegistryError::NoMachine { .. } => {
                 Self::new(StatusCode::NOT_FOUND, error.to_string())
             }

@@ -4,14 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use fleet_core::api::{EventList, EventRow};
 use fleet_core::keys;
-use fleet_core::record;
+use fleet_core::record::{self, Event};
 use fleet_core::unit::UnitName;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ApiError, Result};
 use super::news::{self, LONGEST_WAIT};
 use super::{Api, Query};
-use crate::store::Snapshot;
+use crate::store::{Entry, Snapshot};
 
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<EventList>> {
     let unit = query
@@ -23,11 +23,12 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ev
     let mut after = query.after;
     loop {
         let snapshot = store.list(&[keys::EVENTS]).await?;
-        let events = events(&snapshot, after, unit.as_ref());
+        let (events, unreadable) = events(&snapshot, after, unit.as_ref());
         let restored = after.is_some_and(|after| after > snapshot.revision);
         if after.is_none() || restored || !events.is_empty() || Instant::now() >= deadline {
             return Ok(Json(EventList {
                 events,
+                unreadable,
                 next_after: snapshot.revision,
             }));
         }
@@ -40,19 +41,25 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ev
     }
 }
 
-/// Those written after that store revision, about that unit. One that cannot be read is left out: a newer version may
-/// have kinds that this one does not know.
-fn events(snapshot: &Snapshot, after: Option<u64>, unit: Option<&UnitName>) -> Vec<EventRow> {
+/// Those written after that store revision, about that unit; and how many cannot be read, whatever they are about: a
+/// newer version may have kinds that this one does not know.
+fn events(
+    snapshot: &Snapshot,
+    after: Option<u64>,
+    unit: Option<&UnitName>,
+) -> (Vec<EventRow>, usize) {
     let after = after.unwrap_or(0);
-    let entries = snapshot.entries.values();
-    entries
-        .filter(|entry| entry.modified > after)
-        .filter_map(|entry| {
-            Some(EventRow {
+    let (mut events, mut unreadable) = (Vec::new(), 0);
+    let new = |entry: &&Entry| entry.modified > after;
+    for entry in snapshot.entries.values().filter(new) {
+        match record::decode::<Event>(&entry.value) {
+            Ok(event) if unit.is_none() || event.unit.as_ref() == unit => events.push(EventRow {
                 registry_revision: entry.modified,
-                event: record::decode(&entry.value).ok()?,
-            })
-        })
-        .filter(|row: &EventRow| unit.is_none() || row.event.unit.as_ref() == unit)
-        .collect()
+                event,
+            }),
+            Ok(_) => {}
+            Err(_) => unreadable += 1,
+        }
+    }
+    (events, unreadable)
 }

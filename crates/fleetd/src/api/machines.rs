@@ -41,7 +41,11 @@ pub(super) async fn list(
             },
         })
         .collect();
-    let (machines, next_page_token) = page(machines, &query.page_tokens, api.page_limit)?;
+    let (machines, next_page_token) = page(
+        machines,
+        &query.page_tokens,
+        query.limit.unwrap_or(api.page_limit),
+    )?;
     let page = MachinePage {
         machines,
         next_page_token,

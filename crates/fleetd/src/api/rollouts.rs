@@ -133,6 +133,10 @@ pub(super) async fn revision(
     let wanted = revisions
         .into_iter()
         .find(|it| number.parse() == Ok(it.row.number));
+    if let Some(RevisionContent { row, content: None }) = &wanted {
+        let text = format!("revision {number} of {name} cannot be read: {}", row.reason);
+        return Err(ApiError::conflict(text));
+    }
     wanted.map(Json).ok_or_else(|| {
         let known = numbers.join(", ");
         let text = format!("unit {name} has no revision {number}; there are {known}");
@@ -157,7 +161,11 @@ async fn revisions(api: &Api, name: &str) -> Result<(UnitName, Vec<RevisionConte
         },
         content: Some(revision.content.clone()),
     };
-    let past = history.values().map(|past| {
+    let past = history.iter().map(|(number, past)| {
+        let past = match past {
+            Ok(past) => past,
+            Err(why) => return unreadable(*number, why),
+        };
         let state = match past.was_rolled_back() {
             true => "rolled-back",
             false => "superseded",
@@ -173,6 +181,20 @@ async fn revisions(api: &Api, name: &str) -> Result<(UnitName, Vec<RevisionConte
     // A revision that was rolled back may be newer than the stable one.
     revisions.sort_by_key(|content| content.row.number);
     Ok((name, revisions))
+}
+
+/// A revision of which nothing but its number is known.
+fn unreadable(number: u64, why: &str) -> RevisionContent {
+    RevisionContent {
+        row: RevisionRow {
+            number,
+            at: 0,
+            hash: String::new(),
+            state: "unreadable".to_owned(),
+            reason: why.to_owned(),
+        },
+        content: None,
+    }
 }
 
 /// Where units belong, worked out once for all machines of the same metadata.
@@ -215,6 +237,7 @@ pub(super) fn survey<'a>(
             verdict: places.verdict(&machine.metadata, name),
             report: report.and_then(|report| report.units.get(name)),
             problem: report.and_then(|it| it.problems.get(name.as_str()).map(String::as_str)),
+            unreadable: view.unreadable.get(id).map(String::as_str),
             held: report.and_then(|report| report.problems.get("registry").map(String::as_str)),
             grant: grant.map(|(grant, written)| (grant, *written)),
         }

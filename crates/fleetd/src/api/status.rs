@@ -20,12 +20,15 @@ use super::{Api, Query, news};
 pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus>> {
     let prefixes = [
         keys::CLUSTER,
+        keys::ACCEPTANCE,
         keys::LEADER,
         keys::UNITS,
         keys::MACHINES,
         keys::METADATA,
         keys::REPORTS,
         keys::KNOWN,
+        // For what cannot be read of them. Grants their machines tell of, revisions and events those who list them.
+        keys::ROLLOUTS,
     ];
     let view = View::read(&**api.registry.store(), &prefixes).await?;
     let offline = view.offline.iter().map(|(id, machine)| OfflineMachine {

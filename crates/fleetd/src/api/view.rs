@@ -8,8 +8,8 @@ use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, place};
 use fleet_core::record::{
-    self, ClusterRecord, Grant, Known, LeaderRecord, MachineRecord, MachineReport, MetadataRecord,
-    Past, Phase, Progress, Revision, Scheduling, UnitRecord,
+    self, AcceptanceRecord, ClusterRecord, Grant, Known, LeaderRecord, MachineRecord,
+    MachineReport, MetadataRecord, Past, Phase, Progress, Revision, Scheduling, UnitRecord,
 };
 use fleet_core::rollout::Presence;
 use fleet_core::unit::{Parsed, UnitName};
@@ -91,6 +91,8 @@ pub(super) struct View {
     pub(super) history: BTreeMap<(UnitName, u64), Past>,
     pub(super) cluster: Option<String>,
     pub(super) leader: Option<MachineId>,
+    /// Machines of which nobody knows how they stand, and why: presence or report cannot be read.
+    pub(super) unreadable: BTreeMap<MachineId, String>,
     /// Values that cannot be read. They are left out above, and hide nothing else.
     pub(super) damaged: Vec<Problem>,
 }
@@ -143,8 +145,15 @@ impl<'a> Records<'a> {
     fn view(mut self) -> View {
         let units = self.all(keys::UNITS, keys::unit_of);
         let set: BTreeMap<MachineId, MetadataRecord> = self.machines(keys::METADATA);
-        let machines = self.machines::<MachineRecord>(keys::MACHINES);
+        let mut machines = self.machines::<MachineRecord>(keys::MACHINES);
         let known = self.machines::<Known>(keys::KNOWN);
+        // One whose presence cannot be read is here all the same, and said who it is when it came.
+        for (id, known) in &known {
+            if self.snapshot.entries.contains_key(&keys::machine(id)) {
+                let machine = || known.machine.clone();
+                machines.entry(id.clone()).or_insert_with(machine);
+            }
+        }
         let viewed = |id: &MachineId, machine: MachineRecord, presence| {
             let set = set.get(id);
             ViewedMachine {
@@ -158,6 +167,8 @@ impl<'a> Records<'a> {
                 presence,
             }
         };
+        // Read for its problem only.
+        let _: Option<AcceptanceRecord> = self.one(keys::ACCEPTANCE);
         View {
             units: units
                 .into_iter()
@@ -202,8 +213,22 @@ impl<'a> Records<'a> {
                 .one(keys::LEADER)
                 .map(|leader: LeaderRecord| leader.machine),
             revision: self.snapshot.revision,
+            unreadable: self.unreadable(),
             damaged: std::mem::take(self.damaged),
         }
+    }
+
+    fn unreadable(&self) -> BTreeMap<MachineId, String> {
+        let machine = |problem: &Problem| {
+            let kinds = [keys::MACHINES, keys::REPORTS];
+            kinds
+                .iter()
+                .find_map(|kind| keys::machine_of(kind, &problem.subject))
+        };
+        let problems = self.damaged.iter();
+        problems
+            .filter_map(|problem| Some((machine(problem)?, problem.text.clone())))
+            .collect()
     }
 
     fn machines<T: DeserializeOwned>(&mut self, prefix: &str) -> BTreeMap<MachineId, T> {

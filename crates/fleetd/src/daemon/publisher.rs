@@ -7,6 +7,7 @@ use fleet_core::directory::Known;
 use fleet_core::record::{Owner, TargetState};
 use fleet_core::unit::{Content, Parsed, UnitName};
 
+use crate::history::readable;
 use crate::registry::{Registry, RegistryError};
 use crate::store::StoreError;
 use crate::units_dir::{PublishError, Publisher};
@@ -28,7 +29,7 @@ impl Publisher for AsOwner {
         for name in names {
             match self.registry.with_history(name).await {
                 Ok(Some((stored, history))) => {
-                    known.insert(name.clone(), Known::of(&stored.record, &history));
+                    known.insert(name.clone(), Known::of(&stored.record, &readable(&history)));
                 }
                 Ok(None) => {}
                 // Left to the publishing of that unit, which is refused for it; others go on.
@@ -83,6 +84,7 @@ impl From<RegistryError> for PublishError {
             }
             error @ (RegistryError::Order(_)
             | RegistryError::TooMuchMetadata(_)
+            | RegistryError::Metadata(..)
             | RegistryError::NoMachine { .. }) => Self::Refused(error.to_string()),
             RegistryError::Record(..) => Self::Refused(format!(
                 "{error}; to be rid of it: fleetctl destroy, then change the file"

@@ -144,8 +144,18 @@ impl Index {
         names.map(|name| keys::grant(id, name)).collect()
     }
 
+    /// Why the key cannot be read.
+    pub(super) fn problem(&self, key: &str) -> &str {
+        self.problems.get(key).map_or("", String::as_str)
+    }
+
     /// Whether anything may be left to do for a unit. For all others the leader does no work at all.
     pub(super) fn is_active(&self, name: &UnitName) -> bool {
+        let progress = self.progress.get(name);
+        if progress.is_some_and(|progress| progress.is_newer) {
+            // Every step would write over it: a newer engine is to go on.
+            return false;
+        }
         let unit = self.units.get(name);
         unit.is_some_and(|unit| unit.record.candidate.is_some() || self.deferred.contains_key(name))
     }
@@ -260,6 +270,10 @@ impl Index {
             keys::REPORTS => {
                 let (report, result) = decode(entry);
                 let before = std::mem::replace(&mut machine.report, report);
+                let presence = machine.presence.as_ref();
+                // A presence that no lease ends is to be cleared away.
+                self.news.left |= machine.report.is_none()
+                    && presence.is_some_and(|presence| presence.value.is_none());
                 self.compare_reports(id, before.and_then(|it| it.value));
                 return result;
             }
@@ -275,7 +289,11 @@ impl Index {
                     self.news.returned.insert(id.clone());
                 }
                 self.news.presence = true;
-                return read;
+                // Where the presence cannot be read, this says what units select it by.
+                let is_readable = |presence: &Written<_>| presence.value.is_some();
+                if machine.presence.as_ref().is_none_or(is_readable) {
+                    return read;
+                }
             }
         }
         machine.belongs = None;
@@ -345,8 +363,14 @@ fn decode<T: DeserializeOwned>(
         Ok(value) => (Some(value), Ok(())),
         Err(error) => (None, Err(error)),
     };
+    let is_newer = matches!(read, Err(RecordError::Newer(_)));
     let at = entry.modified;
-    (Some(Written { value, at }), read)
+    let written = Written {
+        value,
+        is_newer,
+        at,
+    };
+    (Some(written), read)
 }
 
 #[cfg(test)]

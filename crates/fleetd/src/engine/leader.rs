@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, LeaderRecord};
+use fleet_core::record::{self, LeaderRecord, RecordError};
 use fleet_core::trust::Trust;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::Backoff;
 use crate::mirror::{self, Event};
-use crate::store::{Change, Guard, LeaseId, Result, Store, StoreError, Write};
+use crate::store::{Change, Entry, Guard, LeaseId, Result, Store, StoreError, Write};
 
 /// How long a leader that died is still the leader. The store adds up to a second; together they bound the
 /// hand-over, which is to take less than five seconds.
@@ -56,24 +56,43 @@ pub(super) async fn run(
         backoff.clone(),
     );
     let mut retry = backoff;
-    let mut claimed = true;
+    let mut seen = Seen::Claimed;
+    let mut denied = None;
     loop {
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
             event = events.recv() => {
                 let Some(event) = event else { return };
-                see(&event, &mut claimed);
+                seen.take(&event);
                 continue;
             }
-            () = until(trust.clone(), Trust::may_lead), if !claimed => {}
+            () = until(trust.clone(), Trust::may_lead), if seen != Seen::Claimed => {}
+        }
+        if let Seen::Damaged(at) = seen {
+            // Nobody's lease ends it.
+            let removed = remove(&*store, at).await;
+            match removed {
+                Ok(()) => tracing::warn!(
+                    "the claim on leadership (the key `leader`) was damaged, and is removed"
+                ),
+                Err(StoreError::Refused) => {}
+                Err(error) => {
+                    tracing::debug!("cannot remove the damaged claim: {error}");
+                    sleep(retry.wait()).await;
+                    continue;
+                }
+            }
+            seen = Seen::Claimed;
+            continue;
         }
         match claim(&*store, &me).await {
             Ok(Some((lease, claim))) => {
                 tracing::info!("leading");
+                denied = None;
                 retry.reset();
                 claims.send_replace(Some(claim));
-                claimed = true;
+                seen = Seen::Claimed;
                 let stopped = tokio::select! {
                     biased;
                     _ = stop.wait_for(|stop| *stop) => true,
@@ -81,7 +100,7 @@ pub(super) async fn run(
                         tracing::warn!("no longer leading: the registry is held here");
                         false
                     }
-                    error = lead(&*store, lease, &mut events, &mut claimed) => {
+                    error = lead(&*store, lease, &mut events, &mut seen) => {
                         tracing::warn!("no longer leading: {error}");
                         false
                     }
@@ -96,9 +115,16 @@ pub(super) async fn run(
                 }
             }
             // Another engine was first; its claim is on its way here.
-            Ok(None) => claimed = true,
+            Ok(None) => seen = Seen::Claimed,
             Err(error) => {
-                tracing::debug!("cannot claim leadership: {error}");
+                let text = error.to_string();
+                if matches!(error, StoreError::Denied(_)) && denied.as_ref() != Some(&text) {
+                    // Nobody leads until somebody mends it.
+                    tracing::warn!("cannot claim leadership: {text}");
+                    denied = Some(text);
+                } else {
+                    tracing::debug!("cannot claim leadership: {text}");
+                }
                 sleep(retry.wait()).await;
             }
         }
@@ -112,21 +138,52 @@ async fn until(mut trust: watch::Receiver<Trust>, is_so: impl Fn(&Trust) -> bool
     }
 }
 
-/// Keeps track of whether anybody holds the claim.
-fn see(event: &Event, claimed: &mut bool) {
-    match event {
-        Event::Reset(snapshot) => *claimed = snapshot.entries.contains_key(keys::LEADER),
-        Event::Changed(batch) => {
-            for change in &batch.changes {
-                match change {
-                    Change::Put(key, _) if key == keys::LEADER => *claimed = true,
-                    Change::Delete(key) if key == keys::LEADER => *claimed = false,
-                    _ => {}
+/// What is seen of the claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Free,
+    /// Somebody holds it, or may.
+    Claimed,
+    /// Something is there that no engine wrote, and the store revision that did.
+    Damaged(u64),
+}
+
+impl Seen {
+    fn take(&mut self, event: &Event) {
+        match event {
+            Event::Reset(snapshot) => *self = Self::of(snapshot.entries.get(keys::LEADER)),
+            Event::Changed(batch) => {
+                for change in &batch.changes {
+                    match change {
+                        Change::Put(key, entry) if key == keys::LEADER => {
+                            *self = Self::of(Some(entry));
+                        }
+                        Change::Delete(key) if key == keys::LEADER => *self = Self::Free,
+                        _ => {}
+                    }
                 }
             }
+            Event::Away(_) => {}
         }
-        Event::Away(_) => {}
     }
+
+    fn of(entry: Option<&Entry>) -> Self {
+        let Some(entry) = entry else {
+            return Self::Free;
+        };
+        match record::decode::<LeaderRecord>(&entry.value) {
+            Err(RecordError::Damaged(_)) => Self::Damaged(entry.modified),
+            Ok(_) | Err(RecordError::Newer(_)) => Self::Claimed,
+        }
+    }
+}
+
+/// Removes what is in the place of the claim, unless somebody has written it since.
+async fn remove(store: &dyn Store, at: u64) -> Result<()> {
+    let key = keys::LEADER.to_owned();
+    let guard = Guard::Unmodified(key.clone(), at);
+    store.commit(vec![guard], vec![Write::Delete(key)]).await?;
+    Ok(())
 }
 
 /// Answers none if another engine was first.
@@ -158,7 +215,7 @@ async fn lead(
     store: &dyn Store,
     lease: LeaseId,
     events: &mut mpsc::Receiver<Event>,
-    claimed: &mut bool,
+    seen: &mut Seen,
 ) -> StoreError {
     let mut lease_ends = Instant::now() + CLAIM_TTL;
     let mut renew_at = Instant::now() + CLAIM_TTL / 3;
@@ -180,8 +237,8 @@ async fn lead(
                 }
             }
             Some(event) = events.recv() => {
-                see(&event, claimed);
-                if !*claimed {
+                seen.take(&event);
+                if *seen != Seen::Claimed {
                     return StoreError::LeaseLost;
                 }
             }

@@ -32,6 +32,10 @@ use crate::store::{Guard, Result, Snapshot, StoreError, Write};
 /// How long changes of presence are gathered: when a switch fails, people are told once.
 const GATHERING: Duration = Duration::from_secs(1);
 
+/// How long a rollout that the registry does not take waits before it is tried again, in milliseconds: somebody may have
+/// made room, or given the right that was missing.
+const TAKEN_AGAIN: u64 = 10_000;
+
 /// The shortest wait for a time, in milliseconds.
 const SOONEST: u64 = 100;
 
@@ -53,6 +57,8 @@ pub(super) struct Leadership<'a> {
     written: u64,
     /// When to look at a unit again, by its own clock.
     wakes: BTreeMap<UnitName, u64>,
+    /// Why the registry does not take what a unit's rollout needs, as it was told.
+    stuck: BTreeMap<UnitName, String>,
     /// When to look at presence.
     presence_at: Option<Instant>,
     /// When to forget a machine, in milliseconds since 1970.
@@ -76,6 +82,7 @@ impl<'a> Leadership<'a> {
             index: Index::default(),
             written: 0,
             wakes: BTreeMap::new(),
+            stuck: BTreeMap::new(),
             presence_at: None,
             forget_at: None,
             has_begun: false,
@@ -284,9 +291,16 @@ impl<'a> Leadership<'a> {
                 // Too large, say, or a key that no role allows. It stays where it is, and the others go on.
                 Err(StoreError::Rejected(why) | StoreError::Denied(why)) => {
                     self.index.news.units.remove(&name);
-                    tracing::warn!("unit {name}: its rollout cannot go on: {why}");
+                    self.wakes.insert(name.clone(), now + TAKEN_AGAIN);
+                    if self.stuck.get(&name) != Some(&why) {
+                        tracing::warn!("unit {name}: its rollout cannot go on: {why}");
+                        self.stuck.insert(name, why);
+                    }
                 }
-                done => done?,
+                done => {
+                    done?;
+                    self.stuck.remove(&name);
+                }
             }
         }
         Ok(())

@@ -9,10 +9,17 @@ use super::decision::{BATCH, Decision};
 use super::index::Index;
 use crate::store::Entry;
 
-/// Grants and progress of units that are gone or were made anew, and grants of machines that nobody knows.
+/// Grants and progress of units that are gone or were made anew, and grants of machines that nobody knows; and damaged
+/// presences, which no lease ends, of machines whose report went with theirs.
 pub(super) fn of_rollouts(index: &Index) -> Vec<Decision> {
     let mut keys: Vec<(String, u64)> = Vec::new();
     for (id, machine) in &index.machines {
+        if let (Some(presence), None) = (&machine.presence, &machine.report)
+            && presence.value.is_none()
+            && !presence.is_newer
+        {
+            keys.push((keys::machine(id), presence.at));
+        }
         let is_known = machine.presence.is_some() || machine.known.is_some();
         for (name, grant) in &machine.grants {
             let unit = grant.value.as_ref().map(|grant| grant.unit);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use fleet_core::keys;
 use fleet_core::machine::{Metadata, overlay};
 use fleet_core::record::{
     Grant, Known, MachineRecord, MachineReport, MetadataRecord, Scheduling, SessionId,
@@ -14,6 +15,8 @@ use fleet_core::unit::UnitName;
 pub(super) struct Written<T> {
     /// None if it cannot be read.
     pub(super) value: Option<T>,
+    /// A newer version wrote it: nothing is to take its place.
+    pub(super) is_newer: bool,
     pub(super) at: u64,
 }
 
@@ -29,27 +32,46 @@ pub(super) struct Machine {
     pub(super) belongs: Option<Arc<BTreeSet<UnitName>>>,
 }
 
-/// What a machine that takes part in decisions says of itself.
+/// What a machine that is here says of itself.
 pub(super) struct Live<'a> {
+    /// Of no machine if its presence cannot be read.
     pub(super) session: SessionId,
-    pub(super) report: &'a MachineReport,
+    pub(super) report: Option<&'a MachineReport>,
     pub(super) scheduling: Scheduling,
+    /// The kind of key that cannot be read, without which nobody knows how it stands.
+    pub(super) unreadable: Option<&'static str>,
 }
 
 impl Machine {
-    /// None for one that is offline, has not said yet how it stands, or has a value that cannot be read.
+    /// None for one that is offline, or has not said yet how it stands.
     pub(super) fn live(&self) -> Option<Live<'_>> {
-        let set = self.metadata.as_ref().map(|it| it.value.as_ref());
+        let presence = self.presence.as_ref()?.value.as_ref();
+        let report = self.report.as_ref()?.value.as_ref();
         Some(Live {
-            session: self.presence.as_ref()?.value.as_ref()?.session,
-            report: self.report.as_ref()?.value.as_ref()?,
-            scheduling: set.map_or(Some(Scheduling::Normal), |set| Some(set?.scheduling))?,
+            session: presence.map_or(0, |presence| presence.session),
+            report,
+            scheduling: match &self.metadata {
+                None => Scheduling::Normal,
+                // Its agent keeps what runs, too.
+                Some(set) => match &set.value {
+                    None => Scheduling::Cordoned,
+                    Some(set) => set.scheduling,
+                },
+            },
+            unreadable: match (presence, report) {
+                (None, _) => Some(keys::MACHINES),
+                (_, None) => Some(keys::REPORTS),
+                _ => None,
+            },
         })
     }
 
-    /// What units select it by.
+    /// What units select it by; none where that cannot be read.
     pub(super) fn labels(&self) -> Option<Metadata> {
-        let own = &self.presence.as_ref()?.value.as_ref()?.metadata;
+        let presence = self.presence.as_ref()?.value.as_ref();
+        // It wrote both at once.
+        let known = || Some(&self.known.as_ref()?.value.as_ref()?.machine);
+        let own = &presence.or_else(known)?.metadata;
         match &self.metadata {
             Some(set) => Some(overlay(own, &set.value.as_ref()?.set)),
             None => Some(own.clone()),

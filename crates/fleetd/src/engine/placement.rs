@@ -5,13 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleet_core::machine::Metadata;
+use fleet_core::keys;
+use fleet_core::machine::{MachineId, Metadata};
 use fleet_core::place::{Placeable, Verdict, place, restrict};
 use fleet_core::record::Scheduling;
 use fleet_core::rollout::{OnMachine, Situation};
 use fleet_core::unit::UnitName;
 
 use super::index::Index;
+use super::machine::Machine;
 use super::unit::Unit;
 
 /// The units that belong on a machine, by the metadata that units ask for; what no unit asks for is left out.
@@ -78,24 +80,46 @@ impl Index {
     }
 
     fn standing(&self, name: &UnitName) -> Vec<OnMachine<'_>> {
-        let here = |units: &Arc<BTreeSet<UnitName>>| units.contains(name);
-        let belongs = self.machines.iter();
-        let belongs = belongs.filter(|(_, machine)| machine.belongs.as_ref().is_some_and(here));
-        belongs
-            .filter_map(|(id, machine)| {
-                let live = machine.live()?;
-                let report = live.report.units.get(name);
-                let verdict = restrict(Verdict::Run, live.scheduling, report.is_some());
-                let grant = machine.grants.get(name);
-                (verdict == Verdict::Run).then(|| OnMachine {
-                    id,
-                    session: live.session,
-                    cordoned: live.scheduling == Scheduling::Cordoned,
-                    grant: grant.and_then(|grant| Some((grant.value.as_ref()?, grant.at))),
-                    report,
-                    problem: live.report.problems.get(name.as_str()).map(String::as_str),
-                })
-            })
+        let machines = self.machines.iter();
+        machines
+            .filter_map(|(id, machine)| self.on_machine(name, id, machine))
             .collect()
+    }
+
+    /// None where the unit does not belong.
+    fn on_machine<'a>(
+        &'a self,
+        name: &UnitName,
+        id: &'a MachineId,
+        machine: &'a Machine,
+    ) -> Option<OnMachine<'a>> {
+        let live = machine.live()?;
+        let report = live.report.and_then(|report| report.units.get(name));
+        let belongs = match &machine.belongs {
+            Some(units) => units.contains(name),
+            // Nobody knows what it is selected by; what it has goes on.
+            None => report.is_some(),
+        };
+        let grant = machine.grants.get(name);
+        let newer_grant = grant.filter(|grant| grant.is_newer);
+        let unreadable = match live.unreadable {
+            Some(kind) => Some(format!("{kind}{id}")),
+            None => newer_grant.map(|_| keys::grant(id, name)),
+        };
+        // One of which nobody knows how it stands may have the unit.
+        let has = report.is_some() || unreadable.is_some();
+        let verdict = restrict(Verdict::Run, live.scheduling, has);
+        (belongs && verdict == Verdict::Run).then(|| OnMachine {
+            id,
+            session: live.session,
+            cordoned: live.scheduling == Scheduling::Cordoned,
+            grant: grant.and_then(|grant| Some((grant.value.as_ref()?, grant.at))),
+            report,
+            problem: live
+                .report
+                .and_then(|report| report.problems.get(name.as_str()))
+                .map(String::as_str),
+            unreadable: unreadable.map(|key| self.problem(&key)),
+        })
     }
 }

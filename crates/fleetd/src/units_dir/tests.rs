@@ -462,14 +462,22 @@ async fn a_restart_publishes_nothing_again_and_sees_what_happened_meanwhile() {
 
 #[tokio::test]
 async fn a_damaged_state_file_holds_everything_until_it_is_mended() {
-    let machine = Machine::new("a", &FakeRegistry::default());
+    let mut machine = Machine::new("a", &FakeRegistry::default());
     machine.publish("web.service", "1").await;
-    let (name, registry, folder) = machine.stop().await;
-    fs::write(folder.path().join("state").join(STATE_FILE), "{").expect("written");
-    fs::write(folder.path().join("units/web.service"), "2").expect("written");
-    let machine = Machine::start(name, registry, folder);
-    machine.problem(STATE_FILE, "Nothing is published").await;
-    machine.stays_quiet().await;
+    for (bytes, why) in [
+        ("{", "damaged"),
+        (r#"{"format":2,"new":[]}"#, "its format is 2"),
+    ] {
+        let (name, registry, folder) = machine.stop().await;
+        let state = folder.path().join("state").join(STATE_FILE);
+        fs::write(&state, bytes).expect("written");
+        fs::write(folder.path().join("units/web.service"), "2").expect("written");
+        machine = Machine::start(name, registry, folder);
+        machine.problem(STATE_FILE, why).await;
+        machine.problem(STATE_FILE, "Nothing is published").await;
+        machine.stays_quiet().await;
+        assert_eq!(fs::read_to_string(&state).expect("text"), bytes);
+    }
     fs::remove_file(machine.folder.path().join("state").join(STATE_FILE)).expect("removed");
     machine.write("other.service", "1");
     machine.has("web.service", "2").await;

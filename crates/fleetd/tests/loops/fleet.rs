@@ -58,6 +58,8 @@ pub(crate) struct Machine {
     trust: watch::Receiver<Trust>,
     standing: watch::Receiver<Standing>,
     agent: Option<JoinHandle<()>>,
+    /// While it says so the agent stands still, as a stopped process does.
+    pub(crate) frozen: watch::Sender<bool>,
 }
 
 impl Machine {
@@ -74,12 +76,18 @@ impl Machine {
             trust: watch::channel(Trust::default()).1,
             standing: watch::channel(Standing::default()).1,
             agent: None,
+            frozen: watch::Sender::new(false),
         }
     }
 
     /// Where the agent keeps the desired state.
     pub(crate) fn desired_file(&self) -> PathBuf {
         self.folder.path().join("desired.json")
+    }
+
+    /// Where it keeps what it has started.
+    pub(crate) fn marks_file(&self) -> PathBuf {
+        self.folder.path().join("marks.json")
     }
 
     /// What the agent that was started last tells of the registry.
@@ -104,14 +112,25 @@ impl Machine {
             },
             ttl: AGENT_TTL,
             desired_file: self.desired_file(),
-            marks_file: Some(self.folder.path().join("marks.json")),
+            marks_file: Some(self.marks_file()),
         };
         let store = Arc::new(self.weather.clone());
         let agent = Agent::new(config, store, self.hands.clone(), self.heart.clone());
         let (_, directory) = watch::channel(BTreeMap::new());
         self.trust = agent.trust();
         self.standing = agent.standing();
-        self.agent = Some(tokio::spawn(agent.run(directory)));
+        let frozen = self.frozen.subscribe();
+        self.agent = Some(tokio::spawn(unless(frozen, agent.run(directory))));
+    }
+
+    /// Whether an agent runs.
+    pub(crate) fn is_on(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    /// Where whatever else belongs to the machine is kept.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Ends the agent wherever it is, as a kill does.
@@ -126,7 +145,7 @@ impl Machine {
     pub(crate) async fn reboot(&mut self) {
         self.kill().await;
         self.systemd.reboot();
-        let _ = std::fs::remove_file(self.folder.path().join("marks.json"));
+        let _ = std::fs::remove_file(self.marks_file());
         self.start();
     }
 
@@ -141,6 +160,23 @@ impl Machine {
     /// What was asked of its systemd that changes anything.
     pub(crate) fn take_log(&self) -> Vec<String> {
         self.systemd.take_log()
+    }
+}
+
+/// Does that except while it is frozen.
+pub(crate) async fn unless<T>(
+    mut frozen: watch::Receiver<bool>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        // Nobody can freeze it any more where that fails.
+        let _ = frozen.wait_for(|frozen| !*frozen).await;
+        tokio::select! {
+            biased;
+            Ok(_) = frozen.wait_for(|frozen| *frozen) => {}
+            done = &mut work => return done,
+        }
     }
 }
 

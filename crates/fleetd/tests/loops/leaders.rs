@@ -142,3 +142,39 @@ async fn a_watch_that_breaks_at_once_every_time_is_not_made_anew_at_once() {
     breaking.abort();
     assert!((20..100).contains(&lists), "{lists} lists in a minute");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_damaged_is_removed_and_one_of_a_newer_engine_stays() {
+    for (value, stays) in [("{", false), ("", false), (r#"{"format":2}"#, true)] {
+        for count in [1, 3] {
+            let store = Embedded::in_memory();
+            let engines: Vec<Running> = (1..=count)
+                .map(|number| Running::start(number, &store))
+                .collect();
+            sleep(Duration::from_secs(5)).await;
+            let old = engines[leader(&engines)].claim().expect("it leads");
+            if stays {
+                // Its lease is a newer engine's, which leads on.
+                engines[leader(&engines)].task.abort();
+                sleep(Duration::from_secs(1)).await;
+            }
+            let write = Write::Put {
+                key: keys::LEADER.to_owned(),
+                value: value.into(),
+                lease: None,
+            };
+            store.commit(vec![], vec![write]).await.expect("written");
+            sleep(Duration::from_secs(10)).await;
+            let leading = engines.iter().filter(|engine| engine.claim().is_some());
+            if stays {
+                let left = store.list(&[keys::LEADER]).await.expect("lists");
+                assert_eq!(&*left.entries[keys::LEADER].value, value.as_bytes());
+                assert!(leading.count() <= 1);
+            } else {
+                assert_eq!(leading.count(), 1, "of {count}");
+                let refused = write_as(&store, &old).await;
+                assert!(matches!(refused, Err(StoreError::Refused)), "{refused:?}");
+            }
+        }
+    }
+}

@@ -143,6 +143,28 @@ async fn what_was_left_while_nobody_led_is_cleared_away_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_damaged_presence_does_not_outlive_its_machine() {
+    let mut stage = Stage::without_a_leader(3).await;
+    for number in [0, 1] {
+        let presence = keys::machine(&id(number));
+        stage.put_bytes(presence, b"{".to_vec()).await;
+    }
+    // Their leases end, which the presence is no longer under.
+    stage.goes(1).await;
+    stage.lead();
+    settle().await;
+    assert_eq!(stage.keys(keys::MACHINES).await.len(), 2);
+    stage.goes(0).await;
+    settle().await;
+    let here = stage.keys(keys::MACHINES).await;
+    assert_eq!(here, [keys::machine(&id(2))]);
+    for number in [0, 1] {
+        let away = known(&stage, number).await.expect("known");
+        assert!(away.offline_since.is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_newest_thousand_events_are_kept() {
     let mut stage = Stage::of(1).await;
     let old: Vec<String> = (0..1500).map(|count| keys::event(5, count)).collect();

@@ -392,6 +392,11 @@ impl Stage {
         snapshot.entries.into_keys().collect()
     }
 
+    pub(crate) async fn bytes(&self, key: &str) -> Option<Vec<u8>> {
+        let snapshot = self.store.list(&[key]).await.expect("lists");
+        snapshot.entries.get(key).map(|entry| entry.value.to_vec())
+    }
+
     /// The store revision that made a key.
     pub(crate) async fn store_revision_of(&self, key: &str) -> u64 {
         let snapshot = self.store.list(&[key]).await.expect("lists");

@@ -21,6 +21,7 @@ use crate::paint::{self, Paint};
   candidate    it is being rolled out
   superseded   another took its place
   rolled-back  machines went back from it: the reason says why
+  unreadable   damaged, or of a newer fleetd
 
 Examples:
   fleetctl rollout history web.service
