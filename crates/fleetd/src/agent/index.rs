@@ -13,6 +13,7 @@ use fleet_core::trust::Sight;
 use fleet_core::unit::UnitName;
 
 use super::indexed::{Chosen, Indexed};
+use crate::mirror::Event;
 use crate::store::{Batch, Change, Entry, Snapshot};
 
 /// The prefixes that concern the machine.
@@ -23,7 +24,22 @@ pub(super) fn prefixes(me: &MachineId) -> Vec<String> {
         keys::UNITS.to_owned(),
         keys::metadata(me),
         keys::grants_of(me),
+        // Not for the index: another machine may have the same id.
+        keys::machine(me),
     ]
+}
+
+/// Whether this may be about who is in the registry under the machine's id.
+pub(super) fn is_about_place(me: &MachineId, event: &Event) -> bool {
+    let place = keys::machine(me);
+    match event {
+        Event::Reset(_) => true,
+        Event::Changed(batch) => batch.changes.iter().any(|change| {
+            let (Change::Put(key, _) | Change::Delete(key)) = change;
+            key.starts_with(&place)
+        }),
+        Event::Away(_) => false,
+    }
 }
 
 /// What takes something away from this machine may be part of a registry's end. Each prefix has a watch of its own, so

@@ -133,6 +133,8 @@ pub struct Agent {
     alive: watch::Sender<Option<Alive>>,
     /// From the session: that another machine has this one's id.
     twin: watch::Sender<Option<String>>,
+    /// To the session: counts what may be news under this machine's id.
+    place: watch::Sender<u64>,
     standing: watch::Sender<Standing>,
     trust: watch::Sender<Trust>,
 }
@@ -167,6 +169,7 @@ impl Agent {
             report: watch::Sender::default(),
             alive: watch::Sender::default(),
             twin: watch::Sender::default(),
+            place: watch::Sender::default(),
             standing: watch::Sender::default(),
             trust: watch::Sender::new(Trust::of(Memory::Never)),
         }
@@ -191,6 +194,7 @@ impl Agent {
             ttl: self.config.ttl,
             alive: self.alive.clone(),
             twin: self.twin.clone(),
+            place: self.place.subscribe(),
             report: self.report.subscribe(),
             directory,
         };
@@ -282,6 +286,9 @@ impl Agent {
     /// Takes an event into the index. Answers what to adopt the index as, none if it is not to be obeyed; `obeyed` is
     /// that answer of the event before.
     fn take(&mut self, event: Event, obeyed: Option<Seen>) -> Option<Seen> {
+        if index::is_about_place(&self.config.me, &event) {
+            self.place.send_modify(|news| *news += 1);
+        }
         let is_list = matches!(event, Event::Reset(_));
         match event {
             Event::Reset(snapshot) => {

@@ -16,12 +16,11 @@ use std::time::Duration;
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{self, Known, MachineRecord, MachineReport, SessionId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::twins::{Place, Twins};
 use crate::backoff::Backoff;
-use crate::mirror;
 use crate::store::{Guard, LeaseId, Result, Store, StoreError, Write};
 
 /// The least time between two reports of one machine. A listing that is this old is as good as now to a person,
@@ -59,6 +58,8 @@ pub(super) struct Session {
     pub(super) alive: watch::Sender<Option<Alive>>,
     /// To the agent: that another machine has this one's id.
     pub(super) twin: watch::Sender<Option<String>>,
+    /// From the agent: there may be news under this machine's id.
+    pub(super) place: watch::Receiver<u64>,
     /// From the agent.
     pub(super) report: watch::Receiver<MachineReport>,
     /// From the units directory, by subject.
@@ -113,7 +114,7 @@ impl Session {
         backoff.reset();
         *told = None;
         let mut twins = Twins::new(self.me.clone(), id.0, here_since);
-        let mut events = self.follow();
+        let mut look_at = Some(Instant::now() + PAUSE);
         let mut pace = Pace::new();
         let mut quiet_until = pace.after_report();
         loop {
@@ -125,7 +126,13 @@ impl Session {
                         self.tell_alive(&lease);
                     }
                 }
-                Some(event) = events.recv() => take(&mut twins, event),
+                () = due(look_at), if look_at.is_some() => match self.look(&mut twins).await {
+                    Ok(found) => (at, look_at) = (found, None),
+                    Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
+                        look_at = Some(Instant::now() + backoff.wait());
+                    }
+                    Err(error) => return Err(error),
+                },
                 () = sleep_until(quiet_until), if pending => {
                     let report = self.current();
                     match self.write(id, at, false, &report).await {
@@ -143,24 +150,23 @@ impl Session {
                         Err(error) => return Err(error),
                     }
                 }
+                Ok(()) = self.place.changed() => look_at = Some(Instant::now() + PAUSE),
                 Ok(()) = self.report.changed() => {}
                 Ok(()) = self.directory.changed() => {}
             }
-            self.tell_twins(&twins);
             match twins.place() {
                 Place::Ours => {}
                 Place::Lost => return Err(StoreError::LeaseLost),
-                Place::Taken => return self.stand_aside(lease, twins, events, backoff).await,
+                Place::Taken => return self.stand_aside(lease, twins, backoff).await,
             }
         }
     }
 
     /// Leaves the place to the other machine of this id, where that one and people can see it, until it is free.
     async fn stand_aside(
-        &self,
+        &mut self,
         mut lease: Held,
         mut twins: Twins,
-        mut events: mpsc::Receiver<mirror::Event>,
         backoff: &mut Backoff,
     ) -> Result<()> {
         // No grant is for this machine from now on.
@@ -171,20 +177,25 @@ impl Session {
             lease: Some(lease.id),
         };
         self.store.commit(Vec::new(), vec![note]).await?;
-        loop {
+        let mut look_at = Some(Instant::now() + PAUSE);
+        while twins.place() == Place::Taken {
             tokio::select! {
                 biased;
                 () = sleep_until(lease.renew_at) => {
                     self.renew(&mut lease, backoff).await?;
                 }
-                Some(event) = events.recv() => take(&mut twins, event),
-            }
-            self.tell_twins(&twins);
-            if twins.place() != Place::Taken {
-                // The note goes with it.
-                return self.store.revoke(lease.id).await;
+                () = due(look_at), if look_at.is_some() => match self.look(&mut twins).await {
+                    Ok(_) => look_at = None,
+                    Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
+                        look_at = Some(Instant::now() + backoff.wait());
+                    }
+                    Err(error) => return Err(error),
+                },
+                Ok(()) = self.place.changed() => look_at = Some(Instant::now() + PAUSE),
             }
         }
+        // The note goes with it.
+        self.store.revoke(lease.id).await
     }
 
     /// Renews a lease, if the registry answers. Answers whether it did.
@@ -204,12 +215,6 @@ impl Session {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Follows what the registry has under this machine's id.
-    fn follow(&self) -> mpsc::Receiver<mirror::Event> {
-        let backoff = Backoff::new(self.me.as_str());
-        mirror::follow(self.store.clone(), vec![keys::machine(&self.me)], backoff)
     }
 
     fn tell_twins(&self, twins: &Twins) {
@@ -250,11 +255,12 @@ impl Session {
         Ok(snapshot.entries.get(&report).map(|entry| entry.modified))
     }
 
-    /// The same, with what is under this machine's id at that moment.
+    /// The same, with what is under this machine's id at that moment; that is told.
     async fn look(&self, twins: &mut Twins) -> Result<Option<u64>> {
         let (presence, report) = (keys::machine(&self.me), keys::report(&self.me));
         let snapshot = self.store.list(&[&presence, &report]).await?;
-        twins.reset(&snapshot);
+        twins.see(&snapshot);
+        self.tell_twins(twins);
         Ok(snapshot.entries.get(&report).map(|entry| entry.modified))
     }
 
@@ -315,13 +321,9 @@ impl Session {
     }
 }
 
-fn take(twins: &mut Twins, event: mirror::Event) {
-    match event {
-        mirror::Event::Reset(snapshot) => twins.reset(&snapshot),
-        mirror::Event::Changed(batch) => twins.apply(&batch),
-        // The lease tells whether that lasts.
-        mirror::Event::Away(_) => {}
-    }
+/// Waits until then; the caller knows whether there is such a time.
+async fn due(at: Option<Instant>) {
+    sleep_until(at.unwrap_or_else(Instant::now)).await;
 }
 
 /// How soon the next report may follow.

@@ -11,7 +11,7 @@ use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{self, MachineRecord, SessionId};
 
-use crate::store::{Batch, Change, Entry, Snapshot};
+use crate::store::{Entry, Snapshot};
 
 const HELP: &str = "give one of them an id of its own: rm /etc/machine-id /var/lib/dbus/machine-id; systemd-machine-id-setup; reboot";
 
@@ -50,23 +50,12 @@ impl Twins {
         }
     }
 
-    /// Takes all there is.
-    pub(super) fn reset(&mut self, snapshot: &Snapshot) {
+    /// Takes what there is now.
+    pub(super) fn see(&mut self, snapshot: &Snapshot) {
         self.present = None;
         self.aside.clear();
         for (key, entry) in &snapshot.entries {
             self.put(key, entry);
-        }
-    }
-
-    /// Takes one commit.
-    pub(super) fn apply(&mut self, batch: &Batch) {
-        for change in &batch.changes {
-            match change {
-                Change::Put(key, entry) => self.put(key, entry),
-                Change::Delete(key) if *key == keys::machine(&self.me) => self.present = None,
-                Change::Delete(key) => drop(self.aside.remove(key)),
-            }
         }
     }
 
