@@ -251,7 +251,7 @@ fn engine_without_one(lab: &Lab, host: &Host) -> Result<()> {
         host.write_file("/root/a.service", sleeper(seconds))?;
         lab.wait_until(SOON, "the update is taken", || {
             Ok(host
-                .fleetctl(&["submit", "--replace", "/root/a.service"])?
+                .fleetctl(&["start", "--replace", "/root/a.service"])?
                 .code
                 == 0)
         })?;
