@@ -81,25 +81,31 @@ fn conf(lab: &Lab, host: &Host) -> FleetConf {
     }
 }
 
+/// Turns authentication on, with a user for each role.
+fn roles(lab: &Lab) -> Result<()> {
+    let member = lab.member(1);
+    for arguments in [
+        &["user", "add", &format!("root:{PASSWORD}")][..],
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        member.etcdctl(arguments)?.ok()?;
+    }
+    for (role, permissions) in [("machine", MACHINE), ("engine", ENGINE)] {
+        etcdctl(lab, &["user", "add", &format!("{role}:{PASSWORD}")])?;
+        etcdctl(lab, &["role", "add", role])?;
+        etcdctl(lab, &["user", "grant-role", role, role])?;
+        permissions
+            .into_iter()
+            .try_for_each(|it| grant(lab, role, it))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn roles_need_what_is_documented_and_nothing_more() {
     Lab::builder().hosts(2).etcd(1).test(|lab| {
-        let member = lab.member(1);
-        for arguments in [
-            &["user", "add", &format!("root:{PASSWORD}")][..],
-            &["user", "grant-role", "root", "root"],
-            &["auth", "enable"],
-        ] {
-            member.etcdctl(arguments)?.ok()?;
-        }
-        for (role, permissions) in [("machine", MACHINE), ("engine", ENGINE)] {
-            etcdctl(lab, &["user", "add", &format!("{role}:{PASSWORD}")])?;
-            etcdctl(lab, &["role", "add", role])?;
-            etcdctl(lab, &["user", "grant-role", role, role])?;
-            permissions
-                .into_iter()
-                .try_for_each(|it| grant(lab, role, it))?;
-        }
+        roles(lab)?;
         lab.install_fleet(|host| conf(lab, host))?;
         let (one, two) = (lab.host(1), lab.host(2));
         one.write_file("/root/a.service", sleeper(1000))?;
@@ -115,7 +121,6 @@ fn roles_need_what_is_documented_and_nothing_more() {
         })?;
         reading_only(two).context("a machine whose role reads")?;
         without_one(lab, two).context("without one of them")?;
-        engine_without_one(lab, one).context("an engine that may not write one of them")?;
         // And with all of them again, an update goes through.
         one.write_file("/root/a.service", sleeper(2000))?;
         one.fleetctl(&["start", "--replace", "/root/a.service"])?
@@ -219,54 +224,83 @@ fn without_one(lab: &Lab, host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Each right to write is needed: without it somebody is told which, and with it again what waited goes on.
-fn engine_without_one(lab: &Lab, host: &Host) -> Result<()> {
-    let change = |key: &str, right: &str| {
-        revoke(lab, "engine", key)?;
-        grant(lab, "engine", (right, key))
-    };
+#[test]
+fn an_engine_says_which_right_it_lacks_and_goes_on_when_it_has_it() {
+    Lab::builder().etcd(1).test(|lab| {
+        roles(lab)?;
+        lab.install_fleet(|host| conf(lab, host))?;
+        let host = lab.host(1);
+        host.write_file("/root/a.service", sleeper(1000))?;
+        lab.wait_until(SOON, "a.service is started", || {
+            Ok(host.fleetctl(&["start", "/root/a.service"])?.code == 0)
+        })?;
+        runs_everywhere(lab, "a.service", 1000)?;
+        whoever_asks(lab, host)?;
+        for (at, key) in ["rollouts/", "grants/", "events/", "history/", "leader"]
+            .into_iter()
+            .enumerate()
+        {
+            leader_without(lab, host, key, 1001 + u32::try_from(at)?)
+                .with_context(|| format!("without {key}"))?;
+        }
+        Ok(())
+    });
+}
+
+/// The right to write below a key is taken, and the one to read left; or both given.
+fn may(lab: &Lab, right: &str, key: &str) -> Result<()> {
+    revoke(lab, "engine", key)?;
+    grant(lab, "engine", (right, key))
+}
+
+fn whoever_asks(lab: &Lab, host: &Host) -> Result<()> {
+    host.write_file("/root/b.service", sleeper(1000))?;
     for (key, command) in [
         ("units/", ["submit", "/root/b.service"]),
         ("metadata/", ["drain", "190c"]),
     ] {
-        change(key, "read")?;
+        may(lab, "read", key)?;
         let asked = host.fleetctl(&command)?;
         let says = format!("(this was to write {key}");
         ensure!(
             asked.code == 1 && asked.stderr.contains(&says),
             "{key}: {asked:?}"
         );
-        change(key, "readwrite")?;
-    }
-    for (at, key) in ["rollouts/", "grants/", "events/", "history/", "leader"]
-        .into_iter()
-        .enumerate()
-    {
-        change(key, "read")?;
-        if key == "leader" {
-            host.exec(&["systemctl", "restart", "fleet.service"])?
-                .ok()?;
-        }
-        let seconds = 1001 + u32::try_from(at)?;
-        host.write_file("/root/a.service", sleeper(seconds))?;
-        lab.wait_until(SOON, "the update is taken", || {
-            Ok(host
-                .fleetctl(&["submit", "--replace", "/root/a.service"])?
-                .code
-                == 0)
-        })?;
-        let mut said = String::new();
-        lab.wait_until(SOON, &format!("the journal tells of {key}"), || {
-            said = host.journal(20)?;
-            Ok(said.lines().any(|line| {
-                line.contains("permission denied; grant")
-                    && line.contains("this was to write")
-                    && line.contains(key)
-            }))
-        })
-        .with_context(|| said)?;
-        change(key, "readwrite")?;
-        runs_everywhere(lab, "a.service", seconds).with_context(|| format!("with {key} again"))?;
+        may(lab, "readwrite", key)?;
     }
     Ok(())
+}
+
+/// An update waits for it, and people are told.
+fn leader_without(lab: &Lab, host: &Host, key: &str, seconds: u32) -> Result<()> {
+    let restart = || host.exec(&["systemctl", "restart", "fleet.service"])?.ok();
+    may(lab, "read", key)?;
+    if key == "leader" {
+        restart()?;
+    }
+    host.write_file("/root/a.service", sleeper(seconds))?;
+    lab.wait_until(SOON, "the update is taken", || {
+        let update = ["start", "--replace", "/root/a.service"];
+        Ok(host.fleetctl(&update)?.code == 0)
+    })?;
+    let mut said = String::new();
+    lab.wait_until(SOON, "the journal tells of it", || {
+        said = host.journal(20)?;
+        Ok(said.lines().any(|line| {
+            line.contains("permission denied; grant")
+                && line.contains("this was to write")
+                && line.contains(key)
+        }))
+    })
+    .with_context(|| said)?;
+    may(lab, "readwrite", key)?;
+    // By itself, once; a leader that is new looks at once.
+    if key != "rollouts/" {
+        restart()?;
+    }
+    runs_everywhere(lab, "a.service", seconds)?;
+    lab.wait_until(SOON, "it is done", || {
+        let status = ["rollout", "status", "a.service"];
+        Ok(host.fleetctl(&status)?.code == 0)
+    })
 }

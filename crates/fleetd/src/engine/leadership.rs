@@ -57,8 +57,8 @@ pub(super) struct Leadership<'a> {
     written: u64,
     /// When to look at a unit again, by its own clock.
     wakes: BTreeMap<UnitName, u64>,
-    /// Why the registry does not take what a unit's rollout needs, as it was told.
-    stuck: BTreeMap<UnitName, String>,
+    /// Units whose rollout the registry does not take, as it was told: the reason names keys that are others each time.
+    stuck: BTreeSet<UnitName>,
     /// When to look at presence.
     presence_at: Option<Instant>,
     /// When to forget a machine, in milliseconds since 1970.
@@ -82,7 +82,7 @@ impl<'a> Leadership<'a> {
             index: Index::default(),
             written: 0,
             wakes: BTreeMap::new(),
-            stuck: BTreeMap::new(),
+            stuck: BTreeSet::new(),
             presence_at: None,
             forget_at: None,
             has_begun: false,
@@ -292,9 +292,11 @@ impl<'a> Leadership<'a> {
                 Err(StoreError::Rejected(why) | StoreError::Denied(why)) => {
                     self.index.news.units.remove(&name);
                     self.wakes.insert(name.clone(), now + TAKEN_AGAIN);
-                    if self.stuck.get(&name) != Some(&why) {
-                        tracing::warn!("unit {name}: its rollout cannot go on: {why}");
-                        self.stuck.insert(name, why);
+                    let text = format!("unit {name}: its rollout cannot go on: {why}");
+                    if self.stuck.insert(name) {
+                        tracing::warn!("{text}");
+                    } else {
+                        tracing::debug!("{text}");
                     }
                 }
                 done => {
