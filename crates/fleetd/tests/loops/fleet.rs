@@ -85,6 +85,14 @@ impl Machine {
         self.folder.path().join("desired.json")
     }
 
+    /// The units that it names.
+    pub(crate) fn on_disk(&self) -> BTreeSet<UnitName> {
+        let text = std::fs::read(self.desired_file()).unwrap_or_default();
+        let saved: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        let units = saved["desired"].as_object().into_iter().flatten();
+        units.map(|(name, _)| unit(name)).collect()
+    }
+
     /// Where it keeps what it has started.
     pub(crate) fn marks_file(&self) -> PathBuf {
         self.folder.path().join("marks.json")

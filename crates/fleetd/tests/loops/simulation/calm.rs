@@ -256,14 +256,19 @@ impl Play {
     async fn boots_without(&mut self) -> Result<(), String> {
         let on = self.story.fleet.seed as usize % self.world.beside.len();
         let before = self.world.fleet.machines[on].running().await;
+        let on_disk = self.world.fleet.machines[on].on_disk();
         self.reboot(on, true).await;
         quiet().await;
         let after = self.world.fleet.machines[on].running().await;
-        let is_foreign = |name: &&String| {
-            let seat = (self.world.id(on), unit(name));
-            self.world.referee.is_foreign(&seat)
+        let referee = &self.world.referee;
+        // Of one whose record cannot be read only that file says what it was, unless it was lost too.
+        let unreadable = referee.ask(|ledger| ledger.unreadable.clone());
+        let is_unknown = |name: &UnitName| unreadable.contains(name) && !on_disk.contains(name);
+        let is_left = |name: &&String| {
+            let name = unit(name);
+            is_unknown(&name) || referee.is_foreign(&(self.world.id(on), name))
         };
-        match before.difference(&after).find(|name| !is_foreign(name)) {
+        match before.difference(&after).find(|name| !is_left(name)) {
             Some(lost) => Err(format!("{lost} is lost by a reboot without a registry")),
             None => Ok(()),
         }
