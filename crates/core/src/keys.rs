@@ -14,6 +14,9 @@ pub const ACCEPTANCE: &str = "acceptance";
 pub const LEADER: &str = "leader";
 /// Below it, one key for each unit.
 pub const UNITS: &str = "units/";
+/// Which unit was destroyed last: no unit has that name. So the going of one leaves a trace, without which a registry that lacks
+/// it could not be told from an older one.
+pub const DESTROYED: &str = "units/-";
 /// Below it, older revisions: `history/<unit>/<number>`.
 pub const HISTORY: &str = "history/";
 /// Below it, each machine's presence, under that agent's lease.
@@ -102,6 +105,11 @@ pub fn grant_of(key: &str) -> Option<(MachineId, UnitName)> {
 /// The unit that a key below [`ROLLOUTS`] names.
 pub fn rollout_of(key: &str) -> Option<UnitName> {
     UnitName::parse(key.strip_prefix(ROLLOUTS)?).ok()
+}
+
+/// Whether a key tells that machine what to run.
+pub fn instructs(key: &str, machine: &MachineId) -> bool {
+    key.starts_with(UNITS) || machine_of(METADATA, key).as_ref() == Some(machine)
 }
 
 /// The unit that a key below [`UNITS`] names.

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fleet_core::keys;
 use fleet_core::machine::{METADATA_MAX, MachineId};
 use fleet_core::record::{
-    self, AcceptanceRecord, ClusterRecord, MetadataRecord, Owner, Past, RecordError, Scheduling,
-    TargetState, UnitRecord,
+    self, AcceptanceRecord, ClusterRecord, DestroyedRecord, MetadataRecord, Owner, Past,
+    RecordError, Scheduling, TargetState, UnitRecord,
 };
 use fleet_core::rollout::{self, Order, OrderError};
 use fleet_core::submission::{self, Submission, Submitted};
@@ -455,6 +455,11 @@ fn destroy(name: &UnitName) -> Vec<Write> {
     vec![
         Write::Delete(keys::unit(name)),
         Write::DeletePrefix(keys::history_of(name)),
+        Write::Put {
+            key: keys::DESTROYED.to_owned(),
+            value: record::encode(&DestroyedRecord { unit: name.clone() }),
+            lease: None,
+        },
     ]
 }
 

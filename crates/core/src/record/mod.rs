@@ -80,6 +80,13 @@ pub struct ClusterRecord {
     pub id: String,
 }
 
+/// What was destroyed last: `units/-`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestroyedRecord {
+    /// The unit.
+    pub unit: crate::unit::UnitName,
+}
+
 /// That somebody has accepted this registry for machines that held it: `acceptance`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptanceRecord {
