@@ -17,6 +17,8 @@ pub const LEADER: &str = "leader";
 /// Below it, one key for each unit.
 pub const UNITS: &str = "units/";
 /// Among the units, which their watch shows: what was destroyed last, in the commit that did. No unit can have its name.
+/// So the going of one leaves a trace, without which a registry that lacks it could not be told from an older one, or from
+/// one that is being emptied.
 pub const DESTROYED: &str = "units/+destroyed";
 /// Below it, older revisions: `history/<unit>/<number>`.
 pub const HISTORY: &str = "history/";
@@ -138,6 +140,11 @@ pub fn grant_of(key: &str) -> Option<(MachineId, UnitName)> {
 /// The unit that a key below [`ROLLOUTS`] names.
 pub fn rollout_of(key: &str) -> Option<UnitName> {
     UnitName::parse(key.strip_prefix(ROLLOUTS)?).ok()
+}
+
+/// Whether a key tells that machine what to run.
+pub fn instructs(key: &str, machine: &MachineId) -> bool {
+    key.starts_with(UNITS) || machine_of(METADATA, key).as_ref() == Some(machine)
 }
 
 /// The unit that a key below [`UNITS`] names.

@@ -100,8 +100,7 @@ pub struct AcceptanceRecord {
     pub by: String,
 }
 
-/// That somebody destroyed a unit: `units/+destroyed`, written in the same commit. A unit that went without it may be
-/// part of a registry that is being emptied.
+/// Which unit was destroyed last: `units/+destroyed`, written by the commit that did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestroyedRecord {
     /// The unit.

@@ -75,6 +75,8 @@ pub(super) struct Index {
     set: MetadataRecord,
     /// What the leader lets this machine run, for whatever session, and the store revision that wrote it.
     grants: BTreeMap<UnitName, (Grant, u64)>,
+    /// What instructs this machine, and the store revisions that wrote it.
+    written: BTreeMap<String, u64>,
     /// Which registry it is, and the store revision that all of it stands at.
     pub(super) sight: Sight,
     /// What could not be read, by key.
@@ -90,6 +92,7 @@ impl Index {
             units: BTreeMap::new(),
             set: MetadataRecord::default(),
             grants: BTreeMap::new(),
+            written: BTreeMap::new(),
             sight: Sight::default(),
             problems: BTreeMap::new(),
         }
@@ -108,10 +111,12 @@ impl Index {
         self.grants.clear();
         self.sight = Sight::default();
         self.problems.clear();
+        self.written.clear();
         for (key, entry) in snapshot.entries {
             self.put(&key, &entry);
         }
         self.sight.revision = snapshot.revision;
+        self.note_instructed();
     }
 
     /// Takes one commit.
@@ -124,9 +129,17 @@ impl Index {
         }
         // Commits may come out of order between prefixes; a registry that went back shows when it is listed.
         self.sight.revision = self.sight.revision.max(batch.revision);
+        self.note_instructed();
+    }
+
+    fn note_instructed(&mut self) {
+        self.sight.instructed = Some(self.written.values().max().copied().unwrap_or_default());
     }
 
     fn put(&mut self, key: &str, entry: &Entry) {
+        if keys::instructs(key, &self.me) {
+            self.written.insert(key.to_owned(), entry.modified);
+        }
         let told = (&*entry.value, entry.created, entry.modified);
         let read = match self.sight.take(key, Some(told)) {
             Some(read) => read,
@@ -167,6 +180,7 @@ impl Index {
 
     fn delete(&mut self, key: &str) {
         self.problems.remove(key);
+        self.written.remove(key);
         if self.sight.take(key, None).is_some() {
             // It tells which registry it is, and nothing else.
         } else if key == keys::metadata(&self.me) {

@@ -552,6 +552,7 @@ impl Agent {
 fn is_other(a: &Seen, b: &Seen) -> bool {
     let but_revision = |seen: &Seen| Seen {
         revision: 0,
+        instructed: 0,
         ..seen.clone()
     };
     but_revision(a) != but_revision(b)

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::record::{self, ClusterRecord, Event, EventKind};
-use fleet_core::trust::{ClusterKey, Verdict, judge};
+use fleet_core::trust::{ClusterKey, Sight, Verdict, judge};
 use fleet_core::unit::UnitName;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -163,7 +163,14 @@ impl<'a> Leadership<'a> {
                 // The claim may be as old as the backup that this comes from, and the agent not know of it yet. Or the
                 // agent has seen more since this was listed.
                 let memory = self.engine.trust.borrow().memory.clone();
-                if let Verdict::Hold { reason, .. } = judge(&memory, &self.index.sight) {
+                let entries = snapshot.entries.iter();
+                let instructs = entries.filter(|(key, _)| keys::instructs(key, &self.engine.me));
+                let newest = instructs.map(|(_, entry)| entry.modified).max();
+                let sight = Sight {
+                    instructed: Some(newest.unwrap_or_default()),
+                    ..self.index.sight.clone()
+                };
+                if let Verdict::Hold { reason, .. } = judge(&memory, &sight) {
                     tracing::debug!("nothing is decided for now: {reason}");
                     return Err(StoreError::Refused);
                 }

@@ -239,6 +239,36 @@ async fn metadata_that_cannot_be_read_is_mended_on_that_machine_also_in_an_accep
     assert_eq!(fleet.running().await, vec![crate::fleet::set(&[A])]);
 }
 
+/// All machines write who they are as soon as they reach it. One that comes later finds more commits than it has seen.
+#[tokio::test(start_paused = true)]
+async fn a_backup_is_held_also_by_who_comes_when_it_has_grown() {
+    let (mut fleet, _engines) = settled().await;
+    let backup = fleet.store.backup();
+    fleet.launch("b.service", service(1, "")).await;
+    fleet.destroy(A).await;
+    quiet().await;
+    fleet.machines[2].kill().await;
+    let up = set(&["b.service"]);
+    assert!(fleet.running().await.iter().all(|running| *running == up));
+    fleet.take_logs();
+    let restored = backup.restore(1_000_000);
+    for number in 0..50 {
+        put(&restored, "events/x", vec![number]).await;
+    }
+    turn_to(&fleet, &restored);
+    fleet.machines[2].start();
+    quiet().await;
+    is_held(&fleet).await;
+    // The fleet's own is followed again once it is accepted.
+    turn_to(&fleet, &fleet.store);
+    let registry = hand(&fleet.machines[0]);
+    quiet().await;
+    let accepted = registry.accept("one", "a test", "unused");
+    accepted.await.expect("accepted");
+    quiet().await;
+    assert!(fleet.running().await.iter().all(|running| *running == up));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_acceptance_in_a_backup_does_not_count_a_second_time() {
     let (fleet, _engines) = settled().await;
