@@ -216,6 +216,6 @@ fn id(number: usize) -> Result<MachineId> {
 /// A global service whose process depends on `version`.
 pub(crate) fn file(version: u32, fleet: &str) -> String {
     format!(
-        "[Unit]\nDescription=A service of the scale bench\n\n[Service]\nExecStart=/usr/bin/web --version {version}\nRestart=always\n\n[X-Fleet]\nGlobal=true\n{fleet}"
+        "[Unit]\nDescription=A service of the scale bench\n\n[Service]\nType=notify\nExecStart=/usr/bin/web --version {version}\nRestart=always\n\n[X-Fleet]\nGlobal=true\n{fleet}"
     )
 }

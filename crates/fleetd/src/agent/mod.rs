@@ -40,7 +40,7 @@ use tokio::time::{Instant, sleep_until};
 use self::host::Host;
 use self::index::Index;
 use self::marks::Marks;
-use self::session::{Alive, Session};
+use self::session::{Alive, Session, Word};
 use crate::atomic_file;
 use crate::backoff::Backoff;
 use crate::health::Heart;
@@ -128,7 +128,7 @@ pub struct Agent {
     away: Option<String>,
     /// Whether it has the desired state of a registry.
     on_disk: bool,
-    report: watch::Sender<MachineReport>,
+    word: watch::Sender<Word>,
     /// From the session.
     alive: watch::Sender<Option<Alive>>,
     /// From the session: that another machine has this one's id.
@@ -166,7 +166,7 @@ impl Agent {
             disk: None,
             away: None,
             on_disk: false,
-            report: watch::Sender::default(),
+            word: watch::Sender::default(),
             alive: watch::Sender::default(),
             twin: watch::Sender::default(),
             place: watch::Sender::default(),
@@ -195,7 +195,7 @@ impl Agent {
             alive: self.alive.clone(),
             twin: self.twin.clone(),
             place: self.place.subscribe(),
-            report: self.report.subscribe(),
+            word: self.word.subscribe(),
             directory,
         };
         tokio::join!(session.run(), self.follow());
@@ -542,7 +542,11 @@ impl Agent {
         };
         problems.extend(self.held.clone().map(|why| ("registry".to_owned(), why)));
         let report = MachineReport { units, problems };
-        self.report.send_if_modified(|told| replace(told, report));
+        let word = Word {
+            report,
+            is_moving: self.host.is_moving(),
+        };
+        self.word.send_if_modified(|told| replace(told, word));
         self.standing
             .send_if_modified(|told| replace(told, standing));
     }

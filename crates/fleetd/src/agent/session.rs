@@ -2,7 +2,8 @@
 //!
 //! The lease is all that moves while nothing changes: one keep-alive every third of its time. The report is
 //! written when it has changed, the first time at once and then after a pause that gathers what follows; the pause
-//! is longer on a machine where something changes all the time.
+//! is longer on a machine where something changes all the time. While a job runs, the report waits a moment for its end, so
+//! that an ordinary start or stop is one write and not two.
 //!
 //! A commit that got no answer may be made later, after another one of this or of the next session. Every commit writes
 //! the report, guarded by how it was, so that one which comes late is refused.
@@ -30,8 +31,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The least time between two reports in the long run, of a machine with a unit that crashes in a loop, say.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a report waits for the end of a job. An ordinary start takes ten milliseconds.
+const SETTLING: Duration = Duration::from_millis(25);
+
 /// How many reports may come quickly before that counts: an update of a few units is followed closely.
 const QUICK: u32 = 20;
+
+/// What the agent has to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) report: MachineReport,
+    /// systemd has a job for one of its units.
+    pub(super) is_moving: bool,
+}
 
 /// A presence that the registry vouches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +73,7 @@ pub(super) struct Session {
     /// From the agent: there may be news under this machine's id.
     pub(super) place: watch::Receiver<u64>,
     /// From the agent.
-    pub(super) report: watch::Receiver<MachineReport>,
+    pub(super) word: watch::Receiver<Word>,
     /// From the units directory, by subject.
     pub(super) directory: watch::Receiver<BTreeMap<String, String>>,
 }
@@ -117,8 +129,12 @@ impl Session {
         let mut look_at = Some(Instant::now() + PAUSE);
         let mut pace = Pace::new();
         let mut quiet_until = pace.after_report();
+        let mut differs_since = None;
         loop {
             let pending = self.current() != written;
+            differs_since = pending.then(|| differs_since.unwrap_or_else(Instant::now));
+            let settled = differs_since.filter(|_| self.word.borrow().is_moving);
+            let settled = settled.map_or(quiet_until, |since| since + SETTLING);
             tokio::select! {
                 biased;
                 () = sleep_until(lease.renew_at) => {
@@ -133,12 +149,13 @@ impl Session {
                     }
                     Err(error) => return Err(error),
                 },
-                () = sleep_until(quiet_until), if pending => {
+                () = sleep_until(quiet_until.max(settled)), if pending => {
                     let report = self.current();
                     match self.write(id, at, false, &report).await {
                         Ok(revision) => {
                             at = Some(revision);
                             written = report;
+                            differs_since = None;
                             quiet_until = pace.after_report();
                         }
                         // With another session every grant to this one would be void.
@@ -151,7 +168,7 @@ impl Session {
                     }
                 }
                 Ok(()) = self.place.changed() => look_at = Some(Instant::now() + PAUSE),
-                Ok(()) = self.report.changed() => {}
+                Ok(()) = self.word.changed() => {}
                 Ok(()) = self.directory.changed() => {}
             }
             match twins.place() {
@@ -243,7 +260,7 @@ impl Session {
     }
 
     fn current(&self) -> MachineReport {
-        let mut report = self.report.borrow().clone();
+        let mut report = self.word.borrow().report.clone();
         report.problems.extend(self.directory.borrow().clone());
         report
     }

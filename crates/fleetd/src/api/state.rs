@@ -21,7 +21,7 @@ use super::{Api, Query};
 use crate::store::Entry;
 
 /// How many reports are read at once for a page, some kilobytes each.
-const REPORTS_AT_ONCE: usize = 500;
+pub(super) const REPORTS_AT_ONCE: usize = 500;
 
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<StatePage>> {
     let wanted = Wanted {
