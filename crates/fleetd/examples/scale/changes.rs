@@ -131,6 +131,10 @@ impl Changes<'_> {
     }
 
     fn note(&mut self, what: &'static str, floor: Floor, took: &Took) {
+        eprintln!(
+            "        {what}: seen after {:.1?} (floor {:.1?}), reported after {:.1?} (floor {:.1?}), {} writes",
+            took.seen, floor.seen, took.told, floor.told, took.cost.proposals
+        );
         let samples = &mut *self.samples;
         let millis = |time: Duration| time.as_secs_f64() * 1000.0;
         samples.add(what, "floor seen", millis(floor.seen));
