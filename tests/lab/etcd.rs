@@ -107,6 +107,8 @@ impl Member {
                 &format!("--initial-cluster={}", self.peers),
                 "--logger=zap",
                 "--log-level=warn",
+                // Where many tests share few cores, a password is checked for longer than fleetd waits.
+                "--bcrypt-cost=4",
             ])?
             .args(&self.arguments)
             .stdin(Stdio::null())

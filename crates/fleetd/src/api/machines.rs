@@ -11,7 +11,7 @@ use fleet_core::record::Scheduling;
 use super::error::{ApiError, Result};
 use super::page::page;
 use super::units::WARNING;
-use super::view::{MACHINES, View};
+use super::view::View;
 use super::{Api, BY, Query, body};
 
 /// How many operations one request may have: each machine is a write of one commit, which has at most 128.
@@ -21,7 +21,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     query: Query,
 ) -> Result<(HeaderMap, Json<MachinePage>)> {
-    let view = View::read(&**api.registry.store(), &MACHINES).await?;
+    let view = View::machines(&**api.registry.store()).await?;
     let warnings = warnings(&view);
     let machines = view
         .machines

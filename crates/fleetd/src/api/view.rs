@@ -97,13 +97,19 @@ pub(super) struct View {
     pub(super) damaged: Vec<Problem>,
 }
 
-/// The prefixes of live machines and their metadata.
-pub(super) const MACHINES: [&str; 2] = [keys::MACHINES, keys::METADATA];
-
 impl View {
     /// Reads these prefixes at one revision.
     pub(super) async fn read(store: &dyn Store, prefixes: &[&str]) -> Result<Self> {
         Ok(Self::of(store.list(prefixes).await?))
+    }
+
+    /// Reads the live machines and their metadata; what is remembered of machines, for one whose presence cannot be read.
+    pub(super) async fn machines(store: &dyn Store) -> Result<Self> {
+        let view = Self::read(store, &[keys::MACHINES, keys::METADATA]).await?;
+        if view.unreadable.is_empty() {
+            return Ok(view);
+        }
+        Self::read(store, &[keys::MACHINES, keys::METADATA, keys::KNOWN]).await
     }
 
     fn of(snapshot: Snapshot) -> Self {
