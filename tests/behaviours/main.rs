@@ -23,6 +23,7 @@ mod real_systemd;
 mod reboots;
 mod recorded;
 mod registry_away;
+mod registry_faults;
 mod registry_replaced;
 mod remote;
 mod reports;

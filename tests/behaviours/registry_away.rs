@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use lab::{Host, Lab};
+use anyhow::ensure;
+use lab::Lab;
 
-use crate::workload::{self, SOON, active, fleet_journal, launch, status_text, untouched, works};
+use crate::workload::{self, SOON, fleet_journal, status_text, untouched, works};
 
 #[test]
 fn a_dead_or_hanging_registry_is_named_and_stops_nothing() {
@@ -59,75 +59,4 @@ fn a_dead_or_hanging_registry_is_named_and_stops_nothing() {
         }
         Ok(())
     });
-}
-
-#[test]
-fn one_member_of_three_may_be_dead_or_hang() {
-    Lab::builder().hosts(3).etcd(3).test(|lab| {
-        let before = workload::start(lab)?;
-        let dead = lab.member(1);
-        dead.kill()?;
-        works(lab, "one-dead.service")?;
-        dead.restart()?;
-        let leading = leading_member(lab)?;
-        leading.pause()?;
-        works(lab, "one-hangs.service")?;
-        leading.resume()?;
-        works(lab, "all-there.service")?;
-        untouched(lab, &before, "the loss of one member")
-    });
-}
-
-#[test]
-fn a_machine_that_is_cut_off_runs_on_is_listed_no_more_and_catches_up() {
-    Lab::builder().hosts(3).etcd(1).test(|lab| {
-        let before = workload::start(lab)?;
-        let (speaker, lost) = (lab.host(1), lab.host(3));
-        launch(speaker, "goes.service")?;
-        active(lab, "goes.service", lab.hosts())?;
-        lab.wait_until(SOON, "it is listed with its units", || {
-            Ok(rows(speaker, lost)? == [true, true])
-        })?;
-        lost.partition()?;
-        lab.wait_until(SOON, "it is listed no more, nor are its units", || {
-            Ok(rows(speaker, lost)? == [false, false])
-        })?;
-        speaker.fleetctl(&["destroy", "goes.service"])?.ok()?;
-        launch(speaker, "comes.service")?;
-        active(lab, "comes.service", [speaker])?;
-        ensure!(
-            lost.is_active("goes.service"),
-            "a machine that is cut off stopped a unit"
-        );
-        untouched(lab, &before, "a partition")?;
-        lost.heal()?;
-        lab.wait_until(SOON, "it is listed again with its units", || {
-            Ok(rows(speaker, lost)? == [true, true])
-        })?;
-        active(lab, "comes.service", [lost])?;
-        lab.wait_until(SOON, "what was destroyed meanwhile stops", || {
-            Ok(!lost.is_active("goes.service"))
-        })?;
-        untouched(lab, &before, "a partition that healed")
-    });
-}
-
-/// Whether the host has a row in list-machines, and any in list-units.
-fn rows(speaker: &Host, host: &Host) -> Result<[bool; 2]> {
-    let lists = |command: &str| -> Result<bool> {
-        Ok(speaker
-            .fleetctl(&[command, "--full", "--no-legend"])?
-            .ok()?
-            .contains(&host.machine_id()))
-    };
-    Ok([lists("list-machines")?, lists("list-units")?])
-}
-
-fn leading_member(lab: &Lab) -> Result<&lab::Member> {
-    for member in lab.members() {
-        if member.metrics()?.sum("etcd_server_is_leader") > 0.0 {
-            return Ok(member);
-        }
-    }
-    anyhow::bail!("no member leads")
 }

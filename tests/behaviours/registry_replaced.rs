@@ -1,5 +1,7 @@
 //! Shows that a registry which was wiped, restored from a backup, or is another one's is no instruction to stop anything.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use lab::{Host, Lab, Member};
 
@@ -95,7 +97,15 @@ fn a_registry_from_a_backup_stops_nothing_until_somebody_accepts_it() {
         untouched(lab, &before, "a registry from a backup")?;
 
         refuses(lab.host(1))?;
+        drop_file(lab.host(2), "dropped.service")?;
+        unpublished(lab, "/_coreos.com/fleet/", "dropped.service")?;
+        untouched(
+            lab,
+            &before,
+            "a file dropped beside a registry from a backup",
+        )?;
         accept(lab, lab.host(3), lab.hosts())?;
+        active(lab, "dropped.service", lab.hosts())?;
         active(lab, "gone-since.service", lab.hosts())?;
         lab.wait_until(SOON, "what is newer than the backup is gone", || {
             Ok(!lab
@@ -129,6 +139,8 @@ fn another_fleets_registry_stops_nothing_and_its_own_is_followed_again() {
             .ok()?;
         held(lab, [astray], "belongs to cluster")?;
         refuses(astray)?;
+        drop_file(astray, "dropped.service")?;
+        unpublished(lab, "/other/", "dropped.service")?;
         let led = lab.member(1).etcdctl(&["get", "/other/leader"])?.ok()?;
         ensure!(
             led.is_empty(),
@@ -142,6 +154,7 @@ fn another_fleets_registry_stops_nothing_and_its_own_is_followed_again() {
         astray
             .exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
+        active(lab, "dropped.service", lab.hosts())?;
         works(lab, "after.service")?;
         untouched(lab, &before, "the way back from another fleet's registry")
     });
@@ -160,6 +173,14 @@ fn held<'a>(lab: &Lab, hosts: impl IntoIterator<Item = &'a Host>, why: &str) -> 
                 && status_text(host)?.contains(why)
                 && fleet_journal(host)?.contains(why))
         })?;
+        for listing in ["list-machines", "list-units", "list-unit-files"] {
+            let listed = host.fleetctl(&[listing])?;
+            let warns = listed.stderr.lines().any(|line| {
+                line.starts_with("WARNING: what follows is not what this machine follows: ")
+                    && line.contains(why)
+            });
+            ensure!(listed.code == 0 && warns, "{listed:?}");
+        }
     }
     Ok(())
 }
@@ -182,6 +203,16 @@ fn refuses(host: &Host) -> Result<()> {
 fn drop_file(host: &Host, name: &str) -> Result<()> {
     let unit = "[Service]\nExecStart=/bin/sleep infinity\n[X-Fleet]\nGlobal=true\n";
     host.write_file(&format!("/etc/fleet/units/{name}"), unit)
+}
+
+/// A file in a units directory of a machine that holds the registry gets nowhere, for as long as a directory takes
+/// otherwise.
+fn unpublished(lab: &Lab, prefix: &str, name: &str) -> Result<()> {
+    std::thread::sleep(Duration::from_secs(3));
+    let key = format!("{prefix}units/{name}");
+    let found = lab.member(1).etcdctl(&["get", &key])?.ok()?;
+    ensure!(found.is_empty(), "it was published: {found}");
+    Ok(())
 }
 
 /// What the message tells an administrator to do, once, on any of them.

@@ -25,7 +25,7 @@ pub const LAB: &[Program] = &[
 ];
 
 /// What single tests run besides.
-pub const TESTS: &[Program] = &[("python3", "python3")];
+pub const TESTS: &[Program] = &[("python3", "python3"), ("faketime", "faketime")];
 
 /// Set to 1 where a skipped test would be a lie, such as in CI: it fails instead.
 pub const MUST_RUN: &str = "FLEET_TESTS_MUST_RUN";

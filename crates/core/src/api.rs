@@ -282,11 +282,29 @@ pub struct ClusterStatus {
     pub leader: String,
     /// How many machines are live.
     pub machines: usize,
+    /// Those that were here in the last days and are not now, ordered by id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub offline: Vec<OfflineMachine>,
     /// How many units there are.
     pub units: usize,
     /// What is wrong, by machine and subject.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
+}
+
+/// A machine that is switched off, cut off, or without a fleetd.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OfflineMachine {
+    /// Its id.
+    #[serde(rename = "machineID")]
+    pub machine_id: String,
+    /// The address it had.
+    #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
+    pub primary_ip: String,
+    /// Since when, in milliseconds since 1970; none while no leader has noticed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
 }
 
 /// Something wrong on a machine, or in the registry (then the machine is empty).

@@ -4,6 +4,8 @@
 //! valid by construction, so no key can leave its prefix.
 
 use crate::machine::MachineId;
+use crate::moment::BEYOND;
+use crate::record::SessionId;
 use crate::unit::UnitName;
 
 /// A random id, made once; tells one registry from another.
@@ -14,6 +16,10 @@ pub const ACCEPTANCE: &str = "acceptance";
 pub const LEADER: &str = "leader";
 /// Below it, one key for each unit.
 pub const UNITS: &str = "units/";
+/// Among the units, which their watch shows: what was destroyed last, in the commit that did. No unit can have its name.
+/// So the going of one leaves a trace, without which a registry that lacks it could not be told from an older one, or from
+/// one that is being emptied.
+pub const DESTROYED: &str = "units/+destroyed";
 /// Below it, older revisions: `history/<unit>/<number>`.
 pub const HISTORY: &str = "history/";
 /// Below it, each machine's presence, under that agent's lease.
@@ -29,6 +35,8 @@ pub const GRANTS: &str = "grants/";
 pub const ROLLOUTS: &str = "rollouts/";
 /// Below it, what leaders decided: `events/<time>-<count>`.
 pub const EVENTS: &str = "events/";
+/// The last count that sorts as a number.
+const COUNT_MAX: u64 = 999_999;
 /// Below it, every machine that was here, whether or not it is now.
 pub const KNOWN: &str = "known/";
 
@@ -56,6 +64,18 @@ pub fn past_of(key: &str) -> Option<(UnitName, u64)> {
 /// A machine's presence.
 pub fn machine(id: &MachineId) -> String {
     format!("{MACHINES}{id}")
+}
+
+/// That another machine of that id is there too, and stands aside: below the presence, so that who may write the one may
+/// write the other.
+pub fn twin(id: &MachineId, session: SessionId) -> String {
+    format!("{MACHINES}{id}/{session}")
+}
+
+/// The machine that a key below [`MACHINES`] is a [`twin`] of, and the twin's session.
+pub fn twin_of(key: &str) -> Option<(MachineId, SessionId)> {
+    let (machine, session) = key.strip_prefix(MACHINES)?.split_once('/')?;
+    Some((exactly(machine)?, session.parse().ok()?))
 }
 
 /// What was set for a machine at run time.
@@ -88,6 +108,24 @@ pub fn event(at: u64, count: u64) -> String {
     format!("{EVENTS}{at:016}-{count:06}")
 }
 
+/// The time and the count of an event's key. None for a time beyond the year 9999, which no leader wrote: none can go on
+/// after every number there is.
+pub fn event_of(key: &str) -> Option<(u64, u64)> {
+    let (at, count) = key.strip_prefix(EVENTS)?.split_once('-')?;
+    let (at, count) = (at.parse().ok()?, count.parse().ok()?);
+    (at < BEYOND && event(at, count) == key).then_some((at, count))
+}
+
+/// The key after that one's, for something that happened at that time. The clock of a new leader may be behind that of
+/// the one before it, and events stay in the order in which they were decided.
+pub fn next_event(last: (u64, u64), at: u64) -> (u64, u64) {
+    match last {
+        (last, _) if at > last => (at, 0),
+        (last, COUNT_MAX..) => (last + 1, 0),
+        (last, count) => (last, count + 1),
+    }
+}
+
 /// A machine that was here.
 pub fn known(id: &MachineId) -> String {
     format!("{KNOWN}{id}")
@@ -102,6 +140,11 @@ pub fn grant_of(key: &str) -> Option<(MachineId, UnitName)> {
 /// The unit that a key below [`ROLLOUTS`] names.
 pub fn rollout_of(key: &str) -> Option<UnitName> {
     UnitName::parse(key.strip_prefix(ROLLOUTS)?).ok()
+}
+
+/// Whether a key tells that machine what to run.
+pub fn instructs(key: &str, machine: &MachineId) -> bool {
+    key.starts_with(UNITS) || machine_of(METADATA, key).as_ref() == Some(machine)
 }
 
 /// The unit that a key below [`UNITS`] names.
@@ -124,6 +167,10 @@ fn exactly(id: &str) -> Option<MachineId> {
 mod tests {
     use super::*;
 
+    fn machine_id() -> MachineId {
+        MachineId::parse(&"b".repeat(32)).expect("valid")
+    }
+
     #[test]
     fn keys_name_what_they_were_made_of() {
         let name = UnitName::parse("web.service").expect("valid");
@@ -136,14 +183,36 @@ mod tests {
             Some((machine, name.clone()))
         );
         assert_eq!(grant_of("grants/../web.service"), None);
+        assert_eq!(twin_of(&twin(&machine_id(), -7)), Some((machine_id(), -7)));
+        assert_eq!(twin_of(&super::machine(&machine_id())), None);
+        assert_eq!(machine_of(MACHINES, &twin(&machine_id(), 7)), None);
         assert_eq!(
             machine_of(MACHINES, &format!("machines/{}\n", "a".repeat(32))),
             None
         );
         assert_eq!(rollout_of(&rollout(&name)), Some(name.clone()));
         assert!(event(9, 10) < event(10, 9));
+        assert_eq!(event_of(&event(9, 10)), Some((9, 10)));
+        assert_eq!(event_of(&event(BEYOND, 0)), None);
+        assert!(DESTROYED.starts_with(UNITS) && unit_of(DESTROYED).is_none());
+        for foreign in ["events/9-10", "events/", "events/0000000000000009", "x"] {
+            assert_eq!(event_of(foreign), None);
+        }
         assert_eq!(past_of(&history(&name, 9)), Some((name.clone(), 9)));
         assert!(history(&name, 9) < history(&name, 10));
         assert!(history(&name, 9).starts_with(&history_of(&name)));
+    }
+
+    #[test]
+    fn an_event_comes_after_those_before_it_whatever_the_clock_says() {
+        let clock = [10, 11, 11, 5, 5, 12, 1, 11];
+        let mut last = (0, 0);
+        let keys = clock.map(|at| {
+            last = next_event(last, at);
+            event(last.0, last.1)
+        });
+        assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
+        assert_eq!(next_event((9, COUNT_MAX), 3), (10, 0));
+        assert_eq!(next_event((9, 7), 10), (10, 0));
     }
 }

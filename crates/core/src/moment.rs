@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 /// The first millisecond of the year 10000, which has no text.
-const BEYOND: u64 = 253_402_300_800_000;
+pub(crate) const BEYOND: u64 = 253_402_300_800_000;
 
 /// A time, in milliseconds since 1970, as `2026-11-22 06:40:41 UTC`.
 pub fn moment(at: u64) -> String {

@@ -25,6 +25,10 @@ pub struct Seen {
     pub made: u64,
     /// The newest store revision that was acted on.
     pub revision: u64,
+    /// The newest that wrote what this machine is told ([`crate::keys::instructs`]). A backup grows past `revision` by what all
+    /// machines say of themselves as soon as they reach it; past this one it does not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub instructed: u64,
     /// It was older than that at some time since: its revisions mean nothing any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restored: bool,
@@ -167,7 +171,7 @@ pub fn judge(memory: &Memory, sight: &Sight) -> Verdict {
     if let Some(seen) = accepted(seen, sight) {
         return Verdict::Obey(seen);
     }
-    let is_older = sight.revision < seen.revision;
+    let is_older = older_than(seen, sight).is_some();
     match (wrong(seen, sight), &sight.cluster) {
         (Some(reason), _) => Verdict::Hold {
             reason,
@@ -179,6 +183,7 @@ pub fn judge(memory: &Memory, sight: &Sight) -> Verdict {
         },
         (None, cluster) => Verdict::Obey(Seen {
             revision: sight.revision,
+            instructed: sight.instructed.unwrap_or(seen.instructed),
             made: cluster.made().unwrap_or(seen.made),
             accepted: newest(seen.accepted, sight.accepted_at()),
             ..seen.clone()
@@ -201,6 +206,7 @@ fn first(sight: &Sight) -> Verdict {
             cluster: id.clone(),
             made: *made,
             revision: sight.revision,
+            instructed: sight.instructed.unwrap_or_default(),
             restored: false,
             accepted: newest(0, sight.accepted_at()),
         }),
@@ -216,6 +222,15 @@ fn is_newer(at: u64, than: u64) -> bool {
 
 fn newest(one: u64, other: u64) -> u64 {
     if is_newer(other, one) { other } else { one }
+}
+
+/// The revision that was seen, and that the registry does not have any more.
+fn older_than(seen: &Seen, sight: &Sight) -> Option<u64> {
+    if sight.revision < seen.revision {
+        return Some(seen.revision);
+    }
+    let lacks = sight.instructed.is_some_and(|it| it < seen.instructed);
+    lacks.then_some(seen.instructed)
 }
 
 fn unreadable(why: &str) -> String {
@@ -238,10 +253,12 @@ fn wrong(seen: &Seen, sight: &Sight) -> Option<String> {
         ClusterKey::Is { made, .. } if seen.made != 0 && *made != seen.made => Some(format!(
             "the registry was wiped and filled again: its id was made anew since this machine has seen it; keeping what runs; {ACCEPT}"
         )),
-        ClusterKey::Is { .. } if seen.restored || sight.revision < seen.revision => Some(format!(
-            "the registry was restored from a backup: it is older than revision {}, which this machine has seen; keeping what runs; {ACCEPT}",
-            seen.revision
-        )),
+        ClusterKey::Is { .. } if seen.restored || older_than(seen, sight).is_some() => {
+            Some(format!(
+                "the registry was restored from a backup: it is older than revision {}, which this machine has seen; keeping what runs; {ACCEPT}",
+                older_than(seen, sight).unwrap_or(seen.revision)
+            ))
+        }
         ClusterKey::Is { .. } => None,
     }
 }
@@ -261,6 +278,7 @@ fn accepted(seen: &Seen, sight: &Sight) -> Option<Seen> {
         cluster: id.clone(),
         made: *made,
         revision: sight.revision,
+        instructed: sight.instructed.unwrap_or_default(),
         restored: false,
         accepted: acceptance.at,
     })

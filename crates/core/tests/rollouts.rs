@@ -368,6 +368,7 @@ impl World {
             progress: self.progress.as_ref(),
             machines: machines.collect(),
             now: self.now(),
+            led_since: 0,
         })
     }
 

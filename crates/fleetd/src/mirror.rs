@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::store::{Batch, Snapshot, Store, StoreError, Watch};
+use crate::store::{Batch, Change, Snapshot, Store, StoreError, Watch};
 
 /// What a follower is told.
 #[derive(Debug)]
@@ -34,18 +34,32 @@ const QUEUE: usize = 64;
 /// A watch that held for so long was a good one.
 const LASTING: Duration = Duration::from_secs(10);
 
+/// Says of a batch which key it means nothing without; see [`follow_with`].
+pub type Beside = fn(&Batch) -> Option<&'static str>;
+
 /// Follows the prefixes until the receiver is dropped.
 pub fn follow(
     store: Arc<dyn Store>,
     prefixes: Vec<String>,
     backoff: Backoff,
 ) -> mpsc::Receiver<Event> {
+    follow_with(store, prefixes, backoff, |_| None)
+}
+
+/// The same, where some batches come with what a key holds after them, read for that: each prefix has a watch of its own,
+/// so that the news of another key may be late.
+pub fn follow_with(
+    store: Arc<dyn Store>,
+    prefixes: Vec<String>,
+    backoff: Backoff,
+    beside: Beside,
+) -> mpsc::Receiver<Event> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         tokio::select! {
             biased;
             () = sender.closed() => {}
-            _ = run(store, prefixes, backoff, sender.clone()) => {}
+            _ = run(store, prefixes, backoff, beside, sender.clone()) => {}
         }
     });
     receiver
@@ -56,6 +70,7 @@ async fn run(
     store: Arc<dyn Store>,
     prefixes: Vec<String>,
     mut backoff: Backoff,
+    beside: Beside,
     events: mpsc::Sender<Event>,
 ) -> Result<(), mpsc::error::SendError<Event>> {
     let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
@@ -67,7 +82,7 @@ async fn run(
                 away = false;
                 events.send(Event::Reset(snapshot)).await?;
                 loop {
-                    match watch.next().await {
+                    match next(&*store, &mut *watch, beside).await {
                         Ok(batch) => events.send(Event::Changed(batch)).await?,
                         Err(error) => {
                             // A watch that breaks at once every time is not made anew at once every time.
@@ -88,6 +103,23 @@ async fn run(
         }
         tokio::time::sleep(backoff.wait()).await;
     }
+}
+
+async fn next(
+    store: &dyn Store,
+    watch: &mut dyn Watch,
+    beside: Beside,
+) -> Result<Batch, StoreError> {
+    let mut batch = watch.next().await?;
+    if let Some(key) = beside(&batch) {
+        let entry = store.list(&[key]).await?.entries.remove(key);
+        let key = key.to_owned();
+        batch.changes.push(match entry {
+            Some(entry) => Change::Put(key, entry),
+            None => Change::Delete(key),
+        });
+    }
+    Ok(batch)
 }
 
 async fn start(

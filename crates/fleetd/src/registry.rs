@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fleet_core::keys;
 use fleet_core::machine::{METADATA_MAX, MachineId};
 use fleet_core::record::{
-    self, AcceptanceRecord, ClusterRecord, MetadataRecord, Owner, Past, RecordError, Scheduling,
-    TargetState, UnitRecord,
+    self, AcceptanceRecord, ClusterRecord, DestroyedRecord, MetadataRecord, Owner, Past,
+    RecordError, Scheduling, TargetState, UnitRecord,
 };
 use fleet_core::rollout::{self, Order, OrderError};
 use fleet_core::submission::{self, Submission, Submitted};
@@ -250,7 +250,7 @@ impl Registry {
             if existing.record.target == target {
                 return Ok(true);
             }
-            let record = submission::retarget(&existing.record, target, now());
+            let record = submission::retarget(&existing.record, target, (self.clock)());
             let writes = vec![put(name, &record)];
             if self.commit(guard(name, Some(&existing)), writes).await? {
                 return Ok(true);
@@ -350,8 +350,11 @@ impl Registry {
                 });
             }
             let (guard, mut record) = metadata_of(machine, &snapshot)?;
+            let entry = snapshot.entries.get(&key);
+            let is_readable =
+                entry.is_none_or(|it| record::decode::<MetadataRecord>(&it.value).is_ok());
             let before = std::mem::replace(&mut record.scheduling, scheduling);
-            if before == scheduling {
+            if before == scheduling && is_readable {
                 return Ok(before);
             }
             let write = Write::Put {
@@ -455,6 +458,11 @@ fn destroy(name: &UnitName) -> Vec<Write> {
     vec![
         Write::Delete(keys::unit(name)),
         Write::DeletePrefix(keys::history_of(name)),
+        Write::Put {
+            key: keys::DESTROYED.to_owned(),
+            value: record::encode(&DestroyedRecord { unit: name.clone() }),
+            lease: None,
+        },
     ]
 }
 

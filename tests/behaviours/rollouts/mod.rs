@@ -6,7 +6,7 @@ mod failures;
 mod leaders;
 mod orders;
 mod placement;
-mod trail;
+pub(crate) mod trail;
 mod updates;
 
 use std::thread;
@@ -45,7 +45,7 @@ fn conf(lab: &Lab) -> FleetConf {
 }
 
 /// Does the same on several hosts, each on a thread of its own.
-fn at_once<'a, T: Send>(
+pub(crate) fn at_once<'a, T: Send>(
     hosts: impl IntoIterator<Item = &'a Host>,
     act: impl Fn(&Host) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
@@ -61,7 +61,7 @@ fn at_once<'a, T: Send>(
 }
 
 /// Submits a version of a unit, and does not wait for it.
-fn submit(host: &Host, unit: &str, content: &str) -> Result<()> {
+pub(crate) fn submit(host: &Host, unit: &str, content: &str) -> Result<()> {
     let file = format!("/root/{unit}");
     host.write_file(&file, content)?;
     host.fleetctl(&["start", "--replace", "--no-block", &file])?
@@ -70,7 +70,7 @@ fn submit(host: &Host, unit: &str, content: &str) -> Result<()> {
 }
 
 /// Starts a unit, and waits until it is available on every live host. Answers the revision.
-fn started(lab: &Lab, unit: &str, content: &str) -> Result<u64> {
+pub(crate) fn started(lab: &Lab, unit: &str, content: &str) -> Result<u64> {
     submit(lab.host(1), unit, content)?;
     settled(lab, lab.host(1), unit)
 }
@@ -87,7 +87,7 @@ fn rolls_out(lab: &Lab, unit: &str, version: &Unit) -> Result<()> {
 }
 
 /// Waits until no rollout of the unit goes on, and it is available wherever it belongs. Answers the stable revision.
-fn settled(lab: &Lab, speaker: &Host, unit: &str) -> Result<u64> {
+pub(crate) fn settled(lab: &Lab, speaker: &Host, unit: &str) -> Result<u64> {
     let mut status = Value::Null;
     lab.wait_until(2 * SOON, &format!("no rollout of {unit} goes on"), || {
         status = rollout(speaker, unit)?;

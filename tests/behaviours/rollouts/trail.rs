@@ -1,12 +1,12 @@
 //! Units whose processes write down when they come up and when they go.
 
-pub(super) use lab::trail::{PATH, Trail, install, now};
+pub(crate) use lab::trail::{PATH, Trail, install, now};
 
 use super::QUARTER;
 
 /// A unit that leaves a trail.
 #[derive(Clone, Debug)]
-pub(super) struct Unit {
+pub(crate) struct Unit {
     version: u32,
     service: String,
     before: String,
@@ -15,7 +15,16 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    pub(super) fn version(version: u32) -> Self {
+    /// For every machine, a quarter of them at once.
+    pub(crate) fn version(version: u32) -> Self {
+        Self {
+            fleet: QUARTER.to_owned(),
+            ..Self::plain(version)
+        }
+    }
+
+    /// With nothing in `[X-Fleet]`.
+    pub(crate) fn plain(version: u32) -> Self {
         Self {
             version,
             service: String::new(),
@@ -25,12 +34,12 @@ impl Unit {
         }
     }
 
-    pub(super) fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.version
     }
 
     /// That says itself when it is up, after that many seconds.
-    pub(super) fn notifies_after(self, seconds: u32) -> Self {
+    pub(crate) fn notifies_after(self, seconds: u32) -> Self {
         Self {
             service: "Type=notify\nNotifyAccess=all\n".to_owned(),
             before: format!("sleep {seconds}; systemd-notify --ready"),
@@ -39,7 +48,7 @@ impl Unit {
     }
 
     /// That does this once it is up.
-    pub(super) fn then(self, after: &str) -> Self {
+    pub(crate) fn then(self, after: &str) -> Self {
         Self {
             after: after.to_owned(),
             ..self
@@ -47,18 +56,18 @@ impl Unit {
     }
 
     /// With one more line in `[Service]`.
-    pub(super) fn service(mut self, line: &str) -> Self {
+    pub(crate) fn service(mut self, line: &str) -> Self {
         self.service += &format!("{line}\n");
         self
     }
 
     /// With one more line in `[X-Fleet]`.
-    pub(super) fn fleet(mut self, line: &str) -> Self {
+    pub(crate) fn fleet(mut self, line: &str) -> Self {
         self.fleet += &format!("{line}\n");
         self
     }
 
-    pub(super) fn file(&self) -> String {
+    pub(crate) fn file(&self) -> String {
         let Self {
             version,
             service,
@@ -67,7 +76,7 @@ impl Unit {
             fleet,
         } = self;
         format!(
-            "[Service]\nExecStart={PATH} %n {version} '{before}' '{after}'\n{service}\n[X-Fleet]\n{QUARTER}{fleet}"
+            "[Service]\nExecStart={PATH} %n {version} '{before}' '{after}'\n{service}\n[X-Fleet]\n{fleet}"
         )
     }
 }

@@ -3,8 +3,10 @@
 //!
 //! Prints a table; `--write` puts it into docs/figures.md as well. Takes about five minutes. `--quick` measures each
 //! thing three times and leaves out the idle minute: enough to see whether a change in the code is worth it.
+//! `--crowded` measures one host with a thousand units instead, for docs/crowded.md.
 
 mod changes;
+mod crowded;
 mod figure;
 mod probe;
 mod rollouts;
@@ -27,18 +29,34 @@ const LIMIT: Duration = Duration::from_secs(20);
 const MARK: &str = "<!-- written by cargo figures --write -->\n";
 
 fn main() -> ExitCode {
-    let (mut write, mut quick) = (false, false);
+    let (mut write, mut quick, mut crowded) = (false, false, false);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--write" => write = true,
             "--quick" => quick = true,
+            "--crowded" => crowded = true,
             _ => {
-                eprintln!("usage: cargo figures [--quick] [--write]");
+                eprintln!("usage: cargo figures [--crowded] [--quick] [--write]");
                 return ExitCode::from(2);
             }
         }
     }
-    match measure(quick).and_then(|page| if write { update(&page) } else { Ok(()) }) {
+    let (document, page) = if crowded {
+        (
+            "docs/crowded.md",
+            crowded::measure(if quick { 1 } else { 3 }),
+        )
+    } else {
+        ("docs/figures.md", measure(quick))
+    };
+    let written = page.and_then(|page| {
+        println!("{page}");
+        if write {
+            update(document, &page)?;
+        }
+        Ok(())
+    });
+    match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("figures: {error:#}");
@@ -93,16 +111,14 @@ fn measure(quick: bool) -> Result<String> {
     rollouts::measure(if quick { 3 } else { 5 }, &mut samples)?;
     step("done");
 
-    let page = format!("{machine}\n\n{}", samples.table());
-    println!("{page}");
-    Ok(page)
+    Ok(format!("{machine}\n\n{}", samples.table()))
 }
 
-fn update(page: &str) -> Result<()> {
-    let path = repository().join("docs/figures.md");
+fn update(document: &str, page: &str) -> Result<()> {
+    let path = repository().join(document);
     let old = std::fs::read_to_string(&path)?;
     let (kept, _) = old
         .split_once(MARK)
-        .context("docs/figures.md has lost its mark")?;
+        .with_context(|| format!("{document} has lost its mark"))?;
     Ok(std::fs::write(&path, format!("{kept}{MARK}\n{page}"))?)
 }

@@ -117,10 +117,10 @@ fn keep_alives(metrics: &Metrics) -> f64 {
 }
 
 /// What one fleetd has used.
-struct Usage {
-    rss: f64,
+pub(crate) struct Usage {
+    pub(crate) rss: f64,
     pss: f64,
-    seconds: f64,
+    pub(crate) seconds: f64,
     switches: f64,
 }
 
@@ -128,7 +128,7 @@ fn usage(lab: &Lab) -> Result<Vec<Usage>> {
     lab.hosts().iter().map(usage_of).collect()
 }
 
-fn usage_of(host: &Host) -> Result<Usage> {
+pub(crate) fn usage_of(host: &Host) -> Result<Usage> {
     let pid = host.main_pid("fleet.service")?;
     let read = |file: &str| {
         let path = host.path(&format!("/proc/{pid}/{file}"));

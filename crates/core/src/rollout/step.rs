@@ -26,8 +26,18 @@ pub struct Situation<'a> {
     pub progress: Option<&'a Progress>,
     /// Every live machine where the revision belongs that machines are on the way to.
     pub machines: Vec<OnMachine<'a>>,
-    /// The time, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970, by a clock that is not set while it leads.
     pub now: u64,
+    /// Since when whoever decides leads, by the same clock. Earlier times are those of another clock, which may be hours
+    /// behind, or of a while in which nobody led and nothing could make progress: no deadline counts them.
+    pub led_since: u64,
+}
+
+impl Situation<'_> {
+    /// When what is written to have begun at that time did so, as far as whoever decides can tell.
+    fn began(&self, at: u64) -> u64 {
+        at.min(self.now).max(self.led_since)
+    }
 }
 
 /// A live machine.
@@ -217,9 +227,14 @@ fn end(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         let reason = format!("no machine has it up; it failed on {}", named(&failed));
         return towards.fail(reason, &failed);
     }
-    let reason = match towards.machines.len() {
-        0 => "it belongs on no live machine".to_owned(),
-        all => format!("available on {available} of {all} machines"),
+    let all = towards.machines.len() + towards.without.len();
+    let reason = match (all, &towards.without[..]) {
+        (0, _) => "it belongs on no live machine".to_owned(),
+        (_, []) => format!("available on {available} of {all} machines"),
+        (_, without) => format!(
+            "available on {available} of {all} machines; not on {}",
+            named(&without.iter().collect::<Vec<_>>())
+        ),
     };
     change(Change::Promote(Outcome {
         revision: candidate.revision.number,
@@ -243,8 +258,9 @@ fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         .iter()
         .filter(|machine| machine.may_move() && !machine.available && machine.failure().is_none())
         .collect();
-    let deadline = candidate
-        .since
+    let deadline = towards
+        .situation
+        .began(candidate.since)
         .saturating_add(millis(towards.situation.policy.progress_deadline));
     if away.is_empty() && (unsettled.is_empty() || towards.situation.now >= deadline) {
         return change(Change::EndRollback(Outcome {
@@ -280,6 +296,9 @@ struct Towards<'a> {
     situation: &'a Situation<'a>,
     revision: u64,
     machines: Vec<Standing<'a>>,
+    /// Those that have nothing of the unit and say why they cannot, such as a name that is taken. Nothing moves there, so
+    /// they neither cost any of the budget nor are waited for; once they can, they take what they should have by themselves, or their turn.
+    without: Vec<Standing<'a>>,
     budget: usize,
     unavailable: usize,
 }
@@ -308,14 +327,14 @@ struct Standing<'a> {
 
 impl<'a> Towards<'a> {
     fn new(situation: &'a Situation<'a>, revision: u64) -> Self {
-        let machines: Vec<Standing<'a>> = situation
-            .machines
-            .iter()
+        let machines = situation.machines.iter();
+        let (without, machines): (Vec<_>, Vec<_>) = machines
             .map(|machine| Standing::of(machine, situation, revision))
-            .collect();
+            .partition(|machine| machine.report.is_none() && machine.problem.is_some());
         Self {
             situation,
             revision,
+            without,
             budget: situation.policy.budget(machines.len()),
             unavailable: machines.iter().filter(|it| !it.available).count(),
             machines,
@@ -492,8 +511,9 @@ impl Clock {
             };
         };
         let more = done > known.done;
-        let write_at = known.at.saturating_add(millis(deadline / PROGRESS_WRITES));
-        let began = known.at.max(candidate.since);
+        let written_at = situation.began(known.at);
+        let write_at = written_at.saturating_add(millis(deadline / PROGRESS_WRITES));
+        let began = situation.began(known.at.max(candidate.since));
         let up_at = if more { now } else { began }.saturating_add(millis(deadline));
         let write = (more && now >= write_at).then_some(fresh);
         Self {

@@ -134,6 +134,7 @@ impl Fleet {
             progress: self.progress.as_ref(),
             machines: machines.collect(),
             now: self.now,
+            led_since: 0,
         })
     }
 
@@ -292,6 +293,37 @@ fn cordoned_machines_and_taken_names_hold_nothing_up() {
     fleet.machines[1].problem = Some("the name is taken by /etc/systemd/system");
     fleet.grant(2, 2, true);
     fleet.report(2, up(2));
+    assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
+}
+
+/// It was there, and was updated, before somebody else's unit took its name.
+#[test]
+fn a_machine_that_cannot_have_the_unit_costs_no_budget_and_is_not_waited_for() {
+    let mut fleet = Fleet::rolling(3, 1);
+    fleet.grant(1, 2, true);
+    fleet.machines[1].report = None;
+    fleet.machines[1].problem = Some("the name is taken");
+    assert_eq!(fleet.granted(), [(0, 2)]);
+    for at in [0, 2] {
+        fleet.grant(at, 2, true);
+        fleet.report(at, up(2));
+    }
+    let Some(Change::Promote(outcome)) = fleet.step().change else {
+        panic!("not promoted")
+    };
+    let reason = "available on 2 of 3 machines; not on 00000000: the name is taken";
+    assert_eq!(outcome.reason, reason);
+
+    fleet.candidate().phase = Phase::RollingBack;
+    assert_eq!(fleet.granted(), [(0, 1)]);
+    for at in [0, 2] {
+        fleet.grant(at, 1, true);
+        fleet.report(at, up(1));
+    }
+    assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
+    // Also where it is the only one.
+    fleet.machines.retain(|machine| machine.problem.is_some());
+    fleet.candidate().phase = Phase::Rolling;
     assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
 }
 

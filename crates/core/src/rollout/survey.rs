@@ -196,6 +196,8 @@ impl Survey<'_> {
             progress: self.progress,
             machines: machines.collect(),
             now: self.now,
+            // Who only looks lets no time run out.
+            led_since: self.now,
         })
         .waits
     }

@@ -14,6 +14,8 @@ pub struct Sight {
     pub newer_acceptance: Option<String>,
     /// The store revision that all of it stands at.
     pub revision: u64,
+    /// The newest that wrote what the machine is told ([`keys::instructs`]); none if nobody looked.
+    pub instructed: Option<u64>,
 }
 
 /// The `cluster` key.

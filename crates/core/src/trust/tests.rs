@@ -7,6 +7,7 @@ fn seen() -> Seen {
         cluster: "c1".to_owned(),
         made: 5,
         revision: 100,
+        instructed: 90,
         restored: false,
         accepted: 10,
     }
@@ -21,6 +22,7 @@ fn sight(cluster: Option<(&str, u64)>, revision: u64) -> Sight {
         acceptance: None,
         newer_acceptance: None,
         revision,
+        instructed: None,
     }
 }
 
@@ -44,6 +46,25 @@ fn verdict(memory: &Memory, sight: &Sight) -> String {
         Verdict::New { .. } => "new".to_owned(),
         Verdict::Hold { reason, .. } => reason,
     }
+}
+
+/// By what machines say of themselves, say: all of them do so when they reach it.
+#[test]
+fn a_backup_that_has_grown_past_what_was_seen_is_a_backup_all_the_same() {
+    let ours = Memory::Of(seen());
+    let lacks = |instructed| Sight {
+        instructed: Some(instructed),
+        ..sight(Some(("c1", 5)), 200)
+    };
+    let held = verdict(&ours, &lacks(89));
+    assert!(held.contains("older than revision 90"), "{held}");
+    for instructed in [90, 150] {
+        assert_eq!(verdict(&ours, &lacks(instructed)), "obey");
+    }
+    let Verdict::Obey(seen) = judge(&ours, &lacks(150)) else {
+        panic!("held")
+    };
+    assert_eq!(seen.instructed, 150);
 }
 
 #[test]

@@ -34,6 +34,12 @@ const LONG_POLL: Duration = Duration::from_secs(30);
 /// Versions with the same first number understand each other.
 const MAJOR: &str = env!("CARGO_PKG_VERSION_MAJOR");
 
+/// How many rows of a listing are asked for at once: few requests, of some megabytes each. fleetd answers no more.
+const ROWS: &str = "limit=10000";
+
+/// How often a listing is begun anew because the registry has forgotten what it was of.
+const LISTINGS: usize = 3;
+
 /// A header that fleetd sends once for each thing worth knowing about an accepted request.
 const WARNING: &str = "x-fleet-warning";
 
@@ -112,10 +118,13 @@ impl Client {
 
     /// What every machine says of its units, ordered by unit, then machine. With details: the whole report.
     pub(crate) async fn states(&mut self, details: bool) -> Result<Vec<UnitState>, ClientError> {
-        self.pages("state", details_query(details), |page: StatePage| {
+        let pages = self.pages("state", details_query(details), |page: StatePage| {
             (page.states, page.next_page_token)
-        })
-        .await
+        });
+        let mut states = pages.await?;
+        // fleetd reads them machine by machine, so that it need not hold them all.
+        states.sort_unstable_by(|a, b| (&a.name, &a.machine_id).cmp(&(&b.name, &b.machine_id)));
+        Ok(states)
     }
 
     /// What the machines say of one unit, whether the registry still has it or not.
@@ -124,6 +133,7 @@ impl Client {
         name: &UnitName,
     ) -> Result<Vec<UnitState>, ClientError> {
         let only = format!("unitName={}", encode(name.as_str()));
+        // Of one unit there is one row a machine: ordered as they come.
         self.pages("state", Some(only), |page: StatePage| {
             (page.states, page.next_page_token)
         })
@@ -214,14 +224,26 @@ impl Client {
     ) -> Result<Vec<T>, ClientError> {
         let mut all = Vec::new();
         let mut token: Option<String> = None;
+        let mut begun = 1;
         loop {
             let token_given = token.map(|token| format!("nextPageToken={}", encode(&token)));
-            let query: Vec<String> = parameter.clone().into_iter().chain(token_given).collect();
-            let path = match query.join("&") {
-                none if none.is_empty() => collection.to_owned(),
-                query => format!("{collection}?{query}"),
+            let query: Vec<String> = std::iter::once(ROWS.to_owned())
+                .chain(parameter.clone())
+                .chain(token_given)
+                .collect();
+            let path = format!("{collection}?{}", query.join("&"));
+            let (items, next) = match self.get(&path, self.timeout).await {
+                Err(ClientError::Refused {
+                    code: StatusCode::GONE,
+                    ..
+                }) if begun < LISTINGS => {
+                    begun += 1;
+                    all.clear();
+                    token = None;
+                    continue;
+                }
+                page => open(page?),
             };
-            let (items, next) = open(self.get(&path, self.timeout).await?);
             all.extend(items);
             token = next.filter(|token| !token.is_empty());
             if token.is_none() {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Args;
-use fleet_core::api::{ClusterStatus, UnitOnMachine, UnitStatus};
+use fleet_core::api::{ClusterStatus, OfflineMachine, UnitOnMachine, UnitStatus};
 use fleet_core::record::TargetState;
 
 use super::log_lines::{LogLines, log_lines};
@@ -317,7 +317,31 @@ fn cluster_text(cluster: &ClusterStatus) -> String {
         };
         format!("  {place} {}: {}", problem.subject, problem.text)
     }));
+    lines.extend(offline_lines(&cluster.offline));
     lines.join("\n")
+}
+
+/// How many machines that are offline are named: a rack, not the fleet.
+const OFFLINE_NAMED: usize = 10;
+
+/// Those that are missed, where somebody is.
+fn offline_lines(offline: &[OfflineMachine]) -> Vec<String> {
+    if offline.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![format!(
+        " Offline: {}; what runs there is not known, and catches up at its return",
+        offline.len()
+    )];
+    lines.extend(offline.iter().take(OFFLINE_NAMED).map(|machine| {
+        let name = describe::machine(&machine.machine_id, &machine.primary_ip, false);
+        let since = machine.since.map(describe::date);
+        format!("  {name} since {}", since.as_deref().unwrap_or("just now"))
+    }));
+    if let Some(more @ 1..) = offline.len().checked_sub(OFFLINE_NAMED) {
+        lines.push(format!("  and {more} more"));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -432,6 +456,11 @@ mod tests {
             registry_revision: 17,
             machines: 3,
             units: 1,
+            offline: vec![OfflineMachine {
+                machine_id: "4".repeat(32),
+                primary_ip: "10.99.1.4".into(),
+                since: Some(SINCE),
+            }],
             problems: vec![
                 Problem {
                     machine_id: "1".repeat(32),
@@ -454,6 +483,8 @@ mod tests {
         Problems: 2
           11111111... hello.service: the name is taken
           registry units/x.service: it is damaged
+         Offline: 1; what runs there is not known, and catches up at its return
+          44444444.../10.99.1.4 since 2026-11-22 06:40:41 UTC
         ");
     }
 }

@@ -1,11 +1,14 @@
 //! What `status --output json` shows of a unit, and of the cluster.
 
-use fleet_core::api::{ClusterStatus, Problem, UnitCandidate, UnitOnMachine, UnitStatus};
+use fleet_core::api::{
+    ClusterStatus, OfflineMachine, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
+};
 use serde::Serialize;
 
 use super::list::Details;
 use super::rollout::LastRow;
 use super::status::is_active;
+use crate::describe;
 
 /// A unit on every machine.
 #[derive(Debug, Serialize)]
@@ -114,8 +117,19 @@ pub(super) struct ClusterStatusRow<'a> {
     /// A machine's id; none while none leads.
     leader: Option<&'a str>,
     machines: usize,
+    offline: Vec<OfflineRow<'a>>,
     units: usize,
     problems: Vec<ProblemRow<'a>>,
+}
+
+/// A machine that was here in the last days and is not now.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfflineRow<'a> {
+    machine: &'a str,
+    ip: &'a str,
+    /// RFC 3339; none while no leader has noticed it.
+    since: Option<String>,
 }
 
 /// Something wrong on a machine; without one, in the registry.
@@ -134,11 +148,17 @@ impl<'a> From<&'a ClusterStatus> for ClusterStatusRow<'a> {
             subject: &problem.subject,
             text: &problem.text,
         };
+        let offline = |machine: &'a OfflineMachine| OfflineRow {
+            machine: &machine.machine_id,
+            ip: &machine.primary_ip,
+            since: machine.since.map(describe::timestamp),
+        };
         Self {
             registry_revision: status.registry_revision,
             cluster: &status.cluster,
             leader: present(&status.leader),
             machines: status.machines,
+            offline: status.offline.iter().map(offline).collect(),
             units: status.units,
             problems: status.problems.iter().map(problem).collect(),
         }

@@ -102,7 +102,7 @@ fn one_that_never_stops_talking() {
 fn one_that_speaks_malformed_json() {
     insta::assert_snapshot!(answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[}"), @r"
     $ fleetctl --request-timeout=20 --endpoint=SOCKET list-machines
-    e| Error retrieving list of active machines from fleet API: cannot read the answer of SOCKET to machines: expected value at line 1 column 2; does fleetd listen there? --endpoint names another address
+    e| Error retrieving list of active machines from fleet API: cannot read the answer of SOCKET to machines?limit=10000: expected value at line 1 column 2; does fleetd listen there? --endpoint names another address
     [rc=1]
     ");
 }

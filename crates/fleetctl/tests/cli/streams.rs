@@ -103,7 +103,7 @@ fn plain_tcp_is_spoken_too() {
     );
     let request = server.join().expect("the server ended");
     assert!(request.starts_with(&format!(
-        "GET /fleet/v1/machines HTTP/1.1\r\nhost: {address}\r\n"
+        "GET /fleet/v1/machines?limit=10000 HTTP/1.1\r\nhost: {address}\r\n"
     )));
 }
 

@@ -120,7 +120,7 @@ fn documents_that_follow_each_other_can_be_told_apart() {
     let session = Session::start();
     let watched = Watched::start(&session, "status -w -o yaml");
     let mut first = Vec::new();
-    for _ in 0..9 {
+    for _ in 0..10 {
         first.push(watched.next());
     }
     assert_eq!(first[0], "---", "{first:?}");

@@ -529,6 +529,12 @@ impl Host {
         self.availability.next(rows)
     }
 
+    /// Whether systemd was about to change one of them when it was last looked at.
+    pub(super) fn is_moving(&self) -> bool {
+        let mut ours = self.files.keys().filter_map(|name| self.states.get(name));
+        ours.any(|state| state.job.is_some())
+    }
+
     /// What the registry is told of them.
     pub(super) fn report(
         &self,

@@ -6,11 +6,14 @@ use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, place, restrict};
 use fleet_core::plan::Desired;
-use fleet_core::record::{self, Grant, MetadataRecord, Scheduling, SessionId, UnitRecord};
+use fleet_core::record::{
+    self, DestroyedRecord, Grant, MetadataRecord, Scheduling, SessionId, UnitRecord,
+};
 use fleet_core::trust::Sight;
 use fleet_core::unit::UnitName;
 
 use super::indexed::{Chosen, Indexed};
+use crate::mirror::Event;
 use crate::store::{Batch, Change, Entry, Snapshot};
 
 /// The prefixes that concern the machine.
@@ -21,7 +24,46 @@ pub(super) fn prefixes(me: &MachineId) -> Vec<String> {
         keys::UNITS.to_owned(),
         keys::metadata(me),
         keys::grants_of(me),
+        // Not for the index: another machine may have the same id.
+        keys::machine(me),
     ]
+}
+
+/// Whether this may be about who is in the registry under the machine's id.
+pub(super) fn is_about_place(me: &MachineId, event: &Event) -> bool {
+    let place = keys::machine(me);
+    match event {
+        Event::Reset(_) => true,
+        Event::Changed(batch) => batch.changes.iter().any(|change| {
+            let (Change::Put(key, _) | Change::Delete(key)) = change;
+            key.starts_with(&place)
+        }),
+        Event::Away(_) => false,
+    }
+}
+
+/// What takes something away from this machine may be part of a registry's end. Each prefix has a watch of its own, so
+/// that the going of its id may be heard later: it is asked for, unless somebody destroyed just that.
+pub(super) fn beside(batch: &Batch) -> Option<&'static str> {
+    let takes = batch.changes.iter().any(|change| match change {
+        Change::Delete(key) => match keys::unit_of(key) {
+            Some(name) => destroyed(batch).is_none_or(|destroyed| destroyed != name),
+            None => keys::machine_of(keys::METADATA, key).is_some(),
+        },
+        Change::Put(..) => false,
+    });
+    takes.then_some(keys::CLUSTER)
+}
+
+/// The unit that the commit destroyed because somebody said so.
+fn destroyed(batch: &Batch) -> Option<UnitName> {
+    let said = batch.changes.iter().find_map(|change| match change {
+        Change::Put(key, entry) if key == keys::DESTROYED => Some(entry),
+        _ => None,
+    });
+    record::decode::<DestroyedRecord>(&said?.value)
+        .ok()
+        .map(|record| record.unit)
 }
 
 /// The index. Values that cannot be read leave that one unit as it is and are told as problems.
@@ -33,13 +75,12 @@ pub(super) struct Index {
     set: MetadataRecord,
     /// What the leader lets this machine run, for whatever session, and the store revision that wrote it.
     grants: BTreeMap<UnitName, (Grant, u64)>,
+    /// What instructs this machine, and the store revisions that wrote it.
+    written: BTreeMap<String, u64>,
     /// Which registry it is, and the store revision that all of it stands at.
     pub(super) sight: Sight,
     /// What could not be read, by key.
     pub(super) problems: BTreeMap<String, String>,
-    /// Whether the last unit went by an event, and no list has told since what else there is. Each prefix has a watch
-    /// of its own: a wiped registry may show its units' going before its id's.
-    pub(super) emptied: bool,
 }
 
 impl Index {
@@ -51,9 +92,9 @@ impl Index {
             units: BTreeMap::new(),
             set: MetadataRecord::default(),
             grants: BTreeMap::new(),
+            written: BTreeMap::new(),
             sight: Sight::default(),
             problems: BTreeMap::new(),
-            emptied: false,
         }
     }
 
@@ -70,28 +111,35 @@ impl Index {
         self.grants.clear();
         self.sight = Sight::default();
         self.problems.clear();
+        self.written.clear();
         for (key, entry) in snapshot.entries {
             self.put(&key, &entry);
         }
         self.sight.revision = snapshot.revision;
-        self.emptied = false;
+        self.note_instructed();
     }
 
     /// Takes one commit.
     pub(super) fn apply(&mut self, batch: Batch) {
-        let had_units = !self.units.is_empty();
         for change in batch.changes {
             match change {
                 Change::Put(key, entry) => self.put(&key, &entry),
                 Change::Delete(key) => self.delete(&key),
             }
         }
-        self.emptied = self.units.is_empty() && (self.emptied || had_units);
         // Commits may come out of order between prefixes; a registry that went back shows when it is listed.
         self.sight.revision = self.sight.revision.max(batch.revision);
+        self.note_instructed();
+    }
+
+    fn note_instructed(&mut self) {
+        self.sight.instructed = Some(self.written.values().max().copied().unwrap_or_default());
     }
 
     fn put(&mut self, key: &str, entry: &Entry) {
+        if keys::instructs(key, &self.me) {
+            self.written.insert(key.to_owned(), entry.modified);
+        }
         let told = (&*entry.value, entry.created, entry.modified);
         let read = match self.sight.take(key, Some(told)) {
             Some(read) => read,
@@ -132,6 +180,7 @@ impl Index {
 
     fn delete(&mut self, key: &str) {
         self.problems.remove(key);
+        self.written.remove(key);
         if self.sight.take(key, None).is_some() {
             // It tells which registry it is, and nothing else.
         } else if key == keys::metadata(&self.me) {

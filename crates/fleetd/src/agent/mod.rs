@@ -21,6 +21,7 @@ mod report;
 mod session;
 #[cfg(test)]
 mod tests;
+mod twins;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ use tokio::time::{Instant, sleep_until};
 use self::host::Host;
 use self::index::Index;
 use self::marks::Marks;
-use self::session::{Alive, Session};
+use self::session::{Alive, Session, Word};
 use crate::atomic_file;
 use crate::backoff::Backoff;
 use crate::health::Heart;
@@ -88,6 +89,21 @@ struct Saved {
     desired: BTreeMap<UnitName, Desired>,
 }
 
+impl Saved {
+    /// From now on it belongs to that registry. In one that was accepted the same number may stand for something else: what
+    /// is there has none any more, and goes on to what the registry has as after an update that was missed.
+    fn moves_to(&mut self, now: Seen) {
+        let before = &self.seen;
+        let is_made_anew = before.made != 0 && before.made != now.made;
+        if is_made_anew || (&before.cluster, before.accepted) != (&now.cluster, now.accepted) {
+            for desired in self.desired.values_mut() {
+                (desired.revision, desired.created) = (0, 0);
+            }
+        }
+        self.seen = now;
+    }
+}
+
 /// The agent.
 pub struct Agent {
     config: Config,
@@ -104,15 +120,21 @@ pub struct Agent {
     footing: Footing,
     /// Why the registry is not followed.
     held: Option<String>,
+    /// Whether the registry is to be listed anew: by its events it might be followed again.
+    wants_list: bool,
     /// What is wrong with the state directory.
     disk: Option<String>,
     /// Why systemd was not asked or did not answer.
     away: Option<String>,
     /// Whether it has the desired state of a registry.
     on_disk: bool,
-    report: watch::Sender<MachineReport>,
+    word: watch::Sender<Word>,
     /// From the session.
     alive: watch::Sender<Option<Alive>>,
+    /// From the session: that another machine has this one's id.
+    twin: watch::Sender<Option<String>>,
+    /// To the session: counts what may be news under this machine's id.
+    place: watch::Sender<u64>,
     standing: watch::Sender<Standing>,
     trust: watch::Sender<Trust>,
 }
@@ -140,11 +162,14 @@ impl Agent {
             memory: Memory::Never,
             footing: Footing::Unheard,
             held: None,
+            wants_list: false,
             disk: None,
             away: None,
             on_disk: false,
-            report: watch::Sender::default(),
+            word: watch::Sender::default(),
             alive: watch::Sender::default(),
+            twin: watch::Sender::default(),
+            place: watch::Sender::default(),
             standing: watch::Sender::default(),
             trust: watch::Sender::new(Trust::of(Memory::Never)),
         }
@@ -168,7 +193,9 @@ impl Agent {
             presence: self.config.presence.clone(),
             ttl: self.config.ttl,
             alive: self.alive.clone(),
-            report: self.report.subscribe(),
+            twin: self.twin.clone(),
+            place: self.place.subscribe(),
+            word: self.word.subscribe(),
             directory,
         };
         tokio::join!(session.run(), self.follow());
@@ -178,13 +205,16 @@ impl Agent {
         self.load();
         let backoff = Backoff::new(self.config.me.as_str());
         let prefixes = index::prefixes(&self.config.me);
-        let list =
-            |agent: &Self| mirror::follow(agent.store.clone(), prefixes.clone(), backoff.clone());
+        let list = |agent: &Self| {
+            let (store, prefixes) = (agent.store.clone(), prefixes.clone());
+            mirror::follow_with(store, prefixes, backoff.clone(), index::beside)
+        };
         let mut events = list(self);
         let systemd = self.systemd.clone();
         let mut retry_after = backoff.clone().up_to(LONGEST_RETRY);
         let mut retry_at: Option<Instant> = None;
         let mut alive = self.alive.subscribe();
+        let mut twin = self.twin.subscribe();
         loop {
             let desired = self.saved.as_ref().map(|saved| &saved.desired);
             let (due_at, due) = self.host.next_available(desired).unzip();
@@ -192,10 +222,9 @@ impl Agent {
                 biased;
                 event = events.recv() => {
                     let Some(event) = event else { return };
-                    let was_emptied = self.index.emptied;
                     let more = std::iter::from_fn(|| events.try_recv().ok());
                     let Some(dirty) = self.take_all(std::iter::once(event).chain(more)) else {
-                        if self.index.emptied && !was_emptied {
+                        if std::mem::take(&mut self.wants_list) {
                             events = list(self);
                         }
                         self.tell();
@@ -207,6 +236,10 @@ impl Agent {
                     Some(dirty) => dirty,
                     None => continue,
                 },
+                Ok(()) = twin.changed() => {
+                    self.tell();
+                    continue;
+                }
                 dirty = systemd.changed() => dirty,
                 () = sleep_until(due_at.unwrap_or_else(Instant::now)), if due_at.is_some() => {
                     // systemd may have restarted it since it was last looked at.
@@ -253,12 +286,20 @@ impl Agent {
     /// Takes an event into the index. Answers what to adopt the index as, none if it is not to be obeyed; `obeyed` is
     /// that answer of the event before.
     fn take(&mut self, event: Event, obeyed: Option<Seen>) -> Option<Seen> {
+        if index::is_about_place(&self.config.me, &event) {
+            self.place.send_modify(|news| *news += 1);
+        }
+        let is_list = matches!(event, Event::Reset(_));
         match event {
-            Event::Reset(snapshot) => self.index.reset(snapshot),
+            Event::Reset(snapshot) => {
+                self.wants_list = false;
+                self.index.reset(snapshot);
+            }
             Event::Changed(batch) => self.index.apply(batch),
             Event::Away(error) => {
-                tracing::warn!("the registry is away; units run on as they are: {error}");
-                self.held = Some(error.to_string());
+                let text = format!("the registry is away; units run on as they are: {error}");
+                tracing::warn!("{text}");
+                self.held = Some(text);
                 self.trust
                     .send_if_modified(|trust| replace(&mut trust.away, true));
                 return obeyed;
@@ -266,12 +307,14 @@ impl Agent {
         }
         self.trust
             .send_if_modified(|trust| replace(&mut trust.away, false));
-        if self.index.emptied {
-            // Perhaps the last unit was destroyed, perhaps everything was: only a list says, at one revision.
-            return None;
-        }
         let memory = obeyed.map_or_else(|| self.memory.clone(), Memory::Of);
         let verdict = judge(&memory, &self.index.sight);
+        let is_held = matches!(self.footing, Footing::Held(_));
+        if is_held && !is_list && matches!(verdict, Verdict::Obey(_)) {
+            // What is known of it may be part of what it was, and part of what it is now.
+            self.wants_list = true;
+            return None;
+        }
         self.footing = match &verdict {
             Verdict::Obey(_) => Footing::Followed,
             Verdict::New { .. } => Footing::New,
@@ -281,7 +324,13 @@ impl Agent {
             }),
         };
         let reason = match verdict {
-            Verdict::Obey(_) if self.index.metadata_is_damaged() => METADATA_IS_DAMAGED.to_owned(),
+            Verdict::Obey(seen) if self.index.metadata_is_damaged() => {
+                // What is changed here is meant for this registry all the same, say that metadata.
+                if !matches!(&self.memory, Memory::Of(known) if !is_other(known, &seen)) {
+                    self.remember(seen);
+                }
+                METADATA_IS_DAMAGED.to_owned()
+            }
             Verdict::Obey(seen) => {
                 if self.held.take().is_some() {
                     tracing::info!(cluster = %seen.cluster, "following the registry");
@@ -312,7 +361,7 @@ impl Agent {
         self.memory = now;
         match &mut self.saved {
             Some(saved) => {
-                saved.seen = seen;
+                saved.moves_to(seen);
                 self.save();
             }
             // Its file cannot be read, and stays as it is.
@@ -362,15 +411,16 @@ impl Agent {
     /// The session has changed: grants may have become valid, though the registry is as it was.
     fn adopt_again(&mut self) -> Option<Dirty> {
         match judge(&self.memory, &self.index.sight) {
-            Verdict::Obey(seen) if self.held.is_none() && !self.index.emptied => {
-                Some(self.adopt(seen))
-            }
+            Verdict::Obey(seen) if self.held.is_none() => Some(self.adopt(seen)),
             _ => None,
         }
     }
 
     /// Makes the index's desired state this machine's. Answers the units that are to be looked at.
     fn adopt(&mut self, seen: Seen) -> Dirty {
+        if let Some(saved) = &mut self.saved {
+            saved.moves_to(seen.clone());
+        }
         let before = self.saved.take().map(|saved| saved.desired);
         let before = before.unwrap_or_default();
         let session = self.alive.borrow().as_ref().and_then(Alive::session);
@@ -477,6 +527,8 @@ impl Agent {
         let mut problems = self.host.problems();
         problems.extend(self.index.problems.clone());
         problems.extend(self.away.clone().map(|why| ("systemd".to_owned(), why)));
+        let twin = self.twin.borrow().clone();
+        problems.extend(twin.map(|why| ("machine id".to_owned(), why)));
         problems.extend(
             self.disk
                 .clone()
@@ -490,7 +542,11 @@ impl Agent {
         };
         problems.extend(self.held.clone().map(|why| ("registry".to_owned(), why)));
         let report = MachineReport { units, problems };
-        self.report.send_if_modified(|told| replace(told, report));
+        let word = Word {
+            report,
+            is_moving: self.host.is_moving(),
+        };
+        self.word.send_if_modified(|told| replace(told, word));
         self.standing
             .send_if_modified(|told| replace(told, standing));
     }
@@ -500,6 +556,7 @@ impl Agent {
 fn is_other(a: &Seen, b: &Seen) -> bool {
     let but_revision = |seen: &Seen| Seen {
         revision: 0,
+        instructed: 0,
         ..seen.clone()
     };
     but_revision(a) != but_revision(b)

@@ -2,10 +2,13 @@
 //!
 //! The lease is all that moves while nothing changes: one keep-alive every third of its time. The report is
 //! written when it has changed, the first time at once and then after a pause that gathers what follows; the pause
-//! is longer on a machine where something changes all the time.
+//! is longer on a machine where something changes all the time. While a job runs, the report waits a moment for its end, so
+//! that an ordinary start or stop is one write and not two.
 //!
 //! A commit that got no answer may be made later, after another one of this or of the next session. Every commit writes
 //! the report, guarded by how it was, so that one which comes late is refused.
+//!
+//! Another machine may have the same id: see [`twins`](super::twins).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use fleet_core::record::{self, Known, MachineRecord, MachineReport, SessionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::twins::{Place, Twins};
 use crate::backoff::Backoff;
 use crate::store::{Guard, LeaseId, Result, Store, StoreError, Write};
 
@@ -27,8 +31,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The least time between two reports in the long run, of a machine with a unit that crashes in a loop, say.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a report waits for the end of a job. An ordinary start takes ten milliseconds.
+const SETTLING: Duration = Duration::from_millis(25);
+
 /// How many reports may come quickly before that counts: an update of a few units is followed closely.
 const QUICK: u32 = 20;
+
+/// What the agent has to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) report: MachineReport,
+    /// systemd has a job for one of its units.
+    pub(super) is_moving: bool,
+}
 
 /// A presence that the registry vouches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +68,21 @@ pub(super) struct Session {
     pub(super) ttl: Duration,
     /// To the agent: its grants are for one session. Told anew when the session is another one, or is certain again.
     pub(super) alive: watch::Sender<Option<Alive>>,
+    /// To the agent: that another machine has this one's id.
+    pub(super) twin: watch::Sender<Option<String>>,
+    /// From the agent: there may be news under this machine's id.
+    pub(super) place: watch::Receiver<u64>,
     /// From the agent.
-    pub(super) report: watch::Receiver<MachineReport>,
+    pub(super) word: watch::Receiver<Word>,
     /// From the units directory, by subject.
     pub(super) directory: watch::Receiver<BTreeMap<String, String>>,
+}
+
+/// A lease, and when it is renewed.
+struct Held {
+    id: LeaseId,
+    ends: Instant,
+    renew_at: Instant,
 }
 
 impl Session {
@@ -65,11 +91,12 @@ impl Session {
         let mut backoff = Backoff::new(self.me.as_str());
         let mut told = None;
         loop {
-            let error = match self.hold(&mut backoff, &mut told).await {
-                Ok(never) => match never {},
-                Err(error) => error,
-            };
+            let held = self.hold(&mut backoff, &mut told).await;
             self.alive.send_replace(None);
+            let Err(error) = held else {
+                // The other machine of this id is gone.
+                continue;
+            };
             // A registry may be away for days: each reason is told once in a row, not every two seconds.
             let error = error.to_string();
             if told.as_ref() != Some(&error) {
@@ -80,71 +107,151 @@ impl Session {
         }
     }
 
-    /// Takes a lease and keeps it, until an error that a new lease may mend. Forgets what was `told` once it has one.
-    async fn hold(
-        &mut self,
-        backoff: &mut Backoff,
-        told: &mut Option<String>,
-    ) -> Result<std::convert::Infallible> {
+    /// Takes a lease and keeps it, until an error that a new lease may mend, or until another machine of this id came
+    /// and went. Forgets what was `told` once it has one.
+    async fn hold(&mut self, backoff: &mut Backoff, told: &mut Option<String>) -> Result<()> {
         let asked = Instant::now();
-        let lease = self.store.grant(self.ttl).await?;
-        let mut lease_ends = asked + self.ttl;
+        let id = self.store.grant(self.ttl).await?;
+        let mut lease = Held {
+            id,
+            ends: asked + self.ttl,
+            renew_at: asked + self.ttl / 3,
+        };
         // Before anybody else knows of the session: no grant for it comes earlier.
-        self.tell_alive(lease, lease_ends);
+        self.tell_alive(&lease);
         let mut written = self.current();
-        let mut at = self.written_at(None).await?;
-        at = Some(self.write(lease, at, true, &written).await?);
-        let here_since = at;
+        let mut at = self.written_at().await?;
+        let here_since = self.write(id, at, true, &written).await?;
+        at = Some(here_since);
         backoff.reset();
         *told = None;
+        let mut twins = Twins::new(self.me.clone(), id.0, here_since);
+        let mut look_at = Some(Instant::now() + PAUSE);
         let mut pace = Pace::new();
         let mut quiet_until = pace.after_report();
-        let mut renew_at = asked + self.ttl / 3;
+        let mut differs_since = None;
         loop {
             let pending = self.current() != written;
+            differs_since = pending.then(|| differs_since.unwrap_or_else(Instant::now));
+            let settled = differs_since.filter(|_| self.word.borrow().is_moving);
+            let settled = settled.map_or(quiet_until, |since| since + SETTLING);
             tokio::select! {
                 biased;
-                () = sleep_until(renew_at) => {
-                    let asked = Instant::now();
-                    match self.store.renew(lease).await {
-                        Ok(()) => {
-                            backoff.reset();
-                            lease_ends = asked + self.ttl;
-                            self.tell_alive(lease, lease_ends);
-                            renew_at = asked + self.ttl / 3;
-                        }
-                        // The registry may come back before the lease ends; then nothing was lost.
-                        Err(StoreError::Unavailable(_)) if Instant::now() < lease_ends => {
-                            renew_at = Instant::now() + backoff.wait();
-                        }
-                        Err(error) => return Err(error),
+                () = sleep_until(lease.renew_at) => {
+                    if self.renew(&mut lease, backoff).await? {
+                        self.tell_alive(&lease);
                     }
                 }
-                () = sleep_until(quiet_until), if pending => {
+                () = due(look_at), if look_at.is_some() => match self.look(&mut twins).await {
+                    Ok(found) => (at, look_at) = (found, None),
+                    Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
+                        look_at = Some(Instant::now() + backoff.wait());
+                    }
+                    Err(error) => return Err(error),
+                },
+                () = sleep_until(quiet_until.max(settled)), if pending => {
                     let report = self.current();
-                    match self.write(lease, at, false, &report).await {
+                    match self.write(id, at, false, &report).await {
                         Ok(revision) => {
                             at = Some(revision);
                             written = report;
+                            differs_since = None;
                             quiet_until = pace.after_report();
                         }
                         // With another session every grant to this one would be void.
-                        Err(StoreError::Unavailable(_)) if Instant::now() < lease_ends => {
+                        Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
                             quiet_until = Instant::now() + backoff.wait();
                         }
-                        // An earlier one that got no answer was made.
-                        Err(StoreError::Refused) => at = self.written_at(here_since).await?,
+                        // An earlier one that got no answer was made, or it is another machine's.
+                        Err(StoreError::Refused) => at = self.look(&mut twins).await?,
                         Err(error) => return Err(error),
                     }
                 }
-                Ok(()) = self.report.changed() => {}
+                Ok(()) = self.place.changed() => look_at = Some(Instant::now() + PAUSE),
+                Ok(()) = self.word.changed() => {}
                 Ok(()) = self.directory.changed() => {}
+            }
+            match twins.place() {
+                Place::Ours => {}
+                Place::Lost => return Err(StoreError::LeaseLost),
+                Place::Taken => return self.stand_aside(lease, twins, backoff).await,
             }
         }
     }
 
-    fn tell_alive(&self, lease: LeaseId, until: Instant) {
-        let session = lease.0;
+    /// Leaves the place to the other machine of this id, where that one and people can see it, until it is free.
+    async fn stand_aside(
+        &mut self,
+        mut lease: Held,
+        mut twins: Twins,
+        backoff: &mut Backoff,
+    ) -> Result<()> {
+        // No grant is for this machine from now on.
+        self.alive.send_replace(None);
+        let note = Write::Put {
+            key: keys::twin(&self.me, lease.id.0),
+            value: record::encode(&self.machine(lease.id)),
+            lease: Some(lease.id),
+        };
+        self.store.commit(Vec::new(), vec![note]).await?;
+        let mut look_at = Some(Instant::now() + PAUSE);
+        while twins.place() == Place::Taken {
+            tokio::select! {
+                biased;
+                () = sleep_until(lease.renew_at) => {
+                    self.renew(&mut lease, backoff).await?;
+                }
+                () = due(look_at), if look_at.is_some() => match self.look(&mut twins).await {
+                    Ok(_) => look_at = None,
+                    Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
+                        look_at = Some(Instant::now() + backoff.wait());
+                    }
+                    Err(error) => return Err(error),
+                },
+                Ok(()) = self.place.changed() => look_at = Some(Instant::now() + PAUSE),
+            }
+        }
+        // The note goes with it.
+        self.store.revoke(lease.id).await
+    }
+
+    /// Renews a lease, if the registry answers. Answers whether it did.
+    async fn renew(&self, lease: &mut Held, backoff: &mut Backoff) -> Result<bool> {
+        let asked = Instant::now();
+        match self.store.renew(lease.id).await {
+            Ok(()) => {
+                backoff.reset();
+                lease.ends = asked + self.ttl;
+                lease.renew_at = asked + self.ttl / 3;
+                Ok(true)
+            }
+            // The registry may come back before the lease ends; then nothing was lost.
+            Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
+                lease.renew_at = Instant::now() + backoff.wait();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn tell_twins(&self, twins: &Twins) {
+        let problem = twins.problem();
+        self.twin.send_if_modified(|told| {
+            let is_news = *told != problem;
+            match &problem {
+                Some(text) if is_news => tracing::warn!("{text}"),
+                None if is_news => {
+                    tracing::info!("no other machine has the id of this one any more")
+                }
+                _ => {}
+            }
+            *told = problem;
+            is_news
+        });
+    }
+
+    fn tell_alive(&self, lease: &Held) {
+        let (session, until) = (lease.id.0, lease.ends);
         self.alive.send_if_modified(|alive| {
             let was = alive.as_ref().and_then(Alive::session);
             *alive = Some(Alive { session, until });
@@ -153,21 +260,25 @@ impl Session {
     }
 
     fn current(&self) -> MachineReport {
-        let mut report = self.report.borrow().clone();
+        let mut report = self.word.borrow().report.clone();
         report.problems.extend(self.directory.borrow().clone());
         report
     }
 
-    /// The store revision that wrote the report which is there, if any. `here_since`: the one that wrote this session's
-    /// presence; the session is lost if another one's is there.
-    async fn written_at(&self, here_since: Option<u64>) -> Result<Option<u64>> {
+    /// The store revision that wrote the report which is there, if any.
+    async fn written_at(&self) -> Result<Option<u64>> {
+        let report = keys::report(&self.me);
+        let snapshot = self.store.list(&[&report]).await?;
+        Ok(snapshot.entries.get(&report).map(|entry| entry.modified))
+    }
+
+    /// The same, with what is under this machine's id at that moment; that is told.
+    async fn look(&self, twins: &mut Twins) -> Result<Option<u64>> {
         let (presence, report) = (keys::machine(&self.me), keys::report(&self.me));
         let snapshot = self.store.list(&[&presence, &report]).await?;
-        let at = |key: &str| snapshot.entries.get(key).map(|entry| entry.modified);
-        if here_since.is_some() && at(&presence) != here_since {
-            return Err(StoreError::LeaseLost);
-        }
-        Ok(at(&report))
+        twins.see(&snapshot);
+        self.tell_twins(twins);
+        Ok(snapshot.entries.get(&report).map(|entry| entry.modified))
     }
 
     /// Answers the store revision that wrote it. `at`: of the report that it takes the place of.
@@ -205,10 +316,7 @@ impl Session {
         };
         let mut writes = vec![put(key, record::encode(report), Some(lease))];
         if all {
-            let machine = MachineRecord {
-                session: lease.0,
-                ..self.presence.clone()
-            };
+            let machine = self.machine(lease);
             let presence = record::encode(&machine);
             writes.push(put(keys::machine(&self.me), presence, Some(lease)));
             // Stays when the lease ends, so that the machine is missed.
@@ -220,6 +328,19 @@ impl Session {
         }
         self.store.commit(vec![guard], writes).await
     }
+
+    /// What it says of the machine, in that session.
+    fn machine(&self, lease: LeaseId) -> MachineRecord {
+        MachineRecord {
+            session: lease.0,
+            ..self.presence.clone()
+        }
+    }
+}
+
+/// Waits until then; the caller knows whether there is such a time.
+async fn due(at: Option<Instant>) {
+    sleep_until(at.unwrap_or_else(Instant::now)).await;
 }
 
 /// How soon the next report may follow.

@@ -1,7 +1,7 @@
 //! When an agent obeys what it is told, and what it has then.
 
 use fleet_core::keys;
-use fleet_core::record::{self, ClusterRecord};
+use fleet_core::record::{self, ClusterRecord, DestroyedRecord};
 
 use super::*;
 use crate::store::{Batch, Change, Embedded, Entry, Snapshot};
@@ -142,31 +142,55 @@ async fn a_registry_that_was_wiped_right_after_a_change_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_wipe_that_shows_its_units_going_first_stops_nothing() {
+async fn what_is_taken_away_is_believed_only_beside_the_id_that_is_read_after_it() {
+    let units = keys::unit(&UnitName::parse("a.service").expect("valid"));
+    let me = MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79").expect("valid");
+    let changed = |change| Batch {
+        revision: 11,
+        changes: vec![change],
+    };
+    for key in [units.clone(), keys::metadata(&me)] {
+        let beside = index::beside(&changed(Change::Delete(key)));
+        assert_eq!(beside, Some(keys::CLUSTER));
+    }
+    let put = Change::Put(units.clone(), entry(record::encode(&launched()), 2));
+    assert_eq!(index::beside(&changed(put)), None);
+
+    // Somebody said so, of that unit or of another one.
+    for (destroyed, beside) in [("a.service", None), ("b.service", Some(keys::CLUSTER))] {
+        let unit = UnitName::parse(destroyed).expect("valid");
+        let said = record::encode(&DestroyedRecord { unit });
+        let batch = Batch {
+            revision: 11,
+            changes: vec![
+                Change::Put(keys::DESTROYED.to_owned(), entry(said, 2)),
+                Change::Delete(units.clone()),
+            ],
+        };
+        assert_eq!(index::beside(&batch), beside, "{destroyed}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_list_ends_a_hold() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut agent = agent(&folder);
-    let name = UnitName::parse("a.service").expect("valid");
-    let unit = entry(record::encode(&launched()), 2);
-    let all = Event::Reset(Snapshot {
-        revision: 10,
-        entries: [cluster("c1"), (keys::unit(&name), unit)].into(),
-    });
-    agent.take_all([all].into_iter()).expect("obeyed");
-    let gone = |key: String| {
-        let changes = vec![Change::Delete(key)];
-        let revision = 11;
+    let list = |revision| {
+        let entries = [cluster("c1")].into();
+        [Event::Reset(Snapshot { revision, entries })].into_iter()
+    };
+    agent.take_all(list(10)).expect("obeyed");
+    let (key, ours) = cluster("c1");
+    let event = |revision, change| {
+        let changes = vec![change];
         [Event::Changed(Batch { revision, changes })].into_iter()
     };
-    assert_eq!(agent.take_all(gone(keys::unit(&name))), None);
-    assert!(agent.index.emptied, "so that it is listed again");
-    assert_eq!(agent.take_all(gone(keys::CLUSTER.to_owned())), None);
-    let listed = Event::Reset(Snapshot {
-        revision: 11,
-        entries: Default::default(),
-    });
-    assert_eq!(agent.take_all([listed].into_iter()), None);
-    let saved = agent.saved.expect("it was obeyed once");
-    assert!(saved.desired.contains_key(&name), "{:?}", agent.held);
+    assert_eq!(agent.take_all(event(11, Change::Delete(key.clone()))), None);
+    // News of another prefix that was on its way, say.
+    assert_eq!(agent.take_all(event(12, Change::Put(key, ours))), None);
+    assert!(agent.wants_list && agent.held.is_some());
+    assert!(agent.take_all(list(12)).is_some());
+    assert_eq!((agent.wants_list, agent.held), (false, None));
 }
 
 /// As a later fleetd may write it, before somebody goes back to this one.

@@ -50,9 +50,11 @@ impl From<StoreError> for ApiError {
             // Neither the client's doing nor a matter of time.
             StoreError::Denied(_) => StatusCode::BAD_GATEWAY,
             StoreError::Refused => StatusCode::CONFLICT,
-            StoreError::Unavailable(_) | StoreError::Compacted(_) | StoreError::LeaseLost => {
-                StatusCode::SERVICE_UNAVAILABLE
+            StoreError::Compacted(_) => {
+                let text = "the registry has changed since this listing began, and does not keep what it was: list again";
+                return Self::new(StatusCode::GONE, text);
             }
+            StoreError::Unavailable(_) | StoreError::LeaseLost => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
     }

@@ -3,21 +3,26 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use fleet_core::api::{Machine, MachinePage, MetadataOp, MetadataValue};
 use fleet_core::machine::{MachineId, too_long};
 use fleet_core::record::Scheduling;
 
 use super::error::{ApiError, Result};
 use super::page::page;
+use super::units::WARNING;
 use super::view::View;
 use super::{Api, BY, Query, body};
 
 /// How many operations one request may have: each machine is a write of one commit, which has at most 128.
 const OPERATIONS_MAX: usize = 100;
 
-pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<MachinePage>> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    query: Query,
+) -> Result<(HeaderMap, Json<MachinePage>)> {
     let view = View::machines(&**api.registry.store()).await?;
+    let warnings = warnings(&view);
     let machines = view
         .machines
         .into_iter()
@@ -36,11 +41,37 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ma
             },
         })
         .collect();
-    let (machines, next_page_token) = page(machines, &query.page_tokens, api.page_limit)?;
-    Ok(Json(MachinePage {
+    let (machines, next_page_token) = page(
+        machines,
+        &query.page_tokens,
+        query.limit.unwrap_or(api.page_limit),
+    )?;
+    let page = MachinePage {
         machines,
         next_page_token,
-    }))
+    };
+    Ok((warnings, Json(page)))
+}
+
+/// How many machines that are not listed are told of: somebody cloned a disk, and the first few say so.
+const TOLD: usize = 3;
+
+/// Says which machines are not listed because of their ids.
+fn warnings(view: &View) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (id, twin) in view.twins.iter().take(TOLD) {
+        let listed = view.machines.get(id);
+        let text = format!(
+            "the machine at {} is not listed: its id {id} is that of the one at {} too; fleetctl status says what to do",
+            twin.primary_ip,
+            listed.map_or("", |listed| &listed.primary_ip)
+        );
+        // A registry's own words are in it.
+        if let Ok(text) = HeaderValue::from_str(&text) {
+            headers.append(WARNING, text);
+        }
+    }
+    headers
 }
 
 pub(super) async fn patch(State(api): State<Api>, bytes: Bytes) -> Result<StatusCode> {

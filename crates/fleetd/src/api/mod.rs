@@ -200,6 +200,8 @@ async fn finish(response: Response) -> Response {
 #[derive(Debug, Default)]
 struct Query {
     page_tokens: Vec<String>,
+    /// How many rows a page is to have; ours.
+    limit: Option<u16>,
     machine_id: Option<String>,
     unit_name: Option<String>,
     content: bool,
@@ -224,6 +226,13 @@ impl Query {
         for (key, value) in pairs.0 {
             match key.as_str() {
                 "nextPageToken" => query.page_tokens.push(value),
+                "limit" => {
+                    let number = value.parse().ok().filter(|limit| *limit > 0);
+                    let number: u16 = number.ok_or_else(|| {
+                        ApiError::bad(format!("limit={value:?} is no number of rows"))
+                    })?;
+                    query.limit = Some(number.min(page::ROWS_MAX));
+                }
                 "machineID" => query.machine_id = Some(value),
                 "unitName" => query.unit_name = Some(value),
                 "unit" => query.unit = Some(value),

@@ -1,9 +1,47 @@
-//! The original's pages: a token is the limit and the page number, little-endian, in the base64 of URLs.
+//! The original's pages: a token is the limit and the page number, little-endian, in the base64 of URLs. And cursors:
+//! tokens that name a key and the registry revision that all pages are of.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 
 use super::error::{ApiError, Result};
+
+/// The most rows that a page has, whoever asks (`limit`): some megabytes.
+pub(super) const ROWS_MAX: u16 = 10_000;
+
+/// Where a listing goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// The registry revision that all of it is of.
+    pub(super) revision: u64,
+    /// The last key that was shown.
+    pub(super) after: String,
+}
+
+impl Cursor {
+    /// The cursor in a query's tokens; none at the beginning.
+    pub(super) fn of(tokens: &[String]) -> Result<Option<Self>> {
+        let token = match tokens {
+            [] => return Ok(None),
+            [token] => token,
+            _ => return Err(ApiError::bad("too many values for page token")),
+        };
+        let cursor = || {
+            let text = String::from_utf8(URL_SAFE.decode(token).ok()?).ok()?;
+            let (revision, after) = text.split_once(' ')?;
+            Some(Self {
+                revision: revision.parse().ok()?,
+                after: after.to_owned(),
+            })
+        };
+        let bad = || ApiError::bad("the page token is of no listing with limit");
+        cursor().map(Some).ok_or_else(bad)
+    }
+
+    pub(super) fn token(&self) -> String {
+        URL_SAFE.encode(format!("{} {}", self.revision, self.after))
+    }
+}
 
 /// Cuts a page out of all items. `tokens`: every `nextPageToken` of the query. Answers the next page's token too.
 pub(super) fn page<T>(
@@ -69,6 +107,19 @@ mod tests {
             }
         }
         assert_eq!(got, all);
+    }
+
+    #[test]
+    fn a_cursor_comes_back_from_its_token_and_from_nothing_else() {
+        let cursor = Cursor {
+            revision: 42,
+            after: "reports/ab".to_owned(),
+        };
+        assert_eq!(Cursor::of(&[cursor.token()]), Ok(Some(cursor)));
+        assert_eq!(Cursor::of(&[]), Ok(None));
+        for bad in ["", "xx", "ZAABAA==", &URL_SAFE.encode("x reports/ab")] {
+            Cursor::of(&[bad.to_owned()]).expect_err(bad);
+        }
     }
 
     #[test]

@@ -5,16 +5,22 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use fleet_core::api::{
-    ClusterStatus, LastRollout, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
+    ClusterStatus, LastRollout, OfflineMachine, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
 };
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::place::{Verdict, restrict};
+use fleet_core::record;
+use fleet_core::rollout::Presence;
 use fleet_core::unit::UnitName;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::error::{ApiError, Result};
+use super::state::REPORTS_AT_ONCE;
 use super::view::{View, ViewedMachine, ViewedUnit};
 use super::{Api, Query, news};
+use crate::store::{Entry, StoreError};
 
 pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus>> {
     let prefixes = [
@@ -24,20 +30,41 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
         keys::UNITS,
         keys::MACHINES,
         keys::METADATA,
-        keys::REPORTS,
-        // For what cannot be read of them. Grants their machines tell of, revisions and events those who list them.
         keys::KNOWN,
+        // For what cannot be read of them. Grants their machines tell of, revisions and events those who list them.
         keys::ROLLOUTS,
     ];
     let view = View::read(&**api.registry.store(), &prefixes).await?;
+    let offline = view.offline.iter().map(|(id, machine)| OfflineMachine {
+        machine_id: id.to_string(),
+        primary_ip: machine.primary_ip.clone(),
+        since: match machine.presence {
+            Presence::Offline(since) => since,
+            Presence::Live(_) => None,
+        },
+    });
+    let offline = offline.collect();
     let mut problems = view.damaged;
-    for (machine, report) in &view.reports {
-        for (subject, text) in &report.problems {
-            problems.push(Problem {
-                machine_id: machine.to_string(),
-                subject: subject.clone(),
-                text: text.clone(),
-            });
+    // They are most of the registry: read part by part, and of each only what is wrong.
+    let (mut at, mut after) = (Some(view.revision), None);
+    loop {
+        let store = api.registry.store();
+        let page = store.page(keys::REPORTS, after.as_deref(), REPORTS_AT_ONCE, at);
+        let page = match page.await {
+            // As of now, where the registry cannot be read as it was a moment ago.
+            Err(StoreError::Compacted(_)) if after.is_none() && at.is_some() => {
+                at = None;
+                continue;
+            }
+            page => page?,
+        };
+        at = Some(page.snapshot.revision);
+        for (key, entry) in &page.snapshot.entries {
+            problems.extend(problems_in(key, entry));
+        }
+        after = page.snapshot.entries.into_keys().next_back();
+        if !page.more {
+            break;
         }
     }
     Ok(Json(ClusterStatus {
@@ -45,9 +72,39 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
         cluster: view.cluster.unwrap_or_default(),
         leader: view.leader.map(String::from).unwrap_or_default(),
         machines: view.machines.len(),
+        offline,
         units: view.units.len(),
         problems,
     }))
+}
+
+/// What a machine says is wrong with it, and that its report cannot be read, where that is so.
+fn problems_in(key: &str, entry: &Entry) -> Vec<Problem> {
+    #[derive(Deserialize)]
+    struct Report {
+        /// Passed over.
+        #[serde(rename = "units")]
+        _units: IgnoredAny,
+        #[serde(default)]
+        problems: BTreeMap<String, String>,
+    }
+    let Some(machine) = keys::machine_of(keys::REPORTS, key) else {
+        return Vec::new();
+    };
+    let problem = |machine_id, subject, text| Problem {
+        machine_id,
+        subject,
+        text,
+    };
+    match record::decode::<Report>(&entry.value) {
+        Ok(report) => {
+            let problems = report.problems.into_iter();
+            problems
+                .map(|(subject, text)| problem(machine.to_string(), subject, text))
+                .collect()
+        }
+        Err(error) => vec![problem(String::new(), key.to_owned(), error.to_string())],
+    }
 }
 
 pub(super) async fn unit(

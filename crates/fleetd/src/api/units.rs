@@ -34,7 +34,11 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Un
             ..show(name, unit, query.content)
         })
         .collect();
-    let (units, next_page_token) = page(units, &query.page_tokens, api.page_limit)?;
+    let (units, next_page_token) = page(
+        units,
+        &query.page_tokens,
+        query.limit.unwrap_or(api.page_limit),
+    )?;
     Ok(Json(UnitPage {
         next_page_token,
         units,

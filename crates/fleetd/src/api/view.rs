@@ -82,6 +82,8 @@ pub(super) struct View {
     pub(super) machines: BTreeMap<MachineId, ViewedMachine>,
     /// Those that are remembered, and not here.
     pub(super) offline: BTreeMap<MachineId, ViewedMachine>,
+    /// Those that have the id of one that is here, and stand aside, with that id.
+    pub(super) twins: Vec<(MachineId, MachineRecord)>,
     pub(super) reports: BTreeMap<MachineId, MachineReport>,
     /// With the store revisions that wrote them.
     pub(super) grants: BTreeMap<(MachineId, UnitName), (Grant, u64)>,
@@ -196,6 +198,11 @@ impl<'a> Records<'a> {
                     let machine = viewed(&id, machine, presence);
                     (id, machine)
                 })
+                .collect(),
+            twins: self
+                .values(keys::MACHINES, keys::twin_of)
+                .into_iter()
+                .map(|((id, _), twin)| (id, twin))
                 .collect(),
             reports: self.machines(keys::REPORTS),
             grants: self

@@ -11,7 +11,7 @@ use fleet_core::trust::Sight;
 use fleet_core::unit::UnitName;
 use serde::de::DeserializeOwned;
 
-use super::machine::{Machine, Written};
+use super::machine::{Machine, Report, Written};
 use super::placement::Placement;
 use super::unit::Unit;
 use crate::store::{Batch, Change, Entry, Snapshot, Write};
@@ -268,14 +268,22 @@ impl Index {
         let read;
         match kind {
             keys::REPORTS => {
-                let (report, result) = decode(entry);
+                let report = entry.map(Report::new);
+                let may_defer = report.as_ref().is_some_and(Report::may_defer);
                 let before = std::mem::replace(&mut machine.report, report);
                 let presence = machine.presence.as_ref();
                 // A presence that no lease ends is to be cleared away.
                 self.news.left |= machine.report.is_none()
                     && presence.is_some_and(|presence| presence.value.is_none());
-                self.compare_reports(id, before.and_then(|it| it.value));
-                return result;
+                if may_defer || self.anything_is_active() {
+                    self.compare_reports(id, before);
+                    let unread = |report: &Report| report.value().is_none();
+                    let damaged = self.machines[id].report.as_ref().is_some_and(unread);
+                    if let Some(entry) = entry.filter(|_| damaged) {
+                        return record::decode::<MachineReport>(&entry.value).map(drop);
+                    }
+                }
+                return Ok(());
             }
             keys::MACHINES => {
                 (machine.presence, read) = decode(entry);
@@ -301,16 +309,23 @@ impl Index {
         read
     }
 
-    fn compare_reports(&mut self, id: &MachineId, before: Option<MachineReport>) {
+    /// Whether something may be left to do for any unit; see [`Index::is_active`].
+    fn anything_is_active(&self) -> bool {
+        let mut units = self.units.values();
+        !self.deferred.is_empty() || units.any(|unit| unit.record.candidate.is_some())
+    }
+
+    fn compare_reports(&mut self, id: &MachineId, before: Option<Report>) {
         let report = self.machines.get(id).and_then(|it| it.report.as_ref());
-        let after = report.and_then(|report| report.value.as_ref());
+        let before = before.as_ref().and_then(Report::value);
+        let after = report.and_then(Report::value);
         if before.is_some() != after.is_some() {
             self.look_at_all();
         }
         let report = self.machines.get(id).and_then(|it| it.report.as_ref());
-        let (nothing, before) = (MachineReport::default(), before.unwrap_or_default());
-        let after = report.and_then(|report| report.value.as_ref());
-        let after = after.unwrap_or(&nothing);
+        let nothing = MachineReport::default();
+        let before = before.unwrap_or(&nothing);
+        let after = report.and_then(Report::value).unwrap_or(&nothing);
         for (name, unit) in &before.units {
             if unit.deferred
                 && let Some(machines) = self.deferred.get_mut(name)

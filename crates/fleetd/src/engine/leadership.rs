@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::record::{self, ClusterRecord, Event, EventKind};
-use fleet_core::trust::{ClusterKey, Verdict, judge};
+use fleet_core::trust::{ClusterKey, Sight, Verdict, judge};
 use fleet_core::unit::UnitName;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -50,10 +50,12 @@ const EVENTS_MORE: usize = 100;
 pub(super) struct Leadership<'a> {
     engine: &'a Engine,
     claim: &'a Claim,
+    /// When it began, and when that was in milliseconds since 1970.
+    began: (Instant, u64),
     index: Index,
     /// The newest commit of its own, since the last list.
     written: u64,
-    /// When to look at a unit again, in milliseconds since 1970.
+    /// When to look at a unit again, by its own clock.
     wakes: BTreeMap<UnitName, u64>,
     /// Units whose rollout the registry does not take, as it was told: the reason names keys that are others each time.
     stuck: BTreeSet<UnitName>,
@@ -64,6 +66,7 @@ pub(super) struct Leadership<'a> {
     has_begun: bool,
     /// The keys of all events.
     events: BTreeSet<String>,
+    /// The newest key, of whichever leader.
     last_event: (u64, u64),
     backoff: Backoff,
     /// The trouble that was last told, until it is over.
@@ -73,6 +76,7 @@ pub(super) struct Leadership<'a> {
 impl<'a> Leadership<'a> {
     pub(super) fn new(engine: &'a Engine, claim: &'a Claim) -> Self {
         Self {
+            began: (Instant::now(), (engine.clock)()),
             engine,
             claim,
             index: Index::default(),
@@ -159,7 +163,14 @@ impl<'a> Leadership<'a> {
                 // The claim may be as old as the backup that this comes from, and the agent not know of it yet. Or the
                 // agent has seen more since this was listed.
                 let memory = self.engine.trust.borrow().memory.clone();
-                if let Verdict::Hold { reason, .. } = judge(&memory, &self.index.sight) {
+                let entries = snapshot.entries.iter();
+                let instructs = entries.filter(|(key, _)| keys::instructs(key, &self.engine.me));
+                let newest = instructs.map(|(_, entry)| entry.modified).max();
+                let sight = Sight {
+                    instructed: Some(newest.unwrap_or_default()),
+                    ..self.index.sight.clone()
+                };
+                if let Verdict::Hold { reason, .. } = judge(&memory, &sight) {
                     tracing::debug!("nothing is decided for now: {reason}");
                     return Err(StoreError::Refused);
                 }
@@ -173,14 +184,19 @@ impl<'a> Leadership<'a> {
         Ok(true)
     }
 
+    /// The time in milliseconds since 1970, by a clock that nobody sets: what waits for a time waits for it to pass.
+    fn time(&self) -> u64 {
+        let (began, at) = self.began;
+        at.saturating_add(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// When there is something to look at though nothing happened.
     fn due(&self) -> Instant {
-        let now = (self.engine.clock)();
-        let times = self.wakes.values().copied().chain(self.forget_at);
-        let wait = times.min().map_or(LONGEST_WAIT, |time| {
-            Duration::from_millis(time.saturating_sub(now)).min(LONGEST_WAIT)
-        });
-        let due = Instant::now() + wait;
+        let until = |at: u64, now: u64| Duration::from_millis(at.saturating_sub(now));
+        let woken = self.wakes.values().min().map(|at| until(*at, self.time()));
+        let forgets = self.forget_at.map(|at| until(at, (self.engine.clock)()));
+        let wait = [woken, forgets].into_iter().flatten().min();
+        let due = Instant::now() + wait.map_or(LONGEST_WAIT, |wait| wait.min(LONGEST_WAIT));
         self.presence_at.map_or(due, |at| at.min(due))
     }
 
@@ -220,6 +236,12 @@ impl<'a> Leadership<'a> {
             .cloned()
             .collect();
         entries.retain(|key, _| !is_event(key));
+        let newest = self
+            .events
+            .iter()
+            .filter_map(|key| keys::event_of(key))
+            .max();
+        self.last_event = self.last_event.max(newest.unwrap_or_default());
         self.commit_all(leftovers::of_histories(&self.index, &entries))
             .await?;
         let event = Event {
@@ -260,7 +282,7 @@ impl<'a> Leadership<'a> {
 
     /// Goes on until every unit waits for something.
     async fn look_at_units(&mut self) -> Result<()> {
-        let now = (self.engine.clock)();
+        let now = self.time();
         let woken = self.wakes.iter().filter(|(_, at)| **at <= now);
         self.index
             .news
@@ -294,8 +316,8 @@ impl<'a> Leadership<'a> {
     }
 
     async fn look_at(&mut self, name: &UnitName) -> Result<()> {
-        let now = (self.engine.clock)();
-        let Some(situation) = self.index.situation(name, now) else {
+        let now = self.time();
+        let Some(situation) = self.index.situation(name, now, self.began.1) else {
             return Ok(());
         };
         let step = fleet_core::rollout::step(&situation);
@@ -329,10 +351,13 @@ impl<'a> Leadership<'a> {
         let Decision {
             mut guards,
             mut writes,
-            events,
+            mut events,
         } = decision;
         guards.push(self.claim.guard());
-        for event in &events {
+        let wall = (self.engine.clock)();
+        for event in &mut events {
+            // For people, whose clock may have been set meanwhile.
+            event.at = wall;
             let key = self.event_key(event.at);
             guards.push(Guard::Absent(key.clone()));
             writes.push(Write::Put {
@@ -352,14 +377,9 @@ impl<'a> Leadership<'a> {
         self.prune().await
     }
 
-    /// A new key, above every other of this leader.
+    /// A new key, above every other.
     fn event_key(&mut self, at: u64) -> String {
-        let (last, count) = self.last_event;
-        self.last_event = if at > last {
-            (at, 0)
-        } else {
-            (last, count + 1)
-        };
+        self.last_event = keys::next_event(self.last_event, at);
         keys::event(self.last_event.0, self.last_event.1)
     }
 

@@ -1,14 +1,16 @@
 //! A machine as the leader knows it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fleet_core::keys;
 use fleet_core::machine::{Metadata, overlay};
 use fleet_core::record::{
-    Grant, Known, MachineRecord, MachineReport, MetadataRecord, Scheduling, SessionId,
+    self, Grant, Known, MachineRecord, MachineReport, MetadataRecord, Scheduling, SessionId,
 };
 use fleet_core::unit::UnitName;
+
+use crate::store::Entry;
 
 /// A value that is there, and the store revision that wrote it.
 #[derive(Clone, Debug)]
@@ -20,11 +22,41 @@ pub(super) struct Written<T> {
     pub(super) at: u64,
 }
 
+/// A machine's report. It is read when somebody asks what it says: every machine writes some with each change, and
+/// nearly all of them matter to no rollout.
+#[derive(Debug)]
+pub(super) struct Report {
+    bytes: Arc<[u8]>,
+    /// None if it cannot be read.
+    read: OnceLock<Option<MachineReport>>,
+}
+
+impl Report {
+    pub(super) fn new(entry: &Entry) -> Self {
+        Self {
+            bytes: entry.value.clone(),
+            read: OnceLock::new(),
+        }
+    }
+
+    /// What it says; none if it cannot be read.
+    pub(super) fn value(&self) -> Option<&MachineReport> {
+        let read = self.read.get_or_init(|| record::decode(&self.bytes).ok());
+        read.as_ref()
+    }
+
+    /// Whether it may say of a unit that it waits for its turn: whether the word is in it.
+    pub(super) fn may_defer(&self) -> bool {
+        const WORD: &[u8] = b"\"deferred\"";
+        self.bytes.windows(WORD.len()).any(|part| part == WORD)
+    }
+}
+
 /// All that the registry says of one machine.
 #[derive(Debug, Default)]
 pub(super) struct Machine {
     pub(super) presence: Option<Written<MachineRecord>>,
-    pub(super) report: Option<Written<MachineReport>>,
+    pub(super) report: Option<Report>,
     pub(super) metadata: Option<Written<MetadataRecord>>,
     pub(super) known: Option<Written<Known>>,
     pub(super) grants: BTreeMap<UnitName, Written<Grant>>,
@@ -46,7 +78,7 @@ impl Machine {
     /// None for one that is offline, or has not said yet how it stands.
     pub(super) fn live(&self) -> Option<Live<'_>> {
         let presence = self.presence.as_ref()?.value.as_ref();
-        let report = self.report.as_ref()?.value.as_ref();
+        let report = self.report.as_ref()?.value();
         Some(Live {
             session: presence.map_or(0, |presence| presence.session),
             report,

@@ -88,6 +88,7 @@ impl Engine {
             stop,
         );
         tokio::select! {
+            biased;
             () = running => {}
             () = self.lead(&mut claims) => {}
         }

@@ -53,7 +53,12 @@ impl Placement {
 
 impl Index {
     /// How the unit stands; none if there is no such unit.
-    pub(super) fn situation(&mut self, name: &UnitName, now: u64) -> Option<Situation<'_>> {
+    pub(super) fn situation(
+        &mut self,
+        name: &UnitName,
+        now: u64,
+        led_since: u64,
+    ) -> Option<Situation<'_>> {
         for machine in self.machines.values_mut() {
             if machine.belongs.is_none()
                 && let Some(labels) = machine.labels()
@@ -70,6 +75,7 @@ impl Index {
             progress: progress.and_then(|progress| progress.value.as_ref()),
             machines: self.standing(name),
             now,
+            led_since,
         })
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::embedded::{Embedded, OpenError};
+pub use self::embedded::{Backup, Embedded, OpenError};
 pub use self::etcd::{ConfigError, EtcdConfig, EtcdStore};
 
 /// Why the store did not do what it was asked, by what the caller does about it.
@@ -64,6 +64,15 @@ pub struct Snapshot {
     pub revision: u64,
     /// What the keys held then.
     pub entries: BTreeMap<String, Entry>,
+}
+
+/// A part of what lies below a prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Its entries, and the store revision that they are of.
+    pub snapshot: Snapshot,
+    /// Whether there are entries behind its last one.
+    pub more: bool,
 }
 
 /// A lease: its keys live as long as it is renewed.
@@ -133,6 +142,28 @@ pub trait Watch: Send {
 pub trait Store: Send + Sync {
     /// Reads all keys that start with any of the prefixes, at one revision. A whole key is a prefix too.
     async fn list(&self, prefixes: &[&str]) -> Result<Snapshot>;
+
+    /// Reads up to `limit` keys that start with the prefix, in order, from the first one behind `after` on: as they were
+    /// at the store revision `at`, or else as they are. Where the store no longer keeps that revision, it answers
+    /// [`StoreError::Compacted`]. So a listing that is larger than anybody's memory is still of one revision.
+    async fn page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<u64>,
+    ) -> Result<Page> {
+        let mut snapshot = self.list(&[prefix]).await?;
+        if at.is_some_and(|at| at != snapshot.revision) {
+            return Err(StoreError::Compacted(snapshot.revision));
+        }
+        if let Some(after) = after {
+            snapshot.entries.retain(|key, _| key.as_str() > after);
+        }
+        let behind = snapshot.entries.keys().nth(limit).cloned();
+        let more = behind.map(|key| snapshot.entries.split_off(&key)).is_some();
+        Ok(Page { snapshot, more })
+    }
 
     /// Makes all writes if all guards hold, else none of them. Answers the new revision, or the current one
     /// where nothing changed.

@@ -10,9 +10,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Dirty;
 
-/// The least time between two answers. One start makes about eight signals: without a pause a burst of starts
-/// would be read unit by unit, with it 1,000 starts took 32 reads.
+/// The least time between two answers, in the long run. One start makes about eight signals: without a pause a burst of
+/// starts would be read unit by unit, with it 1,000 starts took 32 reads.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The least time between the first two answers after it was quiet. It doubles from there, so that an ordinary start, of ten
+/// milliseconds, is not noticed fifty later, and a long burst costs four more reads.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
 /// The units that changed since they were last looked at, for one reader.
 pub(super) struct Changes {
@@ -26,6 +30,8 @@ struct Seen {
     dirty: BTreeSet<UnitName>,
     all: bool,
     answered: Option<Instant>,
+    /// How long to gather from then on.
+    pause: Duration,
 }
 
 impl Changes {
@@ -37,6 +43,7 @@ impl Changes {
                 dirty: BTreeSet::new(),
                 all: true,
                 answered: None,
+                pause: FIRST_PAUSE,
             }),
             wake: Notify::new(),
         }
@@ -71,17 +78,24 @@ impl Changes {
         self.wake.notify_one();
     }
 
-    /// Waits for a change: the first is answered at once, those that follow gather for [`PAUSE`]. Safe to
+    /// Waits for a change: the first is answered at once, those that follow gather, up to [`PAUSE`]. Safe to
     /// cancel: what it answers is taken in the step that returns.
     pub(super) async fn next(&self) -> Dirty {
         loop {
             let pause = {
                 let mut seen = self.seen();
                 let now = Instant::now();
-                let pause = seen.answered.map(|at| at + PAUSE).filter(|end| *end > now);
+                let ends = seen.answered.map(|at| at + seen.pause);
+                let pause = ends.filter(|end| *end > now);
                 if !seen.all && seen.dirty.is_empty() {
                     None
                 } else if pause.is_none() {
+                    // For a while after it could have been answered.
+                    let was_quiet = ends.is_none_or(|end| end + PAUSE <= now);
+                    seen.pause = match was_quiet {
+                        true => FIRST_PAUSE,
+                        false => (seen.pause * 2).min(PAUSE),
+                    };
                     seen.answered = Some(now);
                     let units = std::mem::take(&mut seen.dirty);
                     return if std::mem::take(&mut seen.all) {
@@ -125,7 +139,7 @@ mod tests {
         changes.follow(&unit("a.service"));
         changes.follow(&unit("b.service"));
         assert_eq!(changes.next().await, Dirty::All);
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(PAUSE * 2).await;
         changes
     }
 
@@ -139,7 +153,25 @@ mod tests {
         changes.mark("b.service");
         changes.mark("a.service");
         assert_eq!(changes.next().await, units(&["a.service", "b.service"]));
-        assert_eq!(start.elapsed(), PAUSE);
+        assert_eq!(start.elapsed(), FIRST_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longer_a_burst_lasts_the_more_is_told_together() {
+        let changes = followed().await;
+        let pauses = async |count: usize| {
+            let mut pauses = Vec::new();
+            for _ in 0..count {
+                changes.mark("a.service");
+                let start = Instant::now();
+                changes.next().await;
+                pauses.push(start.elapsed().as_millis());
+            }
+            pauses
+        };
+        assert_eq!(pauses(8).await, [0, 5, 10, 20, 40, 50, 50, 50]);
+        tokio::time::sleep(PAUSE * 2).await;
+        assert_eq!(pauses(2).await, [0, 5]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -158,7 +190,7 @@ mod tests {
         changes.mark("a.service");
         changes.next().await;
         changes.mark("b.service");
-        assert!(timeout(PAUSE / 2, changes.next()).await.is_err());
+        assert!(timeout(FIRST_PAUSE / 2, changes.next()).await.is_err());
         assert_eq!(changes.next().await, units(&["b.service"]));
     }
 }

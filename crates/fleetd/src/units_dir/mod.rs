@@ -13,6 +13,7 @@
 mod gone;
 mod problems;
 mod scan;
+mod shown;
 mod state;
 mod watch;
 
@@ -39,6 +40,7 @@ use tokio::time::{Instant, sleep};
 use gone::{GONE, Gone};
 use problems::Findings;
 use scan::{RECENT, Scan};
+pub use shown::Shown;
 use watch::Watch;
 
 /// How long to wait after an event for those that come with it: a copy of fifty files is one round.
@@ -106,6 +108,8 @@ pub struct UnitsDir {
     check: Check,
     findings: Findings,
     watch: Option<Watch>,
+    /// The directory, where it is in memory.
+    shown: Option<Shown>,
     /// What was published; an error while its file is damaged.
     published: Result<Published, String>,
     /// Whether that is on disk.
@@ -135,10 +139,17 @@ impl UnitsDir {
             findings: Findings::new(problems),
             saved: true,
             watch: None,
+            shown: None,
             settled: None,
             gone: Gone::default(),
             retry: RETRY,
         }
+    }
+
+    /// The same for a directory in memory.
+    pub fn showing(self, shown: &Shown) -> Self {
+        let shown = Some(shown.seen_anew());
+        Self { shown, ..self }
     }
 
     /// Runs for ever. Dropping it at any moment is safe: what was done and not yet remembered is found
@@ -156,6 +167,14 @@ impl UnitsDir {
     }
 
     async fn wait(&mut self, at_most: Duration) {
+        if let Some(shown) = &mut self.shown {
+            tokio::select! {
+                biased;
+                () = shown.changed() => sleep(DEBOUNCE).await,
+                () = sleep(at_most) => {}
+            }
+            return;
+        }
         let Some(watch) = &mut self.watch else {
             return sleep(at_most).await;
         };
@@ -217,6 +236,9 @@ impl UnitsDir {
     /// Reads the directory as of one moment, files that are being written apart, and says when to look
     /// again if no event will. None if the directory as a whole changed meanwhile.
     async fn look(&mut self) -> io::Result<Option<(Directory, Option<Duration>)>> {
+        if let Some(shown) = &mut self.shown {
+            return Ok(Some((shown.look(), None)));
+        }
         let armed = self.arm();
         self.findings
             .unwatched(&self.directory, armed.err().as_ref());
@@ -348,6 +370,11 @@ impl UnitsDir {
         if marked || published.units.is_empty() {
             return;
         }
+        if let Some(shown) = &self.shown {
+            shown.mark();
+            published.marked = true;
+            return;
+        }
         let marker = self.directory.join(MARKER);
         let path = marker.clone();
         match blocking(move || fs::File::create_new(path)).await {
@@ -366,7 +393,12 @@ impl UnitsDir {
         }
         self.published = Ok(published.clone());
         let (file, directory) = (self.state_file.clone(), self.directory.clone());
-        let saved = blocking(move || state::save(&file, &directory, &published)).await;
+        let save = move || state::save(&file, &directory, &published);
+        let saved = match self.shown {
+            // Histories replay exactly only where no other thread has a part in them.
+            Some(_) => save(),
+            None => blocking(save).await,
+        };
         if let Err(error) = &saved {
             let text = format!(
                 "cannot be written: {error}; what was published is forgotten at the next start"

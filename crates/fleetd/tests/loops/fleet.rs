@@ -14,7 +14,7 @@ use fleet_core::record::{
 };
 use fleet_core::trust::Trust;
 use fleet_core::unit::{Content, Parsed, UnitName};
-use fleetd::agent::{Agent, Config};
+use fleetd::agent::{Agent, Config, Standing};
 use fleetd::health::Heart;
 use fleetd::registry::Registry;
 use fleetd::store::{Embedded, Entry, Store as _, Write};
@@ -56,7 +56,10 @@ pub(crate) struct Machine {
     pub(crate) heart: Heart,
     folder: TempDir,
     trust: watch::Receiver<Trust>,
+    standing: watch::Receiver<Standing>,
     agent: Option<JoinHandle<()>>,
+    /// While it says so the agent stands still, as a stopped process does.
+    pub(crate) frozen: watch::Sender<bool>,
 }
 
 impl Machine {
@@ -71,13 +74,23 @@ impl Machine {
             heart: Heart::default(),
             folder: in_memory().expect("a folder"),
             trust: watch::channel(Trust::default()).1,
+            standing: watch::channel(Standing::default()).1,
             agent: None,
+            frozen: watch::Sender::new(false),
         }
     }
 
     /// Where the agent keeps the desired state.
     pub(crate) fn desired_file(&self) -> PathBuf {
         self.folder.path().join("desired.json")
+    }
+
+    /// The units that it names.
+    pub(crate) fn on_disk(&self) -> BTreeSet<UnitName> {
+        let text = std::fs::read(self.desired_file()).unwrap_or_default();
+        let saved: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        let units = saved["desired"].as_object().into_iter().flatten();
+        units.map(|(name, _)| unit(name)).collect()
     }
 
     /// Where it keeps what it has started.
@@ -88,6 +101,11 @@ impl Machine {
     /// What the agent that was started last tells of the registry.
     pub(crate) fn trust(&self) -> watch::Receiver<Trust> {
         self.trust.clone()
+    }
+
+    /// How the agent that was started last stands.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
     /// Starts the agent, on the files that the one before left.
@@ -108,7 +126,19 @@ impl Machine {
         let agent = Agent::new(config, store, self.hands.clone(), self.heart.clone());
         let (_, directory) = watch::channel(BTreeMap::new());
         self.trust = agent.trust();
-        self.agent = Some(tokio::spawn(agent.run(directory)));
+        self.standing = agent.standing();
+        let frozen = self.frozen.subscribe();
+        self.agent = Some(tokio::spawn(unless(frozen, agent.run(directory))));
+    }
+
+    /// Whether an agent runs.
+    pub(crate) fn is_on(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    /// Where whatever else belongs to the machine is kept.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Ends the agent wherever it is, as a kill does.
@@ -141,6 +171,23 @@ impl Machine {
     }
 }
 
+/// Does that except while it is frozen.
+pub(crate) async fn unless<T>(
+    mut frozen: watch::Receiver<bool>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        // Nobody can freeze it any more where that fails.
+        let _ = frozen.wait_for(|frozen| !*frozen).await;
+        tokio::select! {
+            biased;
+            Ok(_) = frozen.wait_for(|frozen| *frozen) => {}
+            done = &mut work => return done,
+        }
+    }
+}
+
 /// The machines, and their registry.
 pub(crate) struct Fleet {
     pub(crate) store: Embedded,
@@ -165,6 +212,13 @@ impl Fleet {
             store: store.clone(),
             machines,
         }
+    }
+
+    /// One machine more, with the id of the first; its agent runs.
+    pub(crate) fn clone_machine(&mut self) {
+        let mut clone = Machine::new(0, &self.store);
+        clone.start();
+        self.machines.push(clone);
     }
 
     pub(crate) async fn launch(&self, name: &str, content: Content) {

@@ -18,7 +18,11 @@ pub(crate) struct Hands {
     /// An agent has come to where it stays.
     pub(crate) stuck: Notify,
     released: Notify,
+    /// Is told of every call that changes a unit, before it is made.
+    pub(crate) witness: Mutex<Option<Witness>>,
 }
+
+pub(crate) type Witness = Box<dyn Fn(&UnitName, &str) + Send>;
 
 #[derive(Default)]
 struct Faults {
@@ -39,6 +43,7 @@ impl Hands {
             faults: Mutex::default(),
             stuck: Notify::new(),
             released: Notify::new(),
+            witness: Mutex::default(),
         }
     }
 
@@ -109,6 +114,13 @@ impl Hands {
             }
             error
         };
+        let looks = matches!(method, "details" | "foreign");
+        if let Some(witness) = (*self.witness.lock().unwrap_or_else(PoisonError::into_inner))
+            .as_ref()
+            .filter(|_| !looks)
+        {
+            witness(unit, method);
+        }
         let answer = match failing {
             Some(error) => Err(error),
             None => call.await,

@@ -2,10 +2,11 @@
 //! for the whole fleet.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, AcceptanceRecord, ClusterRecord, Owner, TargetState};
+use fleet_core::record::{self, AcceptanceRecord, ClusterRecord, Owner, Scheduling, TargetState};
 use fleet_core::trust::Footing;
 use fleet_core::unit::UnitName;
 use fleetd::daemon::publisher::AsOwner;
@@ -13,8 +14,10 @@ use fleetd::engine::Engine;
 use fleetd::health::Heart;
 use fleetd::registry::{Registry, RegistryError};
 use fleetd::store::{Embedded, Store as _, Write};
+use fleetd::systemd::fake::Behaviour;
 use fleetd::units_dir::{PublishError, Publisher as _};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::fleet::{Fleet, Machine, cluster, quiet, service, set, unit};
 
@@ -171,6 +174,101 @@ async fn a_wiped_registry_stays_without_id_and_leader_until_one_machine_accepts_
     assert!(fleet.running().await.iter().all(|up| *up == b));
 }
 
+/// The unit's key is made anew there, and its one revision has the number of another one.
+#[tokio::test(start_paused = true)]
+async fn what_runs_goes_on_to_what_an_accepted_registry_has_within_the_budget() {
+    let (fleet, _engines) = settled().await;
+    let (mut record, _) = fleet.record(A).await;
+    let all = vec![Write::DeletePrefix(String::new())];
+    fleet.store.commit(vec![], all).await.expect("wiped");
+    record.stable.content = service(2, "");
+    put(&fleet.store, &keys::unit(&unit(A)), record::encode(&record)).await;
+    let id = "two".to_owned();
+    put(
+        &fleet.store,
+        keys::CLUSTER,
+        record::encode(&ClusterRecord { id }),
+    )
+    .await;
+    quiet().await;
+    is_held(&fleet).await;
+    for machine in &fleet.machines {
+        machine.systemd.behave_as(|content| Behaviour {
+            start: Duration::from_secs(10),
+            ..Behaviour::of(content)
+        });
+    }
+    let registry = hand(&fleet.machines[0]);
+    let accepted = registry.accept("two", "a test", "unused");
+    accepted.await.expect("accepted");
+    let mut restarts = Vec::new();
+    for _ in 0..40 {
+        sleep(Duration::from_secs(2)).await;
+        let up = fleet
+            .running()
+            .await
+            .iter()
+            .filter(|up| !up.is_empty())
+            .count();
+        assert!(up >= 2, "{up} machines are up");
+        let logs = fleet.take_logs().concat();
+        restarts.extend(logs.into_iter().filter(|line| line.starts_with("restart")));
+    }
+    assert_eq!(restarts.len(), 3, "{restarts:?}");
+}
+
+/// Else nobody could mend it there: what that machine's API changes is for the registry that it has seen.
+#[tokio::test(start_paused = true)]
+async fn metadata_that_cannot_be_read_is_mended_on_that_machine_also_in_an_accepted_registry() {
+    let fleet = Fleet::of(1).await;
+    quiet().await;
+    let all = vec![Write::DeletePrefix(String::new())];
+    fleet.store.commit(vec![], all).await.expect("wiped");
+    quiet().await;
+    let machine = &fleet.machines[0];
+    fleet.damage(keys::metadata(&machine.id)).await;
+    let registry = hand(machine);
+    let accepted = registry.accept("", "a test", "two");
+    accepted.await.expect("accepted");
+    quiet().await;
+    let normal = Scheduling::Normal;
+    let set = registry.set_scheduling(&machine.id, normal).await;
+    set.expect("followed");
+    fleet.launch(A, service(1, "")).await;
+    quiet().await;
+    assert_eq!(fleet.running().await, vec![crate::fleet::set(&[A])]);
+}
+
+/// All machines write who they are as soon as they reach it. One that comes later finds more commits than it has seen.
+#[tokio::test(start_paused = true)]
+async fn a_backup_is_held_also_by_who_comes_when_it_has_grown() {
+    let (mut fleet, _engines) = settled().await;
+    let backup = fleet.store.backup();
+    fleet.launch("b.service", service(1, "")).await;
+    fleet.destroy(A).await;
+    quiet().await;
+    fleet.machines[2].kill().await;
+    let up = set(&["b.service"]);
+    assert!(fleet.running().await.iter().all(|running| *running == up));
+    fleet.take_logs();
+    let restored = backup.restore(1_000_000);
+    for number in 0..50 {
+        put(&restored, "events/x", vec![number]).await;
+    }
+    turn_to(&fleet, &restored);
+    fleet.machines[2].start();
+    quiet().await;
+    is_held(&fleet).await;
+    // The fleet's own is followed again once it is accepted.
+    turn_to(&fleet, &fleet.store);
+    let registry = hand(&fleet.machines[0]);
+    quiet().await;
+    let accepted = registry.accept("one", "a test", "unused");
+    accepted.await.expect("accepted");
+    quiet().await;
+    assert!(fleet.running().await.iter().all(|running| *running == up));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_acceptance_in_a_backup_does_not_count_a_second_time() {
     let (fleet, _engines) = settled().await;
@@ -230,6 +328,58 @@ async fn a_registry_that_is_wiped_and_filled_key_by_key_is_held() {
     refuses(&fleet.machines[0]).await;
     let up = set(&[A]);
     assert!(fleet.running().await.iter().all(|running| *running == up));
+}
+
+/// Each prefix has a watch of its own, and some of them are late.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_goes_and_comes_again_key_by_key_stops_nothing_in_whatever_order_it_is_heard()
+ {
+    for seed in 0..60 {
+        let fleet = Fleet::of(2).await;
+        for machine in &fleet.machines {
+            let gpu = (machine.id.clone(), "gpu".to_owned(), Some("yes".to_owned()));
+            fleet.registry.set_metadata(&[gpu]).await.expect("set");
+        }
+        for (name, placed) in [
+            (A, ""),
+            ("b.service", ""),
+            ("c.service", "MachineMetadata=gpu=yes"),
+        ] {
+            fleet.launch(name, service(1, placed)).await;
+        }
+        quiet().await;
+        fleet.take_logs();
+        for (number, machine) in fleet.machines.iter().enumerate() {
+            machine.weather.skew(seed << 8 ^ number as u64);
+            machine.weather.swap(&fleet.store);
+        }
+        quiet().await;
+        let all = fleet.store.list(&[""]).await.expect("lists").entries;
+        if seed % 2 == 0 {
+            let everything = vec![Write::DeletePrefix(String::new())];
+            fleet.store.commit(vec![], everything).await.expect("gone");
+        } else {
+            for key in all.keys() {
+                let write = vec![Write::Delete(key.clone())];
+                fleet.store.commit(vec![], write).await.expect("gone");
+                sleep(Duration::from_millis(seed % 7)).await;
+            }
+        }
+        if seed % 3 == 0 {
+            // From the copy that somebody keeps, in which one of the units did not run.
+            for (key, entry) in &all {
+                sleep(Duration::from_millis(seed % 5)).await;
+                put(&fleet.store, key, entry.value.to_vec()).await;
+                if *key == keys::unit(&unit(A)) {
+                    fleet.set_target(A, TargetState::Inactive).await;
+                }
+            }
+        }
+        quiet().await;
+        is_held(&fleet).await;
+        let up = set(&[A, "b.service", "c.service"]);
+        assert!(fleet.running().await.iter().all(|it| *it == up), "{seed}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

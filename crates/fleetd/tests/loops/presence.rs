@@ -184,3 +184,33 @@ async fn the_newest_thousand_events_are_kept() {
     assert!(kept.contains(&old[1499]));
     assert!(!kept.contains(&old[0]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_stay_in_order_when_the_clock_of_the_next_leader_is_behind() {
+    let mut stage = Stage::of(1).await;
+    // By its own clock the one before led an hour later, and somebody wrote what is no time at all.
+    let later = stage.now() + 3_600_000;
+    let ahead = Event {
+        at: later,
+        ..of_kind(&stage, EventKind::Leading).await[0].clone()
+    };
+    stage.put(keys::event(later, 3), &ahead).await;
+    stage
+        .put_bytes(keys::event(u64::MAX, 0), b"{}".to_vec())
+        .await;
+    stage.lead();
+    settle().await;
+    stage.goes(0).await;
+    settle().await;
+    let kinds = stage.kinds().await;
+    let expected = [
+        EventKind::Leading,
+        EventKind::Leading,
+        EventKind::Leading,
+        EventKind::MachineOffline,
+    ];
+    assert_eq!(kinds, expected);
+    let events = stage.events().await;
+    assert_eq!(events[1].at, later);
+    assert!(events[3].at < later, "the time is the leader's own");
+}

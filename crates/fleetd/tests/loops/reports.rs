@@ -209,6 +209,29 @@ async fn a_unit_that_crashes_in_a_loop_does_not_fill_the_registry() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_ordinary_start_or_stop_is_one_report_and_a_long_one_is_told_meanwhile() {
+    use fleet_core::record::TargetState;
+    let fleet = Fleet::of(1).await;
+    quiet().await;
+    let revision = async || fleet.store.list(&[]).await.expect("lists").revision;
+    let before = revision().await;
+    fleet.launch(A, service(1, "MinReadySec=0")).await;
+    quiet().await;
+    assert_eq!(revision().await - before, 2, "the unit, and one report");
+    fleet.set_target(A, TargetState::Loaded).await;
+    quiet().await;
+    assert_eq!(revision().await - before, 4);
+    let long = Behaviour {
+        start: Duration::from_secs(10),
+        ..LASTING
+    };
+    fleet.machines[0].systemd.behave(&unit(A), long);
+    fleet.set_target(A, TargetState::Launched).await;
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(report(&fleet).await.active, "activating");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_machine_that_is_gone_is_still_known_with_what_it_said_of_itself() {
     let mut fleet = Fleet::of(1).await;
     quiet().await;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use fleet_core::keys;
@@ -59,6 +60,8 @@ pub(crate) struct Stage {
     pub(crate) store: Embedded,
     pub(crate) players: Vec<Player>,
     begin: Instant,
+    /// By how many milliseconds the wall clock of every leader was set forward, or back.
+    clock_set: Arc<AtomicI64>,
     engine: Option<JoinHandle<()>>,
     stop: Option<watch::Sender<bool>>,
 }
@@ -84,6 +87,7 @@ impl Stage {
             players: players.collect(),
             store: cluster("one").await,
             begin: Instant::now(),
+            clock_set: Arc::default(),
             engine: None,
             stop: None,
         };
@@ -100,8 +104,11 @@ impl Stage {
 
     pub(crate) fn lead_over(&mut self, store: Arc<dyn Store>) {
         self.end();
-        let begin = self.begin;
-        let clock = move || BEGIN + u64::try_from(begin.elapsed().as_millis()).expect("small");
+        let (begin, set) = (self.begin, self.clock_set.clone());
+        let clock = move || {
+            let true_time = BEGIN + u64::try_from(begin.elapsed().as_millis()).expect("small");
+            true_time.saturating_add_signed(set.load(Ordering::Relaxed))
+        };
         let engine = Engine::new(store, id(999), Heart::default(), || "0".repeat(32));
         let (stop, stopping) = watch::channel(false);
         self.engine = Some(tokio::spawn(engine.with_clock(clock).run(stopping)));
@@ -113,6 +120,11 @@ impl Stage {
         if let Some(engine) = self.engine.take() {
             engine.abort();
         }
+    }
+
+    /// From now on the wall clocks of leaders differ from the true time by that.
+    pub(crate) fn set_clock(&self, seconds: i64) {
+        self.clock_set.store(seconds * 1000, Ordering::Relaxed);
     }
 
     pub(crate) fn now(&self) -> u64 {

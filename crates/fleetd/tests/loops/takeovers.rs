@@ -148,3 +148,37 @@ async fn a_leader_that_was_cut_off_for_a_while_goes_on() {
         assert_eq!(stage.revisions(WEB), [2; 10]);
     }
 }
+
+/// A clock that is set is no machine that takes too long; and whoever leads notices one that does.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_while_a_rollout_goes_on_does_not_end_it() {
+    const HOUR: i64 = 3600;
+    for (set, takes_over) in [(HOUR, false), (-HOUR, false), (HOUR, true), (-HOUR, true)] {
+        let mut stage = ten().await;
+        let policy = "MaxUnavailable=3\nProgressDeadlineSec=600";
+        stage.update(WEB, service(2, policy)).await;
+        settle().await;
+        let first = stage.down(WEB).await;
+        assert_eq!(first.len(), 3);
+        stage.set_clock(set);
+        if takes_over {
+            stage.lead();
+        }
+        settle().await;
+        stage.obey(first[0]).await;
+        settle().await;
+        assert!(stage.down(WEB).await.len() <= 3);
+        let candidate = stage.unit(WEB).await.candidate.expect("it goes on");
+        assert_eq!(candidate.phase, Phase::Rolling, "{}", candidate.reason);
+        // Nobody else goes on. That takes as long to be noticed as it should.
+        sleep(Duration::from_secs(550)).await;
+        let candidate = stage.unit(WEB).await.candidate.expect("it goes on");
+        assert_eq!(candidate.phase, Phase::Rolling, "{}", candidate.reason);
+        // Progress is written down some time after it was made. Who is behind the clock that the update began by waits
+        // until its own has come that far.
+        let behind = if takes_over && set < 0 { 3600 } else { 0 };
+        sleep(Duration::from_secs(100 + behind)).await;
+        let candidate = stage.unit(WEB).await.candidate.expect("it goes back");
+        assert_eq!(candidate.phase, Phase::RollingBack, "{set} {takes_over}");
+    }
+}

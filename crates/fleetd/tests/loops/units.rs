@@ -140,3 +140,19 @@ async fn a_unit_that_fails_is_tried_again_and_again_while_others_come_and_go() {
         fleet.has_converged().await;
     }
 }
+
+/// Else a history of the simulation replays differently, and a deadline counts by another clock than the leader's.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_change_is_that_of_the_clock_that_was_given() {
+    let fleet = Fleet::of(1).await;
+    let registry = fleet.registry.clone().with_clock(|| 7);
+    fleet.launch("a.service", service(1, "")).await;
+    quiet().await;
+    fleet.submit("a.service", service(2, ""), None).await;
+    let name = unit("a.service");
+    let stored = registry.unit(&name).await.expect("read").expect("exists");
+    let loaded = registry.set_target(&name, stored, TargetState::Loaded);
+    assert!(loaded.await.expect("set"));
+    let (record, _) = fleet.record("a.service").await;
+    assert_eq!(record.candidate.expect("rolling").since, 7);
+}

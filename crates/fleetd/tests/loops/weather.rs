@@ -1,6 +1,6 @@
 //! A store seen through bad weather: away, silent, or swapped for another one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,8 +8,8 @@ use fleetd::store::{
     Batch, Embedded, Guard, LeaseId, Result, Snapshot, Store, StoreError, Watch, Write,
 };
 use futures_util::future::select_all;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::chance::Chance;
 
@@ -35,10 +35,18 @@ pub(crate) enum Sky {
 /// How late a commit is made when commits are late.
 const LATE: Duration = Duration::from_secs(4);
 
+/// What one commit came to: the number of the store that made it, its revision there, and what it wrote.
+pub(crate) type Landed<'a> = (usize, u64, &'a [Write]);
+
+type Witness = Arc<dyn Fn(Landed<'_>) + Send + Sync>;
+
 #[derive(Clone)]
 struct Outlook {
     sky: Sky,
     store: Embedded,
+    /// Which store that is, for whoever is told of commits.
+    number: usize,
+    witness: Option<Witness>,
     /// Counts swaps: a watch of the store before is lost, and so is one after a list of it.
     swaps: u32,
     listed: u32,
@@ -48,21 +56,54 @@ struct Outlook {
     skew: Option<u64>,
 }
 
+impl Outlook {
+    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
+        let written = self.witness.as_ref().map(|_| writes.clone());
+        let revision = self.store.commit(guards, writes).await?;
+        if let Some((witness, writes)) = self.witness.as_ref().zip(written) {
+            witness((self.number, revision, &writes));
+        }
+        Ok(revision)
+    }
+}
+
 /// One machine's way to the registry. Clones are the same way.
 #[derive(Clone)]
-pub(crate) struct Weather(Arc<watch::Sender<Outlook>>);
+pub(crate) struct Weather(Arc<Place>);
+
+/// Whoever waits for it to change is woken in the order in which they came, so that histories replay: `watch` draws lots.
+struct Place {
+    outlook: Mutex<Outlook>,
+    changed: Notify,
+}
+
+impl Place {
+    fn outlook(&self) -> MutexGuard<'_, Outlook> {
+        self.outlook.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send_modify(&self, change: impl FnOnce(&mut Outlook)) {
+        change(&mut self.outlook());
+        self.changed.notify_waiters();
+    }
+}
 
 impl Weather {
     pub(crate) fn over(store: Embedded) -> Self {
         let outlook = Outlook {
             sky: Sky::Clear,
             store,
+            number: 0,
+            witness: None,
             swaps: 0,
             listed: 0,
             compactions: 0,
             skew: None,
         };
-        Self(Arc::new(watch::Sender::new(outlook)))
+        Self(Arc::new(Place {
+            outlook: Mutex::new(outlook),
+            changed: Notify::new(),
+        }))
     }
 
     pub(crate) fn turn(&self, sky: Sky) {
@@ -71,8 +112,14 @@ impl Weather {
 
     /// From now on another store answers.
     pub(crate) fn swap(&self, store: &Embedded) {
+        self.show(store, 0);
+    }
+
+    /// The same, and that is its number.
+    pub(crate) fn show(&self, store: &Embedded, number: usize) {
         self.0.send_modify(|outlook| {
             outlook.store = store.clone();
+            outlook.number = number;
             outlook.swaps += 1;
         });
     }
@@ -80,6 +127,22 @@ impl Weather {
     /// From now on watches tell of each prefix by itself, some of it late.
     pub(crate) fn skew(&self, seed: u64) {
         self.0.send_modify(|outlook| outlook.skew = Some(seed));
+    }
+
+    /// The number of the store that answers.
+    pub(crate) fn shows(&self) -> usize {
+        self.0.outlook().number
+    }
+
+    pub(crate) fn sky(&self) -> Sky {
+        self.0.outlook().sky
+    }
+
+    /// From now on the witness is told of every commit that landed, in its moment.
+    pub(crate) fn tell(&self, witness: impl Fn(Landed<'_>) + Send + Sync + 'static) {
+        let witness: Witness = Arc::new(witness);
+        self.0
+            .send_modify(|outlook| outlook.witness = Some(witness));
     }
 
     /// What watches have not shown yet, they have lost.
@@ -94,11 +157,16 @@ impl Weather {
     /// The store that answers, once the way to it is passable.
     async fn look(&self) -> Result<Outlook> {
         let away = || StoreError::Unavailable("bad weather".to_owned());
-        let mut outlook = self.0.subscribe();
-        let passable = outlook.wait_for(|outlook| outlook.sky != Sky::Silent);
-        let outlook = match timeout(CALL, passable).await {
-            Ok(Ok(outlook)) => outlook.clone(),
-            _ => return Err(away()),
+        let patience = Instant::now() + CALL;
+        let outlook = loop {
+            let changed = self.0.changed.notified();
+            let outlook = self.0.outlook().clone();
+            if outlook.sky != Sky::Silent {
+                break outlook;
+            }
+            if timeout_at(patience, changed).await.is_err() {
+                return Err(away());
+            }
         };
         match outlook.sky {
             Sky::Away => Err(away()),
@@ -115,33 +183,33 @@ impl Weather {
 impl Store for Weather {
     async fn list(&self, prefixes: &[&str]) -> Result<Snapshot> {
         let seen = self.look().await?;
-        self.0.send_modify(|outlook| outlook.listed = seen.swaps);
+        self.0.outlook().listed = seen.swaps;
         seen.store.list(prefixes).await
     }
 
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
-        let Outlook { sky, store, .. } = self.look().await?;
+        let outlook = self.look().await?;
         let lost = || StoreError::Unavailable("the answer was lost".to_owned());
-        match sky {
+        match outlook.sky {
             Sky::Unanswered => {
-                let _ = store.commit(guards, writes).await;
+                let _ = outlook.commit(guards, writes).await;
                 Err(lost())
             }
             Sky::Late => {
                 tokio::spawn(async move {
                     sleep(LATE).await;
-                    let _ = store.commit(guards, writes).await;
+                    let _ = outlook.commit(guards, writes).await;
                 });
                 sleep(CALL).await;
                 Err(lost())
             }
-            _ => store.commit(guards, writes).await,
+            _ => outlook.commit(guards, writes).await,
         }
     }
 
     async fn watch(&self, prefixes: &[&str], after: u64) -> Result<Box<dyn Watch>> {
         let (swaps, compactions, skew) = {
-            let outlook = self.0.borrow();
+            let outlook = self.0.outlook();
             (outlook.listed, outlook.compactions, outlook.skew)
         };
         let store = self.pass().await?;
@@ -159,7 +227,7 @@ impl Store for Weather {
         }
         Ok(Box::new(Sight {
             streams,
-            outlook: self.0.subscribe(),
+            place: self.0.clone(),
             swaps,
             compactions,
             chance: skew.map(|seed| Chance::of(seed ^ after)),
@@ -181,7 +249,7 @@ impl Store for Weather {
 
 struct Sight {
     streams: Vec<Stream>,
-    outlook: watch::Receiver<Outlook>,
+    place: Arc<Place>,
     swaps: u32,
     compactions: u32,
     chance: Option<Chance>,
@@ -214,9 +282,11 @@ impl Sight {
 #[async_trait]
 impl Watch for Sight {
     async fn next(&mut self) -> Result<Batch> {
+        let place = self.place.clone();
         loop {
+            let changed = place.changed.notified();
             let (sky, swaps, compactions) = {
-                let outlook = self.outlook.borrow_and_update();
+                let outlook = place.outlook();
                 (outlook.sky, outlook.swaps, outlook.compactions)
             };
             if sky == Sky::Away || swaps != self.swaps {
@@ -250,7 +320,7 @@ impl Watch for Sight {
             };
             let (at, batch) = tokio::select! {
                 biased;
-                _ = self.outlook.changed() => continue,
+                () = changed => continue,
                 () = sleep_until(due.unwrap_or(now)), if passable && due.is_some() => continue,
                 next = next => next,
             };

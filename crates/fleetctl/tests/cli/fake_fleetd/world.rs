@@ -180,6 +180,7 @@ impl World {
             cluster: "0123456789abcdef0123456789abcdef".into(),
             leader: self.machines.keys().next().cloned().unwrap_or_default(),
             machines: self.machines.len(),
+            offline: Vec::new(),
             units: self.units.len(),
             problems: Vec::new(),
         }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::snapshot_file::OpenError;
@@ -29,11 +29,51 @@ struct Shared {
     /// Held from the plan of a commit until it is visible. Apart from `state`, which is never held while a
     /// commit is on its way to the disk.
     turn: Arc<tokio::sync::Mutex<()>>,
-    revision: watch::Sender<u64>,
+    /// A commit landed. Wakes whoever waits in the order in which they came, so that simulations replay.
+    landed: Notify,
     file: Option<SnapshotFile>,
 }
 
+/// A copy of a store at one moment, as `etcdctl snapshot save` makes it: keys, their revisions, and leases.
+#[derive(Clone)]
+pub struct Backup(State);
+
+impl Backup {
+    /// The store revision that it stands at.
+    pub fn revision(&self) -> u64 {
+        self.0.revision
+    }
+
+    /// A new store in memory that begins as the copy, with leases that have their whole time again. `lease`: new ones come
+    /// after that one, so that no two copies name different leases alike.
+    pub fn restore(&self, lease: i64) -> Embedded {
+        let mut state = self.0.clone();
+        state.skip_leases(lease);
+        let leases = state.extend_leases(Instant::now());
+        let store = Embedded(Arc::new(Shared {
+            landed: Notify::new(),
+            state: Mutex::new(state),
+            turn: Arc::default(),
+            file: None,
+        }));
+        for lease in leases {
+            tokio::spawn(expire(Arc::downgrade(&store.0), lease));
+        }
+        store
+    }
+}
+
 impl Embedded {
+    /// A copy of it as it is.
+    pub fn backup(&self) -> Backup {
+        Backup(self.0.state().clone())
+    }
+
+    /// Does to leases what a restart of etcd does: each has its whole time again.
+    pub fn extend_leases(&self) {
+        self.0.state().extend_leases(Instant::now());
+    }
+
     /// An empty store that is gone with this process.
     pub fn in_memory() -> Self {
         Self::new(None, None)
@@ -49,7 +89,7 @@ impl Embedded {
     fn new(file: Option<SnapshotFile>, snapshot: Option<Snapshot>) -> Self {
         let state = State::after_restart(snapshot);
         Self(Arc::new(Shared {
-            revision: watch::Sender::new(state.revision),
+            landed: Notify::new(),
             state: Mutex::new(state),
             turn: Arc::default(),
             file,
@@ -107,7 +147,7 @@ impl Shared {
         }
         let revision = plan.revision;
         self.state().apply(plan);
-        self.revision.send_replace(revision);
+        self.landed.notify_waiters();
         Ok(revision)
     }
 }
@@ -146,7 +186,6 @@ impl Store for Embedded {
     async fn watch(&self, prefixes: &[&str], after: u64) -> Result<Box<dyn Watch>> {
         Ok(Box::new(EmbeddedWatch {
             shared: Arc::clone(&self.0),
-            revision: self.0.revision.subscribe(),
             prefixes: request::watched(prefixes)?,
             after,
         }))
@@ -172,7 +211,6 @@ impl Store for Embedded {
 
 struct EmbeddedWatch {
     shared: Arc<Shared>,
-    revision: watch::Receiver<u64>,
     prefixes: Vec<String>,
     after: u64,
 }
@@ -181,6 +219,8 @@ struct EmbeddedWatch {
 impl Watch for EmbeddedWatch {
     async fn next(&mut self) -> Result<Batch> {
         loop {
+            // From here on, so that no commit falls between look and wait.
+            let landed = self.shared.landed.notified();
             let next = self
                 .shared
                 .state()
@@ -188,9 +228,7 @@ impl Watch for EmbeddedWatch {
             if let Some(batch) = next {
                 return Ok(batch);
             }
-            // Returns at once if a commit landed since it was last asked, so none falls between look and wait.
-            let closed = |_| StoreError::Unavailable("the store was closed".into());
-            self.revision.changed().await.map_err(closed)?;
+            landed.await;
         }
     }
 }

@@ -15,6 +15,7 @@ const HISTORY_BYTES: usize = 16 << 20;
 const FIRST_REVISION: u64 = 1;
 
 /// All keys and leases, and the latest commits.
+#[derive(Clone)]
 pub(super) struct State {
     pub(super) revision: u64,
     records: BTreeMap<String, Record>,
@@ -33,6 +34,7 @@ struct Record {
     lease: Option<LeaseId>,
 }
 
+#[derive(Clone)]
 struct Lease {
     ttl: Duration,
     ends: Instant,
@@ -71,6 +73,19 @@ impl State {
             history_bytes: 0,
             forgotten: revision,
         }
+    }
+
+    /// Gives every lease its whole time again, and answers them.
+    pub(super) fn extend_leases(&mut self, now: Instant) -> Vec<LeaseId> {
+        for lease in self.leases.values_mut() {
+            lease.ends = now + lease.ttl;
+        }
+        self.leases.keys().copied().collect()
+    }
+
+    /// From now on leases have other names than in a copy of it.
+    pub(super) fn skip_leases(&mut self, from: i64) {
+        self.last_lease = self.last_lease.max(from);
     }
 
     /// What the writes come to, if the guards hold.

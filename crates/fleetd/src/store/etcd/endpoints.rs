@@ -2,6 +2,7 @@
 //!
 //! A balanced channel over all endpoints keeps calling the dead ones; see `docs/adr/0002-etcd-client.md`.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ struct Current {
     turn: usize,
     connection: Option<Arc<Connection>>,
     failures_in_a_row: u32,
+    /// The places of those that did not serve when they were asked last, which was told.
+    told: BTreeSet<usize>,
 }
 
 /// One endpoint's client, for as long as it serves.
@@ -81,6 +84,7 @@ impl Endpoints {
                 turn: random() as usize % config.endpoints.len(),
                 connection: None,
                 failures_in_a_row: 0,
+                told: BTreeSet::new(),
             }),
             config,
         }
@@ -109,7 +113,7 @@ impl Endpoints {
             let endpoint = self.endpoint(turn);
             let failure = match self.attempt(turn, &request).await {
                 Ok(answer) => {
-                    self.current().failures_in_a_row = 0;
+                    self.serves(turn);
                     return Ok(answer);
                 }
                 Err(failure) => failure,
@@ -119,7 +123,9 @@ impl Endpoints {
                 Failure::Unsent(_) => true,
                 Failure::Unknown(_) => repeat == Repeat::Always,
             };
-            self.give_up(turn);
+            if let Failure::Unsent(why) | Failure::Unknown(why) = &failure {
+                self.give_up(turn, why);
+            }
             if let StoreError::Unavailable(cause) = error(endpoint, failure)
                 && !causes.contains(&cause)
             {
@@ -133,8 +139,8 @@ impl Endpoints {
     }
 
     /// The connection served badly: whoever asks next gets another one.
-    pub(super) fn give_up_on(&self, connection: &Connection) {
-        self.give_up(connection.turn);
+    pub(super) fn give_up_on(&self, connection: &Connection, why: &str) {
+        self.give_up(connection.turn, why);
     }
 
     async fn attempt<T, F>(
@@ -181,18 +187,37 @@ impl Endpoints {
         Ok(connection)
     }
 
-    fn give_up(&self, turn: usize) {
+    fn serves(&self, turn: usize) {
         let mut current = self.current();
-        // Many requests may fail with one connection: the first of them ends its turn.
-        if current.turn == turn {
-            current.turn = turn.wrapping_add(1);
-            current.connection = None;
-            current.failures_in_a_row = current.failures_in_a_row.saturating_add(1);
+        current.failures_in_a_row = 0;
+        if current.told.remove(&self.place(turn)) {
+            tracing::info!("etcd {} answers again", self.endpoint(turn));
         }
     }
 
+    fn give_up(&self, turn: usize, why: &str) {
+        let mut current = self.current();
+        // Many requests may fail with one connection: the first of them ends its turn.
+        if current.turn != turn {
+            return;
+        }
+        let next = turn.wrapping_add(1);
+        current.turn = next;
+        current.connection = None;
+        current.failures_in_a_row = current.failures_in_a_row.saturating_add(1);
+        // Nothing else tells of a member that is down while others serve; of a single one, whoever asked does.
+        if self.config.endpoints.len() > 1 && current.told.insert(self.place(turn)) {
+            let (endpoint, next) = (self.endpoint(turn), self.endpoint(next));
+            tracing::warn!("etcd {endpoint} does not serve, {next} is asked instead: {why}");
+        }
+    }
+
+    fn place(&self, turn: usize) -> usize {
+        turn % self.config.endpoints.len()
+    }
+
     fn endpoint(&self, turn: usize) -> &str {
-        &self.config.endpoints[turn % self.config.endpoints.len()]
+        &self.config.endpoints[self.place(turn)]
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {

@@ -67,6 +67,8 @@ fn of_status(status: &Status) -> Failure {
             "{text}; compact and defragment etcd, then disarm its alarm"
         )),
         Code::ResourceExhausted if says("too many requests") => Failure::Unsent(text),
+        // It does not say which ones it keeps.
+        Code::OutOfRange if says("required revision") => Failure::Final(StoreError::Compacted(0)),
         Code::ResourceExhausted | Code::InvalidArgument | Code::OutOfRange => {
             Failure::rejected(text)
         }

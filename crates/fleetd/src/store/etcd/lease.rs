@@ -33,7 +33,10 @@ impl KeepAlives {
                     return Ok(());
                 }
                 Ok(Err(Failure::Final(answer))) => return Err(answer),
-                Ok(Err(_)) | Err(_) => endpoints.give_up_on(&stream.connection),
+                Ok(Err(Failure::Unsent(why) | Failure::Unknown(why))) => {
+                    endpoints.give_up_on(&stream.connection, &why);
+                }
+                Err(_) => endpoints.give_up_on(&stream.connection, "a renewal got no answer"),
             }
         }
         let open = |connection| KeepAlive::open(connection, lease);

@@ -24,7 +24,9 @@ use self::endpoints::{Endpoints, Repeat};
 use self::failure::Failure;
 use self::lease::KeepAlives;
 use self::watch::{EtcdWatch, Opened};
-use super::{Entry, Guard, LeaseId, Result, Snapshot, Store, StoreError, Watch, Write, request};
+use super::{
+    Entry, Guard, LeaseId, Page, Result, Snapshot, Store, StoreError, Watch, Write, request,
+};
 
 /// A store in etcd. One connection, to one endpoint at a time, serves all requests and watches.
 pub struct EtcdStore {
@@ -116,6 +118,40 @@ impl Store for EtcdStore {
         Ok(snapshot)
     }
 
+    async fn page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<u64>,
+    ) -> Result<Page> {
+        let first = match after {
+            // The first key that can stand behind it.
+            Some(after) => self.key(after) + "\0",
+            None => self.key(prefix),
+        };
+        let options = GetOptions::new()
+            .with_range(behind(self.key(prefix)))
+            .with_limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            .with_revision(at.map_or(0, |at| at as i64));
+        let request = |connection: Arc<endpoints::Connection>| {
+            let (first, options) = (first.clone(), options.clone());
+            async move { Ok::<_, Failure>(connection.kv().get(first, Some(options)).await?) }
+        };
+        let answer = self.endpoints.call(Repeat::Always, request).await;
+        let answer = answer.map_err(|error| denied_to("read", &[prefix], error))?;
+        let now = answer.header().map_or(0, |header| header.revision() as u64);
+        let rows = answer.kvs().iter();
+        let entries = rows.filter_map(|pair| Some((relative(pair, &self.prefix)?, entry(pair))));
+        Ok(Page {
+            snapshot: Snapshot {
+                revision: at.unwrap_or(now),
+                entries: entries.collect(),
+            },
+            more: answer.more(),
+        })
+    }
+
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
         request::check(&guards, &writes)?;
         let keys: Vec<String> = writes
@@ -174,6 +210,15 @@ impl Store for EtcdStore {
             answer => answer,
         }
     }
+}
+
+/// The first key behind all that start with that one, which ends in a letter or a slash.
+fn behind(prefix: String) -> Vec<u8> {
+    let mut end = prefix.into_bytes();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
 }
 
 /// The key, or prefix, that a write changes.

@@ -90,8 +90,8 @@ impl Watch for EtcdWatch {
                 return Ok(batch);
             }
             if let Err(failure) = self.opened.receive().await {
-                if !matches!(failure, Failure::Final(_)) {
-                    self.endpoints.give_up_on(&self.opened.connection);
+                if let Failure::Unsent(why) | Failure::Unknown(why) = &failure {
+                    self.endpoints.give_up_on(&self.opened.connection, why);
                 }
                 return Err(self.opened.connection.error(failure));
             }

@@ -7,11 +7,11 @@ use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, place};
 use fleet_core::record::{
-    self, Event, EventKind, Grant, MachineRecord, MachineReport, MetadataRecord, Phase, Revision,
-    Scheduling, SessionId, TargetState, UnitRecord, UnitReport,
+    self, ClusterRecord, Grant, LeaderRecord, MachineRecord, MachineReport, MetadataRecord, Phase,
+    Revision, Scheduling, SessionId, TargetState, UnitRecord, UnitReport,
 };
 use fleet_core::unit::{Parsed, UnitName};
-use fleetd::store::{Batch, Change, Entry};
+use fleetd::store::{Batch, Change, Entry, Snapshot};
 use tokio::time::Instant;
 
 /// A machine of the fleet and a unit.
@@ -58,9 +58,23 @@ pub(crate) struct Last {
     pub(crate) at: Instant,
 }
 
+/// A registry's id, and the revision that made it.
+pub(crate) type Identity = (String, u64);
+
 #[derive(Default)]
 pub(crate) struct Ledger {
     pub(crate) revision: u64,
+    /// Where it began, and what is older.
+    base: u64,
+    cluster: Option<Identity>,
+    /// While the registry is this one, what it says is the fleet's will: its first identity, or one that was accepted since.
+    pub(crate) rightful: Option<Identity>,
+    /// Whether somebody has accepted it since it began.
+    pub(crate) is_accepted: bool,
+    /// Who held the claim from when on.
+    leaders: Vec<(u64, Option<MachineId>)>,
+    /// Units whose record nobody can read now; what was known of them stays.
+    pub(crate) unreadable: BTreeSet<UnitName>,
     pub(crate) units: BTreeMap<UnitName, Unit>,
     pub(crate) machines: BTreeMap<MachineId, Machine>,
     /// Every grant there ever was.
@@ -73,8 +87,8 @@ pub(crate) struct Ledger {
     pub(crate) stable_ever: BTreeSet<u32>,
     /// When a unit last had no business on a machine.
     unwanted: BTreeMap<Seat, Last>,
-    /// Decisions that were never told.
-    pub(crate) untold: Vec<String>,
+    /// Commits that nobody may make.
+    pub(crate) wrong: Vec<String>,
 }
 
 /// The version that a unit file is of.
@@ -87,17 +101,53 @@ pub(crate) fn version(content: &fleet_core::unit::Content) -> Option<u32> {
 }
 
 impl Ledger {
+    /// Begins with what a store holds. `rightful`: what it has to be for that to count; none: nothing until it is accepted.
+    pub(crate) fn of(snapshot: &Snapshot, rightful: Option<Identity>) -> Self {
+        let mut ledger = Self {
+            base: snapshot.revision,
+            revision: snapshot.revision,
+            ..Self::default()
+        };
+        for (key, entry) in &snapshot.entries {
+            ledger.put(key, Some(entry));
+        }
+        ledger.rightful = rightful;
+        ledger.place_all(&BTreeSet::new());
+        ledger
+    }
+
+    /// The same, of which the first identity is the rightful one.
+    pub(crate) fn home(snapshot: &Snapshot) -> Self {
+        let is = Self::of(snapshot, None).cluster;
+        Self::of(snapshot, is)
+    }
+
+    /// Whether what it says is the fleet's will.
+    pub(crate) fn is_open(&self) -> bool {
+        self.rightful.is_some() && self.cluster == self.rightful
+    }
+
+    /// Who held the claim after that commit.
+    pub(crate) fn leader_at(&self, revision: u64) -> Option<&MachineId> {
+        let held = self.leaders.iter().rfind(|(since, _)| *since <= revision);
+        held?.1.as_ref()
+    }
+
     /// Takes the next commit. Answers the seats that a unit has no business on now, and machines that are gone.
     pub(crate) fn take(&mut self, batch: &Batch) -> BTreeSet<Seat> {
         self.revision = batch.revision;
         let mut placement = false;
+        let kept = self.kept(batch);
         for change in &batch.changes {
             placement |= match change {
                 Change::Put(key, entry) => self.put(key, Some(entry)),
                 Change::Delete(key) => self.put(key, None),
             };
         }
-        self.check_told(batch);
+        if self.is_open() {
+            self.wrong.extend(kept);
+            self.check_told(batch);
+        }
         if placement {
             // Also from machines that are cut off, which hear of it all the same or later.
             let left = batch.changes.iter().filter_map(|change| match change {
@@ -116,12 +166,33 @@ impl Ledger {
             self.put_unit(&name, entry);
             return true;
         }
+        if key == keys::CLUSTER {
+            let id = entry.and_then(decode::<ClusterRecord>);
+            self.cluster = id.zip(entry).map(|(it, entry)| (it.id, entry.created));
+            return true;
+        }
+        if key == keys::ACCEPTANCE {
+            let counts = entry.filter(|entry| entry.modified > self.base);
+            let said = counts.and_then(decode::<record::AcceptanceRecord>);
+            if said.is_some() && self.cluster.is_some() {
+                self.rightful.clone_from(&self.cluster);
+                self.is_accepted = true;
+            }
+            return true;
+        }
+        if key == keys::LEADER {
+            let who = entry.and_then(decode::<LeaderRecord>).map(|it| it.machine);
+            self.leaders.push((self.revision, who));
+            return false;
+        }
         if let Some((id, name)) = keys::grant_of(key) {
-            if let Some(entry) = entry {
+            if let Some(entry) = entry
+                && let Some(grant) = decode::<Grant>(entry)
+            {
                 let up = self.machines.get(&id).and_then(|it| it.up.get(&name));
                 let granted = Granted {
                     was_up: up.is_some_and(|since| since.elapsed() >= HEARD),
-                    grant: decode(entry),
+                    grant,
                     revision: entry.modified,
                     at: Instant::now(),
                 };
@@ -131,7 +202,7 @@ impl Ledger {
         }
         if let Some(id) = keys::machine_of(keys::REPORTS, key) {
             let machine = self.machines.entry(id).or_default();
-            machine.report = entry.map(|entry| (decode(entry), entry.modified));
+            machine.report = entry.and_then(|entry| Some((decode(entry)?, entry.modified)));
             let units = machine.report.iter().flat_map(|(report, _)| &report.units);
             let up = units.filter(|(_, unit)| unit.available);
             let since = |name| machine.up.get(name).copied().unwrap_or_else(Instant::now);
@@ -139,11 +210,14 @@ impl Ledger {
             return machine.set.scheduling == Scheduling::Cordoned;
         }
         if let Some(id) = keys::machine_of(keys::MACHINES, key) {
-            self.machines.entry(id).or_default().presence = entry.map(decode);
+            self.machines.entry(id).or_default().presence = entry.and_then(decode);
             return true;
         }
         if let Some(id) = keys::machine_of(keys::METADATA, key) {
-            self.machines.entry(id).or_default().set = entry.map(decode).unwrap_or_default();
+            let machine = self.machines.entry(id).or_default();
+            // What is set and cannot be read changes nothing.
+            let before = std::mem::take(&mut machine.set);
+            machine.set = entry.map_or_else(Default::default, |it| decode(it).unwrap_or(before));
             return true;
         }
         false
@@ -152,9 +226,14 @@ impl Ledger {
     fn put_unit(&mut self, name: &UnitName, entry: Option<&Entry>) {
         let Some(entry) = entry else {
             self.units.remove(name);
+            self.unreadable.remove(name);
             return;
         };
-        let record: UnitRecord = decode(entry);
+        let Some(record) = decode::<UnitRecord>(entry) else {
+            self.unreadable.insert(name.clone());
+            return;
+        };
+        self.unreadable.remove(name);
         let parse = |it: &Revision| Parsed::parse(name.clone(), &it.content);
         let candidate = record.candidate.as_ref();
         let revisions = std::iter::once(&record.stable).chain(candidate.map(|it| &it.revision));
@@ -229,6 +308,9 @@ impl Ledger {
             revision: self.revision,
             at: now,
         };
+        if !self.is_open() {
+            return gone;
+        }
         for seat in &gone {
             // A machine that is cut off is told nothing: that is no instruction.
             let here = self
@@ -240,58 +322,6 @@ impl Ledger {
             }
         }
         gone
-    }
-
-    /// Every decision of a leader comes with an event that says so.
-    fn check_told(&mut self, batch: &Batch) {
-        let puts: BTreeMap<&str, &Entry> = batch
-            .changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Put(key, entry) => Some((key.as_str(), entry)),
-                Change::Delete(_) => None,
-            })
-            .collect();
-        let mut events = puts.iter().filter(|(key, _)| key.starts_with(keys::EVENTS));
-        let events: Vec<Event> = events.by_ref().map(|(_, entry)| decode(entry)).collect();
-        for (key, entry) in &puts {
-            if let Some((id, name)) = keys::grant_of(key) {
-                let grant: Grant = decode(entry);
-                let is_told = events.iter().any(|event| {
-                    event.kind == EventKind::Granted
-                        && event.unit.as_ref() == Some(&name)
-                        && event.revision == grant.revision
-                        && event.machines.contains(&id)
-                        && !event.reason.is_empty()
-                });
-                if !is_told {
-                    self.untold
-                        .push(format!("{key} is granted, and no event says so"));
-                }
-            }
-        }
-        let by_leader = batch.changes.iter().any(|change| match change {
-            Change::Put(key, _) | Change::Delete(key) => keys::rollout_of(key).is_some(),
-        });
-        let units = puts.keys().filter_map(|key| keys::unit_of(key));
-        for name in units.filter(|_| by_leader) {
-            let record = &self.units[&name].record;
-            let expected = match &record.candidate {
-                Some(it) if it.phase == Phase::Paused => EventKind::Paused,
-                Some(_) => EventKind::RollingBack,
-                None => match record.last.as_ref().map(|last| last.ended) {
-                    Some(record::Ended::Done) => EventKind::Promoted,
-                    _ => EventKind::RolledBack,
-                },
-            };
-            if !events
-                .iter()
-                .any(|event| event.kind == expected && event.unit.as_ref() == Some(&name))
-            {
-                self.untold
-                    .push(format!("{name} is changed, and no event says {expected:?}"));
-            }
-        }
     }
 
     pub(crate) fn session(&self, id: &MachineId) -> Option<SessionId> {
@@ -375,6 +405,7 @@ impl Unit {
     }
 }
 
-fn decode<T: serde::de::DeserializeOwned>(entry: &Entry) -> T {
-    record::decode(&entry.value).expect("fleet wrote it")
+/// None where somebody wrote what nobody can read.
+pub(super) fn decode<T: serde::de::DeserializeOwned>(entry: &Entry) -> Option<T> {
+    record::decode(&entry.value).ok()
 }

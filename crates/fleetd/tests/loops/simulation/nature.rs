@@ -80,7 +80,16 @@ impl Nature {
 }
 
 /// A unit file of that version. `placed`: where it belongs.
-pub(crate) fn file(version: u32, placed: &str, chance: &mut Chance) -> Content {
+pub(crate) fn file(version: u32, placed: &str, options: &str) -> Content {
+    let (service, fleet) = options.split_once('|').unwrap_or(("", options));
+    let text = format!(
+        "[Service]\nExecStart=/bin/web {version}\n{service}[X-Fleet]\nGlobal=true\n{placed}{fleet}"
+    );
+    Content::from(text.as_str())
+}
+
+/// What else stands in a unit file: options of the service, a bar, options of fleet.
+pub(crate) fn options(chance: &mut Chance) -> String {
     let kind = chance.pick(&["Type=notify\n", "Type=notify\n", ""]);
     let budget = chance.pick(&[
         "",
@@ -109,7 +118,5 @@ pub(crate) fn file(version: u32, placed: &str, chance: &mut Chance) -> Content {
         "UpdateStrategy=manual\n",
     ]);
     let failure = chance.pick(&["", "", "", "OnFailure=pause\n"]);
-    Content::from(
-        format!("[Service]\nExecStart=/bin/web {version}\n{kind}[X-Fleet]\nGlobal=true\n{placed}{budget}{steady}{deadline}{strategy}{failure}").as_str(),
-    )
+    format!("{kind}|{budget}{steady}{deadline}{strategy}{failure}")
 }

@@ -1,4 +1,5 @@
-//! Judges every change of a unit on any machine, at the moment when it happens.
+//! Watches every change of a unit on any machine, at the moment when it happens, and every commit; `judge.rs` says what it
+//! thinks of them.
 //!
 //! A machine counts as *taken down* by an update from the moment when its agent restarts a unit there, which it reported
 //! as available, until it reports that it has followed the same or a later grant and is available again; or,
@@ -6,51 +7,77 @@
 //! while it is here (its presence is in the registry) and the unit belongs there without interruption: what was cut off,
 //! or was told to stop meanwhile, is not of the update any more. One that was down when it was granted that
 //! costs nothing, though it may come up for a moment before it is restarted: what crashes again and again does. Of one unit no more machines may count than the largest
-//! budget there was since the oldest of them was granted what it goes to, and for [`LAG`] before.
+//! budget there was since the oldest of them was granted what it goes to, and for some seconds before.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::UnitReport;
 use fleet_core::unit::UnitName;
-use fleetd::store::{Embedded, Store as _, Watch};
-use fleetd::systemd::fake::Happened;
+use fleetd::store::{Batch, Change, Embedded, Store as _, Watch, Write};
 use futures_util::FutureExt as _;
+use tokio::time::Instant;
 
-use super::ledger::{Granted, Ledger, Seat, version};
+use super::files::Files;
+use super::ledger::{Granted, Ledger, Seat};
 use crate::fleet::Fleet;
+use crate::weather::{Landed, Weather};
 
-/// What a leader decides may rest on what was so that long ago: its commits may be that late.
-const LAG: Duration = Duration::from_secs(15);
-
-/// An instruction to stop is still on its way to an agent that long after it was taken back.
-const ON_ITS_WAY: Duration = Duration::from_secs(5);
-
-/// The revision of a store that nothing was written to.
-const EMPTY: u64 = 1;
+/// Within that time after a boot everything that belongs there is started.
+const BOOT: Duration = Duration::from_secs(20);
 
 /// What becomes of a unit on a machine.
 #[derive(Default)]
-struct Place {
-    is_active: bool,
-    /// What was started last, and the store revision that its agent knew then.
-    started: Option<(u32, u64)>,
+pub(super) struct Place {
+    pub(super) is_active: bool,
+    pub(super) started: Option<Started>,
+    /// Whether fleet started it, and neither stopped it nor saw the machine end since.
+    pub(super) is_launched: bool,
     /// By that grant.
-    taken_down: Option<Granted>,
+    pub(super) taken_down: Option<Granted>,
 }
 
-struct Court {
-    watch: Box<dyn Watch>,
-    ledger: Ledger,
-    places: BTreeMap<Seat, Place>,
-    desired: BTreeMap<MachineId, PathBuf>,
-    by_hand: bool,
-    broken: Vec<String>,
-    most_down: usize,
-    judged: usize,
+/// What was started last.
+#[derive(Clone, Copy)]
+pub(super) struct Started {
+    pub(super) version: u32,
+    /// The registry that its agent followed, the store revision that it knew of it, and when that was.
+    pub(super) of: usize,
+    pub(super) known: u64,
+    pub(super) at: Instant,
+}
+
+/// A registry, followed.
+pub(super) struct Book {
+    pub(super) watch: Box<dyn Watch>,
+    pub(super) ledger: Ledger,
+}
+
+pub(super) struct Court {
+    pub(super) books: Vec<Book>,
+    /// The fleet's registry, in which budgets are counted.
+    pub(super) home: usize,
+    pub(super) ways: BTreeMap<MachineId, Weather>,
+    pub(super) places: BTreeMap<Seat, Place>,
+    pub(super) files: BTreeMap<MachineId, Files>,
+    /// The newest revision that a machine has acted on for sure.
+    pub(super) knows: BTreeMap<MachineId, u64>,
+    /// Machines that have seen a registry for sure when it was older than what they had acted on.
+    pub(super) must_hold: BTreeSet<(MachineId, usize)>,
+    /// Machines that somebody made forget which registry is theirs.
+    pub(super) forgot: BTreeSet<MachineId>,
+    pub(super) foreign: BTreeMap<Seat, Instant>,
+    /// What is to be started after a boot.
+    pub(super) booted: BTreeMap<MachineId, (Instant, BTreeSet<UnitName>)>,
+    pub(super) by_hand: bool,
+    pub(super) broken: Vec<String>,
+    pub(super) most_down: usize,
+    pub(super) judged: usize,
+    pub(super) begin: Instant,
+    pub(super) log: Option<Vec<String>>,
 }
 
 /// The referee. Clones are the same one.
@@ -58,40 +85,87 @@ struct Court {
 pub(crate) struct Referee(Arc<Mutex<Court>>);
 
 impl Referee {
-    /// Follows that fleet from now on.
-    pub(crate) async fn of(fleet: &Fleet) -> Self {
-        let watch = fleet.store.watch(&[""], EMPTY).await;
-        let watch = match watch {
-            Ok(watch) => watch,
-            Err(error) => panic!("{error}"),
-        };
-        let files = fleet.machines.iter();
+    /// Follows that fleet from now on. `log`: whether all that happens is kept.
+    pub(crate) async fn of(fleet: &Fleet, log: bool) -> Self {
+        let machines = &fleet.machines;
+        let files = machines.iter().map(|it| (it.id.clone(), Files::of(it)));
+        let ways = machines
+            .iter()
+            .map(|it| (it.id.clone(), it.weather.clone()));
         let court = Court {
-            watch,
-            ledger: Ledger::default(),
+            books: Vec::new(),
+            home: 0,
+            ways: ways.collect(),
             places: BTreeMap::new(),
-            desired: files.map(|it| (it.id.clone(), it.desired_file())).collect(),
+            files: files.collect(),
+            knows: BTreeMap::new(),
+            must_hold: BTreeSet::new(),
+            forgot: BTreeSet::new(),
+            foreign: BTreeMap::new(),
+            booted: BTreeMap::new(),
             by_hand: false,
             broken: Vec::new(),
             most_down: 0,
             judged: 0,
+            begin: Instant::now(),
+            log: log.then(Vec::new),
         };
         let referee = Self(Arc::new(Mutex::new(court)));
-        for machine in &fleet.machines {
-            let (referee, id) = (referee.clone(), machine.id.clone());
+        for machine in machines {
+            let (court, id) = (referee.clone(), machine.id.clone());
             machine.systemd.observe(move |name, happened| {
-                referee.court().judge((id.clone(), name.clone()), happened);
+                court.court().judge((id.clone(), name.clone()), happened);
             });
+            let (court, id) = (referee.clone(), machine.id.clone());
+            let witness = move |name: &UnitName, method: &str| {
+                court.court().touched(&(id.clone(), name.clone()), method);
+            };
+            let mut place = machine
+                .hands
+                .witness
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *place = Some(Box::new(witness));
         }
         referee
     }
 
-    /// Follows every commit in its moment, and not only when a unit changes.
+    /// Follows another store from now on; answers its number. `like`: the number of the registry that it is a copy of;
+    /// none for one that is no copy. The first is the fleet's own.
+    pub(crate) async fn open(&self, store: &Embedded, like: Option<usize>) -> usize {
+        let all = store.list(&[""]).await.expect("lists");
+        let watch = store.watch(&[""], all.revision).await;
+        let watch = watch.unwrap_or_else(|error| panic!("{error}"));
+        let mut court = self.court();
+        let number = court.books.len();
+        let ledger = match like {
+            Some(like) => Ledger::of(&all, court.books[like].ledger.rightful.clone()),
+            None if number == 0 => Ledger::home(&all),
+            None => Ledger::of(&all, None),
+        };
+        court.books.push(Book { watch, ledger });
+        number
+    }
+
+    /// Follows every commit of a store in its moment, and not only when a unit changes.
     pub(crate) async fn follow(self, store: Embedded) {
-        let mut watch = store.watch(&[""], EMPTY).await.expect("watches");
+        let after = store.list(&[keys::CLUSTER]).await.expect("lists").revision;
+        let mut watch = store.watch(&[""], after).await.expect("watches");
         while watch.next().await.is_ok() {
             self.court().catch_up();
         }
+    }
+
+    /// From now on that is the fleet's registry.
+    pub(crate) fn move_home(&self, number: usize) {
+        let mut court = self.court();
+        court.home = number;
+        court.forget_counts();
+    }
+
+    /// Nobody can say any more what was taken down by what.
+    pub(crate) fn forget_counts(&self) {
+        self.court().forget_counts();
     }
 
     /// What is done in there is done by a person.
@@ -102,10 +176,12 @@ impl Referee {
         done
     }
 
-    /// What was broken so far.
+    /// Looks at all that lasts; answers what was broken so far.
     pub(crate) fn broken(&self) -> Vec<String> {
         let mut court = self.court();
         court.catch_up();
+        court.look_at_files();
+        court.look_at_boots();
         court.broken.clone()
     }
 
@@ -115,163 +191,216 @@ impl Referee {
         (court.judged, court.most_down)
     }
 
-    /// Reads what the registry says.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.court().log.clone().unwrap_or_default()
+    }
+
+    /// Reads what the fleet's registry says.
     pub(crate) fn ask<T>(&self, read: impl FnOnce(&Ledger) -> T) -> T {
         let mut court = self.court();
         court.catch_up();
-        read(&court.ledger)
+        read(&court.books[court.home].ledger)
     }
 
     /// The version that was started last on a machine, if it is active.
     pub(crate) fn runs(&self, seat: &Seat) -> Option<u32> {
         let court = self.court();
         let place = court.places.get(seat).filter(|place| place.is_active);
-        Some(place?.started?.0)
+        Some(place?.started?.version)
     }
 
-    fn court(&self) -> MutexGuard<'_, Court> {
+    /// Whether somebody else's unit has that name there.
+    pub(crate) fn is_foreign(&self, seat: &Seat) -> bool {
+        self.court().foreign.contains_key(seat)
+    }
+
+    pub(crate) fn set_foreign(&self, seat: Seat, there: bool) {
+        let mut court = self.court();
+        if there {
+            court.foreign.entry(seat).or_insert_with(Instant::now);
+        } else {
+            court.foreign.remove(&seat);
+        }
+    }
+
+    /// A machine was told by its owner to take whatever registry it sees.
+    pub(crate) fn forgets(&self, id: &MachineId) {
+        let mut court = self.court();
+        court.forgot.insert(id.clone());
+        court.knows.remove(id);
+    }
+
+    /// A machine no longer knows what it started.
+    pub(crate) fn loses_marks(&self, id: &MachineId) {
+        let mut court = self.court();
+        let places = court.places.iter_mut().filter(|((at, _), _)| at == id);
+        places.for_each(|(_, place)| place.is_launched = false);
+    }
+
+    /// A machine boots, and should start these.
+    pub(crate) fn boots(&self, id: &MachineId, due: BTreeSet<UnitName>) {
+        self.loses_marks(id);
+        let mut court = self.court();
+        court.booted.insert(id.clone(), (Instant::now(), due));
+    }
+
+    /// Something else happens to a machine that has just booted.
+    pub(crate) fn excuses(&self, id: &MachineId) {
+        self.court().booted.remove(id);
+    }
+
+    /// Somebody was told that a version is submitted.
+    pub(crate) fn acknowledged(&self, version: u32) {
+        let mut court = self.court();
+        court.catch_up();
+        let there = |book: &Book| book.ledger.versions.contains_key(&version);
+        if !court.books.iter().any(there) {
+            let text = format!("version {version} is acknowledged, and in no registry");
+            court.broken.push(text);
+        }
+    }
+
+    /// An engine has written something.
+    pub(crate) fn engine_wrote(&self, me: &MachineId, (number, revision, writes): Landed<'_>) {
+        let claims = |write: &Write| matches!(write, Write::Put { key, .. } if key == keys::LEADER);
+        if writes.iter().any(claims) {
+            return;
+        }
+        let mut court = self.court();
+        court.catch_up();
+        let ledger = &court.books[number].ledger;
+        let leads = |at| ledger.leader_at(at) == Some(me);
+        if !leads(revision) && !leads(revision - 1) {
+            let short = short(me);
+            let keys: Vec<&str> = writes
+                .iter()
+                .map(|it| match it {
+                    Write::Put { key, .. } | Write::Delete(key) | Write::DeletePrefix(key) => {
+                        key.as_str()
+                    }
+                })
+                .collect();
+            let who = ledger.leader_at(revision - 1).map(short_of);
+            let text = format!(
+                "a stale leader's write lands: {short} writes {keys:?} at {revision}, while {who:?} leads"
+            );
+            court.broken.push(text);
+        }
+    }
+
+    pub(super) fn court(&self) -> MutexGuard<'_, Court> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+pub(crate) fn short(id: &MachineId) -> &str {
+    id.as_str().trim_start_matches('0')
+}
+
+fn short_of(id: &MachineId) -> String {
+    short(id).to_owned()
+}
+
+/// A commit as a line of the log. Folders have other names every time.
+fn told(number: usize, batch: &Batch) -> String {
+    let mut text = format!("{number} at {}:", batch.revision);
+    for change in &batch.changes {
+        text += &match change {
+            Change::Put(key, entry) => {
+                let value = String::from_utf8_lossy(&entry.value);
+                let mut parts = value.split("/.tmp");
+                let first = parts.next().unwrap_or_default().to_owned();
+                let rest = parts.map(|part| part.get(6..).unwrap_or_default());
+                format!(" {key}={}", rest.fold(first, |text, part| text + part))
+            }
+            Change::Delete(key) => format!(" -{key}"),
+        };
+    }
+    text
+}
+
 impl Court {
-    fn catch_up(&mut self) {
-        while let Some(batch) = self.watch.next().now_or_never() {
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => return self.broken.push(format!("the referee is lost: {error}")),
-            };
-            for seat in self.ledger.take(&batch) {
-                if let Some(place) = self.places.get_mut(&seat) {
-                    place.taken_down = None;
+    fn forget_counts(&mut self) {
+        self.places
+            .values_mut()
+            .for_each(|place| place.taken_down = None);
+    }
+
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            let at = self.begin.elapsed().as_micros();
+            log.push(format!("{at} {}", what()));
+        }
+    }
+
+    pub(super) fn catch_up(&mut self) {
+        for number in 0..self.books.len() {
+            while let Some(batch) = self.books[number].watch.next().now_or_never() {
+                let batch = match batch {
+                    Ok(batch) => batch,
+                    Err(error) => {
+                        return self.broken.push(format!("the referee is lost: {error}"));
+                    }
+                };
+                self.note(|| told(number, &batch));
+                let ledger = &mut self.books[number].ledger;
+                let gone = ledger.take(&batch);
+                self.broken.append(&mut ledger.wrong);
+                if number == self.home {
+                    for seat in gone {
+                        if let Some(place) = self.places.get_mut(&seat) {
+                            place.taken_down = None;
+                        }
+                    }
                 }
             }
-            self.broken.append(&mut self.ledger.untold);
         }
+        let ledger = &self.books[self.home].ledger;
         for (seat, place) in &mut self.places {
-            let session = self.ledger.session(&seat.0);
-            let report = self.ledger.report(seat).filter(|it| it.available);
+            let Some(by) = &place.taken_down else {
+                continue;
+            };
+            let session = ledger.session(&seat.0);
+            let report = ledger.report(seat).filter(|it| it.available);
             // To another session the grant says nothing, and is not confirmed.
-            place.taken_down.take_if(|by| {
-                let confirms = |it: &UnitReport| it.grant >= by.revision;
-                report.is_some_and(|it| confirms(it) || session != Some(by.grant.session))
-            });
-        }
-    }
-
-    fn judge(&mut self, seat: Seat, happened: Happened<'_>) {
-        self.catch_up();
-        self.judged += 1;
-        let Some(version) = version(happened.file) else {
-            return;
-        };
-        let known = self.known(&seat.0);
-        if let Some(asked) = happened.asked.filter(|_| !self.by_hand) {
-            match asked {
-                "stop" | "remove" => self.is_instructed(&seat, asked, happened),
-                "restart" => self.is_granted(&seat, version, happened),
-                _ => self.is_due(&seat, version),
+            let confirms = |it: &UnitReport| it.grant >= by.revision;
+            if report.is_some_and(|it| confirms(it) || session != Some(by.grant.session)) {
+                place.taken_down = None;
             }
         }
-        let place = self.places.entry(seat.clone()).or_default();
-        place.is_active = happened.is_active;
-        if matches!(happened.asked, Some("start" | "restart")) {
-            place.started = Some((version, known));
-        }
-        self.count(&seat.1);
     }
 
-    /// The store revision that a machine's agent has acted on. One that was not kept knows nothing.
-    fn known(&self, id: &MachineId) -> u64 {
-        let bytes = std::fs::read(&self.desired[id]).unwrap_or_default();
-        let saved: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        saved["seen"]["revision"].as_u64().unwrap_or_default()
-    }
-
-    /// Whether the unit had no business there at some time since it was started.
-    fn was_unwanted(&self, seat: &Seat) -> bool {
-        let known = self.places.get(seat).and_then(|it| it.started);
-        let known = known.map_or(0, |(_, known)| known);
-        let unwanted = self.ledger.unwanted(seat);
-        unwanted.is_some_and(|it| it.revision > known || it.at.elapsed() < ON_ITS_WAY)
-            || !self.ledger.units.contains_key(&seat.1)
-    }
-
-    fn is_instructed(&mut self, seat: &Seat, asked: &str, happened: Happened<'_>) {
-        if happened.was_active && !self.was_unwanted(seat) {
-            self.breaks(seat, format!("{asked}: nobody said so"));
+    fn look_at_files(&mut self) {
+        for (id, files) in &mut self.files {
+            let wrong = files.look();
+            let texts = wrong
+                .into_iter()
+                .map(|it| format!("on {}: {it}", short(id)));
+            self.broken.extend(texts);
+            let known = files.known().unwrap_or_default();
+            let knows = self.knows.entry(id.clone()).or_default();
+            *knows = known.max(*knows);
+            let shows = self.ways[id].shows();
+            if self.books[shows].ledger.revision < *knows {
+                self.must_hold.insert((id.clone(), shows));
+            }
         }
     }
 
-    /// A start: of what was stable, or what the machine was granted.
-    fn is_due(&mut self, seat: &Seat, version: u32) {
-        let stable = self.ledger.stable_ever.contains(&version);
-        if !stable && self.ledger.granted(seat, version).is_none() {
-            self.breaks(
-                seat,
-                format!("start of {version}, which was never stable, nor granted here"),
-            );
+    fn look_at_boots(&mut self) {
+        let over = self.booted.iter();
+        let over = over.filter(|(_, (at, _))| at.elapsed() > BOOT);
+        let over: Vec<MachineId> = over.map(|(id, _)| id.clone()).collect();
+        for id in over {
+            let Some((_, due)) = self.booted.remove(&id) else {
+                continue;
+            };
+            for name in due {
+                let seat = (id.clone(), name);
+                if !self.was_unwanted(&seat) && !self.foreign.contains_key(&seat) {
+                    self.breaks(&seat, "it is lost by a reboot".to_owned());
+                }
+            }
         }
-    }
-
-    fn is_granted(&mut self, seat: &Seat, version: u32, happened: Happened<'_>) {
-        let created = |version| self.ledger.versions.get(&version).map(|it| it.0);
-        let place = self.places.get(seat);
-        let started = place.and_then(|it| it.started);
-        let another = started.is_some_and(|(before, _)| created(before) != created(version));
-        if another || self.was_unwanted(seat) {
-            return;
-        }
-        let Some(granted) = self.ledger.granted(seat, version).cloned() else {
-            return self.breaks(seat, format!("restart as {version}: never granted"));
-        };
-        let session = self.ledger.session(&seat.0);
-        let said_available = self.ledger.report(seat).is_some_and(|it| it.available);
-        if !happened.was_active || !said_available || session.is_none() {
-            return;
-        }
-        if session != Some(granted.grant.session) {
-            let text = format!(
-                "restart as {version}: granted to session {}, and this is {session:?}",
-                granted.grant.session
-            );
-            return self.breaks(seat, text);
-        }
-        if self.ledger.belongs(seat) && granted.was_up {
-            let place = self.places.entry(seat.clone()).or_default();
-            place.taken_down = Some(granted);
-        }
-    }
-
-    fn count(&mut self, unit: &UnitName) {
-        let down = self.places.iter().filter(|((_, name), _)| name == unit);
-        let down: Vec<_> = down
-            .filter_map(|(seat, place)| Some((&seat.0, place.taken_down.as_ref()?.at)))
-            .collect();
-        self.most_down = self.most_down.max(down.len());
-        let Some(first) = down.iter().map(|(_, at)| *at).min() else {
-            return;
-        };
-        let then = first.checked_sub(LAG).unwrap_or(first);
-        let budget = self.ledger.budget_since(unit, then);
-        if down.len() > budget {
-            let who: Vec<&str> = down
-                .iter()
-                .map(|(id, _)| id.as_str().trim_start_matches('0'))
-                .collect();
-            let text = format!(
-                "{unit}: {} machines are down by an update, {budget} may be: {who:?}",
-                down.len()
-            );
-            self.broken.push(text);
-        }
-    }
-
-    fn breaks(&mut self, (id, unit): &Seat, what: String) {
-        let at = self.ledger.revision;
-        self.broken.push(format!(
-            "{unit} on {} at store revision {at}: {what}",
-            id.as_str().trim_start_matches('0')
-        ));
     }
 }

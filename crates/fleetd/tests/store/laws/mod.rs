@@ -2,6 +2,7 @@
 
 mod commits;
 mod leases;
+mod pages;
 mod watches;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::commits::*;
 pub(crate) use self::leases::*;
+pub(crate) use self::pages::*;
 pub(crate) use self::watches::*;
 
 /// Far longer than anything here takes, so that a law that fails does not hang.

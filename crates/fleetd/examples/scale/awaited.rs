@@ -1,0 +1,183 @@
+//! What is awaited of every machine: that it saw a change, and that it told the registry how that went.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+/// Longer than anything that is measured takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// Machines that something is awaited of, each once.
+pub(crate) struct Roll {
+    done: Vec<AtomicBool>,
+    left: AtomicUsize,
+    ended: Mutex<Option<Instant>>,
+    all: Notify,
+}
+
+impl Roll {
+    /// Awaits that of so many machines.
+    pub(crate) fn of_all(count: usize) -> Self {
+        Self {
+            done: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            left: AtomicUsize::new(count),
+            ended: Mutex::new(None),
+            all: Notify::new(),
+        }
+    }
+
+    /// Awaits it of those only.
+    pub(crate) fn of_some(count: usize, some: impl Iterator<Item = usize>) -> Self {
+        let roll = Self::of_all(count);
+        for done in &roll.done {
+            done.store(true, Ordering::Relaxed);
+        }
+        let mut left = 0;
+        for number in some {
+            roll.done[number].store(false, Ordering::Relaxed);
+            left += 1;
+        }
+        roll.left.store(left, Ordering::Relaxed);
+        roll
+    }
+
+    /// It is so of that machine.
+    pub(crate) fn tick(&self, number: usize) {
+        if self.done[number].swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            self.all.notify_waiters();
+        }
+    }
+
+    /// Waits until it is so of all; answers since when.
+    pub(crate) async fn all(&self, what: &str) -> Result<Instant> {
+        let ended = async {
+            loop {
+                let notified = self.all.notified();
+                let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+                match ended {
+                    Some(at) => return at,
+                    None => notified.await,
+                }
+            }
+        };
+        match timeout(LIMIT, ended).await {
+            Ok(at) => Ok(at),
+            Err(_) => bail!(
+                "{what}: {} of {} machines are missing after {LIMIT:?}",
+                self.left.load(Ordering::Relaxed),
+                self.done.len()
+            ),
+        }
+    }
+}
+
+/// How a report says that a change is through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reported {
+    /// The unit is available in that revision.
+    Available(u64),
+    /// It is down.
+    Inactive,
+    /// It is not there.
+    Gone,
+    /// So many units are available, whichever.
+    Units(usize),
+}
+
+/// A change of one unit.
+pub(crate) struct Change {
+    unit: String,
+    asked: &'static str,
+    reported: Reported,
+    /// What a report that names the unit holds.
+    key: String,
+    /// Machines whose systemd was asked.
+    pub(crate) seen: Roll,
+    /// Machines whose report is in the registry.
+    pub(crate) told: Roll,
+}
+
+impl Change {
+    /// `asked`: what systemd is asked to do with the unit. `only`: the machine that it is about, if not all `count`.
+    pub(crate) fn new(
+        unit: &str,
+        asked: &'static str,
+        reported: Reported,
+        count: usize,
+        only: Option<usize>,
+    ) -> Arc<Self> {
+        let roll = || match only {
+            Some(one) => Roll::of_some(count, std::iter::once(one)),
+            None => Roll::of_all(count),
+        };
+        Arc::new(Self {
+            unit: unit.to_owned(),
+            asked,
+            reported,
+            key: format!("\"{unit}\":{{"),
+            seen: roll(),
+            told: roll(),
+        })
+    }
+
+    fn is_told_by(&self, report: &str) -> bool {
+        let row = report.split_once(&self.key).map(|(_, rest)| {
+            // No text of a unit that does well holds a brace.
+            rest.split_once('}').map_or(rest, |(row, _)| row)
+        });
+        match self.reported {
+            Reported::Gone => row.is_none(),
+            Reported::Inactive => row.is_some_and(|row| row.contains("\"active\":\"inactive\"")),
+            Reported::Available(revision) => row.is_some_and(|row| {
+                row.contains("\"available\":true")
+                    && row.contains(&format!("\"revision\":{revision},"))
+            }),
+            Reported::Units(count) => report.matches("\"available\":true").count() >= count,
+        }
+    }
+}
+
+/// The change that is under way, for all who may notice it.
+#[derive(Clone, Default)]
+pub(crate) struct Stage(Arc<RwLock<Option<Arc<Change>>>>);
+
+impl Stage {
+    pub(crate) fn set(&self, change: Option<Arc<Change>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = change;
+    }
+
+    /// A machine's systemd was asked to do that with a unit.
+    pub(crate) fn asked(&self, number: usize, unit: &str, what: &str) {
+        if let Some(change) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
+            && change.asked == what
+            && change.unit == unit
+        {
+            change.seen.tick(number);
+        }
+    }
+
+    /// A machine's report is in the registry.
+    pub(crate) fn reported(&self, number: usize, report: &str) {
+        if let Some(change) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
+            && change.is_told_by(report)
+        {
+            change.told.tick(number);
+        }
+    }
+
+    /// Whether anybody waits for reports.
+    pub(crate) fn awaits(&self) -> bool {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+}

@@ -1,0 +1,194 @@
+//! The floor: bare clients of etcd, one for each machine, that see a put and put something back.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use etcd_client::{
+    Client, ConnectOptions, DeleteOptions, PutOptions, Txn, TxnOp, WatchOptions, WatchStream,
+};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::awaited::Roll;
+use crate::workers::Workers;
+
+/// Below the keys of fleet, so that no agent sees it.
+const ALL: &str = "bare/all";
+const ONE: &str = "bare/one/";
+const BACK: &str = "bare/back/";
+
+/// What each of them puts back, as in the floor's first measurement.
+const REPORT: usize = 200;
+
+/// The operations of a transaction with which the grants of a batch are written; etcd takes 128.
+const BATCH: usize = 100;
+
+/// What one round of the floor took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floor {
+    /// From before the put until the last client has it.
+    pub(crate) seen: Duration,
+    /// Until what the last one put back is in etcd.
+    pub(crate) told: Duration,
+}
+
+type Rolls = Arc<Mutex<Arc<[Roll; 2]>>>;
+
+/// The clients.
+pub(crate) struct Bare {
+    client: Client,
+    count: usize,
+    rolls: Rolls,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Bare {
+    pub(crate) async fn connect(endpoint: &str, count: usize, workers: &Workers) -> Result<Self> {
+        let rolls: Rolls = Arc::new(Mutex::new(Arc::new([
+            Roll::of_all(count),
+            Roll::of_all(count),
+        ])));
+        let mut tasks = Vec::new();
+        let (tell, mut told) = tokio::sync::mpsc::channel(count.max(1));
+        for number in 0..count {
+            let (endpoint, rolls, tell) = (endpoint.to_owned(), rolls.clone(), tell.clone());
+            tasks.push(workers.of(number).spawn(async move {
+                let opened = open(&endpoint, number).await;
+                let (opened, result) = match opened {
+                    Ok(opened) => (Some(opened), Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                let _ = tell.send(result).await;
+                if let Some((client, stream)) = opened {
+                    answer(client, stream, number, &rolls).await;
+                }
+            }));
+            // A storm of connections is measured elsewhere.
+            if number % 100 == 99 {
+                for _ in 0..100 {
+                    told.recv().await.context("a client that ended")??;
+                }
+            }
+        }
+        for _ in 0..count % 100 {
+            told.recv().await.context("a client that ended")??;
+        }
+        let client = Client::connect([endpoint], Some(options())).await?;
+        Ok(Self {
+            client,
+            count,
+            rolls,
+            tasks,
+        })
+    }
+
+    /// One put that all see. Each waits for `delay`, which stands for what systemd takes, before it puts its own.
+    pub(crate) async fn all(&mut self, delay: Duration) -> Result<Floor> {
+        let rolls = self.lay_out(0..self.count);
+        let begin = Instant::now();
+        self.client.put(ALL, padded(delay, 1024), None).await?;
+        finish(&rolls, begin).await
+    }
+
+    /// One put that one of them sees.
+    pub(crate) async fn one(&mut self, number: usize, delay: Duration) -> Result<Floor> {
+        let rolls = self.lay_out(number..number + 1);
+        let begin = Instant::now();
+        let key = format!("{ONE}{number}");
+        self.client.put(key, padded(delay, REPORT), None).await?;
+        finish(&rolls, begin).await
+    }
+
+    /// Batches of so many machines at a time, each after the one before has answered.
+    pub(crate) async fn in_turn(&mut self, size: usize, delay: Duration) -> Result<Duration> {
+        let begin = Instant::now();
+        let mut first = 0;
+        while first < self.count {
+            let batch = first..(first + size).min(self.count);
+            let rolls = self.lay_out(batch.clone());
+            for chunk in batch.clone().collect::<Vec<_>>().chunks(BATCH) {
+                let put = |number: &usize| {
+                    TxnOp::put(format!("{ONE}{number}"), padded(delay, REPORT), None)
+                };
+                let txn = Txn::new().and_then(chunk.iter().map(put).collect::<Vec<_>>());
+                self.client.txn(txn).await?;
+            }
+            finish(&rolls, begin).await?;
+            first = batch.end;
+        }
+        Ok(begin.elapsed())
+    }
+
+    fn lay_out(&self, some: std::ops::Range<usize>) -> Arc<[Roll; 2]> {
+        let roll = || Roll::of_some(self.count, some.clone());
+        let rolls = Arc::new([roll(), roll()]);
+        *self.rolls.lock().unwrap_or_else(PoisonError::into_inner) = rolls.clone();
+        rolls
+    }
+
+    /// Closes every connection and removes what was written.
+    pub(crate) async fn close(mut self) -> Result<()> {
+        for task in self.tasks.drain(..) {
+            task.abort();
+            let _ = task.await;
+        }
+        let below = DeleteOptions::new().with_prefix();
+        self.client.delete("bare/", Some(below)).await?;
+        Ok(())
+    }
+}
+
+/// Connected as fleetd is.
+fn options() -> ConnectOptions {
+    ConnectOptions::new()
+        .with_connect_timeout(Duration::from_secs(10))
+        .with_keep_alive(Duration::from_secs(10), Duration::from_secs(3))
+        .with_keep_alive_while_idle(true)
+        .with_require_leader(true)
+}
+
+async fn open(endpoint: &str, number: usize) -> Result<(Client, WatchStream)> {
+    let mut client = Client::connect([endpoint], Some(options())).await?;
+    let mut stream = client.watch(ALL, None).await?;
+    let own = format!("{ONE}{number}");
+    stream.watch(own, Some(WatchOptions::new())).await?;
+    let mut created = 0;
+    while created < 2 {
+        let message = stream.message().await?.context("the watch was ended")?;
+        created += usize::from(message.created());
+    }
+    Ok((client, stream))
+}
+
+async fn answer(mut client: Client, mut stream: WatchStream, number: usize, rolls: &Rolls) {
+    while let Ok(Some(message)) = stream.message().await {
+        let put = message.events().iter().find_map(|event| event.kv());
+        let Some(delay) = put.and_then(|put| {
+            let text = put.value_str().ok()?;
+            text.split(' ').next()?.parse().ok()
+        }) else {
+            continue;
+        };
+        let rolls = rolls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        rolls[0].tick(number);
+        sleep(Duration::from_millis(delay)).await;
+        let (key, value) = (format!("{BACK}{number}"), vec![b'x'; REPORT]);
+        let options: Option<PutOptions> = None;
+        if client.put(key, value, options).await.is_ok() {
+            rolls[1].tick(number);
+        }
+    }
+}
+
+async fn finish(rolls: &[Roll; 2], begin: Instant) -> Result<Floor> {
+    Ok(Floor {
+        seen: rolls[0].all("a put that bare clients see").await? - begin,
+        told: rolls[1].all("what bare clients put back").await? - begin,
+    })
+}
+
+/// The delay in milliseconds, and blanks up to that size.
+fn padded(delay: Duration, size: usize) -> String {
+    format!("{:<size$}", delay.as_millis().to_string() + " ")
+}

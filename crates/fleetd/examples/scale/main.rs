@@ -1,0 +1,242 @@
+//! `cargo scale`: thousands of machines on one etcd, and how what they cost grows.
+//!
+//! The real agent, engine, registry and etcd store; each agent has a connection of its own and a systemd in memory. In
+//! the same minutes bare clients of etcd do the least that could be done: one put that all of them see, and a put of each
+//! back. Prints tables; `--write` puts them and plots into docs/ as well. How to read them: docs/scale.md.
+
+mod awaited;
+mod bare;
+mod changes;
+mod etcd;
+mod figures;
+mod fleet;
+mod hub;
+mod line;
+mod page;
+mod plot;
+mod process;
+mod reads;
+mod standing;
+mod workers;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::bare::Bare;
+use crate::changes::Changes;
+use crate::etcd::Etcd;
+use crate::figures::Samples;
+use crate::fleet::Fleet;
+use crate::hub::Hub;
+use crate::workers::Workers;
+
+const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000] [--units 10,100] [--quick] [--only changes|idle|storms|reads,...] [--write]";
+
+/// Sizes beyond that many units in all take more time and memory than they tell.
+const UNITS_MAX: usize = 100_000;
+
+/// What is measured, and how long.
+struct Plan {
+    machines: Vec<usize>,
+    units: Vec<usize>,
+    rounds: usize,
+    /// How many of the rounds roll an update out.
+    rolls: usize,
+    idle: Duration,
+    /// What of it, by the words of `--only`.
+    parts: Vec<String>,
+    /// Whether the engine is a process of its own, and fleetctl is there.
+    whole: bool,
+    write: bool,
+}
+
+impl Plan {
+    fn has(&self, part: &str) -> bool {
+        self.parts.is_empty() || self.parts.iter().any(|it| it == part)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [argument, endpoint, socket] = &arguments[..]
+        && argument == hub::ARGUMENT
+    {
+        return ended(hub::main(endpoint, Path::new(socket)));
+    }
+    match parse(&arguments) {
+        Ok(plan) => ended(run(&plan)),
+        Err(error) => {
+            eprintln!("scale: {error:#}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scale: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(arguments: &[String]) -> Result<Plan> {
+    let mut plan = Plan {
+        machines: vec![100, 1000, 5000],
+        units: vec![10, 100],
+        rounds: 7,
+        rolls: 3,
+        idle: Duration::from_secs(60),
+        parts: Vec::new(),
+        whole: true,
+        write: false,
+    };
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let mut list = || {
+            let list = arguments.next();
+            list.with_context(|| format!("{argument} of what?"))
+        };
+        match argument.as_str() {
+            "--machines" => plan.machines = numbers(list()?)?,
+            "--units" => plan.units = numbers(list()?)?,
+            "--only" => plan.parts = list()?.split(',').map(str::to_owned).collect(),
+            "--quick" => (plan.rounds, plan.rolls, plan.idle) = (3, 1, Duration::from_secs(10)),
+            "--write" => plan.write = true,
+            other => bail!("{other} is no argument"),
+        }
+    }
+    Ok(plan)
+}
+
+fn numbers(list: &str) -> Result<Vec<usize>> {
+    let number = |text: &str| {
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.with_context(|| format!("{text} is no number of things"))
+    };
+    list.split(',').map(number).collect()
+}
+
+fn run(plan: &Plan) -> Result<()> {
+    let samples = measure(plan)?;
+    println!("{}", samples.tables());
+    if plan.write {
+        page::write(&samples)?;
+    }
+    Ok(())
+}
+
+fn measure(plan: &Plan) -> Result<Samples> {
+    let begun = Instant::now();
+    let mut samples = Samples::default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    for units in &plan.units {
+        for machines in &plan.machines {
+            if units * machines <= UNITS_MAX {
+                eprintln!(
+                    "{:4.0} s: {machines} machines, {units} units on each",
+                    begun.elapsed().as_secs_f64()
+                );
+                samples.of((*machines, *units));
+                let measured = one_size(plan, *machines, *units, &mut samples);
+                runtime.block_on(measured)?;
+            }
+        }
+    }
+    eprintln!("{:4.0} s: done", begun.elapsed().as_secs_f64());
+    Ok(samples)
+}
+
+async fn one_size(plan: &Plan, machines: usize, units: usize, samples: &mut Samples) -> Result<()> {
+    let mut etcd = Etcd::start()?.context("etcd is not installed (apt-get install etcd-server)")?;
+    let folder = etcd::in_memory()?;
+    let socket = folder.path().join("fleet.sock");
+    let workers = Workers::start(2)?;
+    let mut fleet = Fleet::prepare(etcd.endpoint(), machines, units).await?;
+    let hub = if plan.whole {
+        Hub::process(etcd.endpoint(), &socket)?
+    } else {
+        Hub::task(etcd.endpoint(), &socket, &workers)
+    };
+    let took = fleet.join(&workers).await?;
+    samples.add("join", "told", took.as_secs_f64());
+    samples.add("join", "errors", fleet.errors() as f64);
+    samples.add("join", "etcd's peak", etcd.usage()?.peak as f64);
+
+    if plan.has("changes") {
+        let mut bare = Bare::connect(etcd.endpoint(), machines, &workers).await?;
+        let mut changes = Changes {
+            fleet: &fleet,
+            bare: &mut bare,
+            etcd: &etcd,
+            samples,
+        };
+        changes.prepare().await?;
+        for round in 0..plan.rounds {
+            changes.round(round, round < plan.rolls).await?;
+            etcd.compact().await?;
+        }
+        bare.close().await?;
+    }
+    if plan.has("idle") {
+        standing::idle(&fleet, &etcd, &hub, plan.idle, samples).await?;
+    }
+    if plan.has("reads") && plan.whole {
+        let fleetctl = reads::fleetctl()?;
+        for _ in 0..plan.rounds {
+            reads::measure(etcd.endpoint(), &socket, &fleetctl, &hub, samples).await?;
+        }
+    }
+    if plan.has("storms") {
+        standing::restart(&fleet, &mut etcd, samples).await?;
+        standing::partition(&fleet, &etcd, samples).await?;
+    }
+    if let Some(usage) = hub.usage()? {
+        samples.add("leader", "peak", usage.peak as f64);
+    }
+    drop(hub);
+    drop(fleet);
+    drop(workers);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thirty_machines_go_through_every_change_and_cost_nothing_while_idle() {
+        let version = std::process::Command::new("etcd").arg("--version").output();
+        if version.is_err() {
+            let must = std::env::var_os("FLEET_TESTS_MUST_RUN").is_some_and(|value| value == "1");
+            let line = "skipped: etcd is not installed (apt-get install etcd-server)";
+            assert!(!must, "{line}");
+            println!("{line}");
+            return;
+        }
+        let plan = Plan {
+            machines: vec![30],
+            units: vec![3],
+            rounds: 1,
+            rolls: 1,
+            idle: Duration::from_secs(3),
+            parts: vec!["changes".to_owned(), "idle".to_owned()],
+            whole: false,
+            write: false,
+        };
+        let samples = measure(&plan).expect("measured");
+        let size = (30, 3);
+        for change in figures::CHANGES {
+            assert!(samples.median(change, "told", size).is_some(), "{change}");
+        }
+        assert_eq!(samples.median("idle", "writes", size), Some(0.0));
+        assert_eq!(samples.median("join", "errors", size), Some(0.0));
+    }
+}

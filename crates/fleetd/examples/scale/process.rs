@@ -1,0 +1,45 @@
+//! What a process has used of the machine, as the kernel says.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+/// What one process has used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    /// Of the processor, in all its threads that still run.
+    pub(crate) cpu: Duration,
+    /// Resident memory, in bytes.
+    pub(crate) rss: u64,
+    /// The most there was of it, since the start or [`forget_peak`].
+    pub(crate) peak: u64,
+}
+
+impl Usage {
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let kib = |field: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok())
+                .map(|kib| kib * 1024)
+                .with_context(|| format!("/proc/{pid}/status has no {field}"))
+        };
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread may end meanwhile.
+            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            let first = text.split(' ').next();
+            nanos += first.and_then(|it| it.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Self {
+            cpu: Duration::from_nanos(nanos),
+            rss: kib("VmRSS:")?,
+            peak: kib("VmHWM:")?,
+        })
+    }
+
+    pub(crate) fn own() -> Result<Self> {
+        Self::of(std::process::id())
+    }
+}

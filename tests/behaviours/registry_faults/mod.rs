@@ -1,0 +1,83 @@
+//! Faults of the registry and of the network on real hosts: what becomes of the units, read from systemd, and what people
+//! are told meanwhile.
+
+mod clock;
+mod cut_off;
+mod duplicate_id;
+mod leader_cut_off;
+mod mass_return;
+mod members;
+mod outage;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lab::{Host, Lab};
+
+use crate::rollouts::{at_once, trail};
+use crate::workload::{SOON, conf, fleet_journal, status_text};
+
+/// How long everything may take to be as it should be once the registry is back. Two seconds are usual, the longest wait
+/// between two tries; the rest is for a machine that is busy.
+const RETURN: Duration = Duration::from_secs(8);
+
+/// Runs a test on six hosts that know each other, with units that leave trails. Their leases end soon.
+fn on_six_hosts(members: usize, body: impl FnOnce(&Lab) -> Result<()>) {
+    on_six_hosts_with(members, |_| Ok(()), body);
+}
+
+/// The same with something done on each host before fleet is installed.
+fn on_six_hosts_with(
+    members: usize,
+    prepare: impl Fn(&Host) -> Result<()> + Sync,
+    body: impl FnOnce(&Lab) -> Result<()>,
+) {
+    Lab::builder().hosts(6).etcd(members).test(|lab| {
+        at_once(lab.hosts(), |host| {
+            prepare(host)?;
+            host.install_fleet(&conf(lab, host))?;
+            trail::install(host)
+        })?;
+        clean(lab)?;
+        body(lab)
+    });
+}
+
+/// Waits until fleetd's status line and its journal tell this.
+fn told(lab: &Lab, host: &Host, text: &str) -> Result<()> {
+    let mut line = String::new();
+    let told = lab.wait_until(SOON, &format!("{} tells: {text}", host.name()), || {
+        line = status_text(host)?;
+        Ok(line.contains(text) && fleet_journal(host)?.contains(text))
+    });
+    told.map_err(|error| error.context(format!("status line: {line}")))
+}
+
+/// Waits until no host tells of anything wrong, and every machine is listed.
+fn clean(lab: &Lab) -> Result<()> {
+    for host in lab.hosts() {
+        lab.wait_until(
+            SOON,
+            &format!("{} finds nothing wrong", host.name()),
+            || {
+                let line = status_text(host)?;
+                ensure!(
+                    !line.contains("registry") && !line.contains("problem"),
+                    "{line}"
+                );
+                let status = host.fleetctl(&["status"])?.ok()?;
+                ensure!(
+                    status.contains("Problems: none") && !status.contains("Offline"),
+                    "{status}"
+                );
+                let machines = host.fleetctl(&["list-machines", "--full", "--no-legend"])?;
+                let machines = machines.ok()?;
+                for listed in lab.hosts() {
+                    ensure!(machines.contains(&listed.machine_id()), "{machines}");
+                }
+                Ok(true)
+            },
+        )?;
+    }
+    Ok(())
+}
