@@ -117,10 +117,13 @@ impl Play {
         let store = self.world.stores[self.world.home].clone();
         let all = store.list(&[""]).await.expect("lists").entries;
         let is_bad = |key: &str| record::decode::<serde_json::Value>(&all[key].value).is_err();
-        if all.contains_key(keys::ACCEPTANCE) && is_bad(keys::ACCEPTANCE) {
-            waits = true;
-            let gone = vec![Write::Delete(keys::ACCEPTANCE.to_owned())];
-            let _ = store.commit(vec![], gone).await;
+        // Where it is not known what the id was, it is deleted, as people are told; then another one is made.
+        for key in [keys::CLUSTER, keys::ACCEPTANCE] {
+            if all.contains_key(key) && is_bad(key) {
+                waits = true;
+                let gone = vec![Write::Delete(key.to_owned())];
+                let _ = store.commit(vec![], gone).await;
+            }
         }
         let registry = self.world.registry(0);
         for at in 0..self.world.beside.len() {
