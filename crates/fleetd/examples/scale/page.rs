@@ -20,11 +20,13 @@ pub(crate) fn write(samples: &Samples) -> Result<()> {
     let (kept, _) = old
         .split_once(MARK)
         .context("docs/scale.md has lost its mark")?;
+    let mut links = String::new();
     for (name, plot) in plots(samples) {
         fs::write(docs.join(name), plot)?;
+        links += &format!("![{name}]({name})\n");
     }
     let page = format!(
-        "{kept}{MARK}\n{}\n\n{}",
+        "{kept}{MARK}\n{}\n\n{links}\n{}",
         machine()?,
         samples.tables().trim_end()
     );
