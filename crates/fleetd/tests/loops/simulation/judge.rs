@@ -46,11 +46,10 @@ impl Court {
         }
         let place = self.places.entry(seat.clone()).or_default();
         place.is_active = happened.is_active;
-        if started.is_some() {
-            place.started = started;
-            place.is_launched = true;
-        } else if asked.is_some() {
-            place.is_launched = false;
+        place.started = started.or(place.started);
+        // What somebody starts by hand fleet has not started: it may be asked to, and systemd has nothing to do then.
+        if asked.is_some() {
+            place.is_launched = starts;
         }
         self.count(&seat.1);
     }

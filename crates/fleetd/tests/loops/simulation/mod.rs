@@ -91,7 +91,11 @@ fn judge(story: &Story) -> Result<usize, String> {
         return Ok(played.judged);
     };
     let (short, broken) = shrink::shrink(story, broken);
-    let told = play(&short, false).told.join("\n");
+    let Played { told, log, .. } = play(&short, true);
+    let told = told.join("\n");
+    if std::env::var_os("FLEET_LOG").is_some() {
+        println!("{}", log.join("\n"));
+    }
     Err(format!(
         "FLEET_SEED={}, or as a file for FLEET_HISTORY:\n{}\n{told}\n{broken}",
         story.fleet.seed,
