@@ -163,10 +163,9 @@ fn too_much(host: &Host) -> Result<()> {
 
 /// A client that asks for more than fits between it and fleetd, and takes nothing of it.
 fn stalled(host: &Host) -> Result<TcpStream> {
-    let large = format!(
-        "[Service]\nExecStart=/bin/true\n{}",
-        "# large\n".repeat(50_000)
-    );
+    // Of few lines: it is read four times on its way, and machines that run tests are busy.
+    let line = format!("# {}\n", "large".repeat(200));
+    let large = format!("[Service]\nExecStart=/bin/true\n{}", line.repeat(400));
     for number in 1..=20 {
         host.write_file(&format!("/root/large/{number}.service"), &large)?;
     }
