@@ -117,6 +117,15 @@ pub(crate) fn writes(lab: &Lab, unit: &str) -> Result<Option<u64>> {
     )
 }
 
+/// The store revision that made a unit; none while there is none. One that was destroyed and made again has another.
+pub(crate) fn made_at(lab: &Lab, unit: &str) -> Result<Option<u64>> {
+    etcd_number(
+        lab,
+        &format!("/_coreos.com/fleet/units/{unit}"),
+        "/kvs/0/create_revision",
+    )
+}
+
 fn etcd_number(lab: &Lab, key: &str, pointer: &str) -> Result<Option<u64>> {
     let answer = lab
         .member(1)
