@@ -7,24 +7,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab, requirements};
 
-use super::{clean, on_six_hosts_with};
+use super::{clean, on_six_hosts_with, rolled_out, version};
 use crate::rollouts::trail::{self, Trail};
 use crate::rollouts::{settled, started, submit};
 use crate::workload::{SOON, fleetd, fleetd_again, leader};
 
 const UNIT: &str = "a.service";
 
-/// A third of the hosts.
-const BUDGET: usize = 2;
-
 /// A host's wall clock cannot be set from within a container; what fleetd reads of it can. Time as it passes stays true.
 const DROP_IN: &str = "[Service]\nEnvironment=LD_PRELOAD=/usr/local/lib/libfaketime.so.1\n\
     Environment=FAKETIME_TIMESTAMP_FILE=/etc/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\n";
-
-fn version(number: u32) -> String {
-    let unit = trail::Unit::plain(number).notifies_after(1);
-    unit.fleet("Global=true\nMaxUnavailable=2").file()
-}
 
 #[test]
 fn clocks_that_are_set_by_an_hour_neither_stop_an_update_nor_disorder_what_is_told() {
@@ -107,16 +99,7 @@ fn rolls_out(
         revision == u64::from(number),
         "it ended with revision {revision}"
     );
-    let trail = Trail::of(lab, UNIT, since)?;
-    let (most, story) = trail.most_down();
-    ensure!(
-        most <= BUDGET,
-        "{most} hosts were without it at once\n{story}"
-    );
-    for (host, versions) in trail.started() {
-        ensure!(versions == [number], "{host} ran {versions:?}\n{story}");
-    }
-    Ok(())
+    rolled_out(&Trail::of(lab, UNIT, since)?, number)
 }
 
 /// What was decided is listed in the order in which it was, by whichever clock, and who follows has missed nothing.

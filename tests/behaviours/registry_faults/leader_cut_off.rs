@@ -6,20 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
 
-use super::{clean, on_six_hosts, told};
+use super::{clean, on_six_hosts, rolled_out, told, version};
 use crate::rollouts::trail::{self, Trail};
 use crate::rollouts::{settled, started, submit};
 use crate::workload::{SOON, fleet_journal, fleetd, leader, status_text};
 
 const UNIT: &str = "a.service";
-
-/// A third of the hosts.
-const BUDGET: usize = 2;
-
-fn version(number: u32) -> String {
-    let unit = trail::Unit::plain(number).notifies_after(1);
-    unit.fleet("Global=true\nMaxUnavailable=2").file()
-}
 
 #[test]
 fn a_leader_that_is_cut_off_or_stalls_is_followed_by_another_and_nothing_of_it_lands() {
@@ -99,16 +91,7 @@ fn lost(
     };
     ensure!(takeovers(&after) == takeovers(&decided), "{after:?}");
 
-    let trail = Trail::of(lab, UNIT, since)?;
-    let (most, story) = trail.most_down();
-    ensure!(
-        most <= BUDGET,
-        "{most} hosts were without it at once\n{story}"
-    );
-    for (host, versions) in trail.started() {
-        ensure!(versions == [number], "{host} ran {versions:?}\n{story}");
-    }
-    Ok(())
+    rolled_out(&Trail::of(lab, UNIT, since)?, number)
 }
 
 /// The numbers of the hosts whose fleetd says that it leads.

@@ -14,7 +14,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
 
-use crate::rollouts::{at_once, trail};
+use crate::rollouts::at_once;
+use crate::rollouts::trail::{self, Trail};
 use crate::workload::{SOON, conf, fleet_journal, status_text};
 
 /// How long everything may take to be as it should be once the registry is back. Two seconds are usual, the longest wait
@@ -41,6 +42,28 @@ fn on_six_hosts_with(
         clean(lab)?;
         body(lab)
     });
+}
+
+/// How many hosts an update of [`version`] may take down: a third of the six.
+const BUDGET: usize = 2;
+
+/// A version that takes a second to come up.
+fn version(number: u32) -> String {
+    let unit = trail::Unit::plain(number).notifies_after(1);
+    unit.fleet("Global=true\nMaxUnavailable=2").file()
+}
+
+/// An error if an update took more down than that, or any host ran another version than this one, once.
+fn rolled_out(trail: &Trail, number: u32) -> Result<()> {
+    let (most, story) = trail.most_down();
+    ensure!(
+        most <= BUDGET,
+        "{most} hosts were without it at once\n{story}"
+    );
+    for (host, versions) in trail.started() {
+        ensure!(versions == [number], "{host} ran {versions:?}\n{story}");
+    }
+    Ok(())
 }
 
 /// Waits until fleetd's status line and its journal tell this.
