@@ -28,8 +28,9 @@ pub enum Event {
     Away(StoreError),
 }
 
-/// How many events may wait for a slow follower before the watch itself waits.
-const QUEUE: usize = 64;
+/// How many events may wait for a slow follower before the watch itself waits. A follower takes all that wait as one: an agent
+/// whose systemd takes a second to read a thousand files again must not do so for every few of them.
+const QUEUE: usize = 8192;
 
 /// A watch that held for so long was a good one.
 const LASTING: Duration = Duration::from_secs(10);
