@@ -49,6 +49,14 @@ pub struct Mark {
     pub revision: u64,
     /// The process part of the revision that was started; none if it was not, or was stopped again.
     pub launched: Option<String>,
+    /// Whether that file has an `[Install]` section, so that systemd has more links to it than one.
+    #[serde(default = "perhaps")]
+    pub installed: bool,
+}
+
+/// Of marks that do not say.
+fn perhaps() -> bool {
+    true
 }
 
 /// What a machine has of one unit.
@@ -80,11 +88,8 @@ pub enum Action {
     Remove,
     /// Put the file in place.
     Write(Content),
-    /// Make systemd's links those that the file asks for; `install`: it has an `[Install]` section.
-    Link {
-        /// Whether there is an `[Install]` section to enable.
-        install: bool,
-    },
+    /// Make systemd's links those that the file asks for.
+    Link(Links),
     /// daemon-reload, for all units at once.
     Reload,
     /// Ask for a stop job.
@@ -93,6 +98,16 @@ pub enum Action {
     Restart,
     /// Ask for a start job.
     Start,
+}
+
+/// What is asked of systemd's links to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Links {
+    /// Whether the file has an `[Install]` section to enable.
+    pub install: bool,
+    /// Whether an older file may have left links, or systemd does not know what is there. If not, and nothing is to be enabled,
+    /// the one link that leads to the file is enough.
+    pub anew: bool,
 }
 
 /// A step of a plan.
@@ -111,8 +126,8 @@ impl fmt::Display for Task {
         let verb = match self.action {
             Action::Remove => "remove",
             Action::Write(_) => "write",
-            Action::Link { install: false } => "link",
-            Action::Link { install: true } => "enable",
+            Action::Link(Links { install: false, .. }) => "link",
+            Action::Link(Links { install: true, .. }) => "enable",
             Action::Reload => "reload",
             Action::Stop => "stop",
             Action::Restart => "restart",
@@ -147,21 +162,22 @@ fn unseen() -> Observed {
     }
 }
 
-/// Plans one machine. `observed` holds every unit that fleet has a file or a mark of, and every desired one.
-pub fn plan(
+/// Plans for these units of one machine; any other one stays as it is. `observed` holds them, and what they exclude, as
+/// far as fleet has a file or a mark of it.
+pub fn plan<'a>(
+    names: impl IntoIterator<Item = &'a UnitName>,
     desired: &BTreeMap<UnitName, Desired>,
     observed: &BTreeMap<UnitName, Observed>,
 ) -> Plan {
     let mut plan = Plan::default();
     let mut reload = Vec::new();
-    for (name, seen) in observed {
-        if !desired.contains_key(name) {
-            plan.unwanted(name, seen);
-        }
-    }
     let unseen = unseen();
-    for (name, want) in desired {
+    for name in names {
         let seen = observed.get(name).unwrap_or(&unseen);
+        let Some(want) = desired.get(name) else {
+            plan.unwanted(name, seen);
+            continue;
+        };
         if let Some(origin) = &seen.foreign {
             plan.refused.insert(name.clone(), refusal(name, origin));
             continue;
@@ -232,9 +248,11 @@ impl Plan {
             self.task(name, Action::Write(want.content.clone()), reason);
         }
         if !same || !linked || !seen.linked || seen.state.is_not_found() {
-            let action = Action::Link {
+            let is_plain = seen.mark.as_ref().is_some_and(|mark| !mark.installed);
+            let action = Action::Link(Links {
                 install: want.install,
-            };
+                anew: !is_plain || seen.state.is_not_found(),
+            });
             let reason = match same && linked && !seen.linked {
                 true => "somebody removed systemd's link to its file",
                 false => "systemd must know its file",

@@ -38,10 +38,47 @@ fn seen(revision: u64, content: &str, launched: Option<&str>, active: &str) -> O
         mark: Some(Mark {
             revision,
             launched: launched.map(str::to_owned),
+            installed: false,
         }),
         state: state(active, None),
         foreign: None,
     }
+}
+
+#[test]
+fn links_are_made_anew_where_older_ones_may_be_left_or_systemd_knows_no_file() {
+    let links = |mark: Option<bool>, load: &str| {
+        let mut it = seen(1, "old", None, "inactive");
+        it.mark = mark.map(|installed| Mark {
+            revision: 1,
+            launched: None,
+            installed,
+        });
+        it.state.load = load.to_owned();
+        let unit = name("a.service");
+        let desired = BTreeMap::from([(unit.clone(), want(2, "new", false))]);
+        let plan = plan([&unit], &desired, &BTreeMap::from([(unit.clone(), it)]));
+        let links = plan.tasks.into_iter().find_map(|task| match task.action {
+            Action::Link(links) => Some(links.anew),
+            _ => None,
+        });
+        links.expect("a link")
+    };
+    assert!(!links(Some(false), "loaded"));
+    assert!(links(Some(true), "loaded"));
+    assert!(links(Some(false), "not-found"));
+    assert!(links(None, "loaded"));
+    let before: Mark = serde_json::from_str(r#"{"revision":1,"launched":null}"#).expect("a mark");
+    assert!(before.installed);
+}
+
+/// For every unit there is.
+fn plan_all(
+    desired: &BTreeMap<UnitName, Desired>,
+    observed: &BTreeMap<UnitName, Observed>,
+) -> Plan {
+    let names: BTreeSet<&UnitName> = desired.keys().chain(observed.keys()).collect();
+    plan(names, desired, observed)
 }
 
 fn show(desired: &[(&str, Desired)], observed: &[(&str, Observed)]) -> String {
@@ -51,7 +88,7 @@ fn show(desired: &[(&str, Desired)], observed: &[(&str, Observed)]) -> String {
     let observed = observed
         .iter()
         .map(|(unit, seen)| (name(unit), seen.clone()));
-    let plan = plan(&desired.collect(), &observed.collect());
+    let plan = plan_all(&desired.collect(), &observed.collect());
     let mut text: Vec<String> = plan.tasks.iter().map(Task::to_string).collect();
     text.extend(plan.waits.iter().map(|(u, why)| format!("wait {u}: {why}")));
     text.extend(
@@ -248,13 +285,14 @@ fn carry_out(
                 observed.remove(unit);
             }
             Action::Write(content) => seen.file = Some(content.clone()),
-            Action::Link { .. } => {
+            Action::Link(_) => {
                 seen.state.load = "loaded".to_owned();
                 seen.linked = true;
                 let launched = seen.mark.take().and_then(|mark| mark.launched);
                 seen.mark = Some(Mark {
                     revision: desired[unit].revision,
                     launched,
+                    installed: desired[unit].install,
                 });
             }
             Action::Reload => {}
@@ -302,7 +340,11 @@ fn observeds() -> impl Strategy<Value = Observed> {
     seen.prop_map(|(file, linked, mark, active)| Observed {
         file: file.map(|text| Content::from(text.as_str())),
         linked,
-        mark: mark.map(|(revision, launched)| Mark { revision, launched }),
+        mark: mark.map(|(revision, launched)| Mark {
+            revision,
+            launched,
+            installed: true,
+        }),
         state: state(active, None),
         foreign: None,
     })
@@ -316,10 +358,10 @@ proptest! {
     ) {
         // Stop, remove, start after a conflict: three plans at the most.
         for _ in 0..3 {
-            let plan = plan(&desired, &observed);
+            let plan = plan_all(&desired, &observed);
             carry_out(&plan, &desired, &mut observed);
         }
-        prop_assert_eq!(plan(&desired, &observed), Plan::default());
+        prop_assert_eq!(plan_all(&desired, &observed), Plan::default());
         for (name, want) in &desired {
             prop_assert_eq!(observed[name].file.as_ref(), Some(&want.content));
         }
@@ -330,8 +372,25 @@ proptest! {
         desired in prop::collection::btree_map(units(), desireds(), 0..4),
         observed in prop::collection::btree_map(units(), observeds(), 0..4),
     ) {
-        let plan = plan(&desired, &observed);
+        let plan = plan_all(&desired, &observed);
         prop_assert!(plan.tasks.is_sorted_by(|a, b| (&a.action, &a.unit) <= (&b.action, &b.unit)));
         prop_assert!(plan.tasks.iter().filter(|task| task.action == Action::Reload).count() <= 1);
+    }
+
+    #[test]
+    fn a_plan_for_one_unit_is_its_part_of_the_plan_for_all(
+        desired in prop::collection::btree_map(units(), desireds(), 0..4),
+        observed in prop::collection::btree_map(units(), observeds(), 0..4),
+        unit in units(),
+    ) {
+        let all = plan_all(&desired, &observed);
+        let own = plan([&unit], &desired, &observed);
+        let of = |plan: &Plan| {
+            let tasks = plan.tasks.iter().filter(|task| task.unit.as_ref() == Some(&unit));
+            let tasks: Vec<Task> = tasks.cloned().collect();
+            (tasks, plan.waits.get(&unit).cloned(), plan.refused.get(&unit).cloned())
+        };
+        prop_assert_eq!(of(&own), of(&all));
+        prop_assert!(own.tasks.iter().all(|task| task.unit.as_ref().is_none_or(|it| *it == unit)));
     }
 }

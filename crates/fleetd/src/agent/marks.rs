@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Content {
     units: BTreeMap<UnitName, Mark>,
     /// Marked as launched before systemd was asked. Left over by a crash between the two.
@@ -27,7 +27,7 @@ struct Content {
 }
 
 /// A restart that systemd was, or was about to be, asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Restart {
     /// The run that it ends.
     run: String,
@@ -39,7 +39,8 @@ struct Restart {
 #[derive(Debug)]
 pub(super) struct Marks {
     content: Content,
-    saved: Content,
+    /// Whether that is what is on file.
+    is_saved: bool,
     path: Option<PathBuf>,
     /// Why nobody knows what was started: a newer version wrote it down.
     unknown: Option<String>,
@@ -67,8 +68,8 @@ impl Marks {
             }
         };
         Self {
-            saved: content.clone(),
             content,
+            is_saved: true,
             path: Some(path),
             unknown: None,
         }
@@ -78,7 +79,7 @@ impl Marks {
     pub(super) fn in_memory() -> Self {
         Self {
             content: Content::default(),
-            saved: Content::default(),
+            is_saved: true,
             path: None,
             unknown: None,
         }
@@ -112,7 +113,7 @@ impl Marks {
     /// Settles such a unit by the run that systemd knows now, empty if it knows of none, and by whether that is about to
     /// be followed by another.
     pub(super) fn settle(&mut self, name: &UnitName, run: &str, is_restarting: bool) {
-        if let Some(restart) = self.content.restarting.remove(name) {
+        if let Some(restart) = self.edit().restarting.remove(name) {
             if restart.run != run || is_restarting {
                 self.launched(name, Some(restart.process));
             }
@@ -124,21 +125,22 @@ impl Marks {
     }
 
     /// That revision's file is in place and linked.
-    pub(super) fn linked(&mut self, name: &UnitName, revision: u64) {
-        self.content
-            .units
+    pub(super) fn linked(&mut self, name: &UnitName, revision: u64, installed: bool) {
+        let units = &mut self.edit().units;
+        units
             .entry(name.clone())
-            .and_modify(|mark| mark.revision = revision)
+            .and_modify(|mark| (mark.revision, mark.installed) = (revision, installed))
             .or_insert(Mark {
                 revision,
                 launched: None,
+                installed,
             });
     }
 
     /// systemd will be asked to start it. To be saved before it is asked.
     pub(super) fn starting(&mut self, name: &UnitName, process: &str) {
         self.launched(name, Some(process.to_owned()));
-        self.content.starting.insert(name.clone());
+        self.edit().starting.insert(name.clone());
     }
 
     /// systemd will be asked to end that run of it and start another. To be saved before it is asked.
@@ -147,31 +149,36 @@ impl Marks {
             run: run.to_owned(),
             process: process.to_owned(),
         };
-        self.content.restarting.insert(name.clone(), restart);
+        self.edit().restarting.insert(name.clone(), restart);
     }
 
     /// systemd has refused that: the run before goes on.
     pub(super) fn not_restarted(&mut self, name: &UnitName) {
-        self.content.restarting.remove(name);
+        self.edit().restarting.remove(name);
     }
 
     /// Whether it was started, and with which process part.
     pub(super) fn launched(&mut self, name: &UnitName, process: Option<String>) {
-        self.content.starting.remove(name);
-        self.content.restarting.remove(name);
-        self.content.skipped.remove(name);
-        if let Some(mark) = self.content.units.get_mut(name) {
+        let content = self.edit();
+        content.starting.remove(name);
+        content.restarting.remove(name);
+        content.skipped.remove(name);
+        if let Some(mark) = content.units.get_mut(name) {
             mark.launched = process;
         }
     }
 
     /// Notes whether systemd skipped its start.
     pub(super) fn skipped(&mut self, name: &UnitName, skipped: bool) {
-        if skipped && self.content.units.contains_key(name) {
-            self.content.skipped.insert(name.clone());
-        } else {
-            self.content.skipped.remove(name);
+        let skipped = skipped && self.content.units.contains_key(name);
+        if skipped == self.is_skipped(name) {
+            return;
         }
+        let all = &mut self.edit().skipped;
+        match skipped {
+            true => all.insert(name.clone()),
+            false => all.remove(name),
+        };
     }
 
     /// Whether it did.
@@ -181,26 +188,33 @@ impl Marks {
 
     /// systemd has taken the start: the mark stands.
     pub(super) fn settled(&mut self, name: &UnitName) {
-        self.content.starting.remove(name);
+        self.edit().starting.remove(name);
     }
 
     /// The unit is gone.
     pub(super) fn forget(&mut self, name: &UnitName) {
-        self.content.units.remove(name);
-        self.content.starting.remove(name);
-        self.content.restarting.remove(name);
-        self.content.skipped.remove(name);
+        let content = self.edit();
+        content.units.remove(name);
+        content.starting.remove(name);
+        content.restarting.remove(name);
+        content.skipped.remove(name);
+    }
+
+    /// What changes is to be saved.
+    fn edit(&mut self) -> &mut Content {
+        self.is_saved = false;
+        &mut self.content
     }
 
     /// Writes the file if anything has changed.
     pub(super) fn save(&mut self) -> io::Result<()> {
-        if self.content == self.saved {
+        if self.is_saved {
             return Ok(());
         }
         if let Some(path) = &self.path {
             atomic_file::save(path, &self.content)?;
         }
-        self.saved = self.content.clone();
+        self.is_saved = true;
         Ok(())
     }
 }
@@ -215,7 +229,7 @@ mod tests {
         let path = folder.path().join("marks.json");
         let name = UnitName::parse("a.service").expect("valid");
         let mut marks = Marks::open(path.clone());
-        marks.linked(&name, 1);
+        marks.linked(&name, 1, false);
         marks.starting(&name, "p");
         marks.save().expect("saves");
         let mut found = Marks::open(path.clone());
@@ -237,7 +251,7 @@ mod tests {
             ("after", false, "p2"),
         ] {
             let mut marks = Marks::in_memory();
-            marks.linked(&name, 1);
+            marks.linked(&name, 1, false);
             marks.launched(&name, Some("p1".to_owned()));
             marks.restarting(&name, "before", "p2");
             assert_eq!(marks.unsettled(), vec![name.clone()]);

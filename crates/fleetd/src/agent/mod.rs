@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use fleet_core::machine::MachineId;
 use fleet_core::plan::Desired;
-use fleet_core::record::{MachineRecord, MachineReport, Scheduling};
+use fleet_core::record::{MachineRecord, Scheduling};
 use fleet_core::trust::{Footing, Held, LOST, Memory, Seen, Trust, Verdict, judge};
 use fleet_core::unit::UnitName;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ use tokio::time::{Instant, sleep_until};
 use self::host::Host;
 use self::index::Index;
 use self::marks::Marks;
-use self::session::{Alive, Session, Word};
+use self::session::{Alive, Said, Session, Word};
 use crate::atomic_file;
 use crate::backoff::Backoff;
 use crate::health::Heart;
@@ -216,8 +216,7 @@ impl Agent {
         let mut alive = self.alive.subscribe();
         let mut twin = self.twin.subscribe();
         loop {
-            let desired = self.saved.as_ref().map(|saved| &saved.desired);
-            let (due_at, due) = self.host.next_available(desired).unzip();
+            let (due_at, due) = self.host.next_available().unzip();
             let dirty = tokio::select! {
                 biased;
                 event = events.recv() => {
@@ -523,7 +522,7 @@ impl Agent {
     /// Tells the session and the status line how things stand.
     fn tell(&self) {
         let desired = self.saved.as_ref().map(|saved| &saved.desired);
-        let units = self.host.report(desired);
+        let units = self.host.report().clone();
         let mut problems = self.host.problems();
         problems.extend(self.index.problems.clone());
         problems.extend(self.away.clone().map(|why| ("systemd".to_owned(), why)));
@@ -541,9 +540,8 @@ impl Agent {
             problems: problems.clone(),
         };
         problems.extend(self.held.clone().map(|why| ("registry".to_owned(), why)));
-        let report = MachineReport { units, problems };
         let word = Word {
-            report,
+            said: Said { units, problems },
             is_moving: self.host.is_moving(),
         };
         self.word.send_if_modified(|told| replace(told, word));

@@ -98,43 +98,45 @@ impl Row<'_> {
     }
 }
 
-/// Which units are available. Noted when all was just looked at, so that the time alone makes none of them available.
+/// Which units are available. Noted when a unit was just looked at, so that the time alone makes none of them available.
 #[derive(Default)]
 pub(super) struct Availability {
     are: BTreeSet<UnitName>,
     /// Those that were since they were started, and what these processes depend on.
     were: BTreeMap<UnitName, String>,
+    /// Those that become it unless something happens to them, and when.
+    will: BTreeMap<UnitName, Instant>,
 }
 
 impl Availability {
-    /// What follows it now, with these units.
-    pub(super) fn after<'a>(&self, rows: impl Iterator<Item = Row<'a>>) -> Self {
+    /// Notes how it stands with a unit; `row`: none where fleet has not put it here.
+    pub(super) fn note(&mut self, name: &UnitName, row: Option<&Row<'_>>) {
         let now = Instant::now();
-        let mut next = Self::default();
-        for row in rows {
-            let is = row.available_at(now).is_some_and(|at| at <= now);
-            let launched = row.launched();
-            if let Some(process) = launched
-                && (is || self.were.get(row.name) == launched)
-            {
-                next.were.insert(row.name.clone(), process.clone());
-            }
-            if is {
-                next.are.insert(row.name.clone());
-            }
+        let at = row.and_then(|row| row.available_at(now));
+        let is = at.is_some_and(|at| at <= now);
+        let launched = row.and_then(Row::launched);
+        if !is && self.were.get(name) != launched {
+            self.were.remove(name);
         }
-        next
+        if is {
+            self.are.insert(name.clone());
+            if let Some(process) = launched {
+                self.were.insert(name.clone(), process.clone());
+            } else {
+                self.were.remove(name);
+            }
+        } else {
+            self.are.remove(name);
+        }
+        match at.filter(|_| !is) {
+            Some(at) => self.will.insert(name.clone(), at),
+            None => self.will.remove(name),
+        };
     }
 
     /// When the next of these units becomes available, and which.
-    pub(super) fn next<'a>(
-        &self,
-        rows: impl Iterator<Item = Row<'a>>,
-    ) -> Option<(Instant, UnitName)> {
-        let now = Instant::now();
-        let waits = rows.filter(|row| !self.are.contains(row.name));
-        waits
-            .filter_map(|row| Some((row.available_at(now)?, row.name.clone())))
-            .min()
+    pub(super) fn next(&self) -> Option<(Instant, UnitName)> {
+        let next = self.will.iter().min_by_key(|(_, at)| **at);
+        next.map(|(name, at)| (*at, name.clone()))
     }
 }

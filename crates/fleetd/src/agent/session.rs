@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, Known, MachineRecord, MachineReport, SessionId};
+use fleet_core::record::{self, Known, MachineRecord, MachineReport, SessionId, UnitReport};
+use fleet_core::unit::UnitName;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -40,9 +41,16 @@ const QUICK: u32 = 20;
 /// What the agent has to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Word {
-    pub(super) report: MachineReport,
+    pub(super) said: Said,
     /// systemd has a job for one of its units.
     pub(super) is_moving: bool,
+}
+
+/// What a report says: a [`MachineReport`] whose units are compared and copied at no cost while they are the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) units: Arc<BTreeMap<UnitName, UnitReport>>,
+    pub(super) problems: BTreeMap<String, String>,
 }
 
 /// A presence that the registry vouches for.
@@ -259,10 +267,10 @@ impl Session {
         });
     }
 
-    fn current(&self) -> MachineReport {
-        let mut report = self.word.borrow().report.clone();
-        report.problems.extend(self.directory.borrow().clone());
-        report
+    fn current(&self) -> Said {
+        let mut said = self.word.borrow().said.clone();
+        said.problems.extend(self.directory.borrow().clone());
+        said
     }
 
     /// The store revision that wrote the report which is there, if any.
@@ -282,14 +290,12 @@ impl Session {
     }
 
     /// Answers the store revision that wrote it. `at`: of the report that it takes the place of.
-    async fn write(
-        &self,
-        lease: LeaseId,
-        at: Option<u64>,
-        all: bool,
-        report: &MachineReport,
-    ) -> Result<u64> {
-        match self.put(lease, at, all, report).await {
+    async fn write(&self, lease: LeaseId, at: Option<u64>, all: bool, said: &Said) -> Result<u64> {
+        let report = MachineReport {
+            units: BTreeMap::clone(&said.units),
+            problems: said.problems.clone(),
+        };
+        match self.put(lease, at, all, &report).await {
             // Too large, say. A machine that cannot tell everything tells at least that.
             Err(StoreError::Rejected(why)) => {
                 let problems = BTreeMap::from([("report".to_owned(), why)]);

@@ -7,6 +7,7 @@ pub mod fake;
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+pub use fleet_core::plan::Links;
 pub use fleet_core::systemd::State;
 use fleet_core::unit::{Content, UnitName};
 use tokio::time::Instant;
@@ -100,9 +101,8 @@ pub trait Systemd: Send + Sync {
     /// Puts a unit file into fleet's directory, whole or not at all.
     async fn write(&self, name: &UnitName, content: &Content) -> Result<()>;
 
-    /// Makes systemd know a file of fleet's directory, at runtime; with `install`, its `[Install]` section too.
-    /// Refused if the name belongs to another's unit.
-    async fn link(&self, name: &UnitName, install: bool) -> Result<()>;
+    /// Makes systemd know a file of fleet's directory, at runtime. Refused if the name belongs to another's unit.
+    async fn link(&self, name: &UnitName, links: Links) -> Result<()>;
 
     /// Undoes `link`, forgets a failure, and removes the file from fleet's directory.
     async fn remove(&self, name: &UnitName) -> Result<()>;

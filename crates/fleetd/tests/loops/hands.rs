@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleet_core::unit::{Content, UnitName};
 use fleetd::systemd::fake::Fake;
-use fleetd::systemd::{Details, Dirty, OnDisk, Result, State, Systemd, SystemdError};
+use fleetd::systemd::{Details, Dirty, Links, OnDisk, Result, State, Systemd, SystemdError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -163,8 +163,8 @@ impl Systemd for Hands {
         self.call("write", name, write).await
     }
 
-    async fn link(&self, name: &UnitName, install: bool) -> Result<()> {
-        let link = self.systemd.link(name, install);
+    async fn link(&self, name: &UnitName, links: Links) -> Result<()> {
+        let link = self.systemd.link(name, links);
         self.call("link", name, link).await
     }
 

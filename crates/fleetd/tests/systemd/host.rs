@@ -9,7 +9,7 @@ use std::time::Duration;
 use fleet_core::unit::{Content, UnitName};
 use fleetd::systemd::dbus::Dbus;
 use fleetd::systemd::fake::Fake;
-use fleetd::systemd::{Details, Dirty, State, Systemd};
+use fleetd::systemd::{Details, Dirty, Links, State, Systemd};
 use tokio::time::timeout;
 
 /// Longer than anything here takes, shorter than a patient person waits.
@@ -41,7 +41,11 @@ impl Host {
 
     pub(crate) async fn link(&self, name: &str, content: &str) {
         self.write(name, content).await;
-        let linked = self.systemd().link(&unit(name), true).await;
+        let links = Links {
+            install: true,
+            anew: true,
+        };
+        let linked = self.systemd().link(&unit(name), links).await;
         linked.unwrap_or_else(|error| panic!("{name} is linked: {error}"));
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fleet_core::unit::Content;
 use fleetd::systemd::fake::Behaviour;
-use fleetd::systemd::{Dirty, State, Systemd as _, SystemdError};
+use fleetd::systemd::{Dirty, Links, State, Systemd as _, SystemdError};
 use futures_util::future::join_all;
 use host::{ETC, Host, RUN, SOON, below, shell, unit};
 use tokio::time::{Instant, sleep, timeout};
@@ -420,7 +420,11 @@ async fn a_link_never_replaces_anothers(host: &Host) {
     std::os::unix::fs::symlink("/opt/theirs/a.service", &theirs).expect("linked");
     host.write("a.service", SLEEPS).await;
     for install in [false, true] {
-        let linked = real.link(&unit("a.service"), install).await;
+        let links = Links {
+            install,
+            anew: !install,
+        };
+        let linked = real.link(&unit("a.service"), links).await;
         assert!(
             matches!(linked, Err(SystemdError::Refused(_))),
             "{linked:?}"

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use zbus::OwnedObjectPath;
 
 use super::changes::Changes;
-use super::{Details, Dirty, OnDisk, Result, Systemd, SystemdError};
+use super::{Details, Dirty, Links, OnDisk, Result, Systemd, SystemdError};
 use files::Directory;
 use guard::Guard;
 use jobs::Jobs;
@@ -142,12 +142,19 @@ impl Systemd for Dbus {
         let object = unit_object(name.as_str());
         let unit = "org.freedesktop.systemd1.Unit";
         let own = format!("org.freedesktop.systemd1.{}", interface(name.kind()));
-        // Sent together: they cost one round trip.
-        let (since, active_since, invocation, checked, met, restarts, result) = tokio::try_join!(
+        // systemd reads the file of a unit that it does not have in memory anew for each answer, and has nothing else to tell.
+        let (since, checked) = tokio::try_join!(
             session.property::<u64>(&object, unit, "StateChangeTimestamp"),
+            session.property::<u64>(&object, unit, "ConditionTimestampMonotonic"),
+        )?;
+        let (since, checked) = (since.unwrap_or_default(), checked.unwrap_or_default());
+        if (since, checked) == (0, 0) {
+            return Ok(Details::default());
+        }
+        // Sent together: they cost one round trip.
+        let (active_since, invocation, met, restarts, result) = tokio::try_join!(
             session.property::<u64>(&object, unit, "ActiveEnterTimestampMonotonic"),
             session.property::<Vec<u8>>(&object, unit, "InvocationID"),
-            session.property::<u64>(&object, unit, "ConditionTimestampMonotonic"),
             session.property::<bool>(&object, unit, "ConditionResult"),
             async {
                 match name.kind() {
@@ -158,13 +165,13 @@ impl Systemd for Dbus {
             session.property::<String>(&object, &own, "Result"),
         )?;
         Ok(Details {
-            since: since.unwrap_or_default() / 1000,
+            since: since / 1000,
             active_since: active_since.and_then(moment),
             restarts: restarts.unwrap_or_default(),
             result: result.unwrap_or_default(),
             run: invocation.map(run).unwrap_or_default(),
             // "Not met" is also what systemd says of conditions that it never looked at.
-            skipped: checked.is_some_and(|at| at > 0) && met == Some(false),
+            skipped: checked > 0 && met == Some(false),
         })
     }
 
@@ -208,7 +215,7 @@ impl Systemd for Dbus {
         self.directory.write(name, content)
     }
 
-    async fn link(&self, name: &UnitName, install: bool) -> Result<()> {
+    async fn link(&self, name: &UnitName, links: Links) -> Result<()> {
         let path = self.path(name)?;
         let session = self.session().await?;
         // systemd itself would overwrite nothing, but it would enable another's unit that shadows this one.
@@ -218,12 +225,16 @@ impl Systemd for Dbus {
             )));
         }
         let runtime = Path::new(links::RUNTIME);
-        // Only a unit that was linked before can have left links of an older [Install] section.
-        if runtime.join(name.as_str()).is_symlink() {
-            links::uninstall(runtime, &self.directory, name)?;
+        if links.anew {
+            // Only a unit that was linked before can have left links of an older [Install] section.
+            if runtime.join(name.as_str()).is_symlink() {
+                links::uninstall(runtime, &self.directory, name)?;
+            }
+        } else if !links.install && links::is_linked(runtime, &self.directory, name) {
+            return Ok(());
         }
         let (manager, files) = (&session.manager, [&*path]);
-        if install {
+        if links.install {
             let enable = manager.enable_unit_files(&files, RUNTIME, FORCE);
             session.ask(CALL, enable).await?;
         } else {

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::changes::Changes;
-use super::{Details, Dirty, OnDisk, Result, Systemd, SystemdError};
+use super::{Details, Dirty, Links, OnDisk, Result, Systemd, SystemdError};
 use unit::Unit;
 pub use unit::{Behaviour, Outcome};
 
@@ -359,7 +359,7 @@ impl Systemd for Fake {
         Ok(())
     }
 
-    async fn link(&self, name: &UnitName, install: bool) -> Result<()> {
+    async fn link(&self, name: &UnitName, links: Links) -> Result<()> {
         let mut world = self.call("link")?;
         if !world.files.contains_key(name) {
             return Err(SystemdError::Refused(format!(
@@ -372,7 +372,7 @@ impl Systemd for Fake {
             )));
         }
         world.log.push(format!("link {name}"));
-        world.links.insert(name.clone(), install);
+        world.links.insert(name.clone(), links.install);
         Ok(())
     }
 
