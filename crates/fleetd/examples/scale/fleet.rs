@@ -54,7 +54,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A registry with so many launched units, and no machine yet.
     pub(crate) async fn prepare(endpoint: &str, count: usize, units: usize) -> Result<Self> {
-        let store = Arc::new(EtcdStore::new(hub::config(endpoint))?);
+        let store = Arc::new(EtcdStore::new(hub::config(endpoint))?.patient(2));
         let id = Write::Put {
             key: keys::CLUSTER.to_owned(),
             value: record::encode(&ClusterRecord { id: "0".repeat(32) }),

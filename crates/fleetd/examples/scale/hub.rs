@@ -95,7 +95,7 @@ pub(crate) fn main(endpoint: &str, socket: &Path) -> Result<()> {
 }
 
 async fn serve(endpoint: &str, socket: &Path) -> Result<()> {
-    let store = Arc::new(EtcdStore::new(config(endpoint))?);
+    let store = Arc::new(EtcdStore::new(config(endpoint))?.patient(0));
     let me = MachineId::parse(&"e".repeat(32))?;
     let engine = Engine::new(store.clone(), me, Heart::default(), || "0".repeat(32));
     let (_stop, stopping) = watch::channel(false);

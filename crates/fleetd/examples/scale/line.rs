@@ -59,7 +59,7 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new(lines: Lines, number: usize) -> anyhow::Result<Self> {
-        let store = Mutex::new(Arc::new(EtcdStore::new(lines.config.clone())?));
+        let store = Mutex::new(Arc::new(EtcdStore::new(lines.config.clone())?.patient(2)));
         Ok(Self {
             lines,
             number,
@@ -72,7 +72,7 @@ impl Line {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         if *self.lines.cut.borrow() {
             if let Ok(fresh) = EtcdStore::new(self.lines.config.clone()) {
-                *store = Arc::new(fresh);
+                *store = Arc::new(fresh.patient(2));
             }
             return Err(StoreError::Unavailable("the line is cut".to_owned()));
         }

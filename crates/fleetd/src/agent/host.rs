@@ -464,7 +464,11 @@ impl Host {
                 // so that a fleetd which crashed meanwhile would run it again.
                 self.save_marks();
             }
-            tracing::info!("DBG phase {} x {n} took {:?}", what.split(' ').next().unwrap_or(""), t0.elapsed());
+            tracing::info!(
+                "DBG phase {} x {n} took {:?}",
+                what.split(' ').next().unwrap_or(""),
+                t0.elapsed()
+            );
             if let Some(error) = away {
                 return Err(error);
             }

@@ -74,18 +74,18 @@ async fn run(settings: Settings) -> Result<()> {
     })?;
     let _lock = lock::take(&settings.state_directory)?;
     let me = machine_id(Path::new("/etc/machine-id"))?;
-    let store = open_store(&settings)?;
+    let stores = open_stores(&settings)?;
     let hearts = [Heart::default(), Heart::default()];
 
     let systemd = Arc::new(Dbus::new(settings.units_directory.clone()));
     let agent = Agent::new(
         agent_config(&settings, &me)?,
-        store.clone(),
+        stores.agent,
         systemd,
         hearts[0].clone(),
     );
-    let registry = Registry::new(store.clone()).trusting(agent.trust());
-    let engine = Engine::new(store, me.clone(), hearts[1].clone(), random_id);
+    let registry = Registry::new(stores.api).trusting(agent.trust());
+    let engine = Engine::new(stores.engine, me.clone(), hearts[1].clone(), random_id);
     let engine = engine.trusting(agent.trust());
     let (problems, directory_problems) = watch::channel(Default::default());
     let publisher = publisher::AsOwner {
@@ -145,12 +145,32 @@ async fn run(settings: Settings) -> Result<()> {
     }
 }
 
-fn open_store(settings: &Settings) -> Result<Arc<dyn Store>> {
+/// The registry's store, for those who use it.
+struct Stores {
+    /// Somebody sits there and waits for the answer.
+    api: Arc<dyn Store>,
+    /// One of thousands, with all the time of its lease.
+    agent: Arc<dyn Store>,
+    /// One, and to be relieved soon where it does not get through.
+    engine: Arc<dyn Store>,
+}
+
+fn open_stores(settings: &Settings) -> Result<Stores> {
     if settings.standalone {
         let file = settings.state_directory.join("registry.json");
-        return Ok(Arc::new(Embedded::open(&file)?));
+        let store = Arc::new(Embedded::open(&file)?);
+        return Ok(Stores {
+            api: store.clone(),
+            agent: store.clone(),
+            engine: store,
+        });
     }
-    Ok(Arc::new(EtcdStore::new(settings.etcd.clone())?))
+    let store = EtcdStore::new(settings.etcd.clone())?;
+    Ok(Stores {
+        agent: Arc::new(store.patient(2)),
+        engine: Arc::new(store.patient(0)),
+        api: Arc::new(store),
+    })
 }
 
 fn agent_config(settings: &Settings, me: &MachineId) -> Result<agent::Config> {

@@ -111,6 +111,26 @@ async fn write_until(over: &Cell<bool>, store: &EtcdStore, writer: usize) -> Vec
 }
 
 #[tokio::test]
+async fn who_has_time_gets_an_answer_that_is_late_and_who_has_none_is_told_so_at_once() {
+    let Some(etcd) = Etcd::start().await else {
+        return;
+    };
+    let hasty = etcd_store(&[&etcd]);
+    let patient = hasty.patient(2);
+    list(&hasty, &["a"]).await;
+    etcd.pause();
+    let (answer, refusal) = tokio::join!(patient.list(&["a"]), async {
+        let refusal = hasty.list(&["a"]).await.expect_err("nobody answers");
+        // Half of the time that the other one has is left.
+        sleep(Duration::from_secs(1)).await;
+        etcd.resume();
+        refusal.to_string()
+    });
+    answer.expect("late, but an answer");
+    assert!(refusal.contains("no answer within 1s"), "{refusal}");
+}
+
+#[tokio::test]
 async fn a_stalled_endpoint_ends_its_watch_and_is_left_for_another() {
     let Some(members) = Etcd::start_three().await else {
         return;

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use etcd_client::{Client, KvClient, LeaseClient, WatchClient};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::config::EtcdConfig;
 use super::failure::Failure;
+use super::patience::Patience;
 use crate::store::{Result, StoreError};
 
 /// The whole registry comes in one answer, and a watch that lags gets up to 1,000 commits in one message:
@@ -96,9 +97,10 @@ impl Endpoints {
     }
 
     /// Makes a request, at the next endpoint where this one fails and a repetition is harmless. Asks each
-    /// endpoint once and one of them twice, since a single one may just have been restarted.
+    /// endpoint once and one of them twice, since a single one may just have been restarted; not where it is late.
     pub(super) async fn call<T, F>(
         &self,
+        patience: &Patience,
         repeat: Repeat,
         request: impl Fn(Arc<Connection>) -> F,
     ) -> Result<T>
@@ -106,12 +108,13 @@ impl Endpoints {
         F: Future<Output = Result<T, Failure>>,
     {
         let mut causes: Vec<String> = Vec::new();
-        for _ in 0..=self.config.endpoints.len() {
+        let endpoints = self.config.endpoints.len();
+        for asked in 1..=endpoints + 1 {
             let failures = self.current().failures_in_a_row;
             sleep(pause(failures, random())).await;
             let turn = self.current().turn;
             let endpoint = self.endpoint(turn);
-            let failure = match self.attempt(turn, &request).await {
+            let failure = match self.attempt(turn, patience, &request).await {
                 Ok(answer) => {
                     self.serves(turn);
                     return Ok(answer);
@@ -122,8 +125,9 @@ impl Endpoints {
                 Failure::Final(_) => return Err(error(endpoint, failure)),
                 Failure::Unsent(_) => true,
                 Failure::Unknown(_) => repeat == Repeat::Always,
+                Failure::Late(_) => repeat == Repeat::Always && asked < endpoints,
             };
-            if let Failure::Unsent(why) | Failure::Unknown(why) = &failure {
+            if let Failure::Unsent(why) | Failure::Unknown(why) | Failure::Late(why) = &failure {
                 self.give_up(turn, why);
             }
             if let StoreError::Unavailable(cause) = error(endpoint, failure)
@@ -146,17 +150,28 @@ impl Endpoints {
     async fn attempt<T, F>(
         &self,
         turn: usize,
+        patience: &Patience,
         request: impl Fn(Arc<Connection>) -> F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let limit = self.config.request_timeout;
+        let first = self.config.request_timeout;
+        let limit = patience.limit(first);
         let late = || format!("no answer within {limit:?}");
         let connect = timeout(limit, self.connection(turn)).await;
         let connection = connect.unwrap_or_else(|_| Err(Failure::Unsent(late())))?;
-        let answer = timeout(limit, request(connection)).await;
-        answer.unwrap_or_else(|_| Err(Failure::Unknown(late())))
+        let asked = Instant::now();
+        match timeout(limit, request(connection)).await {
+            Ok(answer) => {
+                patience.was_answered(asked.elapsed(), first);
+                answer
+            }
+            Err(_) => {
+                patience.was_late(limit);
+                Err(Failure::Late(late()))
+            }
+        }
     }
 
     /// The connection of that turn. Only a login goes over the wire here: without one, the client connects
@@ -229,7 +244,7 @@ impl Endpoints {
 
 fn error(endpoint: &str, failure: Failure) -> StoreError {
     match failure {
-        Failure::Unsent(text) | Failure::Unknown(text) => {
+        Failure::Unsent(text) | Failure::Unknown(text) | Failure::Late(text) => {
             StoreError::Unavailable(format!("etcd {endpoint}: {text}"))
         }
         Failure::Final(StoreError::Rejected(text)) => {

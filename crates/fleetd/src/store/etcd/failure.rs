@@ -14,6 +14,8 @@ pub(super) enum Failure {
     Unsent(String),
     /// The answer is missing: it may have been applied.
     Unknown(String),
+    /// The same, since none came in time. Where all members have too much to do, to ask again at once makes it worse.
+    Late(String),
     /// etcd has answered, and would answer the same elsewhere.
     Final(StoreError),
 }

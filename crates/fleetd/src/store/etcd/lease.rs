@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::endpoints::{Connection, Endpoints, Repeat};
 use super::failure::Failure;
+use super::patience::Patience;
 use crate::store::{LeaseId, Result, StoreError};
 
 /// The streams of the leases that this process renews.
@@ -22,25 +23,34 @@ struct KeepAlive {
 
 impl KeepAlives {
     /// Renews a lease over its stream, or over a new one where there is none that works.
-    pub(super) async fn renew(&self, endpoints: &Endpoints, lease: LeaseId) -> Result<()> {
+    pub(super) async fn renew(
+        &self,
+        endpoints: &Endpoints,
+        patience: &Patience,
+        lease: LeaseId,
+    ) -> Result<()> {
         // Out of the map while it is in use: where the caller stops waiting, the stream goes, and with it an
         // answer that the next renewal would take for its own.
         let kept = self.streams().remove(&lease);
+        let limit = patience.limit(endpoints.request_timeout());
         if let Some(mut stream) = kept {
-            match timeout(endpoints.request_timeout(), stream.renew()).await {
+            match timeout(limit, stream.renew()).await {
                 Ok(Ok(())) => {
                     self.streams().insert(lease, stream);
                     return Ok(());
                 }
                 Ok(Err(Failure::Final(answer))) => return Err(answer),
-                Ok(Err(Failure::Unsent(why) | Failure::Unknown(why))) => {
+                Ok(Err(Failure::Unsent(why) | Failure::Unknown(why) | Failure::Late(why))) => {
                     endpoints.give_up_on(&stream.connection, &why);
                 }
-                Err(_) => endpoints.give_up_on(&stream.connection, "a renewal got no answer"),
+                Err(_) => {
+                    patience.was_late(limit);
+                    endpoints.give_up_on(&stream.connection, "a renewal got no answer");
+                }
             }
         }
         let open = |connection| KeepAlive::open(connection, lease);
-        let stream = endpoints.call(Repeat::Always, open).await?;
+        let stream = endpoints.call(patience, Repeat::Always, open).await?;
         self.streams().insert(lease, stream);
         Ok(())
     }

@@ -7,6 +7,7 @@ mod config;
 mod endpoints;
 mod failure;
 mod lease;
+mod patience;
 mod watch;
 
 use std::fmt;
@@ -23,6 +24,7 @@ pub use self::config::{ConfigError, EtcdConfig};
 use self::endpoints::{Endpoints, Repeat};
 use self::failure::Failure;
 use self::lease::KeepAlives;
+use self::patience::Patience;
 use self::watch::{EtcdWatch, Opened};
 use super::{
     Entry, Guard, LeaseId, Page, Result, Snapshot, Store, StoreError, Watch, Write, request,
@@ -32,7 +34,8 @@ use super::{
 pub struct EtcdStore {
     endpoints: Arc<Endpoints>,
     prefix: String,
-    keep_alives: KeepAlives,
+    keep_alives: Arc<KeepAlives>,
+    patience: Patience,
 }
 
 impl EtcdStore {
@@ -42,8 +45,31 @@ impl EtcdStore {
         Ok(Self {
             prefix: config.prefix.clone(),
             endpoints: Arc::new(Endpoints::new(config)),
-            keep_alives: KeepAlives::default(),
+            keep_alives: Arc::default(),
+            patience: Patience::default(),
         })
+    }
+
+    /// The same store, over the same connection, for who has time: its limit is `etcd_request_timeout` doubled so often, and once
+    /// more for each answer that was late; eight seconds at the most.
+    pub fn patient(&self, doublings: u32) -> Self {
+        Self {
+            endpoints: self.endpoints.clone(),
+            prefix: self.prefix.clone(),
+            keep_alives: self.keep_alives.clone(),
+            patience: Patience::growing(doublings),
+        }
+    }
+
+    async fn call<T, F>(
+        &self,
+        repeat: Repeat,
+        request: impl Fn(Arc<endpoints::Connection>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        self.endpoints.call(&self.patience, repeat, request).await
     }
 
     async fn txn(&self, repeat: Repeat, txn: Txn) -> Result<TxnResponse> {
@@ -51,7 +77,7 @@ impl EtcdStore {
             let txn = txn.clone();
             async move { Ok::<_, Failure>(connection.kv().txn(txn).await?) }
         };
-        self.endpoints.call(repeat, request).await
+        self.call(repeat, request).await
     }
 
     fn key(&self, key: &str) -> String {
@@ -138,7 +164,7 @@ impl Store for EtcdStore {
             let (first, options) = (first.clone(), options.clone());
             async move { Ok::<_, Failure>(connection.kv().get(first, Some(options)).await?) }
         };
-        let answer = self.endpoints.call(Repeat::Always, request).await;
+        let answer = self.call(Repeat::Always, request).await;
         let answer = answer.map_err(|error| denied_to("read", &[prefix], error))?;
         let now = answer.header().map_or(0, |header| header.revision() as u64);
         let rows = answer.kvs().iter();
@@ -179,7 +205,7 @@ impl Store for EtcdStore {
         let prefixes = request::watched(prefixes)?;
         let keys: Vec<_> = prefixes.iter().map(|prefix| self.key(prefix)).collect();
         let open = |connection| Opened::open(connection, self.prefix.clone(), keys.clone(), after);
-        let opened = self.endpoints.call(Repeat::Always, open).await?;
+        let opened = self.call(Repeat::Always, open).await?;
         Ok(Box::new(EtcdWatch {
             endpoints: Arc::clone(&self.endpoints),
             opened,
@@ -192,11 +218,14 @@ impl Store for EtcdStore {
         let request = |connection: Arc<endpoints::Connection>| async move {
             Ok::<_, Failure>(LeaseId(connection.lease().grant(seconds, None).await?.id()))
         };
-        self.endpoints.call(Repeat::Always, request).await
+        self.call(Repeat::Always, request).await
     }
 
     async fn renew(&self, lease: LeaseId) -> Result<()> {
-        self.keep_alives.renew(&self.endpoints, lease).await
+        let renewed = self
+            .keep_alives
+            .renew(&self.endpoints, &self.patience, lease);
+        renewed.await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<()> {
@@ -205,7 +234,7 @@ impl Store for EtcdStore {
             connection.lease().revoke(lease.0).await?;
             Ok(())
         };
-        match self.endpoints.call(Repeat::Always, request).await {
+        match self.call(Repeat::Always, request).await {
             Err(StoreError::LeaseLost) => Ok(()),
             answer => answer,
         }

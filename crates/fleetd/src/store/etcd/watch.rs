@@ -90,7 +90,8 @@ impl Watch for EtcdWatch {
                 return Ok(batch);
             }
             if let Err(failure) = self.opened.receive().await {
-                if let Failure::Unsent(why) | Failure::Unknown(why) = &failure {
+                if let Failure::Unsent(why) | Failure::Unknown(why) | Failure::Late(why) = &failure
+                {
                     self.endpoints.give_up_on(&self.opened.connection, why);
                 }
                 return Err(self.opened.connection.error(failure));
