@@ -169,12 +169,17 @@ impl Etcd {
     }
 
     fn get(&self, path: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(&self.metrics)?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        get(&self.metrics, path)
     }
+}
+
+/// What is told there over HTTP, with its headers.
+pub(crate) fn get(address: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 impl Drop for Etcd {
@@ -189,7 +194,7 @@ pub(crate) fn in_memory() -> std::io::Result<TempDir> {
 }
 
 /// A loopback address that nobody listens on, below the ports that the kernel gives to outgoing connections.
-fn address() -> Result<String> {
+pub(crate) fn address() -> Result<String> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     let begin = std::process::id().wrapping_mul(499);

@@ -52,8 +52,13 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A registry with so many launched units, and no machine yet.
-    pub(crate) async fn prepare(endpoint: &str, count: usize, units: usize) -> Result<Self> {
+    /// A registry with so many launched units, and no machine yet. `front`: where the machines ask for it.
+    pub(crate) async fn prepare(
+        endpoint: &str,
+        front: &str,
+        count: usize,
+        units: usize,
+    ) -> Result<Self> {
         let store = Arc::new(EtcdStore::new(hub::config(endpoint))?.patient(2));
         let id = Write::Put {
             key: keys::CLUSTER.to_owned(),
@@ -69,7 +74,7 @@ impl Fleet {
             units,
             registry: Registry::new(store),
             lines: Lines {
-                config: hub::config(endpoint),
+                config: hub::config(front),
                 tally: tally.clone(),
                 stage: stage.clone(),
                 cut: is_cut,

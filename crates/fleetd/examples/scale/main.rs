@@ -15,6 +15,7 @@ mod line;
 mod page;
 mod plot;
 mod process;
+mod proxy;
 mod reads;
 mod standing;
 mod workers;
@@ -31,9 +32,10 @@ use crate::etcd::Etcd;
 use crate::figures::Samples;
 use crate::fleet::Fleet;
 use crate::hub::Hub;
+use crate::proxy::Proxy;
 use crate::workers::Workers;
 
-const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000] [--units 10,100] [--quick] [--only changes|idle|storms|reads,...] [--write]";
+const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000] [--units 10,100] [--quick] [--only changes|idle|storms|reads,...] [--proxy] [--write]";
 
 /// Sizes beyond that many units in all take more time and memory than they tell.
 const UNITS_MAX: usize = 100_000;
@@ -50,6 +52,8 @@ struct Plan {
     parts: Vec<String>,
     /// Whether the engine is a process of its own, and fleetctl is there.
     whole: bool,
+    /// Whether the machines reach etcd through its gRPC proxy.
+    proxy: bool,
     write: bool,
 }
 
@@ -94,6 +98,7 @@ fn parse(arguments: &[String]) -> Result<Plan> {
         idle: Duration::from_secs(60),
         parts: Vec::new(),
         whole: true,
+        proxy: false,
         write: false,
     };
     let mut arguments = arguments.iter();
@@ -107,6 +112,7 @@ fn parse(arguments: &[String]) -> Result<Plan> {
             "--units" => plan.units = numbers(list()?)?,
             "--only" => plan.parts = list()?.split(',').map(str::to_owned).collect(),
             "--quick" => (plan.rounds, plan.rolls, plan.idle) = (3, 1, Duration::from_secs(10)),
+            "--proxy" => plan.proxy = true,
             "--write" => plan.write = true,
             other => bail!("{other} is no argument"),
         }
@@ -159,7 +165,13 @@ async fn one_size(plan: &Plan, machines: usize, units: usize, samples: &mut Samp
     let folder = etcd::in_memory()?;
     let socket = folder.path().join("fleet.sock");
     let workers = Workers::start(2)?;
-    let mut fleet = Fleet::prepare(etcd.endpoint(), machines, units).await?;
+    let proxy = if plan.proxy {
+        Some(Proxy::start(etcd.endpoint())?)
+    } else {
+        None
+    };
+    let front = proxy.as_ref().map_or(etcd.endpoint(), Proxy::endpoint);
+    let mut fleet = Fleet::prepare(etcd.endpoint(), front, machines, units).await?;
     let hub = if plan.whole {
         Hub::process(etcd.endpoint(), &socket)?
     } else {
@@ -212,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thirty_machines_go_through_every_change_and_cost_nothing_while_idle() {
+    fn three_hundred_machines_go_through_every_change_and_cost_nothing_while_idle() {
         let version = std::process::Command::new("etcd").arg("--version").output();
         if version.is_err() {
             let must = std::env::var_os("FLEET_TESTS_MUST_RUN").is_some_and(|value| value == "1");
@@ -222,17 +234,18 @@ mod tests {
             return;
         }
         let plan = Plan {
-            machines: vec![30],
+            machines: vec![300],
             units: vec![3],
             rounds: 1,
             rolls: 1,
             idle: Duration::from_secs(3),
             parts: vec!["changes".to_owned(), "idle".to_owned()],
             whole: false,
+            proxy: false,
             write: false,
         };
         let samples = measure(&plan).expect("measured");
-        let size = (30, 3);
+        let size = (300, 3);
         for change in figures::CHANGES {
             assert!(samples.median(change, "told", size).is_some(), "{change}");
         }
