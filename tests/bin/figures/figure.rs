@@ -63,7 +63,7 @@ figures! {
     LOOP_FLOOR_SYSTEMD: "floor: PID 1 while such units are not fleet's", "", "", "%";
     CROWD_FLOOR_START: "floor: `systemctl daemon-reload` and `start` of 1,000 such units", "", "", "s";
     CROWD_FLOOR_UPDATE: "floor: `systemctl daemon-reload` and `restart` of them", "", "", "s";
-    CROWD_FLOOR_STOP: "floor: `systemctl stop` of them", "", "", "s";
+    CROWD_FLOOR_STOP: "floor: `systemctl stop` of the 1,000", "", "", "s";
     FLOOR_CTL: "floor: `fleetctl --version`, as every command above is run", "", "", "s";
     FLOOR_START: "floor: `systemctl start` of such a unit on one host", "", "", "s";
     FLOOR_STOP: "floor: `systemctl stop` of it", "", "", "s";
