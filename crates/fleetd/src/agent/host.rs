@@ -414,7 +414,6 @@ impl Host {
                 continue;
             }
             self.before(&phase, desired);
-            let (t0, n, what) = (Instant::now(), phase.len(), first.to_string());
             let systemd = self.systemd.clone();
             let heart = self.heart.clone();
             let acts: Vec<_> = phase
@@ -464,11 +463,6 @@ impl Host {
                 // so that a fleetd which crashed meanwhile would run it again.
                 self.save_marks();
             }
-            tracing::info!(
-                "DBG phase {} x {n} took {:?}",
-                what.split(' ').next().unwrap_or(""),
-                t0.elapsed()
-            );
             if let Some(error) = away {
                 return Err(error);
             }
