@@ -241,7 +241,9 @@ impl Host {
             .iter()
             .map(|name| {
                 let wanted = desired.is_some_and(|desired| desired.contains_key(name));
-                let asked = wanted || self.files.contains_key(name);
+                // Also of one whose file somebody took away: what is stopped then may be another's by now.
+                let marked = self.marks.get(name).is_some();
+                let asked = wanted || marked || self.files.contains_key(name);
                 async move {
                     let foreign = if asked {
                         systemd.foreign(name).await

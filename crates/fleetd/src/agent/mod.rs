@@ -23,7 +23,7 @@ mod session;
 mod tests;
 mod twins;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,16 +91,20 @@ struct Saved {
 
 impl Saved {
     /// From now on it belongs to that registry. In one that was accepted the same number may stand for something else: what
-    /// is there has none any more, and goes on to what the registry has as after an update that was missed.
-    fn moves_to(&mut self, now: Seen) {
+    /// is there has none any more, and goes on to what the registry has as after an update that was missed. Answers whether
+    /// that was so.
+    fn moves_to(&mut self, now: Seen) -> bool {
         let before = &self.seen;
         let is_made_anew = before.made != 0 && before.made != now.made;
-        if is_made_anew || (&before.cluster, before.accepted) != (&now.cluster, now.accepted) {
+        let moves =
+            is_made_anew || (&before.cluster, before.accepted) != (&now.cluster, now.accepted);
+        if moves {
             for desired in self.desired.values_mut() {
                 (desired.revision, desired.created) = (0, 0);
             }
         }
         self.seen = now;
+        moves
     }
 }
 
@@ -122,6 +126,8 @@ pub struct Agent {
     held: Option<String>,
     /// Whether the registry is to be listed anew: by its events it might be followed again.
     wants_list: bool,
+    /// Whether what is wanted has lost its numbers since the host was last told: that is a change of every unit.
+    moved: bool,
     /// What is wrong with the state directory.
     disk: Option<String>,
     /// Why systemd was not asked or did not answer.
@@ -163,6 +169,7 @@ impl Agent {
             footing: Footing::Unheard,
             held: None,
             wants_list: false,
+            moved: false,
             disk: None,
             away: None,
             on_disk: false,
@@ -222,10 +229,11 @@ impl Agent {
                 event = events.recv() => {
                     let Some(event) = event else { return };
                     let more = std::iter::from_fn(|| events.try_recv().ok());
-                    let Some(dirty) = self.take_all(std::iter::once(event).chain(more)) else {
-                        if std::mem::take(&mut self.wants_list) {
-                            events = list(self);
-                        }
+                    let dirty = self.take_all(std::iter::once(event).chain(more));
+                    if std::mem::take(&mut self.wants_list) {
+                        events = list(self);
+                    }
+                    let Some(dirty) = dirty else {
                         self.tell();
                         continue;
                     };
@@ -274,12 +282,18 @@ impl Agent {
     }
 
     /// Takes a burst of events as one change of the desired state. Answers the units that are to be looked at; none
-    /// while the registry is not followed. Only its end counts: behind an instruction may come an empty registry.
+    /// where nothing is wanted otherwise than before. Only its end counts: behind an instruction may come an empty registry.
     fn take_all(&mut self, burst: impl Iterator<Item = Event>) -> Option<Dirty> {
         let obeyed = burst.fold(None, |obeyed, event| self.take(event, obeyed));
         let dirty = obeyed.map(|seen| self.adopt(seen));
         self.tell_trust();
-        dirty
+        dirty.or_else(|| std::mem::take(&mut self.moved).then(|| Dirty::Units(self.wanted())))
+    }
+
+    /// The units that this machine should have.
+    fn wanted(&self) -> BTreeSet<UnitName> {
+        let desired = self.saved.iter().flat_map(|saved| saved.desired.keys());
+        desired.cloned().collect()
     }
 
     /// Takes an event into the index. Answers what to adopt the index as, none if it is not to be obeyed; `obeyed` is
@@ -360,7 +374,7 @@ impl Agent {
         self.memory = now;
         match &mut self.saved {
             Some(saved) => {
-                saved.moves_to(seen);
+                self.moved |= saved.moves_to(seen);
                 self.save();
             }
             // Its file cannot be read, and stays as it is.
@@ -418,7 +432,7 @@ impl Agent {
     /// Makes the index's desired state this machine's. Answers the units that are to be looked at.
     fn adopt(&mut self, seen: Seen) -> Dirty {
         if let Some(saved) = &mut self.saved {
-            saved.moves_to(seen.clone());
+            self.moved |= saved.moves_to(seen.clone());
         }
         let before = self.saved.take().map(|saved| saved.desired);
         let before = before.unwrap_or_default();
@@ -439,6 +453,9 @@ impl Agent {
         };
         self.memory = Memory::Of(seen.clone());
         self.saved = Some(Saved { seen, desired });
+        if std::mem::take(&mut self.moved) {
+            changed.append(&mut self.wanted());
+        }
         if !changed.is_empty() || is_other || !self.on_disk {
             self.save();
         }
@@ -570,7 +587,7 @@ fn replace<T: PartialEq>(told: &mut T, now: T) -> bool {
 fn names_of_change(
     before: &BTreeMap<UnitName, Desired>,
     after: &BTreeMap<UnitName, Desired>,
-) -> std::collections::BTreeSet<UnitName> {
+) -> BTreeSet<UnitName> {
     let gone = before.keys().filter(|name| !after.contains_key(*name));
     let new = after
         .iter()

@@ -101,7 +101,9 @@ impl Court {
     fn is_due(&mut self, seat: &Seat, version: u32, happened: Happened<'_>) {
         let mut books = self.books.iter().map(|book| &book.ledger);
         let due = books.any(|ledger| {
-            ledger.stable_ever.contains(&version) || ledger.granted(seat, version).is_some()
+            ledger.stable_ever.contains(&version)
+                || ledger.granted(seat, version).is_some()
+                || ledger.granted_before.contains(&(seat.clone(), version))
         });
         if !due {
             self.breaks(
@@ -134,6 +136,11 @@ impl Court {
         let found = std::iter::once(shows)
             .chain(others)
             .find_map(|number| Some((number, grants(number)?)));
+        let before = (seat.clone(), version);
+        let mut books = self.books.iter();
+        if found.is_none() && books.any(|it| it.ledger.granted_before.contains(&before)) {
+            return;
+        }
         let Some((number, granted)) = found else {
             return self.breaks(seat, format!("restart as {version}: never granted"));
         };

@@ -85,6 +85,8 @@ pub(crate) struct Ledger {
     pub(crate) versions: BTreeMap<u32, (u64, BTreeSet<u64>)>,
     /// The versions that were a stable revision's at some time.
     pub(crate) stable_ever: BTreeSet<u32>,
+    /// The versions that were granted to a machine while the unit was one that was made before.
+    pub(crate) granted_before: BTreeSet<(Seat, u32)>,
     /// When a unit last had no business on a machine.
     unwanted: BTreeMap<Seat, Last>,
     /// Commits that nobody may make.
@@ -138,7 +140,11 @@ impl Ledger {
         self.revision = batch.revision;
         let mut placement = false;
         let kept = self.kept(batch);
-        for change in &batch.changes {
+        // An acceptance is of the id that its own commit may make.
+        let is_id =
+            |change: &&Change| matches!(change, Change::Put(key, _) if key == keys::CLUSTER);
+        let (ids, others): (Vec<_>, Vec<_>) = batch.changes.iter().partition(is_id);
+        for change in ids.into_iter().chain(others) {
             placement |= match change {
                 Change::Put(key, entry) => self.put(key, Some(entry)),
                 Change::Delete(key) => self.put(key, None),
@@ -246,7 +252,15 @@ impl Ledger {
                 .entry(version)
                 .or_insert((entry.created, BTreeSet::new()));
             if known.0 != entry.created {
-                *known = (entry.created, BTreeSet::new());
+                // What was granted of the one before was granted all the same.
+                let before = std::mem::replace(known, (entry.created, BTreeSet::new()));
+                let of_it = |it: &Granted| {
+                    it.grant.unit == before.0 && before.1.contains(&it.grant.revision)
+                };
+                let seats = self.grants.iter().filter(|(seat, _)| seat.1 == *name);
+                let seats = seats.filter(|(_, all)| all.iter().any(of_it));
+                self.granted_before
+                    .extend(seats.map(|(seat, _)| (seat.clone(), version)));
             }
             known.1.insert(revision.number);
         }
