@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_core::plan::{Action, Desired, Observed, Plan, Task, plan};
 use fleet_core::record::UnitReport;
@@ -181,6 +182,28 @@ impl Host {
     /// Every unit that fleet has a file or a mark of.
     fn names(&self) -> impl Iterator<Item = &UnitName> {
         self.files.keys().chain(self.marks.names())
+    }
+
+    /// What was launched here and has its file, as it would be wanted by a registry in which no number stands for it.
+    pub(super) async fn in_place(&self) -> BTreeMap<UnitName, Desired> {
+        let files = self.systemd.files().await.unwrap_or_default();
+        let launched = files.into_iter().filter_map(|(name, content)| {
+            let mark = self.marks.get(&name)?;
+            let desired = Desired {
+                revision: 0,
+                content,
+                process: mark.launched.clone()?,
+                install: mark.installed,
+                launch: true,
+                excludes: BTreeSet::new(),
+                created: 0,
+                min_ready: Duration::ZERO,
+                deferred: false,
+                grant: 0,
+            };
+            Some((name, desired))
+        });
+        launched.collect()
     }
 
     /// Reads the files anew and names every unit there is to look at.

@@ -118,6 +118,9 @@ pub struct Agent {
     host: Host,
     /// What this machine should have, and the registry that said so; none until one did.
     saved: Option<Saved>,
+    /// What runs here by the files and marks, for as long as `saved` is none: a desired state that cannot be read is no leave to
+    /// restart anything.
+    in_place: BTreeMap<UnitName, Desired>,
     /// The registry that this machine belongs to; more than `saved` says where that cannot be read.
     memory: Memory,
     /// What was decided about the registry.
@@ -165,6 +168,7 @@ impl Agent {
             systemd,
             heart,
             saved: None,
+            in_place: BTreeMap::new(),
             memory: Memory::Never,
             footing: Footing::Unheard,
             held: None,
@@ -210,6 +214,9 @@ impl Agent {
 
     async fn follow(&mut self) {
         self.load();
+        if self.saved.is_none() {
+            self.in_place = self.host.in_place().await;
+        }
         let backoff = Backoff::new(self.config.me.as_str());
         let prefixes = index::prefixes(&self.config.me);
         let list = |agent: &Self| {
@@ -434,8 +441,8 @@ impl Agent {
         if let Some(saved) = &mut self.saved {
             self.moved |= saved.moves_to(seen.clone());
         }
-        let before = self.saved.take().map(|saved| saved.desired);
-        let before = before.unwrap_or_default();
+        let in_place = std::mem::take(&mut self.in_place);
+        let before = self.saved.take().map_or(in_place, |saved| saved.desired);
         let session = self.alive.borrow().as_ref().and_then(Alive::session);
         let desired = self.index.desired(&before, session);
         let mut changed = names_of_change(&before, &desired);

@@ -24,7 +24,7 @@ use play::Play;
 use step::Story;
 
 /// How many histories are played by default.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 200;
 
 /// How many are played at once.
 const THREADS: usize = 2;
