@@ -3,6 +3,7 @@
 mod bus;
 mod by_hand;
 mod clashes;
+mod damaged;
 mod drift;
 mod frozen;
 mod kills;
