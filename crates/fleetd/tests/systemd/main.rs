@@ -152,6 +152,7 @@ async fn a_oneshot_that_is_done_is_inactive_or_remains(host: &Host) {
     assert_eq!(host.state("a.service").await.sub, "dead");
     let details = host.details("a.service").await;
     assert!(!details.started(), "systemd forgets it: {details:?}");
+    assert_eq!(details.result, "success", "but not that");
     host.run("b.service", &format!("{ONESHOT}RemainAfterExit=yes\n"))
         .await;
     assert_eq!(host.state("b.service").await.sub, "exited");

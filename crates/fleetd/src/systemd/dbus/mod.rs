@@ -142,14 +142,19 @@ impl Systemd for Dbus {
         let object = unit_object(name.as_str());
         let unit = "org.freedesktop.systemd1.Unit";
         let own = format!("org.freedesktop.systemd1.{}", interface(name.kind()));
-        // systemd reads the file of a unit that it does not have in memory anew for each answer, and has nothing else to tell.
+        // systemd reads the file of a unit that it does not have in memory anew for each answer, and has nothing else to tell than
+        // that all went well.
         let (since, checked) = tokio::try_join!(
             session.property::<u64>(&object, unit, "StateChangeTimestamp"),
             session.property::<u64>(&object, unit, "ConditionTimestampMonotonic"),
         )?;
         let (since, checked) = (since.unwrap_or_default(), checked.unwrap_or_default());
         if (since, checked) == (0, 0) {
-            return Ok(Details::default());
+            let result = session.property::<String>(&object, &own, "Result").await?;
+            return Ok(Details {
+                result: result.unwrap_or_default(),
+                ..Details::default()
+            });
         }
         // Sent together: they cost one round trip.
         let (active_since, invocation, met, restarts, result) = tokio::try_join!(
