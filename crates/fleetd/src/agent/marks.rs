@@ -114,7 +114,9 @@ impl Marks {
     /// be followed by another.
     pub(super) fn settle(&mut self, name: &UnitName, run: &str, is_restarting: bool) {
         if let Some(restart) = self.edit().restarting.remove(name) {
-            if restart.run != run || is_restarting {
+            // Where there is no run any more, the failure of the one before was forgotten, and perhaps no more than that:
+            // nothing runs that another restart could end.
+            if restart.run != run && !run.is_empty() || is_restarting {
                 self.launched(name, Some(restart.process));
             }
         } else if run.is_empty() {
@@ -249,6 +251,7 @@ mod tests {
             ("before", false, "p1"),
             ("before", true, "p2"),
             ("after", false, "p2"),
+            ("", false, "p1"),
         ] {
             let mut marks = Marks::in_memory();
             marks.linked(&name, 1, false);
