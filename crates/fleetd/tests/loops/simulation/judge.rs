@@ -103,7 +103,7 @@ impl Court {
         let due = books.any(|ledger| {
             ledger.stable_ever.contains(&version)
                 || ledger.granted(seat, version).is_some()
-                || ledger.granted_before.contains(&(seat.clone(), version))
+                || ledger.granted_before.contains_key(&(seat.clone(), version))
         });
         if !due {
             self.breaks(
@@ -136,10 +136,14 @@ impl Court {
         let found = std::iter::once(shows)
             .chain(others)
             .find_map(|number| Some((number, grants(number)?)));
-        let before = (seat.clone(), version);
-        let mut books = self.books.iter();
-        if found.is_none() && books.any(|it| it.ledger.granted_before.contains(&before)) {
-            return;
+        if found.is_none() {
+            let before = (seat.clone(), version);
+            let mut books = self.books.iter_mut();
+            let gone = books.find_map(|it| it.ledger.granted_before.get_mut(&before));
+            if let Some(gone) = gone.filter(|gone| !**gone) {
+                *gone = true;
+                return;
+            }
         }
         let Some((number, granted)) = found else {
             return self.breaks(seat, format!("restart as {version}: never granted"));

@@ -85,8 +85,9 @@ pub(crate) struct Ledger {
     pub(crate) versions: BTreeMap<u32, (u64, BTreeSet<u64>)>,
     /// The versions that were a stable revision's at some time.
     pub(crate) stable_ever: BTreeSet<u32>,
-    /// The versions that were granted to a machine while the unit was one that was made before.
-    pub(crate) granted_before: BTreeSet<(Seat, u32)>,
+    /// The versions that were granted to a machine while the unit was one that was made before, and whether it has gone there
+    /// since: once it may be late.
+    pub(crate) granted_before: BTreeMap<(Seat, u32), bool>,
     /// When a unit last had no business on a machine.
     unwanted: BTreeMap<Seat, Last>,
     /// Commits that nobody may make.
@@ -260,7 +261,7 @@ impl Ledger {
                 let seats = self.grants.iter().filter(|(seat, _)| seat.1 == *name);
                 let seats = seats.filter(|(_, all)| all.iter().any(of_it));
                 self.granted_before
-                    .extend(seats.map(|(seat, _)| (seat.clone(), version)));
+                    .extend(seats.map(|(seat, _)| ((seat.clone(), version), false)));
             }
             known.1.insert(revision.number);
         }
