@@ -165,11 +165,8 @@ async fn one_size(plan: &Plan, machines: usize, units: usize, samples: &mut Samp
     let folder = etcd::in_memory()?;
     let socket = folder.path().join("fleet.sock");
     let workers = Workers::start(2)?;
-    let proxy = if plan.proxy {
-        Some(Proxy::start(etcd.endpoint())?)
-    } else {
-        None
-    };
+    let proxy = plan.proxy.then(|| Proxy::start(etcd.endpoint()));
+    let proxy = proxy.transpose()?;
     let front = proxy.as_ref().map_or(etcd.endpoint(), Proxy::endpoint);
     let mut fleet = Fleet::prepare(etcd.endpoint(), front, machines, units).await?;
     let hub = if plan.whole {

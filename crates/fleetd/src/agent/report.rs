@@ -115,18 +115,19 @@ impl Availability {
         let at = row.and_then(|row| row.available_at(now));
         let is = at.is_some_and(|at| at <= now);
         let launched = row.and_then(Row::launched);
-        if !is && self.were.get(name) != launched {
-            self.were.remove(name);
-        }
-        if is {
-            self.are.insert(name.clone());
-            if let Some(process) = launched {
+        match is {
+            true => self.are.insert(name.clone()),
+            false => self.are.remove(name),
+        };
+        match launched {
+            Some(process) if is => {
                 self.were.insert(name.clone(), process.clone());
-            } else {
+            }
+            // Down for now, in the same process.
+            Some(_) if self.were.get(name) == launched => {}
+            _ => {
                 self.were.remove(name);
             }
-        } else {
-            self.are.remove(name);
         }
         match at.filter(|_| !is) {
             Some(at) => self.will.insert(name.clone(), at),

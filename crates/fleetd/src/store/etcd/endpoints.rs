@@ -127,7 +127,7 @@ impl Endpoints {
                 Failure::Unknown(_) => repeat == Repeat::Always,
                 Failure::Late(_) => repeat == Repeat::Always && asked < endpoints,
             };
-            if let Failure::Unsent(why) | Failure::Unknown(why) | Failure::Late(why) = &failure {
+            if let Some(why) = failure.silence() {
                 self.give_up(turn, why);
             }
             if let StoreError::Unavailable(cause) = error(endpoint, failure)

@@ -23,6 +23,14 @@ pub(super) enum Failure {
 type Cause = dyn std::error::Error + 'static;
 
 impl Failure {
+    /// Why no answer came; none if one did.
+    pub(super) fn silence(&self) -> Option<&str> {
+        match self {
+            Self::Unsent(why) | Self::Unknown(why) | Self::Late(why) => Some(why),
+            Self::Final(_) => None,
+        }
+    }
+
     fn rejected(text: String) -> Self {
         Self::Final(StoreError::Rejected(text))
     }

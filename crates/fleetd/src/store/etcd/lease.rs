@@ -40,8 +40,9 @@ impl KeepAlives {
                     return Ok(());
                 }
                 Ok(Err(Failure::Final(answer))) => return Err(answer),
-                Ok(Err(Failure::Unsent(why) | Failure::Unknown(why) | Failure::Late(why))) => {
-                    endpoints.give_up_on(&stream.connection, &why);
+                Ok(Err(failure)) => {
+                    let why = failure.silence().unwrap_or_default();
+                    endpoints.give_up_on(&stream.connection, why);
                 }
                 Err(_) => {
                     patience.was_late(limit);

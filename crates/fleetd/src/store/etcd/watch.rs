@@ -90,8 +90,7 @@ impl Watch for EtcdWatch {
                 return Ok(batch);
             }
             if let Err(failure) = self.opened.receive().await {
-                if let Failure::Unsent(why) | Failure::Unknown(why) | Failure::Late(why) = &failure
-                {
+                if let Some(why) = failure.silence() {
                     self.endpoints.give_up_on(&self.opened.connection, why);
                 }
                 return Err(self.opened.connection.error(failure));
