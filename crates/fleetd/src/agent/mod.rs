@@ -18,6 +18,7 @@ mod index;
 mod indexed;
 mod marks;
 mod report;
+mod saved;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -31,17 +32,16 @@ use std::time::Duration;
 use fleet_core::machine::MachineId;
 use fleet_core::plan::Desired;
 use fleet_core::record::{MachineRecord, Scheduling};
-use fleet_core::trust::{Footing, Held, LOST, Memory, Seen, Trust, Verdict, judge};
+use fleet_core::trust::{Footing, Held, Memory, Seen, Trust, Verdict, judge};
 use fleet_core::unit::UnitName;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use self::host::Host;
 use self::index::Index;
 use self::marks::Marks;
+use self::saved::{Saved, is_other};
 use self::session::{Alive, Said, Session, Word};
-use crate::atomic_file;
 use crate::backoff::Backoff;
 use crate::health::Heart;
 use crate::mirror::{self, Event};
@@ -80,32 +80,6 @@ pub struct Standing {
     pub held: Option<String>,
     /// What else is wrong, by unit or thing.
     pub problems: BTreeMap<String, String>,
-}
-
-/// What is kept on disk: the last desired state, and the registry it came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Saved {
-    seen: Seen,
-    desired: BTreeMap<UnitName, Desired>,
-}
-
-impl Saved {
-    /// From now on it belongs to that registry. In one that was accepted the same number may stand for something else: what
-    /// is there has none any more, and goes on to what the registry has as after an update that was missed. Answers whether
-    /// that was so.
-    fn moves_to(&mut self, now: Seen) -> bool {
-        let before = &self.seen;
-        let is_made_anew = before.made != 0 && before.made != now.made;
-        let moves =
-            is_made_anew || (&before.cluster, before.accepted) != (&now.cluster, now.accepted);
-        if moves {
-            for desired in self.desired.values_mut() {
-                (desired.revision, desired.created) = (0, 0);
-            }
-        }
-        self.seen = now;
-        moves
-    }
 }
 
 /// The agent.
@@ -372,27 +346,6 @@ impl Agent {
         None
     }
 
-    /// Remembers something about a registry that is held.
-    fn remember(&mut self, seen: Seen) {
-        let now = Memory::Of(seen.clone());
-        if self.memory == now {
-            return;
-        }
-        self.memory = now;
-        match &mut self.saved {
-            Some(saved) => {
-                self.moved |= saved.moves_to(seen);
-                self.save();
-            }
-            // Its file cannot be read, and stays as it is.
-            None => {
-                if let Err(error) = atomic_file::save(&self.seen_file(), &seen) {
-                    tracing::warn!("{}: {error}", self.seen_file().display());
-                }
-            }
-        }
-    }
-
     /// Tells everybody here who may change the registry whether they may, and what this machine would do if it were
     /// followed.
     fn tell_trust(&self) {
@@ -469,80 +422,6 @@ impl Agent {
         Dirty::Units(changed)
     }
 
-    fn load(&mut self) {
-        let saved = atomic_file::load::<Saved>(&self.config.desired_file);
-        let beside = atomic_file::load::<Seen>(&self.seen_file());
-        let newer = [saved.as_ref().err(), beside.as_ref().err()];
-        if let Some(error) = newer.into_iter().flatten().find(|error| error.is_newer()) {
-            // Whatever it says, this version would act against it, and write over it.
-            let text = format!(
-                "{error}, or, to take the registry as it is, stop fleetd here, remove desired.json and seen.json, and start it; keeping what runs"
-            );
-            tracing::error!("{text}");
-            self.disk = Some(error.to_string());
-            self.memory = Memory::Lost(text);
-            self.tell_trust();
-            return;
-        }
-        match saved {
-            Ok(saved) => {
-                if let Some(saved) = &saved {
-                    tracing::info!(units = saved.desired.len(), cluster = %saved.seen.cluster, "desired state read from disk");
-                }
-                self.on_disk = saved.is_some();
-                if let Some(saved) = &saved {
-                    self.memory = Memory::Of(saved.seen.clone());
-                    // What an older version left, or a crash between the two files.
-                    self.on_disk =
-                        matches!(beside, Ok(Some(seen)) if !is_other(&seen, &saved.seen));
-                }
-                self.saved = saved;
-            }
-            Err(error) => {
-                let text = format!(
-                    "{error}: starting without it; units run on, and follow the registry once it answers"
-                );
-                tracing::error!("{text}");
-                self.disk = Some(text);
-                self.memory = match beside {
-                    Ok(Some(seen)) => Memory::Of(seen),
-                    Ok(None) => Memory::Lost(LOST.to_owned()),
-                    Err(error) => {
-                        tracing::error!("{error}");
-                        Memory::Lost(LOST.to_owned())
-                    }
-                };
-            }
-        }
-        self.tell_trust();
-    }
-
-    fn seen_file(&self) -> PathBuf {
-        self.config.desired_file.with_file_name("seen.json")
-    }
-
-    /// On disk before it is acted on, so that no reboot brings back what was stopped. A disk that does not take it
-    /// stops nothing: the machine follows the registry, says so, and tries again.
-    fn save(&mut self) {
-        let Some(saved) = &self.saved else { return };
-        let written = atomic_file::save(&self.seen_file(), &saved.seen)
-            .and_then(|()| atomic_file::save(&self.config.desired_file, saved));
-        self.on_disk = written.is_ok();
-        self.disk = match written {
-            Ok(()) => None,
-            Err(error) => {
-                let text = format!(
-                    "{}: {error}: this machine follows the registry, but would not know its newest state after a reboot without it; free some space",
-                    self.config.desired_file.display()
-                );
-                if self.disk.as_ref() != Some(&text) {
-                    tracing::error!("{text}");
-                }
-                Some(text)
-            }
-        };
-    }
-
     /// Tells the session and the status line how things stand.
     fn tell(&self) {
         let desired = self.saved.as_ref().map(|saved| &saved.desired);
@@ -572,16 +451,6 @@ impl Agent {
         self.standing
             .send_if_modified(|told| replace(told, standing));
     }
-}
-
-/// Whether more than the revision differs, so that a later start must know of it.
-fn is_other(a: &Seen, b: &Seen) -> bool {
-    let but_revision = |seen: &Seen| Seen {
-        revision: 0,
-        instructed: 0,
-        ..seen.clone()
-    };
-    but_revision(a) != but_revision(b)
 }
 
 fn replace<T: PartialEq>(told: &mut T, now: T) -> bool {

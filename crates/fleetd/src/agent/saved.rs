@@ -1,0 +1,145 @@
+//! What the agent keeps in the state directory: what this machine should have, and which registry said so.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use fleet_core::plan::Desired;
+use fleet_core::trust::{LOST, Memory, Seen};
+use fleet_core::unit::UnitName;
+use serde::{Deserialize, Serialize};
+
+use super::Agent;
+use crate::atomic_file;
+
+/// What is kept on disk: the last desired state, and the registry it came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    pub(super) seen: Seen,
+    pub(super) desired: BTreeMap<UnitName, Desired>,
+}
+
+impl Saved {
+    /// From now on it belongs to that registry. In one that was accepted the same number may stand for something else: what
+    /// is there has none any more, and goes on to what the registry has as after an update that was missed. Answers whether
+    /// that was so.
+    pub(super) fn moves_to(&mut self, now: Seen) -> bool {
+        let before = &self.seen;
+        let is_made_anew = before.made != 0 && before.made != now.made;
+        let moves =
+            is_made_anew || (&before.cluster, before.accepted) != (&now.cluster, now.accepted);
+        if moves {
+            for desired in self.desired.values_mut() {
+                (desired.revision, desired.created) = (0, 0);
+            }
+        }
+        self.seen = now;
+        moves
+    }
+}
+
+impl Agent {
+    pub(super) fn load(&mut self) {
+        let saved = atomic_file::load::<Saved>(&self.config.desired_file);
+        let beside = atomic_file::load::<Seen>(&self.seen_file());
+        let newer = [saved.as_ref().err(), beside.as_ref().err()];
+        if let Some(error) = newer.into_iter().flatten().find(|error| error.is_newer()) {
+            // Whatever it says, this version would act against it, and write over it.
+            let text = format!(
+                "{error}, or, to take the registry as it is, stop fleetd here, remove desired.json and seen.json, and start it; keeping what runs"
+            );
+            tracing::error!("{text}");
+            self.disk = Some(error.to_string());
+            self.memory = Memory::Lost(text);
+            self.tell_trust();
+            return;
+        }
+        match saved {
+            Ok(saved) => {
+                if let Some(saved) = &saved {
+                    tracing::info!(units = saved.desired.len(), cluster = %saved.seen.cluster, "desired state read from disk");
+                }
+                self.on_disk = saved.is_some();
+                if let Some(saved) = &saved {
+                    self.memory = Memory::Of(saved.seen.clone());
+                    // What an older version left, or a crash between the two files.
+                    self.on_disk =
+                        matches!(beside, Ok(Some(seen)) if !is_other(&seen, &saved.seen));
+                }
+                self.saved = saved;
+            }
+            Err(error) => {
+                let text = format!(
+                    "{error}: starting without it; units run on, and follow the registry once it answers"
+                );
+                tracing::error!("{text}");
+                self.disk = Some(text);
+                self.memory = match beside {
+                    Ok(Some(seen)) => Memory::Of(seen),
+                    Ok(None) => Memory::Lost(LOST.to_owned()),
+                    Err(error) => {
+                        tracing::error!("{error}");
+                        Memory::Lost(LOST.to_owned())
+                    }
+                };
+            }
+        }
+        self.tell_trust();
+    }
+
+    pub(super) fn seen_file(&self) -> PathBuf {
+        self.config.desired_file.with_file_name("seen.json")
+    }
+
+    /// On disk before it is acted on, so that no reboot brings back what was stopped. A disk that does not take it
+    /// stops nothing: the machine follows the registry, says so, and tries again.
+    pub(super) fn save(&mut self) {
+        let Some(saved) = &self.saved else { return };
+        let written = atomic_file::save(&self.seen_file(), &saved.seen)
+            .and_then(|()| atomic_file::save(&self.config.desired_file, saved));
+        self.on_disk = written.is_ok();
+        self.disk = match written {
+            Ok(()) => None,
+            Err(error) => {
+                let text = format!(
+                    "{}: {error}: this machine follows the registry, but would not know its newest state after a reboot without it; free some space",
+                    self.config.desired_file.display()
+                );
+                if self.disk.as_ref() != Some(&text) {
+                    tracing::error!("{text}");
+                }
+                Some(text)
+            }
+        };
+    }
+
+    /// Remembers something about a registry that is held.
+    pub(super) fn remember(&mut self, seen: Seen) {
+        let now = Memory::Of(seen.clone());
+        if self.memory == now {
+            return;
+        }
+        self.memory = now;
+        match &mut self.saved {
+            Some(saved) => {
+                self.moved |= saved.moves_to(seen);
+                self.save();
+            }
+            // Its file cannot be read, and stays as it is.
+            None => {
+                if let Err(error) = atomic_file::save(&self.seen_file(), &seen) {
+                    tracing::warn!("{}: {error}", self.seen_file().display());
+                }
+            }
+        }
+    }
+}
+
+/// Whether more than the revision differs, so that a later start must know of it.
+pub(super) fn is_other(a: &Seen, b: &Seen) -> bool {
+    let but_revision = |seen: &Seen| Seen {
+        revision: 0,
+        instructed: 0,
+        ..seen.clone()
+    };
+    but_revision(a) != but_revision(b)
+}
