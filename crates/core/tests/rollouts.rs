@@ -368,7 +368,7 @@ impl World {
             progress: self.progress.as_ref(),
             machines: machines.collect(),
             now: self.now(),
-            led_since: 0,
+            since: self.record.candidate.as_ref().map_or(0, |it| it.since),
         })
     }
 

@@ -28,15 +28,16 @@ pub struct Situation<'a> {
     pub machines: Vec<OnMachine<'a>>,
     /// The time, in milliseconds since 1970, by a clock that is not set while it leads.
     pub now: u64,
-    /// Since when whoever decides leads, by the same clock. Earlier times are those of another clock, which may be hours
-    /// behind, or of a while in which nobody led and nothing could make progress: no deadline counts them.
-    pub led_since: u64,
+    /// Since when whoever decides has known the rollout to be in its phase, by the same clock. What is written to be older
+    /// was told by another clock, which may be hours behind, or is of a while in which nobody led and nothing could make
+    /// progress: no deadline counts it.
+    pub since: u64,
 }
 
 impl Situation<'_> {
-    /// When what is written to have begun at that time did so, as far as whoever decides can tell.
-    fn began(&self, at: u64) -> u64 {
-        at.min(self.now).max(self.led_since)
+    /// When what is written to be of that time was, as far as a deadline is concerned.
+    fn counted(&self, at: u64) -> u64 {
+        at.min(self.now).max(self.since)
     }
 }
 
@@ -183,7 +184,7 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         return end(towards, candidate);
     }
     let count = towards.machines.iter().filter(|it| it.is_done()).count();
-    let clock = Clock::of(towards, candidate, count);
+    let clock = Clock::of(towards, count);
     if clock.is_up(towards.situation.now) {
         let reason = format!(
             "no further machine became available for {}: waiting for {}{}",
@@ -260,7 +261,7 @@ fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         .collect();
     let deadline = towards
         .situation
-        .began(candidate.since)
+        .since
         .saturating_add(millis(towards.situation.policy.progress_deadline));
     if away.is_empty() && (unsettled.is_empty() || towards.situation.now >= deadline) {
         return change(Change::EndRollback(Outcome {
@@ -491,7 +492,7 @@ struct Clock {
 }
 
 impl Clock {
-    fn of(towards: &Towards<'_>, candidate: &Candidate, done: usize) -> Self {
+    fn of(towards: &Towards<'_>, done: usize) -> Self {
         let (situation, now) = (towards.situation, towards.situation.now);
         let deadline = situation.policy.progress_deadline;
         let fresh = Progress {
@@ -511,10 +512,9 @@ impl Clock {
             };
         };
         let more = done > known.done;
-        let written_at = situation.began(known.at);
-        let write_at = written_at.saturating_add(millis(deadline / PROGRESS_WRITES));
-        let began = situation.began(known.at.max(candidate.since));
-        let up_at = if more { now } else { began }.saturating_add(millis(deadline));
+        let last = situation.counted(known.at);
+        let write_at = last.saturating_add(millis(deadline / PROGRESS_WRITES));
+        let up_at = if more { now } else { last }.saturating_add(millis(deadline));
         let write = (more && now >= write_at).then_some(fresh);
         Self {
             up_at,

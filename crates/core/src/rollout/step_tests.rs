@@ -10,6 +10,7 @@ struct Fleet {
     progress: Option<Progress>,
     machines: Vec<Given>,
     now: u64,
+    since: u64,
 }
 
 #[derive(Clone)]
@@ -91,6 +92,7 @@ impl Fleet {
                 })
                 .collect(),
             now: 1_000,
+            since: 0,
         }
     }
 
@@ -134,7 +136,7 @@ impl Fleet {
             progress: self.progress.as_ref(),
             machines: machines.collect(),
             now: self.now,
-            led_since: 0,
+            since: self.since,
         })
     }
 
@@ -373,7 +375,10 @@ fn a_rollout_that_makes_no_progress_in_time_has_failed() {
     // A rollout that somebody resumes has its whole time.
     fleet.now = 100_000;
     fleet.machines[0].report = up(1);
-    fleet.candidate().since = 99_000;
+    fleet.since = 99_000;
+    assert_eq!(fleet.step().change, None);
+    // Whatever their clock says.
+    fleet.candidate().since = 3;
     assert_eq!(fleet.step().change, None);
 }
 

@@ -197,7 +197,7 @@ impl Survey<'_> {
             machines: machines.collect(),
             now: self.now,
             // Who only looks lets no time run out.
-            led_since: self.now,
+            since: self.now,
         })
         .waits
     }

@@ -317,7 +317,7 @@ impl<'a> Leadership<'a> {
 
     async fn look_at(&mut self, name: &UnitName) -> Result<()> {
         let now = self.time();
-        let Some(situation) = self.index.situation(name, now, self.began.1) else {
+        let Some(situation) = self.index.situation(name, now) else {
             return Ok(());
         };
         let step = fleet_core::rollout::step(&situation);

@@ -52,12 +52,11 @@ impl Placement {
 }
 
 impl Index {
-    /// How the unit stands; none if there is no such unit.
+    /// How the unit stands at that time, by the leader's clock; none if there is no such unit.
     pub(super) fn situation(
         &mut self,
         name: &UnitName,
         now: u64,
-        led_since: u64,
     ) -> Option<Situation<'_>> {
         for machine in self.machines.values_mut() {
             if machine.belongs.is_none()
@@ -66,6 +65,8 @@ impl Index {
                 machine.belongs = Some(self.placement.of(&self.units, labels));
             }
         }
+        let unit = self.units.get_mut(name)?;
+        let since = *unit.since.get_or_insert(now);
         let unit = self.units.get(name)?;
         let progress = self.progress.get(name);
         Some(Situation {
@@ -75,7 +76,7 @@ impl Index {
             progress: progress.and_then(|progress| progress.value.as_ref()),
             machines: self.standing(name),
             now,
-            led_since,
+            since,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleet_core::record::{Phase, UnitRecord};
+use fleet_core::record::{Candidate, Phase, UnitRecord};
 use fleet_core::unit::{Content, FleetOptions, UnitFile, UnitName};
 
 use crate::store::Entry;
@@ -15,6 +15,8 @@ pub(super) struct Unit {
     pub(super) created: u64,
     /// The one that last wrote it.
     pub(super) modified: u64,
+    /// When the leader first looked at the rollout in its present phase, by its own clock.
+    pub(super) since: Option<u64>,
     stable: Arc<FleetOptions>,
     candidate: Option<Arc<FleetOptions>>,
 }
@@ -35,7 +37,13 @@ impl Unit {
             }
         };
         let candidate = record.candidate.as_ref();
+        let is_as_it_was = |before: &&Self| {
+            let phase = |it: &Candidate| (it.revision.number, it.phase, it.since);
+            let was = before.record.candidate.as_ref();
+            before.created == entry.created && was.map(phase) == candidate.map(phase)
+        };
         Self {
+            since: before.filter(is_as_it_was).and_then(|before| before.since),
             stable: parse(&record.stable.content),
             candidate: candidate.map(|it| parse(&it.revision.content)),
             record,
