@@ -83,6 +83,9 @@ pub struct MachineReport {
     /// What is wrong there, and with what: a unit, a file, the state directory.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub problems: BTreeMap<String, String>,
+    /// Why it says nothing of its units: they were not looked at yet, say. None where `units` is all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
 }
 
 /// One unit of a [`MachineReport`].

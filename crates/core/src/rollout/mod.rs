@@ -26,6 +26,6 @@ mod survey;
 pub use self::change::Changed;
 pub use self::choice::{Choice, Present, choose, confirms};
 pub use self::orders::{Order, OrderError, follow};
-pub use self::step::{Change, GrantTo, OnMachine, Situation, Step, step};
+pub use self::step::{Change, GrantTo, OnMachine, Situation, Step, Unknown, step};
 pub use self::succession::{Succession, succeed, surplus};
 pub use self::survey::{Presence, Survey, Surveyed};

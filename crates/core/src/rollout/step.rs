@@ -4,6 +4,7 @@
 //! what is decided here. A machine counts as unavailable from the moment it is granted another revision until it
 //! reports that it runs it, steadily. So whoever decides next, from whatever it sees, finds the budget spent.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::machine::MachineId;
@@ -52,13 +53,33 @@ pub struct OnMachine<'a> {
     pub cordoned: bool,
     /// What it may run of the unit, whatever session or unit that was for, and the store revision that wrote it.
     pub grant: Option<(&'a Grant, u64)>,
+    /// Whether that cannot be read: it may be going anywhere, and is to be told anew.
+    pub has_lost_grant: bool,
     /// What it says of the unit; none while it has put no file in place.
     pub report: Option<&'a UnitReport>,
     /// What it says is wrong with the unit, such as a name that is taken.
     pub problem: Option<&'a str>,
-    /// Why nobody knows how it stands: what it says cannot be read. It spends the budget and is given nothing, and a
-    /// rollout ends without it, as without one that is offline.
-    pub unreadable: Option<&'a str>,
+    /// Why nobody knows how it stands. It spends the budget and is given nothing, and a rollout ends without it, as without
+    /// one that is offline.
+    pub unknown: Option<Unknown<'a>>,
+}
+
+/// Why nobody knows how a machine stands.
+#[derive(Clone, Copy, Debug)]
+pub enum Unknown<'a> {
+    /// What it says cannot be read, because of this.
+    Unreadable(&'a str),
+    /// It has not said it, because of this.
+    Untold(&'a str),
+}
+
+impl fmt::Display for Unknown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(why) => write!(f, "what it says cannot be read: {why}"),
+            Self::Untold(why) => f.write_str(why),
+        }
+    }
 }
 
 /// What may happen next.
@@ -156,7 +177,7 @@ fn catch_up(towards: &Towards<'_>) -> Step {
                 "{left} machines missed revision {} and wait for their turn; {}{}",
                 towards.revision,
                 towards.spent(),
-                towards.unreadable()
+                towards.unknown()
             )
         }),
         grants,
@@ -190,7 +211,7 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
             "no further machine became available for {}: waiting for {}{}",
             humantime::format_duration(towards.situation.policy.progress_deadline),
             named(&pending),
-            towards.unreadable()
+            towards.unknown()
         );
         return towards.fail(reason, &[]);
     }
@@ -198,7 +219,7 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     let trying = towards
         .machines
         .iter()
-        .filter(|machine| (machine.on || machine.moving) && !machine.is_done())
+        .filter(|machine| (machine.on || machine.moving) && !machine.lost && !machine.is_done())
         .count();
     let grants = towards.grants(|_| true, towards.budget.saturating_sub(trying));
     Step {
@@ -209,7 +230,7 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
             "{count} of {} machines are done; waiting for {}{}",
             towards.machines.len(),
             named(&pending),
-            towards.unreadable()
+            towards.unknown()
         )),
         progress: clock.write,
         wake_at: clock.wake_at,
@@ -278,7 +299,7 @@ fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         waits: Some(format!(
             "rolling back; waiting for {}{}",
             named(waits),
-            towards.unreadable()
+            towards.unknown()
         )),
         wake_at: away.is_empty().then_some(deadline),
         ..Step::default()
@@ -312,6 +333,8 @@ struct Standing<'a> {
     report: Option<&'a UnitReport>,
     /// The revision that a grant to this session names.
     granted: Option<u64>,
+    /// Nobody knows what it was granted.
+    lost: bool,
     /// It has the revision in place.
     on: bool,
     /// It has been granted the revision and is not known to have it.
@@ -323,7 +346,7 @@ struct Standing<'a> {
     /// Whether it was when the rollout came to it.
     was_available: bool,
     problem: Option<&'a str>,
-    unreadable: Option<&'a str>,
+    unknown: Option<Unknown<'a>>,
 }
 
 impl<'a> Towards<'a> {
@@ -346,10 +369,14 @@ impl<'a> Towards<'a> {
     fn grants(&self, these: impl Fn(&Standing<'_>) -> bool, at_most: usize) -> Vec<GrantTo> {
         let mut room = self.budget.saturating_sub(self.unavailable);
         let waiting = self.machines.iter().filter(|machine| {
-            these(machine) && machine.may_move() && !machine.is_there && !machine.moving
+            (these(machine) || machine.lost)
+                && machine.may_move()
+                && !machine.is_there
+                && !machine.moving
         });
-        // First those that it costs nothing.
-        let (up, down): (Vec<_>, Vec<_>) = waiting.partition(|machine| machine.available);
+        // First those that it costs nothing, and of them those that may be on their way.
+        let (up, mut down): (Vec<_>, Vec<_>) = waiting.partition(|machine| machine.available);
+        down.sort_by_key(|machine| !machine.lost);
         let up = up.into_iter().filter(|_| {
             let may = room > 0;
             room = room.saturating_sub(1);
@@ -381,13 +408,12 @@ impl<'a> Towards<'a> {
     }
 
     /// The machines of which nobody knows how they stand, in words.
-    fn unreadable(&self) -> String {
+    fn unknown(&self) -> String {
         let machines = self.machines.iter();
-        let unreadable: Vec<&Standing<'_>> =
-            machines.filter(|it| it.unreadable.is_some()).collect();
-        match unreadable.as_slice() {
+        let unknown: Vec<&Standing<'_>> = machines.filter(|it| it.unknown.is_some()).collect();
+        match unknown.as_slice() {
             [] => String::new(),
-            unreadable => format!("; counted as down: {}", named(unreadable)),
+            unknown => format!("; counted as down: {}", named(unknown)),
         }
     }
 
@@ -404,7 +430,7 @@ impl<'a> Towards<'a> {
 
 impl<'a> Standing<'a> {
     fn of(machine: &OnMachine<'a>, situation: &Situation<'_>, revision: u64) -> Self {
-        let is_known = machine.unreadable.is_none();
+        let is_known = machine.unknown.is_none();
         let grant = machine.grant.filter(|_| is_known);
         let ours = grant.filter(|(it, _)| it.unit == situation.created);
         let valid = ours.filter(|(grant, _)| grant.session == machine.session);
@@ -414,6 +440,7 @@ impl<'a> Standing<'a> {
         let confirmed =
             valid.is_none_or(|(_, written)| report.is_some_and(|it| it.grant >= written));
         let moving = granted == Some(revision) && !(on && confirmed);
+        let lost = machine.has_lost_grant && is_known;
         let up = report.is_some_and(|report| report.available);
         let stable = situation.record.stable.number;
         let elsewhere = granted.is_some_and(|it| it > stable && it != revision);
@@ -428,19 +455,20 @@ impl<'a> Standing<'a> {
             cordoned: machine.cordoned,
             report,
             granted,
+            lost,
             on,
             moving,
-            is_there: on && !moving && !elsewhere,
-            available: up && !moving && confirmed,
+            is_there: on && !moving && !elsewhere && !lost,
+            available: up && !moving && confirmed && !lost,
             was_available,
             problem: machine.problem,
-            unreadable: machine.unreadable,
+            unknown: machine.unknown,
         }
     }
 
     /// Whether it may be told to go anywhere, and so is waited for.
     fn may_move(&self) -> bool {
-        !self.cordoned && self.unreadable.is_none()
+        !self.cordoned && self.unknown.is_none()
     }
 
     /// Why the revision does not work there.
@@ -456,8 +484,8 @@ impl<'a> Standing<'a> {
     }
 
     fn state(&self) -> String {
-        if let Some(why) = self.unreadable {
-            return format!("what it says cannot be read: {why}");
+        if let Some(why) = self.unknown {
+            return why.to_string();
         }
         match (self.report, self.failure().or(self.problem)) {
             (_, Some(why)) => why.to_owned(),

@@ -18,9 +18,10 @@ struct Given {
     id: MachineId,
     cordoned: bool,
     grant: Option<(Grant, u64)>,
+    has_lost_grant: bool,
     report: Option<UnitReport>,
     problem: Option<&'static str>,
-    unreadable: Option<&'static str>,
+    unknown: Option<Unknown<'static>>,
 }
 
 const CREATED: u64 = 7;
@@ -86,9 +87,10 @@ impl Fleet {
                     id: id(at),
                     cordoned: false,
                     grant: None,
+                    has_lost_grant: false,
                     report: up(1),
                     problem: None,
-                    unreadable: None,
+                    unknown: None,
                 })
                 .collect(),
             now: 1_000,
@@ -125,9 +127,10 @@ impl Fleet {
             session: 5,
             cordoned: machine.cordoned,
             grant: machine.grant.as_ref().map(|(grant, at)| (grant, *at)),
+            has_lost_grant: machine.has_lost_grant,
             report: machine.report.as_ref(),
             problem: machine.problem,
-            unreadable: machine.unreadable,
+            unknown: machine.unknown,
         });
         step(&Situation {
             record: &self.record,
@@ -439,13 +442,13 @@ fn a_second_update_counts_who_is_still_busy_with_the_first() {
 #[test]
 fn a_machine_of_which_nobody_knows_how_it_stands_counts_as_down_and_holds_nothing_up() {
     let mut fleet = Fleet::rolling(4, 2);
-    fleet.machines[3].unreadable = Some("it is damaged");
+    fleet.machines[3].unknown = Some(Unknown::Unreadable("it is damaged"));
     assert_eq!(fleet.granted(), [(0, 2)]);
-    fleet.machines[2].unreadable = Some("it is damaged");
+    fleet.machines[2].unknown = Some(Unknown::Unreadable("it is damaged"));
     assert_eq!(fleet.granted(), []);
     insta::assert_snapshot!(fleet.step().waits.expect("two wait"), @"0 of 4 machines are done; waiting for 00000000: its turn, 00000000: its turn; counted as down: 00000000: what it says cannot be read: it is damaged, 00000000: what it says cannot be read: it is damaged");
     // It goes out with those that are known.
-    fleet.machines[2].unreadable = None;
+    fleet.machines[2].unknown = None;
     for at in 0..3 {
         fleet.grant(at, 2, true);
         fleet.report(at, up(2));
@@ -458,4 +461,37 @@ fn a_machine_of_which_nobody_knows_how_it_stands_counts_as_down_and_holds_nothin
         fleet.report(at, up(1));
     }
     assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
+}
+
+#[test]
+fn a_machine_whose_grant_cannot_be_read_counts_as_down_and_is_granted_anew() {
+    let mut fleet = Fleet::rolling(3, 1);
+    // It may be on its way, or there already, or have heard nothing.
+    fleet.machines[1].has_lost_grant = true;
+    assert_eq!(fleet.granted(), [(1, 2)]);
+    fleet.machines[1].report = up(2);
+    assert_eq!(fleet.granted(), [(1, 2)]);
+    fleet.machines[1].has_lost_grant = false;
+    fleet.grant(1, 2, true);
+    assert_eq!(fleet.granted(), []);
+    fleet.report(1, up(2));
+    assert_eq!(fleet.granted(), [(0, 2)]);
+}
+
+#[test]
+fn the_budget_is_not_spent_for_ever_on_a_grant_that_cannot_be_read() {
+    let mut fleet = Fleet::rolling(2, 1);
+    fleet.record.candidate = None;
+    fleet.record.stable = revision(3);
+    fleet.machines[0].report = up(3);
+    fleet.machines[0].has_lost_grant = true;
+    fleet.machines[1].report = up(2).map(|report| UnitReport {
+        deferred: true,
+        ..report
+    });
+    assert_eq!(fleet.granted(), [(0, 3)]);
+    fleet.machines[0].has_lost_grant = false;
+    fleet.grant(0, 3, true);
+    fleet.report(0, up(3));
+    assert_eq!(fleet.granted(), [(1, 3)]);
 }

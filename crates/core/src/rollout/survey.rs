@@ -1,6 +1,6 @@
 //! How a unit stands on all machines, counted as people count who know a DaemonSet.
 
-use super::{OnMachine, Situation, step};
+use super::{OnMachine, Situation, Unknown, step};
 use crate::api::{
     Condition, LastRollout, RolloutMachine, RolloutPolicy, RolloutProgress, RolloutRow,
     RolloutStatus,
@@ -49,8 +49,8 @@ pub struct Surveyed<'a> {
     pub report: Option<&'a UnitReport>,
     /// What it says is wrong with the unit, such as a name that is taken.
     pub problem: Option<&'a str>,
-    /// Why nobody knows how it stands: what it says cannot be read.
-    pub unreadable: Option<&'a str>,
+    /// Why nobody knows how it stands.
+    pub unknown: Option<Unknown<'a>>,
     /// Why it does not follow the registry; none if it does.
     pub held: Option<&'a str>,
     /// What it may run of the unit, whatever session or unit that was for, and the store revision that wrote it.
@@ -78,10 +78,10 @@ impl Surveyed<'_> {
 
     /// Whether it counts as one that should have the unit now.
     pub fn is_desired(&self) -> bool {
-        let scheduling = self.scheduling;
+        // One of which nobody knows how it stands may have it.
+        let has = self.report.is_some() || self.unknown.is_some();
         self.is_live()
-            && crate::place::restrict(self.verdict.clone(), scheduling, self.report.is_some())
-                == Verdict::Run
+            && crate::place::restrict(self.verdict.clone(), self.scheduling, has) == Verdict::Run
     }
 
     /// The revision that a grant to its present session, for this unit, names.
@@ -97,9 +97,8 @@ impl Surveyed<'_> {
 
     fn failure(&self) -> Option<String> {
         let failed = self.report.and_then(|report| report.failed.clone());
-        let unreadable = self.unreadable;
-        let unreadable = unreadable.map(|why| format!("what it says cannot be read: {why}"));
-        unreadable.or(self.problem.map(str::to_owned)).or(failed)
+        let unknown = self.unknown.map(|why| why.to_string());
+        unknown.or(self.problem.map(str::to_owned)).or(failed)
     }
 }
 
@@ -183,9 +182,11 @@ impl Survey<'_> {
                 session,
                 cordoned: machine.scheduling == Scheduling::Cordoned,
                 grant: machine.grant,
+                // No longer than until the leader has told it anew.
+                has_lost_grant: false,
                 report: machine.report,
                 problem: machine.problem,
-                unreadable: machine.unreadable,
+                unknown: machine.unknown,
             }),
             Presence::Offline(_) => None,
         });

@@ -67,8 +67,9 @@ pub(super) struct Host {
     /// Units for which the last plan left something to do, to await or to refuse: the next one is for them too.
     open: BTreeSet<UnitName>,
     availability: Availability,
-    /// What the registry is told of the units that fleet has put here, as they were when they were last looked at.
-    reports: Arc<BTreeMap<UnitName, UnitReport>>,
+    /// What the registry is told of the units that fleet has put here, as they were when they were last looked at; none
+    /// before that.
+    reports: Option<Arc<BTreeMap<UnitName, UnitReport>>>,
     /// Why the marks are not on file.
     unsaved: Option<String>,
     /// Units that stay as they are, though nothing says that they are wanted.
@@ -93,7 +94,7 @@ impl Host {
             leaving: BTreeMap::new(),
             open: BTreeSet::new(),
             availability: Availability::default(),
-            reports: Arc::default(),
+            reports: None,
             unsaved: None,
             unknown: BTreeSet::new(),
             looked: false,
@@ -220,7 +221,8 @@ impl Host {
             .collect();
         self.settle_marks().await?;
         // What was here, too: what is told of it is told no more.
-        let known = known.keys().chain(self.reports.keys());
+        let told = self.reports.iter().flat_map(|reports| reports.keys());
+        let known = known.keys().chain(told);
         let wanted = desired.into_iter().flatten().map(|(name, _)| name);
         Ok(self.names().chain(known).chain(wanted).cloned().collect())
     }
@@ -428,7 +430,7 @@ impl Host {
 
     /// Tells anew of these units.
     fn tell(&mut self, names: &BTreeSet<UnitName>, desired: Option<&BTreeMap<UnitName, Desired>>) {
-        let mut reports = std::mem::take(&mut self.reports);
+        let mut reports = self.reports.take().unwrap_or_default();
         for name in names {
             let row = self.row(name, desired);
             let report = row.map(|row| row.report(self.failures.get(name), &self.availability));
@@ -441,7 +443,7 @@ impl Host {
                 None => reports.remove(name),
             };
         }
-        self.reports = reports;
+        self.reports = Some(reports);
     }
 
     /// When the next unit becomes available, and which; none while systemd is away.
@@ -455,9 +457,9 @@ impl Host {
         ours.any(|state| state.job.is_some())
     }
 
-    /// What the registry is told of them.
-    pub(super) fn report(&self) -> &Arc<BTreeMap<UnitName, UnitReport>> {
-        &self.reports
+    /// What the registry is told of them; none before they were looked at.
+    pub(super) fn report(&self) -> Option<&Arc<BTreeMap<UnitName, UnitReport>>> {
+        self.reports.as_ref()
     }
 }
 

@@ -425,7 +425,7 @@ impl Agent {
     /// Tells the session and the status line how things stand.
     fn tell(&self) {
         let desired = self.saved.as_ref().map(|saved| &saved.desired);
-        let units = self.host.report().clone();
+        let units = self.host.report();
         let mut problems = self.host.problems();
         problems.extend(self.index.problems.clone());
         problems.extend(self.away.clone().map(|why| ("systemd".to_owned(), why)));
@@ -438,13 +438,16 @@ impl Agent {
         );
         let standing = Standing {
             wanted: desired.map_or(0, BTreeMap::len),
-            ready: units.values().filter(|unit| unit.ready).count(),
+            ready: units.map_or(0, |units| units.values().filter(|unit| unit.ready).count()),
             held: self.held.clone(),
             problems: problems.clone(),
         };
         problems.extend(self.held.clone().map(|why| ("registry".to_owned(), why)));
         let word = Word {
-            said: Said { units, problems },
+            said: Said {
+                units: units.cloned(),
+                problems,
+            },
             is_moving: self.host.is_moving(),
         };
         self.word.send_if_modified(|told| replace(told, word));

@@ -38,6 +38,10 @@ const SETTLING: Duration = Duration::from_millis(25);
 /// How many reports may come quickly before that counts: an update of a few units is followed closely.
 const QUICK: u32 = 20;
 
+/// Why a report says nothing of any unit.
+const NOT_LOOKED: &str = "fleetd has just started there, and has not looked at its units yet";
+const NOT_TAKEN: &str = "the registry does not take its report";
+
 /// What the agent has to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Word {
@@ -49,7 +53,8 @@ pub(super) struct Word {
 /// What a report says: a [`MachineReport`] whose units are compared and copied at no cost while they are the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
-    pub(super) units: Arc<BTreeMap<UnitName, UnitReport>>,
+    /// None before the first look at them.
+    pub(super) units: Option<Arc<BTreeMap<UnitName, UnitReport>>>,
     pub(super) problems: BTreeMap<String, String>,
 }
 
@@ -127,8 +132,8 @@ impl Session {
         };
         // Before anybody else knows of the session: no grant for it comes earlier.
         self.tell_alive(&lease);
-        let mut written = self.current();
         let mut at = self.written_at().await?;
+        let mut written = self.current();
         let here_since = self.write(id, at, true, &written).await?;
         at = Some(here_since);
         backoff.reset();
@@ -291,17 +296,21 @@ impl Session {
 
     /// Answers the store revision that wrote it. `at`: of the report that it takes the place of.
     async fn write(&self, lease: LeaseId, at: Option<u64>, all: bool, said: &Said) -> Result<u64> {
+        let unknown = said.units.is_none().then(|| NOT_LOOKED.to_owned());
         let report = MachineReport {
-            units: BTreeMap::clone(&said.units),
+            units: said.units.as_deref().cloned().unwrap_or_default(),
             problems: said.problems.clone(),
+            unknown,
         };
         match self.put(lease, at, all, &report).await {
             // Too large, say. A machine that cannot tell everything tells at least that.
             Err(StoreError::Rejected(why)) => {
-                let problems = BTreeMap::from([("report".to_owned(), why)]);
-                let units = BTreeMap::new();
-                self.put(lease, at, all, &MachineReport { units, problems })
-                    .await
+                let report = MachineReport {
+                    units: BTreeMap::new(),
+                    problems: BTreeMap::from([("report".to_owned(), why)]),
+                    unknown: Some(NOT_TAKEN.to_owned()),
+                };
+                self.put(lease, at, all, &report).await
             }
             done => done,
         }

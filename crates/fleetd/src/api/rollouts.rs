@@ -13,7 +13,7 @@ use fleet_core::keys;
 use fleet_core::machine::Metadata;
 use fleet_core::place::{Reason, Verdict};
 use fleet_core::record::{Revision, UnitRecord};
-use fleet_core::rollout::{Order, Survey, Surveyed};
+use fleet_core::rollout::{Order, Survey, Surveyed, Unknown};
 use fleet_core::unit::{Parsed, UnitName};
 
 use super::error::{ApiError, Result};
@@ -229,6 +229,10 @@ pub(super) fn survey<'a>(
     let machines = view.all_machines().into_iter().map(|(id, machine)| {
         let report = view.reports.get(id);
         let grant = view.grants.get(&(id.clone(), name.clone()));
+        let unreadable = view.unreadable.get(id);
+        let unreadable = unreadable.map(|why| Unknown::Unreadable(why));
+        let untold = report.and_then(|report| report.unknown.as_deref());
+        let untold = untold.map(Unknown::Untold);
         Surveyed {
             id,
             primary_ip: &machine.primary_ip,
@@ -237,7 +241,7 @@ pub(super) fn survey<'a>(
             verdict: places.verdict(&machine.metadata, name),
             report: report.and_then(|report| report.units.get(name)),
             problem: report.and_then(|it| it.problems.get(name.as_str()).map(String::as_str)),
-            unreadable: view.unreadable.get(id).map(String::as_str),
+            unknown: unreadable.or(untold),
             held: report.and_then(|report| report.problems.get("registry").map(String::as_str)),
             grant: grant.map(|(grant, written)| (grant, *written)),
         }

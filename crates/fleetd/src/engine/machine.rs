@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use fleet_core::keys;
 use fleet_core::machine::{Metadata, overlay};
 use fleet_core::record::{
     self, Grant, Known, MachineRecord, MachineReport, MetadataRecord, Scheduling, SessionId,
@@ -27,6 +26,8 @@ pub(super) struct Written<T> {
 #[derive(Debug)]
 pub(super) struct Report {
     bytes: Arc<[u8]>,
+    /// The store revision that wrote it.
+    pub(super) at: u64,
     /// None if it cannot be read.
     read: OnceLock<Option<MachineReport>>,
 }
@@ -35,6 +36,7 @@ impl Report {
     pub(super) fn new(entry: &Entry) -> Self {
         Self {
             bytes: entry.value.clone(),
+            at: entry.modified,
             read: OnceLock::new(),
         }
     }
@@ -70,8 +72,6 @@ pub(super) struct Live<'a> {
     pub(super) session: SessionId,
     pub(super) report: Option<&'a MachineReport>,
     pub(super) scheduling: Scheduling,
-    /// The kind of key that cannot be read, without which nobody knows how it stands.
-    pub(super) unreadable: Option<&'static str>,
 }
 
 impl Machine {
@@ -89,11 +89,6 @@ impl Machine {
                     None => Scheduling::Cordoned,
                     Some(set) => set.scheduling,
                 },
-            },
-            unreadable: match (presence, report) {
-                (None, _) => Some(keys::MACHINES),
-                (_, None) => Some(keys::REPORTS),
-                _ => None,
             },
         })
     }

@@ -9,7 +9,7 @@ use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata};
 use fleet_core::place::{Placeable, Verdict, place, restrict};
 use fleet_core::record::Scheduling;
-use fleet_core::rollout::{OnMachine, Situation};
+use fleet_core::rollout::{OnMachine, Situation, Unknown};
 use fleet_core::unit::UnitName;
 
 use super::index::Index;
@@ -53,11 +53,7 @@ impl Placement {
 
 impl Index {
     /// How the unit stands at that time, by the leader's clock; none if there is no such unit.
-    pub(super) fn situation(
-        &mut self,
-        name: &UnitName,
-        now: u64,
-    ) -> Option<Situation<'_>> {
+    pub(super) fn situation(&mut self, name: &UnitName, now: u64) -> Option<Situation<'_>> {
         for machine in self.machines.values_mut() {
             if machine.belongs.is_none()
                 && let Some(labels) = machine.labels()
@@ -102,25 +98,170 @@ impl Index {
             None => report.is_some(),
         };
         let grant = machine.grants.get(name);
-        let newer_grant = grant.filter(|grant| grant.is_newer);
-        let unreadable = match live.unreadable {
-            Some(kind) => Some(format!("{kind}{id}")),
-            None => newer_grant.map(|_| keys::grant(id, name)),
-        };
+        let unknown = self.unknown(name, id, machine);
         // One of which nobody knows how it stands may have the unit.
-        let has = report.is_some() || unreadable.is_some();
+        let has = report.is_some() || unknown.is_some();
         let verdict = restrict(Verdict::Run, live.scheduling, has);
         (belongs && verdict == Verdict::Run).then(|| OnMachine {
             id,
             session: live.session,
             cordoned: live.scheduling == Scheduling::Cordoned,
             grant: grant.and_then(|grant| Some((grant.value.as_ref()?, grant.at))),
+            has_lost_grant: grant.is_some_and(|grant| grant.value.is_none()),
             report,
             problem: live
                 .report
                 .and_then(|report| report.problems.get(name.as_str()))
                 .map(String::as_str),
-            unreadable: unreadable.map(|key| self.problem(&key)),
+            unknown,
         })
+    }
+
+    /// Why nobody knows how the unit stands on a machine that is here; none if that is known.
+    fn unknown<'a>(
+        &'a self,
+        name: &UnitName,
+        id: &MachineId,
+        machine: &'a Machine,
+    ) -> Option<Unknown<'a>> {
+        let cannot_read = |key: &str| Some(Unknown::Unreadable(self.problem(key)));
+        let (presence, told) = (machine.presence.as_ref()?, machine.report.as_ref()?);
+        let Some(report) = told.value() else {
+            return cannot_read(&keys::report(id));
+        };
+        if presence.value.is_none() {
+            return cannot_read(&keys::machine(id));
+        }
+        // No grant takes the place of one that a newer engine wrote.
+        if machine.grants.get(name).is_some_and(|grant| grant.is_newer) {
+            return cannot_read(&keys::grant(id, name));
+        }
+        // A session begins with one commit of both; news of its keys come one by one.
+        if told.at < presence.at {
+            return Some(Unknown::Untold("it has just begun another session"));
+        }
+        report.unknown.as_deref().map(Unknown::Untold)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use fleet_core::record::{
+        self, Grant, MachineRecord, MachineReport, Revision, TargetState, UnitRecord,
+    };
+    use serde::Serialize;
+
+    use super::*;
+    use crate::store::{Batch, Change, Entry};
+
+    fn name() -> UnitName {
+        UnitName::parse("web.service").expect("valid")
+    }
+
+    fn id() -> MachineId {
+        MachineId::parse(&"a".repeat(32)).expect("valid")
+    }
+
+    fn tell(index: &mut Index, revision: u64, key: String, value: Vec<u8>) {
+        let entry = Entry {
+            value: value.into(),
+            created: 1,
+            modified: revision,
+        };
+        let changes = vec![Change::Put(key, entry)];
+        index.apply(Batch { revision, changes });
+    }
+
+    fn put(index: &mut Index, revision: u64, key: String, value: &impl Serialize) {
+        tell(index, revision, key, record::encode(value));
+    }
+
+    fn comes(index: &mut Index, revision: u64) {
+        let presence = MachineRecord {
+            primary_ip: String::new(),
+            metadata: Metadata::new(),
+            version: String::new(),
+            session: 7,
+        };
+        put(index, revision, keys::machine(&id()), &presence);
+    }
+
+    /// A unit everywhere, and one machine.
+    fn index() -> Index {
+        let mut index = Index::default();
+        let record = UnitRecord {
+            target: TargetState::Launched,
+            stable: Revision {
+                number: 1,
+                at: 0,
+                content: "[X-Fleet]\nGlobal=true\n".into(),
+                restarts: 0,
+            },
+            candidate: None,
+            last: None,
+            owners: BTreeSet::new(),
+        };
+        put(&mut index, 2, keys::unit(&name()), &record);
+        comes(&mut index, 3);
+        let report = MachineReport::default();
+        put(&mut index, 3, keys::report(&id()), &report);
+        index
+    }
+
+    fn unknown(index: &mut Index) -> Option<String> {
+        let situation = index.situation(&name(), 0).expect("there");
+        let machine = situation.machines.first().expect("it belongs there");
+        machine.unknown.map(|why| why.to_string())
+    }
+
+    #[test]
+    fn a_report_of_the_session_before_says_nothing_of_the_present_one() {
+        let mut index = index();
+        assert_eq!(unknown(&mut index), None);
+        // The news of its report, of the same commit, is on its way.
+        comes(&mut index, 9);
+        let why = unknown(&mut index).expect("unknown");
+        assert_eq!(why, "it has just begun another session");
+        let report = MachineReport::default();
+        put(&mut index, 9, keys::report(&id()), &report);
+        assert_eq!(unknown(&mut index), None);
+    }
+
+    #[test]
+    fn a_machine_that_cannot_tell_yet_is_unknown_with_its_own_words() {
+        let mut index = index();
+        let report = MachineReport {
+            unknown: Some("fleetd has just started there".to_owned()),
+            ..MachineReport::default()
+        };
+        put(&mut index, 9, keys::report(&id()), &report);
+        let why = unknown(&mut index).expect("unknown");
+        assert_eq!(why, "fleetd has just started there");
+    }
+
+    #[test]
+    fn a_grant_that_cannot_be_read_is_lost_and_one_of_a_newer_engine_is_left_alone() {
+        let mut index = index();
+        let key = keys::grant(&id(), &name());
+        let grant = Grant {
+            unit: 1,
+            revision: 1,
+            session: 7,
+            was_available: true,
+        };
+        put(&mut index, 9, key.clone(), &grant);
+        for (value, lost, is_unknown) in [
+            (&b"{"[..], true, false),
+            (br#"{"format":99}"#, true, true),
+            (&*record::encode(&grant), false, false),
+        ] {
+            tell(&mut index, 10, key.clone(), value.to_vec());
+            let situation = index.situation(&name(), 0).expect("there");
+            let machine = situation.machines.first().expect("it belongs there");
+            assert_eq!(machine.has_lost_grant, lost);
+            assert_eq!(machine.unknown.is_some(), is_unknown);
+        }
     }
 }

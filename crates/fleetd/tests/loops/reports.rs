@@ -91,6 +91,28 @@ async fn fleetd_that_starts_again_counts_on_from_when_the_unit_became_active() {
     assert!(report(&fleet).await.available);
 }
 
+/// Else a leader would take it for a machine that has nothing to lose.
+#[tokio::test(start_paused = true)]
+async fn fleetd_that_has_not_looked_yet_says_that_it_does_not_know() {
+    let mut fleet = Fleet::of(1).await;
+    fleet.launch(A, service(1, "")).await;
+    quiet().await;
+    let machine = &mut fleet.machines[0];
+    machine.kill().await;
+    machine.systemd.set_available(false);
+    machine.start();
+    quiet().await;
+    let told = fleet.report(&fleet.machines[0]).await.expect("told");
+    assert!(told.units.is_empty());
+    let why = told.unknown.expect("says why");
+    assert!(why.contains("has not looked at its units yet"), "{why}");
+    fleet.machines[0].systemd.set_available(true);
+    seconds(11).await;
+    assert!(report(&fleet).await.available);
+    let told = fleet.report(&fleet.machines[0]).await.expect("told");
+    assert_eq!(told.unknown, None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_unit_that_crashes_before_it_is_available_has_failed_and_is_never_available() {
     for (restart_after, why) in [

@@ -60,7 +60,7 @@ fn on<'a>(id: &'a MachineId, report: Option<&'a UnitReport>) -> Surveyed<'a> {
         verdict: Verdict::Run,
         report,
         problem: None,
-        unreadable: None,
+        unknown: None,
         held: None,
         grant: None,
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::record::{self, ClusterRecord, Phase, Scheduling};
+use fleet_core::record::{self, ClusterRecord, Phase, Scheduling, TargetState};
 use fleet_core::rollout::Order;
 use fleet_core::trust::Memory;
 use fleet_core::unit::UnitName;
@@ -309,16 +309,20 @@ impl Play {
                     .map(|(name, unit)| {
                         let stable = version(&unit.record.stable.content);
                         let candidate = unit.record.candidate.is_some();
-                        (name.clone(), ledger.belongs(&seat(name)), stable, candidate)
+                        let is_loaded = unit.record.target == TargetState::Loaded;
+                        let belongs = ledger.belongs(&seat(name));
+                        (name.clone(), belongs, stable, candidate, is_loaded)
                     })
                     .collect();
                 (units, ledger.unreadable.clone())
             });
             let is_left =
                 |name: &UnitName| unreadable.contains(name) || referee.is_foreign(&seat(name));
-            for (name, belongs, stable, candidate) in &units {
+            let knows_nothing = referee.knows_nothing(&machine.id);
+            for (name, belongs, stable, candidate, is_loaded) in &units {
                 let runs = running.contains(name.as_str());
-                if is_left(name) {
+                // Somebody may have started it by hand.
+                if is_left(name) || *is_loaded && knows_nothing {
                     continue;
                 }
                 if runs != *belongs {

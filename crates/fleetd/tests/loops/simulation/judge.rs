@@ -67,7 +67,7 @@ impl Court {
         books.any(|(number, Book { ledger, .. })| {
             let holds =
                 knows > ledger.revision || self.must_hold.contains(&(seat.0.clone(), number));
-            if holds && !ledger.is_accepted {
+            if holds && ledger.accepted.is_none() {
                 return false;
             }
             let is_new = |it: Last| match started {

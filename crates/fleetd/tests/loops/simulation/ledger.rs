@@ -29,6 +29,8 @@ pub(crate) struct Unit {
 #[derive(Default)]
 pub(crate) struct Machine {
     pub(crate) presence: Option<MachineRecord>,
+    /// What it said of itself when it was last here.
+    known: Option<MachineRecord>,
     /// With the store revision that wrote it.
     pub(crate) report: Option<(MachineReport, u64)>,
     pub(crate) set: MetadataRecord,
@@ -48,7 +50,7 @@ pub(crate) struct Granted {
     pub(crate) was_up: bool,
 }
 
-/// What a machine has said for so long, a leader has heard.
+/// What was said for so long, everybody who is not cut off has heard.
 const HEARD: Duration = Duration::from_secs(2);
 
 /// When something was last so.
@@ -67,10 +69,12 @@ pub(crate) struct Ledger {
     /// Where it began, and what is older.
     base: u64,
     cluster: Option<Identity>,
+    /// The same, of an id that nobody can read since then, where nothing took its place.
+    lost: Option<(Identity, Instant)>,
     /// While the registry is this one, what it says is the fleet's will: its first identity, or one that was accepted since.
     pub(crate) rightful: Option<Identity>,
-    /// Whether somebody has accepted it since it began.
-    pub(crate) is_accepted: bool,
+    /// When somebody accepted it since it began, and the units that it had then: what is not in it is to go.
+    pub(crate) accepted: Option<(Last, BTreeSet<UnitName>)>,
     /// Who held the claim from when on.
     leaders: Vec<(u64, Option<MachineId>)>,
     /// Units whose record nobody can read now; what was known of them stays.
@@ -127,7 +131,11 @@ impl Ledger {
 
     /// Whether what it says is the fleet's will.
     pub(crate) fn is_open(&self) -> bool {
-        self.rightful.is_some() && self.cluster == self.rightful
+        // News of each key come apart: until a machine has heard that nobody can read the id, it follows what people say.
+        let lost = self.lost.iter();
+        let lost = lost.filter(|(_, since)| since.elapsed() < HEARD);
+        let mut is = self.cluster.iter().chain(lost.map(|(was, _)| was));
+        is.any(|it| Some(it) == self.rightful.as_ref())
     }
 
     /// Who held the claim after that commit.
@@ -175,7 +183,15 @@ impl Ledger {
         }
         if key == keys::CLUSTER {
             let id = entry.and_then(decode::<ClusterRecord>);
-            self.cluster = id.zip(entry).map(|(it, entry)| (it.id, entry.created));
+            let is = id.zip(entry).map(|(it, entry)| (it.id, entry.created));
+            let was = std::mem::replace(&mut self.cluster, is);
+            self.lost = match (&self.cluster, entry) {
+                (None, Some(entry)) => {
+                    let lost = was.filter(|was| was.1 == entry.created);
+                    lost.map(|was| (was, Instant::now())).or(self.lost.take())
+                }
+                _ => None,
+            };
             return true;
         }
         if key == keys::ACCEPTANCE {
@@ -183,7 +199,11 @@ impl Ledger {
             let said = counts.and_then(decode::<record::AcceptanceRecord>);
             if said.is_some() && self.cluster.is_some() {
                 self.rightful.clone_from(&self.cluster);
-                self.is_accepted = true;
+                let last = Last {
+                    revision: self.revision,
+                    at: Instant::now(),
+                };
+                self.accepted = Some((last, self.units.keys().cloned().collect()));
             }
             return true;
         }
@@ -217,7 +237,9 @@ impl Ledger {
             return machine.set.scheduling == Scheduling::Cordoned;
         }
         if let Some(id) = keys::machine_of(keys::MACHINES, key) {
-            self.machines.entry(id).or_default().presence = entry.and_then(decode);
+            let machine = self.machines.entry(id).or_default();
+            machine.presence = entry.and_then(decode);
+            machine.known = machine.presence.clone().or(machine.known.take());
             return true;
         }
         if let Some(id) = keys::machine_of(keys::METADATA, key) {
@@ -278,11 +300,14 @@ impl Ledger {
     fn place_all(&mut self, left: &BTreeSet<UnitName>) -> BTreeSet<Seat> {
         let now = Instant::now();
         let mut gone = BTreeSet::new();
+        // What a machine that is cut off would run if it came back.
+        let mut kept = BTreeSet::new();
         let mut live: BTreeMap<&UnitName, usize> = BTreeMap::new();
         for (id, machine) in &mut self.machines {
             let was = std::mem::take(&mut machine.belongs);
-            if let Some(presence) = &machine.presence {
-                let labels = overlay(&presence.metadata, &machine.set.set);
+            let is_here = machine.presence.is_some();
+            if let Some(known) = &machine.known {
+                let labels = overlay(&known.metadata, &machine.set.set);
                 let has = |name: &UnitName| {
                     let report = machine.report.as_ref();
                     report.is_some_and(|(report, _)| report.units.contains_key(name))
@@ -294,9 +319,13 @@ impl Ledger {
                         Scheduling::Drained => false,
                     };
                     if stays && unit.wants(name, &labels) {
-                        machine.belongs.insert(name.clone());
+                        if is_here {
+                            machine.belongs.insert(name.clone());
+                        } else {
+                            kept.insert((id.clone(), name.clone()));
+                        }
                     }
-                    if stays && unit.heads_for(name, &labels) {
+                    if is_here && stays && unit.heads_for(name, &labels) {
                         *live.entry(name).or_default() += 1;
                     }
                 }
@@ -327,12 +356,8 @@ impl Ledger {
             return gone;
         }
         for seat in &gone {
-            // A machine that is cut off is told nothing: that is no instruction.
-            let here = self
-                .machines
-                .get(&seat.0)
-                .is_some_and(|it| it.presence.is_some());
-            if here || !self.units.get(&seat.1).is_some_and(Unit::is_launched) {
+            // That a machine is cut off is no instruction.
+            if !kept.contains(seat) {
                 self.unwanted.insert(seat.clone(), last);
             }
         }
@@ -361,7 +386,11 @@ impl Ledger {
 
     /// When the unit last had no business there.
     pub(crate) fn unwanted(&self, seat: &Seat) -> Option<Last> {
-        self.unwanted.get(seat).copied()
+        let accepted = self.accepted.iter();
+        let without = accepted.filter(|(_, units)| !units.contains(&seat.1));
+        let all = self.unwanted.get(seat).into_iter();
+        let all = all.chain(without.map(|(last, _)| last));
+        all.max_by_key(|last| last.revision).copied()
     }
 
     /// The largest budget since then.

@@ -69,6 +69,8 @@ pub(super) struct Court {
     pub(super) must_hold: BTreeSet<(MachineId, usize)>,
     /// Machines that somebody made forget which registry is theirs.
     pub(super) forgot: BTreeSet<MachineId>,
+    /// Machines that lost what says which units fleet started there.
+    markless: BTreeSet<MachineId>,
     pub(super) foreign: BTreeMap<Seat, Instant>,
     /// What is to be started after a boot.
     pub(super) booted: BTreeMap<MachineId, (Instant, BTreeSet<UnitName>)>,
@@ -101,6 +103,7 @@ impl Referee {
             knows: BTreeMap::new(),
             must_hold: BTreeSet::new(),
             forgot: BTreeSet::new(),
+            markless: BTreeSet::new(),
             foreign: BTreeMap::new(),
             booted: BTreeMap::new(),
             by_hand: false,
@@ -230,9 +233,16 @@ impl Referee {
         court.knows.remove(id);
     }
 
+    /// Whether nobody can know on the machine who started what runs there.
+    pub(crate) fn knows_nothing(&self, id: &MachineId) -> bool {
+        let court = self.court();
+        court.forgot.contains(id) && court.markless.contains(id)
+    }
+
     /// A machine no longer knows what it started.
     pub(crate) fn loses_marks(&self, id: &MachineId) {
         let mut court = self.court();
+        court.markless.insert(id.clone());
         let places = court.places.iter_mut().filter(|((at, _), _)| at == id);
         places.for_each(|(_, place)| place.is_launched = false);
     }
@@ -241,6 +251,7 @@ impl Referee {
     pub(crate) fn boots(&self, id: &MachineId, due: BTreeSet<UnitName>) {
         self.loses_marks(id);
         let mut court = self.court();
+        court.markless.remove(id);
         court.booted.insert(id.clone(), (Instant::now(), due));
     }
 
