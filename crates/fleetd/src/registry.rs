@@ -26,6 +26,9 @@ use crate::store::{Entry, Guard, Snapshot, Store, StoreError, Write};
 /// landed, so this bounds a queue of that many writers to one unit.
 const ATTEMPTS: usize = 16;
 
+/// How many units there may be: twice as many as were measured on one host (`docs/crowded.md`).
+pub const UNITS_MAX: usize = 2_000;
+
 /// How long a change waits for the agent to have read the registry, after a start: less than an answer may take.
 const HEARD: Duration = Duration::from_secs(2);
 
@@ -53,6 +56,11 @@ pub enum RegistryError {
     /// It cannot be ordered as things stand.
     #[error(transparent)]
     Order(#[from] OrderError),
+    /// As many as there may be.
+    #[error(
+        "the registry has {UNITS_MAX} units, as many as it may have; destroy some that nobody needs (fleetctl list-unit-files)"
+    )]
+    TooManyUnits,
     /// More keys than a machine may have. A removed one counts: it hides the one in fleet.conf.
     #[error(
         "machine {0} would have more than {METADATA_MAX} keys of metadata set or removed; fewer keys, please"
@@ -222,6 +230,10 @@ impl Registry {
             let submission =
                 submission::submit(name, existing.as_ref().map(|it| &it.record), submitted);
             let writes = match &submission {
+                // One key is of what was destroyed last. Of several that come at once, a few too many may get in.
+                Submission::Created(_) if self.store.count(keys::UNITS).await? > UNITS_MAX => {
+                    return Err(RegistryError::TooManyUnits);
+                }
                 Submission::Created(record) | Submission::Adopted(record) => {
                     vec![put(name, record)]
                 }

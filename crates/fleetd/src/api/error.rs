@@ -78,9 +78,9 @@ impl From<RegistryError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             }
             RegistryError::Order(error) => Self::conflict(error.to_string()),
-            error @ (RegistryError::TooMuchMetadata(_) | RegistryError::Metadata(..)) => {
-                Self::conflict(error.to_string())
-            }
+            error @ (RegistryError::TooManyUnits
+            | RegistryError::TooMuchMetadata(_)
+            | RegistryError::Metadata(..)) => Self::conflict(error.to_string()),
             error @ RegistryError::NoMachine { .. } => {
                 Self::new(StatusCode::NOT_FOUND, error.to_string())
             }

@@ -165,6 +165,11 @@ pub trait Store: Send + Sync {
         Ok(Page { snapshot, more })
     }
 
+    /// How many keys start with the prefix.
+    async fn count(&self, prefix: &str) -> Result<usize> {
+        Ok(self.list(&[prefix]).await?.entries.len())
+    }
+
     /// Makes all writes if all guards hold, else none of them. Answers the new revision, or the current one
     /// where nothing changed.
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64>;

@@ -4,9 +4,10 @@ use axum::body::Body;
 use axum::http::Request;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use fleetd::registry::UNITS_MAX;
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{Answer, World};
 
 const UNIT: &str = "/fleet/v1/units/a.service";
 
@@ -21,12 +22,14 @@ fn file(command: &str) -> String {
     format!("# mine\n[Service]\nExecStart={command}\n\n[X-Fleet]\nGlobal=true\n")
 }
 
-async fn put(world: &World, path: &str, unit: &Value) -> u16 {
+async fn answer(world: &World, path: &str, unit: &Value) -> Answer {
     let request = Request::put(path).header("Content-Type", "application/json");
-    let request = request
-        .body(Body::from(unit.to_string()))
-        .expect("a request");
-    world.ask(request).await.status.as_u16()
+    let request = request.body(Body::from(unit.to_string()));
+    world.ask(request.expect("a request")).await
+}
+
+async fn put(world: &World, path: &str, unit: &Value) -> u16 {
+    answer(world, path, unit).await.status.as_u16()
 }
 
 async fn get(world: &World, path: &str) -> Value {
@@ -81,6 +84,37 @@ async fn what_is_null_is_not_there() {
     let change = json!({ "desiredState": "launched", "options": null });
     assert_eq!(put(&world, UNIT, &change).await, 204);
     assert_eq!(get(&world, UNIT).await["desiredState"], "launched");
+}
+
+#[tokio::test]
+async fn as_many_units_as_there_may_be_leave_room_for_changes_of_these_only() {
+    let world = World::start().await;
+    let unit = json!({ "desiredState": "inactive", "options": options("/bin/a") });
+    let more = "/fleet/v1/units/more.service";
+    let destroy = async |path: &str| {
+        let request = Request::delete(path).body(Body::empty());
+        world.ask(request.expect("a request")).await.status
+    };
+    assert_eq!(put(&world, more, &unit).await, 201);
+    assert_eq!(destroy(more).await, 204);
+    for number in 0..UNITS_MAX {
+        let path = format!("/fleet/v1/units/u{number}.service");
+        assert_eq!(put(&world, &path, &unit).await, 201);
+    }
+    let refused = answer(&world, more, &unit).await;
+    assert_eq!(refused.status, 409);
+    let text = &refused.body;
+    assert!(
+        text.contains("2000 units, as many as it may have"),
+        "{text}"
+    );
+    let changed = json!({ "desiredState": "inactive", "options": options("/bin/b") });
+    assert_eq!(
+        put(&world, "/fleet/v1/units/u0.service", &changed).await,
+        204
+    );
+    assert_eq!(destroy("/fleet/v1/units/u1.service").await, 204);
+    assert_eq!(put(&world, more, &unit).await, 201);
 }
 
 #[tokio::test]

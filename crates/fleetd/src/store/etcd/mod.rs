@@ -178,6 +178,18 @@ impl Store for EtcdStore {
         })
     }
 
+    async fn count(&self, prefix: &str) -> Result<usize> {
+        let first = self.key(prefix);
+        let options = GetOptions::new().with_prefix().with_count_only();
+        let request = |connection: Arc<endpoints::Connection>| {
+            let (first, options) = (first.clone(), options.clone());
+            async move { Ok::<_, Failure>(connection.kv().get(first, Some(options)).await?) }
+        };
+        let answer = self.call(Repeat::Always, request).await;
+        let answer = answer.map_err(|error| denied_to("read", &[prefix], error))?;
+        Ok(usize::try_from(answer.count()).unwrap_or_default())
+    }
+
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
         request::check(&guards, &writes)?;
         let keys: Vec<String> = writes

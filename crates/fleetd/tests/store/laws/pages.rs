@@ -35,6 +35,8 @@ pub(crate) async fn pages_are_all_there_is_below_a_prefix_in_order(subject: &Sub
         pages,
         [["list/a=1", "list/b=1"], ["list/c=1", "list/c/d=1"]]
     );
+    assert_eq!(store.count("list/").await.expect("counted"), 4);
+    assert_eq!(store.count("none/").await.expect("counted"), 0);
     write(store, [put("list/e", "1")]).await;
     let pages = read(store, None).await.expect("read");
     assert_eq!(pages.last().map(Vec::len), Some(1));
