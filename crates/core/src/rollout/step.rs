@@ -368,22 +368,26 @@ impl<'a> Towards<'a> {
     /// Grants to those of these machines that may go now; `at_most`: where the unit is down anyway too.
     fn grants(&self, these: impl Fn(&Standing<'_>) -> bool, at_most: usize) -> Vec<GrantTo> {
         let mut room = self.budget.saturating_sub(self.unavailable);
-        let waiting = self.machines.iter().filter(|machine| {
-            (these(machine) || machine.lost)
-                && machine.may_move()
-                && !machine.is_there
-                && !machine.moving
-        });
-        // First those that it costs nothing, and of them those that may be on their way.
-        let (up, mut down): (Vec<_>, Vec<_>) = waiting.partition(|machine| machine.available);
-        down.sort_by_key(|machine| !machine.lost);
-        let up = up.into_iter().filter(|_| {
-            let may = room > 0;
-            room = room.saturating_sub(1);
-            may
-        });
-        down.into_iter()
-            .chain(up)
+        let mut waiting: Vec<&Standing<'_>> = self
+            .machines
+            .iter()
+            .filter(|machine| these(machine) || machine.lost)
+            .filter(|machine| machine.may_move() && !machine.is_there && !machine.moving)
+            .collect();
+        // First those that it costs nothing, and of all those that may be on their way.
+        waiting.sort_by_key(|machine| (machine.may_go_down(), !machine.lost));
+        waiting
+            .into_iter()
+            .filter(|machine| match (machine.may_go_down(), machine.lost) {
+                (false, _) => true,
+                // It is counted already.
+                (true, true) => self.unavailable <= self.budget,
+                (true, false) => {
+                    let may = room > 0;
+                    room = room.saturating_sub(1);
+                    may
+                }
+            })
             .take(at_most)
             .map(|machine| GrantTo {
                 machine: machine.id.clone(),
@@ -464,6 +468,11 @@ impl<'a> Standing<'a> {
             problem: machine.problem,
             unknown: machine.unknown,
         }
+    }
+
+    /// Whether it would go down by being told to go.
+    fn may_go_down(&self) -> bool {
+        self.available || self.lost && self.was_available && !self.on
     }
 
     /// Whether it may be told to go anywhere, and so is waited for.

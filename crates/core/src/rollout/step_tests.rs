@@ -469,6 +469,13 @@ fn a_machine_whose_grant_cannot_be_read_counts_as_down_and_is_granted_anew() {
     // It may be on its way, or there already, or have heard nothing.
     fleet.machines[1].has_lost_grant = true;
     assert_eq!(fleet.granted(), [(1, 2)]);
+    fleet.machines[2].report = failed(1);
+    assert_eq!(
+        fleet.granted(),
+        [(2, 2)],
+        "it costs nothing, and the other may be up"
+    );
+    fleet.machines[2].report = up(1);
     fleet.machines[1].report = up(2);
     assert_eq!(fleet.granted(), [(1, 2)]);
     fleet.machines[1].has_lost_grant = false;

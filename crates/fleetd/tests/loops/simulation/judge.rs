@@ -146,6 +146,11 @@ impl Court {
             }
         }
         let Some((number, granted)) = found else {
+            // Of a file that somebody takes away between its change and the restart, systemd has the one before.
+            let edited = self.edited.get(seat);
+            if edited.is_some_and(|at| at.elapsed() < PLANNED) {
+                return;
+            }
             return self.breaks(seat, format!("restart as {version}: never granted"));
         };
         let ledger = &self.books[number].ledger;

@@ -258,6 +258,8 @@ impl Play {
                 let name = unit(UNITS[at].0);
                 // Of what fleet has put there.
                 if systemd.links().contains_key(&name) {
+                    let id = self.world.id(on);
+                    self.world.referee.edits((id, name.clone()));
                     match what {
                         Hand::Change => {
                             systemd.change_file(&name, Some(Content::from("[Service]\n")));

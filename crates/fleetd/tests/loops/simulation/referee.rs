@@ -72,6 +72,8 @@ pub(super) struct Court {
     /// Machines that lost what says which units fleet started there.
     markless: BTreeSet<MachineId>,
     pub(super) foreign: BTreeMap<Seat, Instant>,
+    /// When somebody last changed a unit's file by hand.
+    pub(super) edited: BTreeMap<Seat, Instant>,
     /// What is to be started after a boot.
     pub(super) booted: BTreeMap<MachineId, (Instant, BTreeSet<UnitName>)>,
     pub(super) by_hand: bool,
@@ -105,6 +107,7 @@ impl Referee {
             forgot: BTreeSet::new(),
             markless: BTreeSet::new(),
             foreign: BTreeMap::new(),
+            edited: BTreeMap::new(),
             booted: BTreeMap::new(),
             by_hand: false,
             broken: Vec::new(),
@@ -226,6 +229,10 @@ impl Referee {
         }
     }
 
+    pub(crate) fn edits(&self, seat: Seat) {
+        self.court().edited.insert(seat, Instant::now());
+    }
+
     /// A machine was told by its owner to take whatever registry it sees.
     pub(crate) fn forgets(&self, id: &MachineId) {
         let mut court = self.court();
@@ -234,9 +241,8 @@ impl Referee {
     }
 
     /// Whether nobody can know on the machine who started what runs there.
-    pub(crate) fn knows_nothing(&self, id: &MachineId) -> bool {
-        let court = self.court();
-        court.forgot.contains(id) && court.markless.contains(id)
+    pub(crate) fn has_lost_marks(&self, id: &MachineId) -> bool {
+        self.court().markless.contains(id)
     }
 
     /// A machine no longer knows what it started.
