@@ -5,7 +5,7 @@ use lab::Lab;
 
 use crate::looking::{SOON, listed, runs_everywhere, sleeper, told};
 
-/// Links to a file that is not fleet's, wherever fleetd writes.
+/// Links to a file that is not fleet's, and that the fence around its service lets it write, wherever fleetd writes.
 const PLANTED: [&str; 6] = [
     "/run/fleet/units/a.service",
     "/run/fleet/units/.incoming",
@@ -21,17 +21,17 @@ fn planted_links_are_replaced_and_never_written_through() {
         let host = lab.host(1);
         listed(lab)?;
         host.exec(&["systemctl", "stop", "fleet.service"])?.ok()?;
-        host.write_file("/root/precious", "precious")?;
+        host.write_file("/run/fleet/precious", "precious")?;
         for link in PLANTED {
             host.sh(&format!(
-                "mkdir -p $(dirname {link}); ln -sfn /root/precious {link}"
+                "mkdir -p $(dirname {link}); ln -sfn /run/fleet/precious {link}"
             ))?
             .ok()?;
         }
         host.exec(&["systemctl", "start", "fleet.service"])?.ok()?;
         host.write_file("/etc/fleet/units/a.service", sleeper(1000))?;
         runs_everywhere(lab, "a.service", 1000)?;
-        ensure!(host.read_file("/root/precious")? == "precious");
+        ensure!(host.read_file("/run/fleet/precious")? == "precious");
         let others = host
             .sh("find /run/fleet /var/lib/fleet \\( -type l -o -perm /022 \\) -printf '%p\\n'")?
             .ok()?;
@@ -45,8 +45,8 @@ fn a_lock_that_is_a_link_or_a_pipe_is_not_followed() {
     Lab::builder().etcd(1).test(|lab| {
         let host = lab.host(1);
         listed(lab)?;
-        host.write_file("/root/precious", "precious")?;
-        for plant in ["ln -s /root/precious", "mkfifo"] {
+        host.write_file("/run/fleet/precious", "precious")?;
+        for plant in ["ln -s /run/fleet/precious", "mkfifo"] {
             host.exec(&["systemctl", "stop", "fleet.service"])?.ok()?;
             host.sh(&format!(
                 "rm /var/lib/fleet/lock; {plant} /var/lib/fleet/lock"
@@ -60,7 +60,7 @@ fn a_lock_that_is_a_link_or_a_pipe_is_not_followed() {
                 journal.contains("/var/lib/fleet/lock is no plain file: remove it"),
                 "{journal}"
             );
-            ensure!(host.read_file("/root/precious")? == "precious");
+            ensure!(host.read_file("/run/fleet/precious")? == "precious");
             host.sh("rm /var/lib/fleet/lock; systemctl start fleet.service")?
                 .ok()?;
         }

@@ -101,6 +101,36 @@ async fn a_session_that_is_certain_again_makes_its_grants_count_though_no_event_
     assert_eq!(agent.adopt_again(), None);
 }
 
+/// A registry went back to a backup, and came along another way to where it had been.
+#[tokio::test]
+async fn another_file_behind_the_same_number_restarts_nothing_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut agent = agent(&folder);
+    let name = UnitName::parse("a.service").expect("valid");
+    let list = |unit: &record::UnitRecord| {
+        let entries = [
+            cluster("c1"),
+            (keys::unit(&name), entry(record::encode(unit), 2)),
+        ];
+        Event::Reset(Snapshot {
+            revision: 10,
+            entries: entries.into(),
+        })
+    };
+    let has = |agent: &Agent| agent.saved.as_ref().expect("obeyed").desired[&name].clone();
+    agent.take_all([list(&launched())].into_iter());
+    let before = has(&agent);
+    assert_eq!((before.revision, before.deferred), (1, false));
+    let mut other = launched();
+    other.stable.content = revision(7).content;
+    for _ in 0..2 {
+        agent.take_all([list(&other)].into_iter());
+        let kept = has(&agent);
+        assert_eq!((kept.revision, kept.deferred), (0, true));
+        assert_eq!(kept.content, before.content);
+    }
+}
+
 /// As fleetd wrote it before there were grants.
 #[tokio::test]
 async fn a_desired_state_of_an_older_version_is_read() {

@@ -51,7 +51,7 @@ pub(crate) struct Granted {
 }
 
 /// What was said for so long, everybody who is not cut off has heard.
-const HEARD: Duration = Duration::from_secs(2);
+pub(crate) const HEARD: Duration = Duration::from_secs(2);
 
 /// When something was last so.
 #[derive(Clone, Copy)]

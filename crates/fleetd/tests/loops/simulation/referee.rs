@@ -22,7 +22,7 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::files::Files;
-use super::ledger::{Granted, Ledger, Seat};
+use super::ledger::{Granted, HEARD, Ledger, Seat};
 use crate::fleet::Fleet;
 use crate::weather::{Landed, Weather};
 
@@ -67,6 +67,8 @@ pub(super) struct Court {
     pub(super) knows: BTreeMap<MachineId, u64>,
     /// Machines that have seen a registry for sure when it was older than what they had acted on.
     pub(super) must_hold: BTreeSet<(MachineId, usize)>,
+    /// Since when a machine has been shown one that is.
+    older: BTreeMap<(MachineId, usize), Instant>,
     /// Machines that somebody made forget which registry is theirs.
     pub(super) forgot: BTreeSet<MachineId>,
     /// Machines that lost what says which units fleet started there.
@@ -104,6 +106,7 @@ impl Referee {
             files: files.collect(),
             knows: BTreeMap::new(),
             must_hold: BTreeSet::new(),
+            older: BTreeMap::new(),
             forgot: BTreeSet::new(),
             markless: BTreeSet::new(),
             foreign: BTreeMap::new(),
@@ -223,6 +226,10 @@ impl Referee {
     pub(crate) fn set_foreign(&self, seat: Seat, there: bool) {
         let mut court = self.court();
         if there {
+            // No update of fleet's goes on there.
+            if let Some(place) = court.places.get_mut(&seat) {
+                place.taken_down = None;
+            }
             court.foreign.entry(seat).or_insert_with(Instant::now);
         } else {
             court.foreign.remove(&seat);
@@ -398,8 +405,18 @@ impl Court {
             let knows = self.knows.entry(id.clone()).or_default();
             *knows = known.max(*knows);
             let shows = self.ways[id].shows();
-            if self.books[shows].ledger.revision < *knows {
-                self.must_hold.insert((id.clone(), shows));
+            // One that grows past that at once is as new as what the machine has acted on when it first looks.
+            let seen = (id.clone(), shows);
+            if self.books[shows].ledger.revision >= *knows {
+                self.older.remove(&seen);
+            } else if self
+                .older
+                .entry(seen.clone())
+                .or_insert_with(Instant::now)
+                .elapsed()
+                >= HEARD
+            {
+                self.must_hold.insert(seen);
             }
         }
     }
