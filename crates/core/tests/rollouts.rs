@@ -356,7 +356,6 @@ impl World {
                     session: host.session?,
                     cordoned: false,
                     grant: grant.as_ref().map(|(grant, at)| (grant, *at)),
-                    has_lost_grant: false,
                     report: Some(&host.report),
                     problem: None,
                     unknown: None,

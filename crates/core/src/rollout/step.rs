@@ -53,8 +53,6 @@ pub struct OnMachine<'a> {
     pub cordoned: bool,
     /// What it may run of the unit, whatever session or unit that was for, and the store revision that wrote it.
     pub grant: Option<(&'a Grant, u64)>,
-    /// Whether that cannot be read: it may be going anywhere, and is to be told anew.
-    pub has_lost_grant: bool,
     /// What it says of the unit; none while it has put no file in place.
     pub report: Option<&'a UnitReport>,
     /// What it says is wrong with the unit, such as a name that is taken.
@@ -219,7 +217,7 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     let trying = towards
         .machines
         .iter()
-        .filter(|machine| (machine.on || machine.moving) && !machine.lost && !machine.is_done())
+        .filter(|machine| (machine.on || machine.moving) && !machine.is_done())
         .count();
     let grants = towards.grants(|_| true, towards.budget.saturating_sub(trying));
     Step {
@@ -333,8 +331,6 @@ struct Standing<'a> {
     report: Option<&'a UnitReport>,
     /// The revision that a grant to this session names.
     granted: Option<u64>,
-    /// Nobody knows what it was granted.
-    lost: bool,
     /// It has the revision in place.
     on: bool,
     /// It has been granted the revision and is not known to have it.
@@ -368,26 +364,18 @@ impl<'a> Towards<'a> {
     /// Grants to those of these machines that may go now; `at_most`: where the unit is down anyway too.
     fn grants(&self, these: impl Fn(&Standing<'_>) -> bool, at_most: usize) -> Vec<GrantTo> {
         let mut room = self.budget.saturating_sub(self.unavailable);
-        let mut waiting: Vec<&Standing<'_>> = self
-            .machines
-            .iter()
-            .filter(|machine| these(machine) || machine.lost)
-            .filter(|machine| machine.may_move() && !machine.is_there && !machine.moving)
-            .collect();
-        // First those that it costs nothing, and of all those that may be on their way.
-        waiting.sort_by_key(|machine| (machine.may_go_down(), !machine.lost));
-        waiting
-            .into_iter()
-            .filter(|machine| match (machine.may_go_down(), machine.lost) {
-                (false, _) => true,
-                // It is counted already.
-                (true, true) => self.unavailable <= self.budget,
-                (true, false) => {
-                    let may = room > 0;
-                    room = room.saturating_sub(1);
-                    may
-                }
-            })
+        let waiting = self.machines.iter().filter(|machine| {
+            these(machine) && machine.may_move() && !machine.is_there && !machine.moving
+        });
+        // First those that it costs nothing.
+        let (up, down): (Vec<_>, Vec<_>) = waiting.partition(|machine| machine.available);
+        let up = up.into_iter().filter(|_| {
+            let may = room > 0;
+            room = room.saturating_sub(1);
+            may
+        });
+        down.into_iter()
+            .chain(up)
             .take(at_most)
             .map(|machine| GrantTo {
                 machine: machine.id.clone(),
@@ -444,7 +432,6 @@ impl<'a> Standing<'a> {
         let confirmed =
             valid.is_none_or(|(_, written)| report.is_some_and(|it| it.grant >= written));
         let moving = granted == Some(revision) && !(on && confirmed);
-        let lost = machine.has_lost_grant && is_known;
         let up = report.is_some_and(|report| report.available);
         let stable = situation.record.stable.number;
         let elsewhere = granted.is_some_and(|it| it > stable && it != revision);
@@ -459,20 +446,14 @@ impl<'a> Standing<'a> {
             cordoned: machine.cordoned,
             report,
             granted,
-            lost,
             on,
             moving,
-            is_there: on && !moving && !elsewhere && !lost,
-            available: up && !moving && confirmed && !lost,
+            is_there: on && !moving && !elsewhere,
+            available: up && !moving && confirmed,
             was_available,
             problem: machine.problem,
             unknown: machine.unknown,
         }
-    }
-
-    /// Whether it would go down by being told to go.
-    fn may_go_down(&self) -> bool {
-        self.available || self.lost && self.was_available && !self.on
     }
 
     /// Whether it may be told to go anywhere, and so is waited for.

@@ -18,7 +18,6 @@ struct Given {
     id: MachineId,
     cordoned: bool,
     grant: Option<(Grant, u64)>,
-    has_lost_grant: bool,
     report: Option<UnitReport>,
     problem: Option<&'static str>,
     unknown: Option<Unknown<'static>>,
@@ -87,7 +86,6 @@ impl Fleet {
                     id: id(at),
                     cordoned: false,
                     grant: None,
-                    has_lost_grant: false,
                     report: up(1),
                     problem: None,
                     unknown: None,
@@ -127,7 +125,6 @@ impl Fleet {
             session: 5,
             cordoned: machine.cordoned,
             grant: machine.grant.as_ref().map(|(grant, at)| (grant, *at)),
-            has_lost_grant: machine.has_lost_grant,
             report: machine.report.as_ref(),
             problem: machine.problem,
             unknown: machine.unknown,
@@ -461,44 +458,4 @@ fn a_machine_of_which_nobody_knows_how_it_stands_counts_as_down_and_holds_nothin
         fleet.report(at, up(1));
     }
     assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
-}
-
-#[test]
-fn a_machine_whose_grant_cannot_be_read_counts_as_down_and_is_granted_anew() {
-    let mut fleet = Fleet::rolling(3, 1);
-    // It may be on its way, or there already, or have heard nothing.
-    fleet.machines[1].has_lost_grant = true;
-    assert_eq!(fleet.granted(), [(1, 2)]);
-    fleet.machines[2].report = failed(1);
-    assert_eq!(
-        fleet.granted(),
-        [(2, 2)],
-        "it costs nothing, and the other may be up"
-    );
-    fleet.machines[2].report = up(1);
-    fleet.machines[1].report = up(2);
-    assert_eq!(fleet.granted(), [(1, 2)]);
-    fleet.machines[1].has_lost_grant = false;
-    fleet.grant(1, 2, true);
-    assert_eq!(fleet.granted(), []);
-    fleet.report(1, up(2));
-    assert_eq!(fleet.granted(), [(0, 2)]);
-}
-
-#[test]
-fn the_budget_is_not_spent_for_ever_on_a_grant_that_cannot_be_read() {
-    let mut fleet = Fleet::rolling(2, 1);
-    fleet.record.candidate = None;
-    fleet.record.stable = revision(3);
-    fleet.machines[0].report = up(3);
-    fleet.machines[0].has_lost_grant = true;
-    fleet.machines[1].report = up(2).map(|report| UnitReport {
-        deferred: true,
-        ..report
-    });
-    assert_eq!(fleet.granted(), [(0, 3)]);
-    fleet.machines[0].has_lost_grant = false;
-    fleet.grant(0, 3, true);
-    fleet.report(0, up(3));
-    assert_eq!(fleet.granted(), [(1, 3)]);
 }

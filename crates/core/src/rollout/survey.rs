@@ -182,8 +182,6 @@ impl Survey<'_> {
                 session,
                 cordoned: machine.scheduling == Scheduling::Cordoned,
                 grant: machine.grant,
-                // No longer than until the leader has told it anew.
-                has_lost_grant: false,
                 report: machine.report,
                 problem: machine.problem,
                 unknown: machine.unknown,

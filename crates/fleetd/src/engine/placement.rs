@@ -107,7 +107,6 @@ impl Index {
             session: live.session,
             cordoned: live.scheduling == Scheduling::Cordoned,
             grant: grant.and_then(|grant| Some((grant.value.as_ref()?, grant.at))),
-            has_lost_grant: grant.is_some_and(|grant| grant.value.is_none()),
             report,
             problem: live
                 .report
@@ -132,9 +131,13 @@ impl Index {
         if presence.value.is_none() {
             return cannot_read(&keys::machine(id));
         }
-        // No grant takes the place of one that a newer engine wrote.
-        if machine.grants.get(name).is_some_and(|grant| grant.is_newer) {
-            return cannot_read(&keys::grant(id, name));
+        if let Some(grant) = machine.grants.get(name).filter(|it| it.value.is_none()) {
+            let key = keys::grant(id, name);
+            // It may be going anywhere, until it says that it cannot read that either. No grant takes the place of one that
+            // a newer engine wrote.
+            if grant.is_newer || !report.problems.contains_key(&key) {
+                return cannot_read(&key);
+            }
         }
         // A session begins with one commit of both; news of its keys come one by one.
         if told.at < presence.at {
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_cannot_be_read_is_lost_and_one_of_a_newer_engine_is_left_alone() {
+    fn a_machine_whose_grant_cannot_be_read_is_unknown_until_it_says_that_it_goes_nowhere() {
         let mut index = index();
         let key = keys::grant(&id(), &name());
         let grant = Grant {
@@ -251,17 +254,18 @@ mod tests {
             session: 7,
             was_available: true,
         };
-        put(&mut index, 9, key.clone(), &grant);
-        for (value, lost, is_unknown) in [
-            (&b"{"[..], true, false),
-            (br#"{"format":99}"#, true, true),
-            (&*record::encode(&grant), false, false),
-        ] {
-            tell(&mut index, 10, key.clone(), value.to_vec());
-            let situation = index.situation(&name(), 0).expect("there");
-            let machine = situation.machines.first().expect("it belongs there");
-            assert_eq!(machine.has_lost_grant, lost);
-            assert_eq!(machine.unknown.is_some(), is_unknown);
-        }
+        put(&mut index, 8, key.clone(), &grant);
+        assert_eq!(unknown(&mut index), None);
+        tell(&mut index, 9, key.clone(), b"{".to_vec());
+        assert!(unknown(&mut index).is_some());
+        let report = MachineReport {
+            problems: [(key.clone(), "it is damaged".to_owned())].into(),
+            ..MachineReport::default()
+        };
+        put(&mut index, 10, keys::report(&id()), &report);
+        assert_eq!(unknown(&mut index), None);
+        // What a newer engine wrote is its own to change.
+        tell(&mut index, 11, key, br#"{"format":99}"#.to_vec());
+        assert!(unknown(&mut index).is_some());
     }
 }

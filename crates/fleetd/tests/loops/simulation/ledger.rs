@@ -378,6 +378,12 @@ impl Ledger {
             .get(&seat.1)
     }
 
+    /// Whether the machine says that it cannot read what it was granted.
+    pub(crate) fn says_grant_is_lost(&self, (id, name): &Seat) -> bool {
+        let report = self.machines.get(id).and_then(|it| it.report.as_ref());
+        report.is_some_and(|(report, _)| report.problems.contains_key(&keys::grant(id, name)))
+    }
+
     /// Whether the unit should run on the machine, which is here.
     pub(crate) fn belongs(&self, seat: &Seat) -> bool {
         let machine = self.machines.get(&seat.0);

@@ -386,9 +386,10 @@ impl Court {
             };
             let session = ledger.session(&seat.0);
             let report = ledger.report(seat).filter(|it| it.available);
-            // To another session the grant says nothing, and is not confirmed.
+            // To another session the grant says nothing, and is not confirmed; nor is one that nobody can read any more.
             let confirms = |it: &UnitReport| it.grant >= by.revision;
-            if report.is_some_and(|it| confirms(it) || session != Some(by.grant.session)) {
+            let is_void = session != Some(by.grant.session) || ledger.says_grant_is_lost(seat);
+            if report.is_some_and(|it| confirms(it) || is_void) {
                 place.taken_down = None;
             }
         }
