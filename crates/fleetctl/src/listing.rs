@@ -167,7 +167,7 @@ impl<R: Row> Listing<R> {
         match self.flags.output {
             Format::Table | Format::Wide => {
                 let columns = self.columns(rows)?;
-                Ok(align(&self.table(&columns, rows), paint))
+                Ok(align(self.table(&columns, rows), paint))
             }
             Format::Json => document::list(R::KIND, rows, Syntax::Json),
             Format::Yaml => document::list(R::KIND, rows, Syntax::Yaml),
@@ -182,24 +182,22 @@ impl<R: Row> Listing<R> {
         }
     }
 
-    fn table(&self, columns: &[&Column<R>], rows: &[R]) -> Vec<Vec<Cell>> {
-        let legend = columns
-            .iter()
-            .map(|column| Cell::plain(column.field.to_uppercase()))
-            .collect();
-        let mut table = if self.flags.no_legend {
-            Vec::new()
-        } else {
-            vec![legend]
-        };
-        table.extend(rows.iter().map(|row| {
+    fn table<'a>(
+        &'a self,
+        columns: &'a [&'static Column<R>],
+        rows: &'a [R],
+    ) -> impl Iterator<Item = Vec<Cell>> + Clone + 'a {
+        let legend = (!self.flags.no_legend).then(|| {
+            let names = columns.iter().map(|column| column.field.to_uppercase());
+            names.map(Cell::plain).collect()
+        });
+        legend.into_iter().chain(rows.iter().map(|row| {
             let cell = |column: &&Column<R>| Cell {
                 text: dash(on_one_line(&(column.text)(row, self.flags.full))),
                 style: (column.style)(row),
             };
             columns.iter().map(cell).collect()
-        }));
-        table
+        }))
     }
 }
 

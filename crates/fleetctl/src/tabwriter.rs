@@ -10,6 +10,7 @@ use crate::paint::Paint;
 const TAB: usize = 8;
 
 /// One cell of a table.
+#[derive(Clone)]
 pub(crate) struct Cell {
     pub(crate) text: String,
     pub(crate) style: Style,
@@ -22,15 +23,16 @@ impl Cell {
     }
 }
 
-/// Joins rows of the same number of cells into lines; the last cell of a line is never padded.
-pub(crate) fn align(rows: &[Vec<Cell>], paint: Paint) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let stops: Vec<usize> = (0..columns)
-        .map(|column| {
-            let widest = rows.iter().map(|row| width(&row[column].text)).max();
-            (widest.unwrap_or(0) + 1).next_multiple_of(TAB)
-        })
-        .collect();
+/// Joins rows of the same number of cells into lines; the last cell of a line is never padded. Goes through the rows
+/// twice, so that of a long listing not every cell is in memory.
+pub(crate) fn align(rows: impl Iterator<Item = Vec<Cell>> + Clone, paint: Paint) -> String {
+    let mut stops: Vec<usize> = Vec::new();
+    for row in rows.clone() {
+        stops.resize(row.len(), 0);
+        for (stop, cell) in stops.iter_mut().zip(&row) {
+            *stop = (*stop).max((width(&cell.text) + 1).next_multiple_of(TAB));
+        }
+    }
     let mut text = String::new();
     for row in rows {
         for (column, cell) in row.iter().enumerate() {
@@ -57,8 +59,8 @@ mod tests {
 
     fn plain(rows: Vec<Vec<String>>) -> String {
         let cells = |row: Vec<String>| row.into_iter().map(Cell::plain).collect();
-        let rows: Vec<_> = rows.into_iter().map(cells).collect();
-        align(&rows, Paint::stdout(When::Never))
+        let rows: Vec<Vec<Cell>> = rows.into_iter().map(cells).collect();
+        align(rows.into_iter(), Paint::stdout(When::Never))
     }
 
     /// Takes a recorded listing apart and puts it together again.
@@ -102,7 +104,7 @@ mod tests {
         let text = "active".to_owned();
         let row = vec![Cell { text, style }, Cell::plain("x".to_owned())];
         assert_eq!(
-            align(&[row], Paint::stdout(When::Always)),
+            align([row].into_iter(), Paint::stdout(When::Always)),
             "\x1b[32mactive\x1b[0m\tx\n"
         );
     }

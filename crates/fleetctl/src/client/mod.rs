@@ -116,15 +116,18 @@ impl Client {
         .await
     }
 
-    /// What every machine says of its units, ordered by unit, then machine. With details: the whole report.
-    pub(crate) async fn states(&mut self, details: bool) -> Result<Vec<UnitState>, ClientError> {
-        let pages = self.pages("state", details_query(details), |page: StatePage| {
-            (page.states, page.next_page_token)
-        });
-        let mut states = pages.await?;
-        // fleetd reads them machine by machine, so that it need not hold them all.
-        states.sort_unstable_by(|a, b| (&a.name, &a.machine_id).cmp(&(&b.name, &b.machine_id)));
-        Ok(states)
+    /// What every machine says of its units, machine by machine, each made into a `row` when it comes: there may be many. With
+    /// details: the whole report.
+    pub(crate) async fn states<T>(
+        &mut self,
+        details: bool,
+        mut row: impl FnMut(UnitState) -> T,
+    ) -> Result<Vec<T>, ClientError> {
+        self.pages("state", details_query(details), |page: StatePage| {
+            let rows = page.states.into_iter().map(&mut row).collect();
+            (rows, page.next_page_token)
+        })
+        .await
     }
 
     /// What the machines say of one unit, whether the registry still has it or not.
@@ -220,7 +223,7 @@ impl Client {
         &mut self,
         collection: &str,
         parameter: Option<String>,
-        open: impl Fn(P) -> (Vec<T>, Option<String>),
+        mut open: impl FnMut(P) -> (Vec<T>, Option<String>),
     ) -> Result<Vec<T>, ClientError> {
         let mut all = Vec::new();
         let mut token: Option<String> = None;

@@ -1,6 +1,7 @@
 //! list-units, list-unit-files, list-machines: what their rows hold, and how they are shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use fleet_core::api::{Machine, Unit, UnitState};
@@ -18,20 +19,35 @@ use crate::paint::{self, Paint};
 
 const RETRIEVING_UNITS: &str = "Error retrieving list of units from repository";
 
-/// A unit on a machine.
+/// A unit on a machine. Of what thousands of rows say alike there is one copy.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnitRow {
-    name: String,
-    machine: String,
+    name: Arc<str>,
+    machine: Arc<str>,
     /// That machine's address; empty if the machine is not known any more.
-    ip: String,
-    load: String,
-    active: String,
-    sub: String,
-    hash: String,
+    ip: Arc<str>,
+    load: Arc<str>,
+    active: Arc<str>,
+    sub: Arc<str>,
+    hash: Arc<str>,
     #[serde(flatten)]
-    details: Option<Details>,
+    details: Option<Box<Details>>,
+}
+
+/// The texts that there is a copy of.
+#[derive(Default)]
+struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    fn one(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return known.clone();
+        }
+        let text: Arc<str> = text.into();
+        self.0.insert(text.clone());
+        text
+    }
 }
 
 /// What a machine says of a unit beyond its state.
@@ -59,24 +75,22 @@ impl From<&UnitReport> for Details {
 }
 
 impl UnitRow {
-    fn new(state: UnitState, addresses: &BTreeMap<String, String>) -> Self {
+    fn new(state: &UnitState, addresses: &BTreeMap<String, String>, texts: &mut Texts) -> Self {
+        let ip = addresses.get(&state.machine_id).map_or("", String::as_str);
         Self {
-            ip: addresses
-                .get(&state.machine_id)
-                .cloned()
-                .unwrap_or_default(),
-            details: state.report.as_ref().map(Details::from),
-            name: state.name,
-            machine: state.machine_id,
-            load: state.systemd_load_state,
-            active: state.systemd_active_state,
-            sub: state.systemd_sub_state,
-            hash: state.hash,
+            ip: texts.one(ip),
+            details: state.report.as_ref().map(Details::from).map(Box::new),
+            name: texts.one(&state.name),
+            machine: texts.one(&state.machine_id),
+            load: texts.one(&state.systemd_load_state),
+            active: texts.one(&state.systemd_active_state),
+            sub: texts.one(&state.systemd_sub_state),
+            hash: texts.one(&state.hash),
         }
     }
 
     fn detail(&self, show: impl Fn(&Details) -> String) -> String {
-        self.details.as_ref().map(show).unwrap_or_default()
+        self.details.as_deref().map(show).unwrap_or_default()
     }
 }
 
@@ -85,23 +99,23 @@ impl Row for UnitRow {
     const TABLE: &'static str = "unit,machine,active,sub";
     const WIDE: &'static str = "unit,machine,active,sub,revision,since,restarts,result";
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::new("unit", |row, _| row.name.clone()),
+        Column::new("unit", |row, _| row.name.to_string()),
         Column::painted(
             "load",
-            |row, _| row.load.clone(),
+            |row, _| row.load.to_string(),
             |row| paint::load(&row.load),
         ),
         Column::painted(
             "active",
-            |row, _| row.active.clone(),
+            |row, _| row.active.to_string(),
             |row| paint::active(&row.active),
         ),
         Column::painted(
             "sub",
-            |row, _| row.sub.clone(),
+            |row, _| row.sub.to_string(),
             |row| paint::active(&row.active),
         ),
-        Column::new("machine", |row, full| match row.machine.as_str() {
+        Column::new("machine", |row, full| match &*row.machine {
             "" => String::new(),
             machine => describe::machine(machine, &row.ip, full),
         }),
@@ -135,14 +149,18 @@ pub(super) async fn units(
 ) -> anyhow::Result<()> {
     let detailed = listing.detailed();
     let read = async |client: &mut Client| {
-        let states = client.states(detailed).await.context(RETRIEVING_UNITS)?;
         let machines = client.machines(false).await.context(RETRIEVING_UNITS)?;
         let addresses = machines
             .into_iter()
             .map(|machine| (machine.id, machine.primary_ip))
             .collect();
-        let row = |state| UnitRow::new(state, &addresses);
-        Ok(states.into_iter().map(row).collect())
+        let mut texts = Texts::default();
+        let row = |state| UnitRow::new(&state, &addresses, &mut texts);
+        let rows = client.states(detailed, row).await;
+        let mut rows = rows.context(RETRIEVING_UNITS)?;
+        // fleetd reads them machine by machine, so that it need not hold them all.
+        rows.sort_unstable_by(|a, b| (&a.name, &a.machine).cmp(&(&b.name, &b.machine)));
+        Ok(rows)
     };
     listing.print(client, paint, read).await
 }

@@ -128,7 +128,7 @@ fn named(live: &[Machine], typed: &str) -> anyhow::Result<Machine> {
 async fn empty(client: &mut Client, machines: &[Machine], timeout: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + timeout;
     loop {
-        let mut left = client.states(false).await?;
+        let mut left = client.states(false, |state| state).await?;
         left.retain(|state| {
             machines
                 .iter()
