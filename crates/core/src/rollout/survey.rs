@@ -97,8 +97,10 @@ impl Surveyed<'_> {
 
     fn failure(&self) -> Option<String> {
         let failed = self.report.and_then(|report| report.failed.clone());
-        let unknown = self.unknown.map(|why| why.to_string());
-        unknown.or(self.problem.map(str::to_owned)).or(failed)
+        // One that has not told yet is not there, and nothing is wrong with it.
+        let is_wrong = |why: &Unknown<'_>| matches!(why, Unknown::Unreadable(_));
+        let unreadable = self.unknown.filter(is_wrong).map(|why| why.to_string());
+        unreadable.or(self.problem.map(str::to_owned)).or(failed)
     }
 }
 

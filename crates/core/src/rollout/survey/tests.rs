@@ -149,6 +149,20 @@ fn machines_are_counted_as_those_of_a_daemon_set() {
 }
 
 #[test]
+fn a_machine_that_has_not_told_yet_has_not_failed() {
+    let ids: Vec<MachineId> = ('1'..='3').map(id).collect();
+    let up = report(1);
+    let mut untold = on(&ids[1], None);
+    untold.unknown = Some(Unknown::Untold("fleetd has just started there"));
+    let mut unreadable = on(&ids[2], None);
+    unreadable.unknown = Some(Unknown::Unreadable("it is damaged"));
+    let machines = vec![on(&ids[0], Some(&up)), untold, unreadable];
+    survey(&record(None), machines, |survey| {
+        insta::assert_snapshot!(counts(&survey.row()), @"desired 3, current 1, up to date 1, ready 1, available 1, failed 1, deferred 0");
+    });
+}
+
+#[test]
 fn a_machine_waits_for_its_turn_only_while_no_rollout_gives_it_one() {
     let id = id('1');
     let mut kept = report(1);
