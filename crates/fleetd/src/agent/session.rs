@@ -32,8 +32,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The least time between two reports in the long run, of a machine with a unit that crashes in a loop, say.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a report waits for the end of a job. An ordinary start takes ten milliseconds.
-const SETTLING: Duration = Duration::from_millis(25);
+/// How long a report waits for the end of a job. An ordinary start takes ten milliseconds, on a busy machine several times that.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// How many reports may come quickly before that counts: an update of a few units is followed closely.
 const QUICK: u32 = 20;

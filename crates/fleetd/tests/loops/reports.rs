@@ -249,7 +249,7 @@ async fn an_ordinary_start_or_stop_is_one_report_and_a_long_one_is_told_meanwhil
     };
     fleet.machines[0].systemd.behave(&unit(A), long);
     fleet.set_target(A, TargetState::Launched).await;
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(200)).await;
     assert_eq!(report(&fleet).await.active, "activating");
 }
 
