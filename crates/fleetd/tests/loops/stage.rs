@@ -320,6 +320,11 @@ impl Stage {
             .expect("lists")
             .entries;
         let mut report = MachineReport::default();
+        for (key, grant) in &grants {
+            if let Err(error) = record::decode::<Grant>(&grant.value) {
+                report.problems.insert(key.clone(), error.to_string());
+            }
+        }
         for (name, (revision, _)) in &player.has {
             let Some(record) = units.get(&keys::unit(name)) else {
                 continue;
