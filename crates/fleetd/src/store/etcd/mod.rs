@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{
-    Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
-    TxnResponse,
+    Compare, CompareOp, DeleteOptions, GetOptions, GetResponse, KeyValue, PutOptions, Txn, TxnOp,
+    TxnOpResponse, TxnResponse,
 };
 
 pub use self::config::{ConfigError, EtcdConfig};
@@ -78,6 +78,16 @@ impl EtcdStore {
             async move { Ok::<_, Failure>(connection.kv().txn(txn).await?) }
         };
         self.call(repeat, request).await
+    }
+
+    /// Reads below the prefix, from the key `first` on.
+    async fn range(&self, prefix: &str, first: String, options: GetOptions) -> Result<GetResponse> {
+        let request = |connection: Arc<endpoints::Connection>| {
+            let (first, options) = (first.clone(), options.clone());
+            async move { Ok::<_, Failure>(connection.kv().get(first, Some(options)).await?) }
+        };
+        let answer = self.call(Repeat::Always, request).await;
+        answer.map_err(|error| denied_to("read", &[prefix], error))
     }
 
     fn key(&self, key: &str) -> String {
@@ -160,12 +170,7 @@ impl Store for EtcdStore {
             .with_range(behind(self.key(prefix)))
             .with_limit(i64::try_from(limit).unwrap_or(i64::MAX))
             .with_revision(at.map_or(0, |at| at as i64));
-        let request = |connection: Arc<endpoints::Connection>| {
-            let (first, options) = (first.clone(), options.clone());
-            async move { Ok::<_, Failure>(connection.kv().get(first, Some(options)).await?) }
-        };
-        let answer = self.call(Repeat::Always, request).await;
-        let answer = answer.map_err(|error| denied_to("read", &[prefix], error))?;
+        let answer = self.range(prefix, first, options).await?;
         let now = answer.header().map_or(0, |header| header.revision() as u64);
         let rows = answer.kvs().iter();
         let entries = rows.filter_map(|pair| Some((relative(pair, &self.prefix)?, entry(pair))));
@@ -179,14 +184,8 @@ impl Store for EtcdStore {
     }
 
     async fn count(&self, prefix: &str) -> Result<usize> {
-        let first = self.key(prefix);
         let options = GetOptions::new().with_prefix().with_count_only();
-        let request = |connection: Arc<endpoints::Connection>| {
-            let (first, options) = (first.clone(), options.clone());
-            async move { Ok::<_, Failure>(connection.kv().get(first, Some(options)).await?) }
-        };
-        let answer = self.call(Repeat::Always, request).await;
-        let answer = answer.map_err(|error| denied_to("read", &[prefix], error))?;
+        let answer = self.range(prefix, self.key(prefix), options).await?;
         Ok(usize::try_from(answer.count()).unwrap_or_default())
     }
 
