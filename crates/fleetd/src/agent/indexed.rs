@@ -89,9 +89,9 @@ impl Indexed {
         let confirmed = grant.filter(|(grant, _)| confirms(&self.record, grant.revision));
         // A unit that was destroyed and made again is another one.
         let present = present.filter(|it| [0, self.created].contains(&it.created));
-        let is_forked = present.is_some_and(|present| self.has_another(present));
+        let number = present.map_or(0, |present| self.number_of(present));
         let now = present.map(|present| Present {
-            revision: if is_forked { 0 } else { present.revision },
+            revision: number,
             process: &present.process,
             // Where it is not to run any more, no change of revision takes it down.
             launched: present.launch && self.is_launched(),
@@ -107,17 +107,20 @@ impl Indexed {
             revision,
             read,
             present,
-            is_forked,
+            number,
             keeps: choice == Choice::Keep,
             grant: confirmed.map_or(0, |(_, written)| *written),
         }
     }
 
-    /// Whether another file stands behind that number. The registry went back to a backup and came to the number again.
-    fn has_another(&self, present: &Desired) -> bool {
+    /// The number of what the machine has; 0 where another file stands behind it: the registry went back to a backup and came
+    /// to the number again.
+    fn number_of(&self, present: &Desired) -> u64 {
         let candidate = self.record.candidate.iter();
         let mut all = std::iter::once(&self.record.stable).chain(candidate.map(|it| &it.revision));
-        all.any(|it| it.number == present.revision && it.content != present.content)
+        let is_another =
+            all.any(|it| it.number == present.revision && it.content != present.content);
+        if is_another { 0 } else { present.revision }
     }
 
     fn is_launched(&self) -> bool {
@@ -132,8 +135,8 @@ pub(super) struct Chosen<'a> {
     revision: &'a Revision,
     read: &'a Read,
     present: Option<&'a Desired>,
-    /// What the machine has is none of the unit's revisions, though it has the number of one.
-    is_forked: bool,
+    /// The number of what the machine has.
+    number: u64,
     keeps: bool,
     /// The store revision that wrote the grant which led here.
     grant: u64,
@@ -178,7 +181,7 @@ impl<'a> Chosen<'a> {
         let created = self.indexed.created;
         match self.present {
             Some(present) if self.keeps => Desired {
-                revision: if self.is_forked { 0 } else { present.revision },
+                revision: self.number,
                 launch,
                 excludes,
                 created,
