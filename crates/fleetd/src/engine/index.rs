@@ -390,35 +390,10 @@ fn decode<T: DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use fleet_core::record::{Revision, TargetState, UnitRecord, UnitReport};
+    use fleet_core::record::UnitReport;
 
     use super::*;
-
-    fn name() -> UnitName {
-        UnitName::parse("web.service").expect("valid")
-    }
-
-    fn machine() -> MachineId {
-        MachineId::parse(&"a".repeat(32)).expect("valid")
-    }
-
-    fn seen(index: &mut Index, revision: u64, key: &str, value: Option<Vec<u8>>) {
-        let change = match value {
-            Some(value) => Change::Put(
-                key.to_owned(),
-                Entry {
-                    value: value.into(),
-                    created: 1,
-                    modified: revision,
-                },
-            ),
-            None => Change::Delete(key.to_owned()),
-        };
-        let changes = vec![change];
-        index.apply(Batch { revision, changes });
-    }
+    use crate::engine::fixture::{everywhere, machine, name, seen};
 
     fn progress(done: usize) -> Vec<u8> {
         record::encode(&Progress {
@@ -460,20 +435,8 @@ mod tests {
     #[test]
     fn a_unit_that_nothing_is_left_to_do_for_is_not_active() {
         let mut index = Index::default();
-        let record = UnitRecord {
-            target: TargetState::Launched,
-            stable: Revision {
-                number: 1,
-                at: 0,
-                content: "[X-Fleet]\nGlobal=true\n".into(),
-                restarts: 0,
-            },
-            candidate: None,
-            last: None,
-            owners: BTreeSet::new(),
-        };
         let unit = keys::unit(&name());
-        seen(&mut index, 2, &unit, Some(record::encode(&record)));
+        seen(&mut index, 2, &unit, Some(record::encode(&everywhere())));
         let mut report = MachineReport::default();
         for (revision, deferred) in [(3, false), (4, true), (5, false)] {
             let unit = UnitReport {

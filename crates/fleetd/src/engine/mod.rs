@@ -6,6 +6,8 @@
 //! too, as a pure step whose writes are guarded by the claim.
 
 mod decision;
+#[cfg(test)]
+mod fixture;
 mod index;
 mod leader;
 mod leadership;

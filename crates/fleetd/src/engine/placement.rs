@@ -149,36 +149,14 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use fleet_core::record::{
-        self, Grant, MachineRecord, MachineReport, Revision, TargetState, UnitRecord,
-    };
+    use fleet_core::record::{self, Grant, MachineRecord, MachineReport};
     use serde::Serialize;
 
     use super::*;
-    use crate::store::{Batch, Change, Entry};
-
-    fn name() -> UnitName {
-        UnitName::parse("web.service").expect("valid")
-    }
-
-    fn id() -> MachineId {
-        MachineId::parse(&"a".repeat(32)).expect("valid")
-    }
-
-    fn tell(index: &mut Index, revision: u64, key: String, value: Vec<u8>) {
-        let entry = Entry {
-            value: value.into(),
-            created: 1,
-            modified: revision,
-        };
-        let changes = vec![Change::Put(key, entry)];
-        index.apply(Batch { revision, changes });
-    }
+    use crate::engine::fixture::{everywhere, machine as id, name, seen};
 
     fn put(index: &mut Index, revision: u64, key: String, value: &impl Serialize) {
-        tell(index, revision, key, record::encode(value));
+        seen(index, revision, &key, Some(record::encode(value)));
     }
 
     fn comes(index: &mut Index, revision: u64) {
@@ -194,19 +172,7 @@ mod tests {
     /// A unit everywhere, and one machine.
     fn index() -> Index {
         let mut index = Index::default();
-        let record = UnitRecord {
-            target: TargetState::Launched,
-            stable: Revision {
-                number: 1,
-                at: 0,
-                content: "[X-Fleet]\nGlobal=true\n".into(),
-                restarts: 0,
-            },
-            candidate: None,
-            last: None,
-            owners: BTreeSet::new(),
-        };
-        put(&mut index, 2, keys::unit(&name()), &record);
+        put(&mut index, 2, keys::unit(&name()), &everywhere());
         comes(&mut index, 3);
         let report = MachineReport::default();
         put(&mut index, 3, keys::report(&id()), &report);
@@ -256,7 +222,7 @@ mod tests {
         };
         put(&mut index, 8, key.clone(), &grant);
         assert_eq!(unknown(&mut index), None);
-        tell(&mut index, 9, key.clone(), b"{".to_vec());
+        seen(&mut index, 9, &key, Some(b"{".to_vec()));
         assert!(unknown(&mut index).is_some());
         let report = MachineReport {
             problems: [(key.clone(), "it is damaged".to_owned())].into(),
@@ -265,7 +231,7 @@ mod tests {
         put(&mut index, 10, keys::report(&id()), &report);
         assert_eq!(unknown(&mut index), None);
         // What a newer engine wrote is its own to change.
-        tell(&mut index, 11, key, br#"{"format":99}"#.to_vec());
+        seen(&mut index, 11, &key, Some(br#"{"format":99}"#.to_vec()));
         assert!(unknown(&mut index).is_some());
     }
 }
