@@ -32,8 +32,17 @@ fn value(lab: &Lab, key: &str) -> Result<Value> {
 
 /// What the machine says of the unit.
 fn report(lab: &Lab, host: &Host, name: &str) -> Result<Value> {
-    let report = value(lab, &format!("reports/{}", host.machine_id()))?;
-    Ok(report["units"][name].clone())
+    let key = format!("reports/{}", host.machine_id());
+    let changes = value(lab, &key)?;
+    let is_gone = changes["gone"]
+        .as_array()
+        .is_some_and(|gone| gone.iter().any(|it| it == name));
+    let there = &changes["units"][name];
+    if changes["base"].is_null() || !there.is_null() || is_gone {
+        return Ok(there.clone());
+    }
+    let base = value(lab, &format!("{key}/base"))?;
+    Ok(base["units"][name].clone())
 }
 
 /// The machine's present session.

@@ -88,6 +88,16 @@ pub fn report(id: &MachineId) -> String {
     format!("{REPORTS}{id}")
 }
 
+/// What a machine's report is written over: below it, so that who may write the one may write the other.
+pub fn report_base(id: &MachineId) -> String {
+    format!("{REPORTS}{id}/base")
+}
+
+/// The machine whose report's base a key is.
+pub fn report_base_of(key: &str) -> Option<MachineId> {
+    exactly(key.strip_prefix(REPORTS)?.strip_suffix("/base")?)
+}
+
 /// The prefix of a machine's grants.
 pub fn grants_of(id: &MachineId) -> String {
     format!("{GRANTS}{id}/")
@@ -186,6 +196,10 @@ mod tests {
         assert_eq!(twin_of(&twin(&machine_id(), -7)), Some((machine_id(), -7)));
         assert_eq!(twin_of(&super::machine(&machine_id())), None);
         assert_eq!(machine_of(MACHINES, &twin(&machine_id(), 7)), None);
+        let base = report_base(&machine_id());
+        assert_eq!(report_base_of(&base), Some(machine_id()));
+        assert_eq!(machine_of(REPORTS, &base), None);
+        assert_eq!(report_base_of(&report(&machine_id())), None);
         assert_eq!(
             machine_of(MACHINES, &format!("machines/{}\n", "a".repeat(32))),
             None

@@ -10,7 +10,7 @@ use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{
     self, AcceptanceRecord, ClusterRecord, Event, Grant, Known, LeaderRecord, MachineRecord,
-    MachineReport, MetadataRecord, Past, Progress, UnitRecord,
+    MetadataRecord, Past, Progress, ReportBase, ReportChanges, UnitRecord,
 };
 use fleet_core::trust::{Memory, Sight, judge};
 use fleet_core::unit::{Content, Parsed, UnitName};
@@ -140,7 +140,8 @@ pub fn registry_value(bytes: &[u8]) {
     again::<MachineRecord>(bytes);
     again::<Known>(bytes);
     again::<MetadataRecord>(bytes);
-    again::<MachineReport>(bytes);
+    again::<ReportChanges>(bytes);
+    again::<ReportBase>(bytes);
     again::<Grant>(bytes);
     again::<Progress>(bytes);
     again::<Event>(bytes);
@@ -186,6 +187,7 @@ async fn everywhere(bytes: &[u8]) {
         keys::known(&machine()),
         keys::metadata(&machine()),
         keys::report(&machine()),
+        keys::report_base(&machine()),
         keys::grant(&machine(), &bad),
         keys::rollout(&bad),
         keys::event(1, 1),

@@ -1,12 +1,8 @@
 //! Machines and what they report, as the registry holds them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use super::is_zero;
 use crate::machine::{Metadata, MetadataOverlay};
-use crate::unit::UnitName;
 
 /// A machine's presence: `machines/<id>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,63 +69,4 @@ impl Scheduling {
             Self::Drained => "drained",
         }
     }
-}
-
-/// What one machine's systemd says of fleet's units there: `reports/<id>`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MachineReport {
-    /// The units whose files fleet has put there.
-    pub units: BTreeMap<UnitName, UnitReport>,
-    /// What is wrong there, and with what: a unit, a file, the state directory.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub problems: BTreeMap<String, String>,
-    /// Why it says nothing of its units: they were not looked at yet, say. None where `units` is all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unknown: Option<String>,
-}
-
-/// One unit of a [`MachineReport`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnitReport {
-    /// systemd's load state, such as `loaded`.
-    pub load: String,
-    /// systemd's active state, such as `active`.
-    pub active: String,
-    /// systemd's sub state, such as `running`.
-    pub sub: String,
-    /// The revision whose file is in place.
-    pub revision: u64,
-    /// That revision's compatible hash.
-    pub hash: String,
-    /// When systemd last changed its state, in milliseconds since 1970; 0 if it never did.
-    pub since: u64,
-    /// How often systemd restarted it by itself (`NRestarts`).
-    #[serde(default)]
-    pub restarts: u32,
-    /// systemd's `Result`, such as `success` or `exit-code`; empty for kinds that have none.
-    #[serde(default)]
-    pub result: String,
-    /// Whether fleet has started it there. Nothing else tells a oneshot that ran from one that is only loaded:
-    /// systemd forgets both at once.
-    #[serde(default)]
-    pub launched: bool,
-    /// Whether it does what it should, at this moment.
-    pub ready: bool,
-    /// Whether it is ready, and has been for `MinReadySec` without a restart.
-    #[serde(default)]
-    pub available: bool,
-    /// Whether systemd skipped its start because of a condition in its file (`ConditionPathExists=` and others). It is
-    /// ready then: it does what its file asks for on such a machine.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub skipped: bool,
-    /// Why it will not become ready by itself, for people; none while it may.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
-    /// Whether it has another revision than the registry's stable one, and waits with that for the leader's grant.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub deferred: bool,
-    /// The store revision that wrote the grant which all of this takes into account; 0 without one. Until the newest
-    /// grant is confirmed so, the machine may be about to act on it.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub grant: u64,
 }

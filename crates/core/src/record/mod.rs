@@ -4,15 +4,15 @@
 //! what is wrong, and the reader leaves that one unit or machine alone.
 
 mod machine;
+mod report;
 mod rollout;
 mod unit;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use self::machine::{
-    Known, MachineRecord, MachineReport, MetadataRecord, Scheduling, SessionId, UnitReport,
-};
+pub use self::machine::{Known, MachineRecord, MetadataRecord, Scheduling, SessionId};
+pub use self::report::{MachineReport, ReportBase, ReportChanges, UnitReport, decode_report};
 pub use self::rollout::{Event, EventKind, Grant, Progress};
 pub use self::unit::{
     Candidate, Ended, Outcome, Owner, Past, Phase, Revision, TargetState, UnitRecord,
@@ -39,6 +39,11 @@ pub enum RecordError {
     /// Not what it should be.
     #[error("it is damaged: {0}")]
     Damaged(#[from] serde_json::Error),
+    /// A report's base is missing, or another one.
+    #[error(
+        "the base beside it is not the one that it was written over: restart fleetd on that machine"
+    )]
+    NoBase,
 }
 
 /// Writes a value as the registry holds it.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use fleet_core::record::{self, MachineReport, UnitReport};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -97,8 +98,10 @@ pub(crate) struct Change {
     unit: String,
     asked: &'static str,
     reported: Reported,
-    /// What a report that names the unit holds.
+    /// How a report tells of the unit.
     key: String,
+    /// How one names the unit otherwise: among those that are gone.
+    name: String,
     /// Machines whose systemd was asked.
     pub(crate) seen: Roll,
     /// Machines whose report is in the registry.
@@ -123,15 +126,29 @@ impl Change {
             asked,
             reported,
             key: format!("\"{unit}\":{{"),
+            name: format!("\"{unit}\""),
             seen: roll(),
             told: roll(),
         })
     }
 
-    fn is_told_by(&self, report: &str) -> bool {
-        let row = report.split_once(&self.key).map(|(_, rest)| {
-            // No text of a unit that does well holds a brace.
-            rest.split_once('}').map_or(rest, |(row, _)| row)
+    fn row<'a>(&self, report: &'a str) -> Option<&'a str> {
+        let (_, rest) = report.split_once(&self.key)?;
+        // No text of a unit that does well holds a brace.
+        Some(rest.split_once('}').map_or(rest, |(row, _)| row))
+    }
+
+    /// Whether a report of these changes over that base tells of it. Looks for texts: to read all of it would cost more than
+    /// many an agent.
+    fn is_told_by(&self, changes: &str, base: &str) -> bool {
+        let base = if changes.contains("\"base\":") {
+            base
+        } else {
+            ""
+        };
+        let row = self.row(changes).or_else(|| {
+            let is_gone = changes.contains(&self.name);
+            self.row(base).filter(|_| !is_gone)
         });
         match self.reported {
             Reported::Gone => row.is_none(),
@@ -140,7 +157,11 @@ impl Change {
                 row.contains("\"available\":true")
                     && row.contains(&format!("\"revision\":{revision},"))
             }),
-            Reported::Units(count) => report.matches("\"available\":true").count() >= count,
+            Reported::Units(count) => {
+                let report = record::decode_report(changes.as_bytes(), Some(base.as_bytes()));
+                let report = report.unwrap_or_else(|_| MachineReport::<UnitReport>::default());
+                report.units.values().filter(|unit| unit.available).count() >= count
+            }
         }
     }
 }
@@ -165,9 +186,9 @@ impl Stage {
     }
 
     /// A machine's report is in the registry.
-    pub(crate) fn reported(&self, number: usize, report: &str) {
+    pub(crate) fn reported(&self, number: usize, changes: &str, base: &str) {
         if let Some(change) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
-            && change.is_told_by(report)
+            && change.is_told_by(changes, base)
         {
             change.told.tick(number);
         }

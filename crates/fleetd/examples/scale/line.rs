@@ -55,6 +55,8 @@ pub(crate) struct Line {
     lines: Lines,
     number: usize,
     store: Mutex<Arc<EtcdStore>>,
+    /// What its report in the registry is written over.
+    base: Mutex<String>,
 }
 
 impl Line {
@@ -64,6 +66,7 @@ impl Line {
             lines,
             number,
             store,
+            base: Mutex::default(),
         })
     }
 
@@ -97,19 +100,24 @@ impl Line {
     }
 
     fn told(&self, writes: &[Write]) {
+        let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = None;
         for write in writes {
             let Write::Put { key, value, .. } = write else {
                 continue;
             };
-            if key.starts_with(keys::REPORTS)
-                && self.lines.stage.awaits()
-                && let Ok(report) = std::str::from_utf8(value)
-            {
-                self.lines.stage.reported(self.number, report);
+            let text = || std::str::from_utf8(value).unwrap_or_default();
+            if keys::report_base_of(key).is_some() {
+                *base = text().to_owned();
+            } else if key.starts_with(keys::REPORTS) {
+                changes = Some(text());
             }
             if key.starts_with(keys::MACHINES) {
                 self.lines.tally.tick(1, self.number);
             }
+        }
+        if let Some(changes) = changes.filter(|_| self.lines.stage.awaits()) {
+            self.lines.stage.reported(self.number, changes, &base);
         }
     }
 }

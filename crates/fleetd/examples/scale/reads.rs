@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use etcd_client::{Client, GetOptions};
 use fleet_core::keys;
-use fleet_core::record::{self, MachineReport};
+use fleet_core::record::{self, ReportChanges};
 
 use crate::figures::Samples;
 use crate::hub::{self, Hub};
@@ -65,7 +65,7 @@ async fn bare(endpoint: &str, as_rows: bool) -> Result<Duration> {
     let mut out = BufWriter::new(OpenOptions::new().write(true).open("/dev/null")?);
     for pair in answer.kvs() {
         if as_rows {
-            let report: MachineReport = record::decode(pair.value())?;
+            let report: ReportChanges = record::decode(pair.value())?;
             for (name, unit) in report.units {
                 let key = pair.key_str()?;
                 writeln!(out, "{name}\t{key}\t{}\t{}", unit.active, unit.sub)?;

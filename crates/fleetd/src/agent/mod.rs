@@ -13,6 +13,7 @@
 //! state of before stands: from memory, or after a restart from the state directory. Without either, nothing is
 //! touched at all.
 
+mod base;
 mod host;
 mod index;
 mod indexed;

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, Known, MachineRecord, MachineReport, SessionId, UnitReport};
-use fleet_core::unit::UnitName;
+use fleet_core::record::{self, Known, MachineRecord, ReportBase, ReportChanges, SessionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::base::{Base, Units};
 use super::twins::{Place, Twins};
 use crate::backoff::Backoff;
 use crate::store::{Guard, LeaseId, Result, Store, StoreError, Write};
@@ -50,11 +50,11 @@ pub(super) struct Word {
     pub(super) is_moving: bool,
 }
 
-/// What a report says: a [`MachineReport`] whose units are compared and copied at no cost while they are the same.
+/// What a report says: its units are compared and copied at no cost while they are the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
     /// None before the first look at them.
-    pub(super) units: Option<Arc<BTreeMap<UnitName, UnitReport>>>,
+    pub(super) units: Option<Arc<Units>>,
     pub(super) problems: BTreeMap<String, String>,
 }
 
@@ -133,8 +133,9 @@ impl Session {
         // Before anybody else knows of the session: no grant for it comes earlier.
         self.tell_alive(&lease);
         let mut at = self.written_at().await?;
+        let mut base = Base::default();
         let mut written = self.current();
-        let here_since = self.write(id, at, true, &written).await?;
+        let here_since = self.write(id, at, true, &written, &mut base).await?;
         at = Some(here_since);
         backoff.reset();
         *told = None;
@@ -164,7 +165,7 @@ impl Session {
                 },
                 () = sleep_until(quiet_until.max(settled)), if pending => {
                     let report = self.current();
-                    match self.write(id, at, false, &report).await {
+                    match self.write(id, at, false, &report, &mut base).await {
                         Ok(revision) => {
                             at = Some(revision);
                             written = report;
@@ -176,7 +177,10 @@ impl Session {
                             quiet_until = Instant::now() + backoff.wait();
                         }
                         // An earlier one that got no answer was made, or it is another machine's.
-                        Err(StoreError::Refused) => at = self.look(&mut twins).await?,
+                        Err(StoreError::Refused) => {
+                            base.forget();
+                            at = self.look(&mut twins).await?;
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -295,41 +299,63 @@ impl Session {
     }
 
     /// Answers the store revision that wrote it. `at`: of the report that it takes the place of.
-    async fn write(&self, lease: LeaseId, at: Option<u64>, all: bool, said: &Said) -> Result<u64> {
-        let unknown = said.units.is_none().then(|| NOT_LOOKED.to_owned());
-        let report = MachineReport {
-            units: said.units.as_deref().cloned().unwrap_or_default(),
+    async fn write(
+        &self,
+        lease: LeaseId,
+        at: Option<u64>,
+        all: bool,
+        said: &Said,
+        base: &mut Base,
+    ) -> Result<u64> {
+        let units = said.units.clone().unwrap_or_default();
+        let (changes, new_base) = base.report(&units);
+        let report = ReportChanges {
             problems: said.problems.clone(),
-            unknown,
+            unknown: said.units.is_none().then(|| NOT_LOOKED.to_owned()),
+            ..changes
         };
-        match self.put(lease, at, all, &report).await {
+        let mut guards = vec![unmodified(keys::report(&self.me), at)];
+        if let Some(at) = base.at() {
+            guards.push(unmodified(keys::report_base(&self.me), Some(at)));
+        }
+        match self
+            .put(lease, guards.clone(), all, &report, new_base.as_ref())
+            .await
+        {
             // Too large, say. A machine that cannot tell everything tells at least that.
             Err(StoreError::Rejected(why)) => {
-                let report = MachineReport {
-                    units: BTreeMap::new(),
+                let report = ReportChanges {
                     problems: BTreeMap::from([("report".to_owned(), why)]),
                     unknown: Some(NOT_TAKEN.to_owned()),
+                    ..ReportChanges::default()
                 };
-                self.put(lease, at, all, &report).await
+                self.put(lease, guards, all, &report, None).await
             }
-            done => done,
+            Ok(revision) => {
+                if new_base.is_some() {
+                    base.written(units, revision);
+                }
+                Ok(revision)
+            }
+            error => error,
         }
     }
 
     async fn put(
         &self,
         lease: LeaseId,
-        at: Option<u64>,
+        guards: Vec<Guard>,
         all: bool,
-        report: &MachineReport,
+        report: &ReportChanges,
+        base: Option<&ReportBase>,
     ) -> Result<u64> {
         let put = |key, value, lease| Write::Put { key, value, lease };
-        let key = keys::report(&self.me);
-        let guard = match at {
-            Some(at) => Guard::Unmodified(key.clone(), at),
-            None => Guard::Absent(key.clone()),
-        };
-        let mut writes = vec![put(key, record::encode(report), Some(lease))];
+        let report = record::encode(report);
+        let mut writes = vec![put(keys::report(&self.me), report, Some(lease))];
+        if let Some(base) = base {
+            let key = keys::report_base(&self.me);
+            writes.push(put(key, record::encode(base), Some(lease)));
+        }
         if all {
             let machine = self.machine(lease);
             let presence = record::encode(&machine);
@@ -341,7 +367,7 @@ impl Session {
             });
             writes.push(put(keys::known(&self.me), known, None));
         }
-        self.store.commit(vec![guard], writes).await
+        self.store.commit(guards, writes).await
     }
 
     /// What it says of the machine, in that session.
@@ -350,6 +376,14 @@ impl Session {
             session: lease.0,
             ..self.presence.clone()
         }
+    }
+}
+
+/// That a key is as that store revision wrote it; without one, that it is not there.
+fn unmodified(key: String, at: Option<u64>) -> Guard {
+    match at {
+        Some(at) => Guard::Unmodified(key, at),
+        None => Guard::Absent(key),
     }
 }
 

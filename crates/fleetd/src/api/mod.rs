@@ -13,6 +13,7 @@ mod news;
 mod page;
 mod plan;
 mod registry;
+mod reports;
 mod rollouts;
 mod scheduling;
 mod state;

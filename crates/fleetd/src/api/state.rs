@@ -4,24 +4,20 @@
 //! read by itself at one revision, so that nobody holds them all. The original's pages are ordered by unit, for which all
 //! of them are read each time.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use fleet_core::api::{StatePage, UnitState};
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, RecordError, UnitReport};
+use fleet_core::record::{RecordError, UnitReport};
 use fleet_core::unit::UnitName;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, Result};
 use super::page::{Cursor, page};
+use super::reports::{Report, Reports, reports_in};
 use super::{Api, Query};
-use crate::store::Entry;
-
-/// How many reports are read at once for a page, some kilobytes each.
-pub(super) const REPORTS_AT_ONCE: usize = 500;
 
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<StatePage>> {
     let wanted = Wanted {
@@ -73,17 +69,15 @@ impl Wanted<'_> {
     }
 
     /// Adds the rows of one report. One that cannot be read has none.
-    fn add(&self, key: &str, entry: &Entry, rows: &mut Vec<UnitState>) {
-        let Some(id) = keys::machine_of(keys::REPORTS, key) else {
-            return;
-        };
+    fn add(&self, report: &Report, rows: &mut Vec<UnitState>) {
+        let id = &report.machine;
         if self.machine.is_some_and(|wanted| wanted != id.as_str()) {
             return;
         }
         let units = if self.details {
-            rows_of::<UnitReport>(entry).map(|units| units.map(in_full).collect::<Vec<_>>())
+            rows_of::<UnitReport>(report).map(|units| units.map(in_full).collect::<Vec<_>>())
         } else {
-            rows_of::<Brief>(entry).map(|units| units.map(in_brief).collect::<Vec<_>>())
+            rows_of::<Brief>(report).map(|units| units.map(in_brief).collect::<Vec<_>>())
         };
         let units = units.unwrap_or_default().into_iter();
         let ours = units.filter(|row| self.unit.is_none_or(|wanted| wanted == row.name));
@@ -103,14 +97,10 @@ struct Brief {
     hash: String,
 }
 
-fn rows_of<T: for<'de> Deserialize<'de>>(
-    entry: &Entry,
+fn rows_of<T: DeserializeOwned>(
+    report: &Report,
 ) -> std::result::Result<impl Iterator<Item = (UnitName, T)>, RecordError> {
-    #[derive(Deserialize)]
-    struct Report<T> {
-        units: BTreeMap<UnitName, T>,
-    }
-    record::decode::<Report<T>>(&entry.value).map(|report| report.units.into_iter())
+    report.decode().map(|report| report.units.into_iter())
 }
 
 fn in_brief((name, unit): (UnitName, Brief)) -> UnitState {
@@ -142,8 +132,8 @@ fn in_full((name, unit): (UnitName, UnitReport)) -> UnitState {
 async fn all(api: &Api, wanted: &Wanted<'_>) -> Result<Vec<UnitState>> {
     let snapshot = api.registry.store().list(&[&wanted.prefix()]).await?;
     let mut rows = Vec::new();
-    for (key, entry) in &snapshot.entries {
-        wanted.add(key, entry, &mut rows);
+    for report in reports_in(&snapshot) {
+        wanted.add(&report, &mut rows);
     }
     rows.sort_by(|a, b| (&a.name, &a.machine_id).cmp(&(&b.name, &b.machine_id)));
     Ok(rows)
@@ -156,29 +146,20 @@ async fn part(
     tokens: &[String],
     limit: usize,
 ) -> Result<(Vec<UnitState>, Option<String>)> {
-    let store = api.registry.store();
-    let prefix = wanted.prefix();
-    let (mut at, mut after) = Cursor::of(tokens)?
-        .map(|cursor| (cursor.revision, cursor.after))
-        .unzip();
+    let cursor = Cursor::of(tokens)?.map(|cursor| (cursor.revision, cursor.after));
+    let (at, mut after) = cursor.unzip();
+    let store = api.registry.store().clone();
+    let mut reports = Reports::new(store, wanted.prefix(), after.clone(), at);
     let mut rows = Vec::new();
-    loop {
-        let page = store.page(&prefix, after.as_deref(), REPORTS_AT_ONCE, at);
-        let page = page.await?;
-        let revision = page.snapshot.revision;
-        at = Some(revision);
-        for (key, entry) in page.snapshot.entries {
-            if rows.len() >= limit {
-                let after = after.unwrap_or_default();
-                return Ok((rows, Some(Cursor { revision, after }.token())));
-            }
-            wanted.add(&key, &entry, &mut rows);
-            after = Some(key);
+    while let Some(report) = reports.next().await? {
+        if rows.len() >= limit {
+            let (revision, after) = (reports.revision().unwrap_or(0), after.unwrap_or_default());
+            return Ok((rows, Some(Cursor { revision, after }.token())));
         }
-        if !page.more {
-            return Ok((rows, None));
-        }
+        wanted.add(&report, &mut rows);
+        after = Some(report.last_key);
     }
+    Ok((rows, None))
 }
 
 #[cfg(test)]
@@ -186,7 +167,7 @@ mod tests {
     use std::sync::Arc;
 
     use axum::http::StatusCode;
-    use fleet_core::record::MachineReport;
+    use fleet_core::record::{self, MachineReport};
 
     use super::*;
     use crate::registry::Registry;

@@ -10,17 +10,15 @@ use fleet_core::api::{
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::place::{Verdict, restrict};
-use fleet_core::record;
 use fleet_core::rollout::Presence;
 use fleet_core::unit::UnitName;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::error::{ApiError, Result};
-use super::state::REPORTS_AT_ONCE;
+use super::reports::{Report, Reports};
 use super::view::{View, ViewedMachine, ViewedUnit};
 use super::{Api, Query, news};
-use crate::store::{Entry, StoreError};
+use crate::store::StoreError;
 
 pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus>> {
     let prefixes = [
@@ -46,26 +44,20 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
     let offline = offline.collect();
     let mut problems = view.damaged;
     // They are most of the registry: read part by part, and of each only what is wrong.
-    let (mut at, mut after) = (Some(view.revision), None);
-    loop {
-        let store = api.registry.store();
-        let page = store.page(keys::REPORTS, after.as_deref(), REPORTS_AT_ONCE, at);
-        let page = match page.await {
-            // As of now, where the registry cannot be read as it was a moment ago.
-            Err(StoreError::Compacted(_)) if after.is_none() && at.is_some() => {
-                at = None;
-                continue;
-            }
-            page => page?,
-        };
-        at = Some(page.snapshot.revision);
-        for (key, entry) in &page.snapshot.entries {
-            problems.extend(problems_in(key, entry));
-        }
-        after = page.snapshot.entries.into_keys().next_back();
-        if !page.more {
-            break;
-        }
+    let from = |at| {
+        let (store, prefix) = (api.registry.store().clone(), keys::REPORTS.to_owned());
+        Reports::new(store, prefix, None, at)
+    };
+    let mut reports = from(Some(view.revision));
+    let mut next = reports.next().await;
+    if let Err(StoreError::Compacted(_)) = next {
+        // As of now, where the registry cannot be read as it was a moment ago.
+        reports = from(None);
+        next = reports.next().await;
+    }
+    while let Some(report) = next? {
+        problems.extend(problems_in(&report));
+        next = reports.next().await;
     }
     Ok(Json(ClusterStatus {
         registry_revision: view.revision,
@@ -79,31 +71,26 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
 }
 
 /// What a machine says is wrong with it, and that its report cannot be read, where that is so.
-fn problems_in(key: &str, entry: &Entry) -> Vec<Problem> {
-    #[derive(Deserialize)]
-    struct Report {
-        /// Passed over.
-        #[serde(rename = "units")]
-        _units: IgnoredAny,
-        #[serde(default)]
-        problems: BTreeMap<String, String>,
-    }
-    let Some(machine) = keys::machine_of(keys::REPORTS, key) else {
-        return Vec::new();
-    };
+fn problems_in(report: &Report) -> Vec<Problem> {
+    let machine = &report.machine;
     let problem = |machine_id, subject, text| Problem {
         machine_id,
         subject,
         text,
     };
-    match record::decode::<Report>(&entry.value) {
+    // The units are passed over.
+    match report.decode::<IgnoredAny>() {
         Ok(report) => {
             let problems = report.problems.into_iter();
             problems
                 .map(|(subject, text)| problem(machine.to_string(), subject, text))
                 .collect()
         }
-        Err(error) => vec![problem(String::new(), key.to_owned(), error.to_string())],
+        Err(error) => vec![problem(
+            String::new(),
+            keys::report(machine),
+            error.to_string(),
+        )],
     }
 }
 

@@ -9,12 +9,14 @@ use fleet_core::machine::{MachineId, Metadata, overlay};
 use fleet_core::place::{Placeable, Verdict, place};
 use fleet_core::record::{
     self, AcceptanceRecord, ClusterRecord, Grant, Known, LeaderRecord, MachineRecord,
-    MachineReport, MetadataRecord, Past, Phase, Progress, Revision, Scheduling, UnitRecord,
+    MachineReport, MetadataRecord, Past, Phase, Progress, RecordError, Revision, Scheduling,
+    UnitRecord,
 };
 use fleet_core::rollout::Presence;
 use fleet_core::unit::{Parsed, UnitName};
 use serde::de::DeserializeOwned;
 
+use super::reports::reports_in;
 use crate::store::{Entry, Result, Snapshot, Store};
 
 /// A unit, and its revisions, each parsed when it is first asked for.
@@ -204,7 +206,7 @@ impl<'a> Records<'a> {
                 .into_iter()
                 .map(|((id, _), twin)| (id, twin))
                 .collect(),
-            reports: self.machines(keys::REPORTS),
+            reports: self.reports(),
             grants: self
                 .all(keys::GRANTS, keys::grant_of)
                 .into_iter()
@@ -241,6 +243,27 @@ impl<'a> Records<'a> {
         self.values(prefix, |key| keys::machine_of(prefix, key))
     }
 
+    fn reports(&mut self) -> BTreeMap<MachineId, MachineReport> {
+        let mut found = BTreeMap::new();
+        for report in reports_in(self.snapshot) {
+            match report.decode() {
+                Ok(said) => {
+                    found.insert(report.machine, said);
+                }
+                Err(error) => self.damaged(&keys::report(&report.machine), &error),
+            }
+        }
+        found
+    }
+
+    fn damaged(&mut self, key: &str, error: &RecordError) {
+        self.damaged.push(Problem {
+            machine_id: String::new(),
+            subject: key.to_owned(),
+            text: error.to_string(),
+        });
+    }
+
     fn values<K: Ord, T: DeserializeOwned>(
         &mut self,
         prefix: &str,
@@ -267,11 +290,7 @@ impl<'a> Records<'a> {
                 Ok(value) => {
                     found.insert(named, (value, entry));
                 }
-                Err(error) => self.damaged.push(Problem {
-                    machine_id: String::new(),
-                    subject: key.clone(),
-                    text: error.to_string(),
-                }),
+                Err(error) => self.damaged(key, &error),
             }
         }
         found

@@ -11,7 +11,7 @@ use fleet_core::trust::Sight;
 use fleet_core::unit::UnitName;
 use serde::de::DeserializeOwned;
 
-use super::machine::{Machine, Report, Written};
+use super::machine::{Machine, Report, ReportBase, Written};
 use super::placement::Placement;
 use super::unit::Unit;
 use crate::store::{Batch, Change, Entry, Snapshot, Write};
@@ -71,7 +71,9 @@ impl Index {
         // The files need not be parsed again, nor the problems told.
         self.units = known.units;
         self.problems = known.problems;
-        for (key, entry) in &snapshot.entries {
+        let (bases, others): (Vec<_>, Vec<_>) =
+            snapshot.entries.iter().partition(|(key, _)| is_base(key));
+        for (key, entry) in bases.into_iter().chain(others) {
             self.take(key, Some(entry));
         }
         self.sight.revision = snapshot.revision;
@@ -87,7 +89,11 @@ impl Index {
 
     /// Takes one commit of somebody's.
     pub(super) fn apply(&mut self, batch: Batch) {
-        for change in batch.changes {
+        let (bases, others): (Vec<_>, Vec<_>) = batch
+            .changes
+            .into_iter()
+            .partition(|change| is_base(change.key()));
+        for change in bases.into_iter().chain(others) {
             let (key, entry) = match &change {
                 Change::Put(key, entry) => (key, Some(entry)),
                 Change::Delete(key) => (key, None),
@@ -214,6 +220,12 @@ impl Index {
             self.drop_if_empty(&id);
             return read;
         }
+        if let Some(id) = keys::report_base_of(key) {
+            let machine = self.machines.entry(id.clone()).or_default();
+            machine.report_base = entry.map(ReportBase::new);
+            self.drop_if_empty(&id);
+            return Ok(());
+        }
         let kinds = [keys::MACHINES, keys::METADATA, keys::REPORTS, keys::KNOWN];
         let machine = kinds
             .iter()
@@ -268,7 +280,8 @@ impl Index {
         let read;
         match kind {
             keys::REPORTS => {
-                let report = entry.map(Report::new);
+                let base = &machine.report_base;
+                let report = entry.map(|entry| Report::new(entry, base.clone()));
                 let may_defer = report.as_ref().is_some_and(Report::may_defer);
                 let before = std::mem::replace(&mut machine.report, report);
                 let presence = machine.presence.as_ref();
@@ -277,10 +290,9 @@ impl Index {
                     && presence.is_some_and(|presence| presence.value.is_none());
                 if may_defer || self.anything_is_active() {
                     self.compare_reports(id, before);
-                    let unread = |report: &Report| report.value().is_none();
-                    let damaged = self.machines[id].report.as_ref().is_some_and(unread);
-                    if let Some(entry) = entry.filter(|_| damaged) {
-                        return record::decode::<MachineReport>(&entry.value).map(drop);
+                    let report = self.machines[id].report.as_ref();
+                    if let Some(report) = report.filter(|report| report.value().is_none()) {
+                        return report.decode().map(drop);
                     }
                 }
                 return Ok(());
@@ -367,6 +379,11 @@ impl Index {
     }
 }
 
+/// Whether reports are written over it. Where one commit wrote both, it is taken first.
+fn is_base(key: &str) -> bool {
+    keys::report_base_of(key).is_some()
+}
+
 /// A value that is there, readable or not.
 fn decode<T: DeserializeOwned>(
     entry: Option<&Entry>,
@@ -448,6 +465,68 @@ mod tests {
             seen(&mut index, revision, &keys::report(&machine()), Some(value));
             assert_eq!(index.is_active(&name()), deferred);
         }
+    }
+
+    #[test]
+    fn a_report_is_read_over_the_base_of_its_own_commit() {
+        let mut index = Index::default();
+        let (unit, (changes, base)) = (
+            keys::unit(&name()),
+            (keys::report(&machine()), keys::report_base(&machine())),
+        );
+        seen(&mut index, 2, &unit, Some(record::encode(&everywhere())));
+        let commit = |number: u64, deferred: bool| {
+            let unit = UnitReport {
+                deferred,
+                ..UnitReport::default()
+            };
+            let under = record::ReportBase {
+                number,
+                units: BTreeMap::from([(name(), unit)]),
+            };
+            let over: record::ReportChanges = record::ReportChanges {
+                base: number,
+                ..record::ReportChanges::default()
+            };
+            let entry = |value: Vec<u8>| Entry {
+                value: value.into(),
+                created: number,
+                modified: number,
+            };
+            // As a listing has them: the base comes after what is written over it.
+            vec![
+                Change::Put(changes.clone(), entry(record::encode(&over))),
+                Change::Put(base.clone(), entry(record::encode(&under))),
+            ]
+        };
+        for (revision, deferred) in [(3, true), (4, false), (5, true)] {
+            let changes = commit(revision, deferred);
+            index.apply(Batch { revision, changes });
+            assert_eq!(index.is_active(&name()), deferred);
+            assert!(index.problems.is_empty(), "{:?}", index.problems);
+        }
+        let entries = commit(6, true).into_iter().map(|change| match change {
+            Change::Put(key, entry) => (key, entry),
+            Change::Delete(_) => unreachable!("it puts"),
+        });
+        let snapshot = Snapshot {
+            entries: entries.collect(),
+            revision: 6,
+        };
+        let mut fresh = Index::default();
+        fresh.reset(&snapshot);
+        let report = fresh.machines[&machine()].report.as_ref();
+        let said = report.and_then(Report::value).expect("readable");
+        assert!(said.units[&name()].deferred);
+
+        // Without it nothing is known of the machine's units.
+        let over = record::encode::<record::ReportChanges>(&record::ReportChanges {
+            base: 9,
+            ..record::ReportChanges::default()
+        });
+        seen(&mut index, 9, &changes, Some(over));
+        let problem = index.problem(&changes);
+        assert!(problem.contains("the base beside it"), "{problem}");
     }
 
     #[test]

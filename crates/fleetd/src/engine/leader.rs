@@ -172,8 +172,8 @@ impl Seen {
             return Self::Free;
         };
         match record::decode::<LeaderRecord>(&entry.value) {
-            Err(RecordError::Damaged(_)) => Self::Damaged(entry.modified),
             Ok(_) | Err(RecordError::Newer(_)) => Self::Claimed,
+            Err(_) => Self::Damaged(entry.modified),
         }
     }
 }

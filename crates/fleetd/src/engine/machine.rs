@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use fleet_core::machine::{Metadata, overlay};
 use fleet_core::record::{
-    self, Grant, Known, MachineRecord, MachineReport, MetadataRecord, Scheduling, SessionId,
+    self, Grant, Known, MachineRecord, MachineReport, MetadataRecord, RecordError, Scheduling,
+    SessionId,
 };
 use fleet_core::unit::UnitName;
 
@@ -21,11 +22,34 @@ pub(super) struct Written<T> {
     pub(super) at: u64,
 }
 
+/// What a machine's reports are written over.
+#[derive(Clone, Debug)]
+pub(super) struct ReportBase {
+    bytes: Arc<[u8]>,
+    may_defer: bool,
+}
+
+impl ReportBase {
+    pub(super) fn new(entry: &Entry) -> Self {
+        Self {
+            bytes: entry.value.clone(),
+            may_defer: may_defer(&entry.value),
+        }
+    }
+}
+
+/// Whether it may say of a unit that it waits for its turn: whether the word is in it.
+fn may_defer(bytes: &[u8]) -> bool {
+    const WORD: &[u8] = b"\"deferred\"";
+    bytes.windows(WORD.len()).any(|part| part == WORD)
+}
+
 /// A machine's report. It is read when somebody asks what it says: every machine writes some with each change, and
 /// nearly all of them matter to no rollout.
 #[derive(Debug)]
 pub(super) struct Report {
     bytes: Arc<[u8]>,
+    base: Option<ReportBase>,
     /// The store revision that wrote it.
     pub(super) at: u64,
     /// None if it cannot be read.
@@ -33,9 +57,10 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(entry: &Entry) -> Self {
+    pub(super) fn new(entry: &Entry, base: Option<ReportBase>) -> Self {
         Self {
             bytes: entry.value.clone(),
+            base,
             at: entry.modified,
             read: OnceLock::new(),
         }
@@ -43,14 +68,18 @@ impl Report {
 
     /// What it says; none if it cannot be read.
     pub(super) fn value(&self) -> Option<&MachineReport> {
-        let read = self.read.get_or_init(|| record::decode(&self.bytes).ok());
-        read.as_ref()
+        self.read.get_or_init(|| self.decode().ok()).as_ref()
     }
 
-    /// Whether it may say of a unit that it waits for its turn: whether the word is in it.
+    /// Reads it, for why it cannot be read.
+    pub(super) fn decode(&self) -> Result<MachineReport, RecordError> {
+        let base = self.base.as_ref().map(|base| &*base.bytes);
+        record::decode_report(&self.bytes, base)
+    }
+
+    /// Whether it may say of a unit that it waits for its turn.
     pub(super) fn may_defer(&self) -> bool {
-        const WORD: &[u8] = b"\"deferred\"";
-        self.bytes.windows(WORD.len()).any(|part| part == WORD)
+        may_defer(&self.bytes) || self.base.as_ref().is_some_and(|base| base.may_defer)
     }
 }
 
@@ -59,6 +88,8 @@ impl Report {
 pub(super) struct Machine {
     pub(super) presence: Option<Written<MachineRecord>>,
     pub(super) report: Option<Report>,
+    /// What its next report may be written over.
+    pub(super) report_base: Option<ReportBase>,
     pub(super) metadata: Option<Written<MetadataRecord>>,
     pub(super) known: Option<Written<Known>>,
     pub(super) grants: BTreeMap<UnitName, Written<Grant>>,
@@ -115,6 +146,7 @@ impl Machine {
     pub(super) fn is_empty(&self) -> bool {
         self.presence.is_none()
             && self.report.is_none()
+            && self.report_base.is_none()
             && self.metadata.is_none()
             && self.known.is_none()
             && self.grants.is_empty()

@@ -174,7 +174,7 @@ mod tests {
         let mut index = Index::default();
         put(&mut index, 2, keys::unit(&name()), &everywhere());
         comes(&mut index, 3);
-        let report = MachineReport::default();
+        let report: MachineReport = MachineReport::default();
         put(&mut index, 3, keys::report(&id()), &report);
         index
     }
@@ -193,7 +193,7 @@ mod tests {
         comes(&mut index, 9);
         let why = unknown(&mut index).expect("unknown");
         assert_eq!(why, "it has just begun another session");
-        let report = MachineReport::default();
+        let report: MachineReport = MachineReport::default();
         put(&mut index, 9, keys::report(&id()), &report);
         assert_eq!(unknown(&mut index), None);
     }
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_machine_that_cannot_tell_yet_is_unknown_with_its_own_words() {
         let mut index = index();
-        let report = MachineReport {
+        let report: MachineReport = MachineReport {
             unknown: Some("fleetd has just started there".to_owned()),
             ..MachineReport::default()
         };
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(unknown(&mut index), None);
         seen(&mut index, 9, &key, Some(b"{".to_vec()));
         assert!(unknown(&mut index).is_some());
-        let report = MachineReport {
+        let report: MachineReport = MachineReport {
             problems: [(key.clone(), "it is damaged".to_owned())].into(),
             ..MachineReport::default()
         };

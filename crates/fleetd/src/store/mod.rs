@@ -118,6 +118,14 @@ pub enum Change {
     Delete(String),
 }
 
+impl Change {
+    /// The key that it is about.
+    pub fn key(&self) -> &str {
+        let (Self::Put(key, _) | Self::Delete(key)) = self;
+        key
+    }
+}
+
 /// All changes of one commit to one watched prefix, or to several. A commit that touches several prefixes
 /// may come as one batch for each, with batches of other commits in between: whole and in order for each
 /// prefix, as etcd has it.

@@ -313,8 +313,10 @@ impl Fleet {
     }
 
     pub(crate) async fn report(&self, machine: &Machine) -> Option<MachineReport> {
-        let entry = self.entry(&keys::report(&machine.id)).await?;
-        Some(record::decode(&entry.value).expect("a report"))
+        let changes = self.entry(&keys::report(&machine.id)).await?;
+        let base = self.entry(&keys::report_base(&machine.id)).await;
+        let base = base.as_ref().map(|base| &*base.value);
+        Some(record::decode_report(&changes.value, base).expect("a report"))
     }
 
     /// What a machine says of a unit.

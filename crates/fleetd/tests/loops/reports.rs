@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::record::{self, Known, UnitReport};
-use fleetd::store::Store as _;
+use fleetd::store::{Store as _, Write};
 use fleetd::systemd::SystemdError;
 use fleetd::systemd::fake::{Behaviour, Outcome};
 use tokio::time::sleep;
@@ -111,6 +111,55 @@ async fn fleetd_that_has_not_looked_yet_says_that_it_does_not_know() {
     assert!(report(&fleet).await.available);
     let told = fleet.report(&fleet.machines[0]).await.expect("told");
     assert_eq!(told.unknown, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_names_every_unit_whatever_somebody_does_to_what_it_is_written_over() {
+    let mut fleet = Fleet::of(1).await;
+    let names: Vec<String> = (0..9).map(|number| format!("u{number}.service")).collect();
+    for name in &names {
+        fleet.launch(name, service(1, "")).await;
+    }
+    quiet().await;
+    let id = fleet.machines[0].id.clone();
+    let base = keys::report_base(&id);
+    let all = async |fleet: &Fleet, count| {
+        let report = fleet.report(&fleet.machines[0]).await.expect("a report");
+        let available = report.units.values().filter(|unit| unit.available);
+        assert_eq!(available.count(), count);
+    };
+    all(&fleet, 9).await;
+    let written = fleet.entry(&base).await.expect("a base").modified;
+    // One change leaves it as it is.
+    fleet.launch(A, service(1, "")).await;
+    quiet().await;
+    let after = fleet.entry(&base).await.expect("a base").modified;
+    assert_eq!(after, written);
+    all(&fleet, 10).await;
+    let put = |value: &[u8]| Write::Put {
+        key: base.clone(),
+        value: value.to_vec(),
+        lease: None,
+    };
+    let spoilt = [
+        Write::Delete(base.clone()),
+        put(b"{"),
+        put(br#"{"format":1,"number":1,"units":{}}"#),
+    ];
+    for (version, write) in (2_usize..).zip(spoilt) {
+        let written = fleet.store.commit(vec![], vec![write]).await;
+        written.expect("written");
+        let told = fleet.entry(&keys::report(&id)).await;
+        let another = format!("v{version}.service");
+        fleet.launch(&another, service(1, "")).await;
+        quiet().await;
+        assert_ne!(fleet.entry(&keys::report(&id)).await, told);
+        all(&fleet, 9 + version).await;
+    }
+    fleet.machines[0].kill().await;
+    fleet.machines[0].start();
+    quiet().await;
+    all(&fleet, 13).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::record::{
-    Ended, EventKind, MachineReport, MetadataRecord, Past, Phase, Progress, Scheduling, TargetState,
+    Ended, EventKind, MetadataRecord, Past, Phase, Progress, ReportChanges, Scheduling, TargetState,
 };
 use fleetd::store::Store as _;
 use tokio::time::sleep;
@@ -376,7 +376,7 @@ async fn a_leader_with_nothing_to_do_writes_nothing() {
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(revision(&stage).await, before);
     // Nor for what machines say that concerns no rollout.
-    let reports = stage.read::<MachineReport>(keys::REPORTS).await;
+    let reports = stage.read::<ReportChanges>(keys::REPORTS).await;
     assert_eq!(reports.len(), 9);
     let bare = "x.service";
     let mut record = stage.unit(WEB).await;

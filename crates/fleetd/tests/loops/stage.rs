@@ -9,7 +9,7 @@ use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata};
 use fleet_core::record::{
     self, Candidate, Event, EventKind, Grant, Known, MachineRecord, MachineReport, MetadataRecord,
-    Phase, Revision, Scheduling, TargetState, UnitRecord, UnitReport,
+    Phase, ReportChanges, Revision, Scheduling, TargetState, UnitRecord, UnitReport,
 };
 use fleet_core::rollout::{Choice, Present, choose};
 use fleet_core::unit::{Content, UnitFile, UnitName};
@@ -352,7 +352,7 @@ impl Stage {
     /// The machines that were told to go on and have not, or whose unit is not available, of those that are here.
     pub(crate) async fn down(&self, name: &str) -> Vec<usize> {
         let name = unit(name);
-        let reports = self.read::<MachineReport>(keys::REPORTS).await;
+        let reports = self.read::<ReportChanges>(keys::REPORTS).await;
         let grants = self
             .store
             .list(&[keys::GRANTS])

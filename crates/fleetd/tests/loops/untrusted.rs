@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use fleet_core::keys;
-use fleet_core::record::{self, ClusterRecord, Grant, MachineReport, Phase};
+use fleet_core::record::{self, ClusterRecord, Grant, Phase, ReportChanges};
 use fleetd::registry::Registry;
 use fleetd::store::{Embedded, Store as _, Write};
 use serde_json::Value;
@@ -178,7 +178,7 @@ async fn what_cannot_be_read_costs_its_unit_or_machine_and_is_told() {
 #[tokio::test(start_paused = true)]
 async fn a_machine_of_which_nobody_knows_how_it_stands_counts_as_down() {
     let stage = ten().await;
-    let reports = stage.read::<MachineReport>(keys::REPORTS).await;
+    let reports = stage.read::<ReportChanges>(keys::REPORTS).await;
     for key in [
         keys::report(&id(3)),
         keys::report(&id(4)),

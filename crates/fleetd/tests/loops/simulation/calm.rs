@@ -219,7 +219,8 @@ impl Play {
     /// Whether it is the report of a machine where a unit crashes without end, which nobody can stop: its record cannot be
     /// read.
     fn is_of_a_loop(&self, key: &str, value: &[u8]) -> bool {
-        let report = record::decode::<record::MachineReport>(value);
+        // Of its base as well.
+        let report = record::decode::<record::ReportChanges>(value);
         let Some(report) = report.ok().filter(|_| key.starts_with(keys::REPORTS)) else {
             return false;
         };

@@ -272,6 +272,7 @@ impl Drawing {
             Bad::NewUnit,
             Bad::Unit,
             Bad::Report,
+            Bad::ReportBase,
             Bad::Grant,
             Bad::Rollout,
             Bad::Metadata,

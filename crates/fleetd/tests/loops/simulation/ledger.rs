@@ -1,6 +1,7 @@
 //! The registry, followed commit by commit: what the referee knows of grants, budgets and what belongs where.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::keys;
@@ -33,6 +34,7 @@ pub(crate) struct Machine {
     known: Option<MachineRecord>,
     /// With the store revision that wrote it.
     pub(crate) report: Option<(MachineReport, u64)>,
+    report_base: Option<Arc<[u8]>>,
     pub(crate) set: MetadataRecord,
     /// The units that it says are available, and since when it does.
     up: BTreeMap<UnitName, Instant>,
@@ -107,6 +109,11 @@ pub(crate) fn version(content: &fleet_core::unit::Content) -> Option<u32> {
     line.trim().parse().ok()
 }
 
+/// An acceptance is of the id that its own commit may make, and a report over the base.
+fn is_first(key: &str) -> bool {
+    key == keys::CLUSTER || keys::report_base_of(key).is_some()
+}
+
 impl Ledger {
     /// Begins with what a store holds. `rightful`: what it has to be for that to count; none: nothing until it is accepted.
     pub(crate) fn of(snapshot: &Snapshot, rightful: Option<Identity>) -> Self {
@@ -115,7 +122,9 @@ impl Ledger {
             revision: snapshot.revision,
             ..Self::default()
         };
-        for (key, entry) in &snapshot.entries {
+        let (first, others): (Vec<_>, Vec<_>) =
+            snapshot.entries.iter().partition(|(key, _)| is_first(key));
+        for (key, entry) in first.into_iter().chain(others) {
             ledger.put(key, Some(entry));
         }
         ledger.rightful = rightful;
@@ -149,11 +158,11 @@ impl Ledger {
         self.revision = batch.revision;
         let mut placement = false;
         let kept = self.kept(batch);
-        // An acceptance is of the id that its own commit may make.
-        let is_id =
-            |change: &&Change| matches!(change, Change::Put(key, _) if key == keys::CLUSTER);
-        let (ids, others): (Vec<_>, Vec<_>) = batch.changes.iter().partition(is_id);
-        for change in ids.into_iter().chain(others) {
+        let (first, others): (Vec<_>, Vec<_>) = batch
+            .changes
+            .iter()
+            .partition(|change| is_first(change.key()));
+        for change in first.into_iter().chain(others) {
             placement |= match change {
                 Change::Put(key, entry) => self.put(key, Some(entry)),
                 Change::Delete(key) => self.put(key, None),
@@ -227,9 +236,16 @@ impl Ledger {
             }
             return false;
         }
+        if let Some(id) = keys::report_base_of(key) {
+            let machine = self.machines.entry(id).or_default();
+            machine.report_base = entry.map(|entry| entry.value.clone());
+            return false;
+        }
         if let Some(id) = keys::machine_of(keys::REPORTS, key) {
             let machine = self.machines.entry(id).or_default();
-            machine.report = entry.and_then(|entry| Some((decode(entry)?, entry.modified)));
+            let base = machine.report_base.as_deref();
+            let read = |entry: &Entry| record::decode_report(&entry.value, base).ok();
+            machine.report = entry.and_then(|entry| Some((read(entry)?, entry.modified)));
             let units = machine.report.iter().flat_map(|(report, _)| &report.units);
             let up = units.filter(|(_, unit)| unit.available);
             let since = |name| machine.up.get(name).copied().unwrap_or_else(Instant::now);

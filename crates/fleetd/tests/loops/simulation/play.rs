@@ -427,6 +427,7 @@ impl Play {
             Bad::NewUnit => keys::unit(&unit("bad.service")),
             Bad::Unit => keys::unit(&name),
             Bad::Report => keys::report(&id),
+            Bad::ReportBase => keys::report_base(&id),
             Bad::Grant => keys::grant(&id, &name),
             Bad::Rollout => keys::rollout(&name),
             Bad::Metadata => keys::metadata(&id),

@@ -225,6 +225,7 @@ pub(crate) enum Bad {
     NewUnit,
     Unit,
     Report,
+    ReportBase,
     Grant,
     Rollout,
     Metadata,
