@@ -147,6 +147,13 @@ mod tests {
 
     async fn filled() -> Arc<dyn Store> {
         let store = Arc::new(Embedded::in_memory());
+        // With it, the first read ends between a report and its base.
+        let first = Write::Put {
+            key: format!("{}+", keys::REPORTS),
+            value: Vec::new(),
+            lease: None,
+        };
+        store.commit(vec![], vec![first]).await.expect("written");
         for number in 0..MACHINES {
             let machine = MachineId::parse(&format!("{number:032x}")).expect("valid");
             let base = u64::from(!number.is_multiple_of(3));
