@@ -53,12 +53,24 @@ struct World {
     /// Linked units, and whether their `[Install]` section is linked too.
     links: BTreeMap<UnitName, bool>,
     units: BTreeMap<UnitName, Unit>,
+    /// All that was due has happened, and no more is until then; none where that is not known.
+    settled: Option<Until>,
     foreign: BTreeMap<UnitName, String>,
     behaviours: BTreeMap<UnitName, Behaviour>,
     script: Script,
     observer: Option<Observer>,
     calls: BTreeMap<&'static str, u64>,
     log: Vec<String>,
+}
+
+/// Until that moment, or, without one, for good.
+#[derive(Clone, Copy)]
+struct Until(Option<Instant>);
+
+impl Until {
+    fn is_after(self, now: Instant) -> bool {
+        self.0.is_none_or(|until| until > now)
+    }
 }
 
 impl Default for Fake {
@@ -77,6 +89,7 @@ impl Fake {
                 files: BTreeMap::new(),
                 links: BTreeMap::new(),
                 units: BTreeMap::new(),
+                settled: None,
                 foreign: BTreeMap::new(),
                 behaviours: BTreeMap::new(),
                 script: Box::new(Behaviour::of),
@@ -141,7 +154,7 @@ impl Fake {
     /// Ends the main process of a unit that is active, as a crash does.
     pub fn crash(&self, name: &UnitName) {
         let mut world = self.world();
-        if let Some(unit) = world.units.get_mut(name) {
+        if let Some(unit) = world.unit_mut(name) {
             let was_active = unit.is_active();
             unit.crash(Instant::now());
             self.changes.mark(name.as_str());
@@ -166,6 +179,7 @@ impl Fake {
     pub fn reboot(&self) {
         let mut world = self.world();
         world.booted = Instant::now();
+        world.settled = None;
         world.files.clear();
         world.links.clear();
         for (name, mut unit) in std::mem::take(&mut world.units) {
@@ -196,6 +210,9 @@ impl Fake {
     fn world(&self) -> MutexGuard<'_, World> {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
+        if world.settled.is_some_and(|until| until.is_after(now)) {
+            return world;
+        }
         let World {
             units, observer, ..
         } = &mut *world;
@@ -208,6 +225,7 @@ impl Fake {
             }
             unit.lives()
         });
+        world.settled = Some(Until(units.values().filter_map(Unit::next).min()));
         world
     }
 
@@ -236,7 +254,7 @@ impl Fake {
         let file = unit.definition().clone();
         let behaviour = world.behaviours.get(name).copied();
         let behaviour = behaviour.unwrap_or_else(|| (world.script)(&file));
-        if let Some(unit) = world.units.get_mut(name) {
+        if let Some(unit) = world.unit_mut(name) {
             let was_active = unit.is_active();
             ask(unit, behaviour, Instant::now());
             tell(
@@ -276,11 +294,19 @@ impl World {
     fn load(&mut self, name: &UnitName) -> Option<&mut Unit> {
         let linked = self.links.contains_key(name);
         if let Some(content) = self.files.get(name).filter(|_| linked) {
+            let (booted, settled) = (self.booted, &mut self.settled);
             let unit = self.units.entry(name.clone());
-            return Some(
-                unit.or_insert_with(|| Unit::new(name.kind(), content.clone(), self.booted)),
-            );
+            return Some(unit.or_insert_with(|| {
+                *settled = None;
+                Unit::new(name.kind(), content.clone(), booted)
+            }));
         }
+        self.units.get_mut(name)
+    }
+
+    /// The unit, to be changed.
+    fn unit_mut(&mut self, name: &UnitName) -> Option<&mut Unit> {
+        self.settled = None;
         self.units.get_mut(name)
     }
 
@@ -294,7 +320,7 @@ impl World {
 impl Systemd for Fake {
     async fn changed(&self) -> Dirty {
         loop {
-            let next = self.world().units.values().filter_map(Unit::next).min();
+            let next = self.world().settled.and_then(|until| until.0);
             let transition = async {
                 match next {
                     Some(at) => sleep_until(at).await,
@@ -381,11 +407,9 @@ impl Systemd for Fake {
         world.log.push(format!("remove {name}"));
         world.links.remove(name);
         world.files.remove(name);
-        let World {
-            units, observer, ..
-        } = &mut *world;
-        if let Some(unit) = units.get_mut(name) {
+        if let Some(unit) = world.unit_mut(name) {
             unit.forget_failure();
+            let (unit, observer) = (&world.units[name], &world.observer);
             tell(observer, name, unit, Some("remove"), unit.is_active());
         }
         self.changes.forget(name);
