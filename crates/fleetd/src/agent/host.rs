@@ -136,16 +136,17 @@ impl Host {
             skip.retain(|name| !names.contains(name));
         }
         let looked = std::mem::take(&mut self.looked);
-        let mut look = match dirty {
-            Dirty::Units(names) if looked => names,
+        let (mut look, mut changed) = match dirty {
+            Dirty::Units(names) if looked => (names, None),
             // Every reload ends here, those of a plan too: were failures tried again at once, a plan that fails
             // after its reload would have systemd reload without end.
-            _ => self.everything(desired).await?,
+            Dirty::Reloaded(names) if looked => (self.everything(desired).await?, Some(names)),
+            _ => (self.everything(desired).await?, None),
         };
         let mut seen = look.clone();
         let mut planned = BTreeSet::new();
         for _ in 0..ROUNDS {
-            self.look(&look, desired).await?;
+            self.look(&look, changed.take().as_ref(), desired).await?;
             let Some(desired) = desired else {
                 // Once it is known what is wanted, what is not may be any of them.
                 self.open = self.names().cloned().collect();
@@ -248,10 +249,11 @@ impl Host {
         Ok(())
     }
 
-    /// Looks at these units.
+    /// Looks at these units; closely at those that `changed`, where that is known, and at those whose state is another one.
     async fn look(
         &mut self,
         names: &BTreeSet<UnitName>,
+        changed: Option<&BTreeSet<UnitName>>,
         desired: Option<&BTreeMap<UnitName, Desired>>,
     ) -> Result<(), SystemdError> {
         if names.is_empty() {
@@ -298,7 +300,12 @@ impl Host {
             !is_down || is_launched || self.details.get(*name).is_some_and(Details::started)
         };
         let ours = names.iter().filter(|name| self.files.contains_key(*name));
-        let ours = ours.filter(has_run);
+        let is_known = |name: &&UnitName| {
+            changed.is_some_and(|changed| !changed.contains(*name))
+                && self.details.contains_key(*name)
+                && self.states.get(*name) == states.get(*name)
+        };
+        let ours = ours.filter(|name| has_run(name) && !is_known(name));
         let asked: Vec<_> = ours
             .map(|name| async move {
                 let details = systemd.details(name).await;

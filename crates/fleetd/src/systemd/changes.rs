@@ -28,6 +28,7 @@ struct Seen {
     /// Signals come for every unit of the host; only these, fleet's own, are worth waking for.
     followed: BTreeMap<String, UnitName>,
     dirty: BTreeSet<UnitName>,
+    reloaded: bool,
     all: bool,
     answered: Option<Instant>,
     /// How long to gather from then on.
@@ -41,6 +42,7 @@ impl Changes {
             seen: Mutex::new(Seen {
                 followed: BTreeMap::new(),
                 dirty: BTreeSet::new(),
+                reloaded: false,
                 all: true,
                 answered: None,
                 pause: FIRST_PAUSE,
@@ -72,6 +74,12 @@ impl Changes {
         }
     }
 
+    /// systemd read its configuration anew.
+    pub(super) fn mark_reloaded(&self) {
+        self.seen().reloaded = true;
+        self.wake.notify_one();
+    }
+
     /// Anything may have changed.
     pub(super) fn mark_all(&self) {
         self.seen().all = true;
@@ -87,7 +95,7 @@ impl Changes {
                 let now = Instant::now();
                 let ends = seen.answered.map(|at| at + seen.pause);
                 let pause = ends.filter(|end| *end > now);
-                if !seen.all && seen.dirty.is_empty() {
+                if !seen.all && !seen.reloaded && seen.dirty.is_empty() {
                     None
                 } else if pause.is_none() {
                     // For a while after it could have been answered.
@@ -98,10 +106,11 @@ impl Changes {
                     };
                     seen.answered = Some(now);
                     let units = std::mem::take(&mut seen.dirty);
-                    return if std::mem::take(&mut seen.all) {
-                        Dirty::All
-                    } else {
-                        Dirty::Units(units)
+                    let reloaded = std::mem::take(&mut seen.reloaded);
+                    return match std::mem::take(&mut seen.all) {
+                        true => Dirty::All,
+                        false if reloaded => Dirty::Reloaded(units),
+                        false => Dirty::Units(units),
                     };
                 } else {
                     pause
@@ -172,6 +181,20 @@ mod tests {
         assert_eq!(pauses(8).await, [0, 5, 10, 20, 40, 50, 50, 50]);
         tokio::time::sleep(PAUSE * 2).await;
         assert_eq!(pauses(2).await, [0, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_is_told_with_what_changed_besides() {
+        let changes = followed().await;
+        changes.mark("a.service");
+        changes.mark_reloaded();
+        let changed = BTreeSet::from([unit("a.service")]);
+        assert_eq!(changes.next().await, Dirty::Reloaded(changed));
+        changes.mark_reloaded();
+        changes.mark_all();
+        assert_eq!(changes.next().await, Dirty::All);
+        changes.mark("b.service");
+        assert_eq!(changes.next().await, units(&["b.service"]));
     }
 
     #[tokio::test(start_paused = true)]

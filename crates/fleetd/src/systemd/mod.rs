@@ -71,7 +71,9 @@ pub struct OnDisk {
 pub enum Dirty {
     /// These.
     Units(BTreeSet<UnitName>),
-    /// All: systemd or the bus was away, or configuration was reloaded.
+    /// All: systemd read its configuration anew. Of one whose state is as it was nothing else is new, except of these.
+    Reloaded(BTreeSet<UnitName>),
+    /// All: systemd or the bus was away.
     All,
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use fleet_core::keys;
 use fleet_core::record::{self, Known, UnitReport};
 use fleetd::store::{Store as _, Write};
-use fleetd::systemd::SystemdError;
 use fleetd::systemd::fake::{Behaviour, Outcome};
+use fleetd::systemd::{Systemd as _, SystemdError};
 use tokio::time::sleep;
 
 use crate::fleet::{AGENT_TTL, Fleet, quiet, service, unit};
@@ -160,6 +160,29 @@ async fn a_report_names_every_unit_whatever_somebody_does_to_what_it_is_written_
     fleet.machines[0].start();
     quiet().await;
     all(&fleet, 13).await;
+}
+
+/// With a thousand units systemd would be asked two thousand times for each update.
+#[tokio::test(start_paused = true)]
+async fn after_a_reload_only_units_in_another_state_are_looked_at_closely() {
+    let fleet = Fleet::of(1).await;
+    for number in 0..20 {
+        let name = format!("u{number}.service");
+        fleet.launch(&name, service(1, "")).await;
+    }
+    fleet.launch(A, service(1, "")).await;
+    quiet().await;
+    let systemd = &fleet.machines[0].systemd;
+    let (states, details) = (systemd.calls("states"), systemd.calls("details"));
+    systemd.reload().await.expect("reloaded");
+    quiet().await;
+    assert!(systemd.calls("states") > states);
+    assert_eq!(systemd.calls("details"), details);
+    systemd.crash(&unit(A));
+    systemd.reload().await.expect("reloaded");
+    quiet().await;
+    assert_eq!(systemd.calls("details"), details + 1);
+    assert_eq!(report(&fleet).await.active, "failed");
 }
 
 #[tokio::test(start_paused = true)]

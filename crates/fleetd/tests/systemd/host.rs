@@ -122,7 +122,7 @@ impl Host {
             loop {
                 match self.systemd().changed().await {
                     Dirty::Units(units) if units.contains(&unit(name)) => return,
-                    Dirty::Units(_) | Dirty::All => {}
+                    Dirty::Units(_) | Dirty::Reloaded(_) | Dirty::All => {}
                 }
             }
         };

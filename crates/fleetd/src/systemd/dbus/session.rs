@@ -229,7 +229,7 @@ impl Session {
                 // Told before (true) and after (false); before it there is nothing new to see.
                 "Reloading" => {
                     if let Ok(false) = message.body().deserialize::<bool>() {
-                        changes.mark_all();
+                        changes.mark_reloaded();
                     }
                 }
                 "NameOwnerChanged" if sender == BUS => {

@@ -430,7 +430,7 @@ impl Systemd for Fake {
                 unit.define(content.clone());
             }
         }
-        self.changes.mark_all();
+        self.changes.mark_reloaded();
         Ok(())
     }
 
