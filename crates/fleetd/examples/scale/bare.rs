@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use etcd_client::{
     Client, ConnectOptions, DeleteOptions, PutOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -40,6 +41,8 @@ pub(crate) struct Bare {
     client: Client,
     count: usize,
     rolls: Rolls,
+    /// Why one of them can answer no more.
+    cut: watch::Sender<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -49,10 +52,12 @@ impl Bare {
             Roll::of_all(count),
             Roll::of_all(count),
         ])));
+        let cut = watch::Sender::default();
         let mut tasks = Vec::new();
         let (tell, mut told) = tokio::sync::mpsc::channel(count.max(1));
         for number in 0..count {
             let (endpoint, rolls, tell) = (endpoint.to_owned(), rolls.clone(), tell.clone());
+            let cut = cut.clone();
             tasks.push(workers.of(number).spawn(async move {
                 let opened = open(&endpoint, number).await;
                 let (opened, result) = match opened {
@@ -60,8 +65,10 @@ impl Bare {
                     Err(error) => (None, Err(error)),
                 };
                 let _ = tell.send(result).await;
-                if let Some((client, stream)) = opened {
-                    answer(client, stream, number, &rolls).await;
+                if let Some((client, stream)) = opened
+                    && let Err(error) = answer(client, stream, number, &rolls).await
+                {
+                    cut.send_replace(Some(format!("{error:#}")));
                 }
             }));
             // A storm of connections is measured elsewhere.
@@ -79,6 +86,7 @@ impl Bare {
             client,
             count,
             rolls,
+            cut,
             tasks,
         })
     }
@@ -88,7 +96,7 @@ impl Bare {
         let rolls = self.lay_out(0..self.count);
         let begin = Instant::now();
         self.client.put(ALL, padded(delay, 1024), None).await?;
-        finish(&rolls, begin).await
+        self.finish(&rolls, begin).await
     }
 
     /// One put that one of them sees.
@@ -97,7 +105,7 @@ impl Bare {
         let begin = Instant::now();
         let key = format!("{ONE}{number}");
         self.client.put(key, padded(delay, REPORT), None).await?;
-        finish(&rolls, begin).await
+        self.finish(&rolls, begin).await
     }
 
     /// Batches of so many machines at a time, each after the one before has answered.
@@ -114,7 +122,7 @@ impl Bare {
                 let txn = Txn::new().and_then(chunk.iter().map(put).collect::<Vec<_>>());
                 self.client.txn(txn).await?;
             }
-            finish(&rolls, begin).await?;
+            self.finish(&rolls, begin).await?;
             first = batch.end;
         }
         Ok(begin.elapsed())
@@ -125,6 +133,23 @@ impl Bare {
         let rolls = Arc::new([roll(), roll()]);
         *self.rolls.lock().unwrap_or_else(PoisonError::into_inner) = rolls.clone();
         rolls
+    }
+
+    async fn finish(&self, rolls: &[Roll; 2], begin: Instant) -> Result<Floor> {
+        let all = async {
+            Ok(Floor {
+                seen: rolls[0].all("a put that bare clients see").await? - begin,
+                told: rolls[1].all("what bare clients put back").await? - begin,
+            })
+        };
+        let mut cut = self.cut.subscribe();
+        tokio::select! {
+            floor = all => floor,
+            Ok(why) = cut.wait_for(Option::is_some) => {
+                let why = why.as_deref().unwrap_or_default();
+                bail!("a bare client was cut off ({why}): so many are too much for this machine, give fewer --machines");
+            }
+        }
     }
 
     /// Closes every connection and removes what was written.
@@ -139,13 +164,9 @@ impl Bare {
     }
 }
 
-/// Connected as fleetd is.
+/// Without the pings of fleetd's connections: what is measured beside them must cost nothing while it waits.
 fn options() -> ConnectOptions {
-    ConnectOptions::new()
-        .with_connect_timeout(Duration::from_secs(10))
-        .with_keep_alive(Duration::from_secs(10), Duration::from_secs(3))
-        .with_keep_alive_while_idle(true)
-        .with_require_leader(true)
+    ConnectOptions::new().with_connect_timeout(Duration::from_secs(10))
 }
 
 async fn open(endpoint: &str, number: usize) -> Result<(Client, WatchStream)> {
@@ -161,8 +182,15 @@ async fn open(endpoint: &str, number: usize) -> Result<(Client, WatchStream)> {
     Ok((client, stream))
 }
 
-async fn answer(mut client: Client, mut stream: WatchStream, number: usize, rolls: &Rolls) {
-    while let Ok(Some(message)) = stream.message().await {
+/// Answers until its line is cut.
+async fn answer(
+    mut client: Client,
+    mut stream: WatchStream,
+    number: usize,
+    rolls: &Rolls,
+) -> Result<()> {
+    loop {
+        let message = stream.message().await?.context("the watch was ended")?;
         let put = message.events().iter().find_map(|event| event.kv());
         let Some(delay) = put.and_then(|put| {
             let text = put.value_str().ok()?;
@@ -175,17 +203,9 @@ async fn answer(mut client: Client, mut stream: WatchStream, number: usize, roll
         sleep(Duration::from_millis(delay)).await;
         let (key, value) = (format!("{BACK}{number}"), vec![b'x'; REPORT]);
         let options: Option<PutOptions> = None;
-        if client.put(key, value, options).await.is_ok() {
-            rolls[1].tick(number);
-        }
+        client.put(key, value, options).await?;
+        rolls[1].tick(number);
     }
-}
-
-async fn finish(rolls: &[Roll; 2], begin: Instant) -> Result<Floor> {
-    Ok(Floor {
-        seen: rolls[0].all("a put that bare clients see").await? - begin,
-        told: rolls[1].all("what bare clients put back").await? - begin,
-    })
 }
 
 /// The delay in milliseconds, and blanks up to that size.
