@@ -14,12 +14,16 @@ const YEAR_9999: Duration = Duration::from_secs(253_370_764_800);
 
 /// A machine id as listings show it: `3f3fab35...`.
 pub(crate) fn short_id(id: &str) -> String {
-    format!("{}...", id.get(..ID_SHOWN).unwrap_or(id))
+    [short(id), "..."].concat()
+}
+
+fn short(id: &str) -> &str {
+    id.get(..ID_SHOWN).unwrap_or(id)
 }
 
 /// A hash as listings show it, or whole.
-pub(crate) fn hash(hash: &str, full: bool) -> String {
-    if full { hash } else { short_hash(hash) }.to_owned()
+pub(crate) fn hash(hash: &str, full: bool) -> &str {
+    if full { hash } else { short_hash(hash) }
 }
 
 /// A hash as people see it.
@@ -29,12 +33,10 @@ pub(crate) fn short_hash(hash: &str) -> &str {
 
 /// A machine with its address: `3f3fab35.../10.99.1.3`; without an address the id alone.
 pub(crate) fn machine(id: &str, ip: &str, full: bool) -> String {
-    let id = if full { id.to_owned() } else { short_id(id) };
-    if ip.is_empty() {
-        id
-    } else {
-        format!("{id}/{ip}")
-    }
+    // Put together by hand: listings show one in each of their rows.
+    let (shown, dots) = if full { (id, "") } else { (short(id), "...") };
+    let slash = if ip.is_empty() { "" } else { "/" };
+    [shown, dots, slash, ip].concat()
 }
 
 /// How many of several machines are named before the rest is counted.

@@ -4,6 +4,7 @@
 //! [`Row`] implementation says which columns there are. Its command is a [`Listing`] of such rows and a function that
 //! reads them; `commands/list.rs` has three.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use anstyle::Style;
@@ -39,24 +40,27 @@ pub(crate) trait Row: Serialize + Sized + Clone + Send + Sync + 'static {
     fn name(&self) -> &str;
 }
 
+/// The text of a row's cell.
+type Text<R> = fn(&R, bool) -> Cow<'_, str>;
+
 /// A column: the field of `--fields` that names it, its cell, and the style of that cell.
 pub(crate) struct Column<R: 'static> {
     field: &'static str,
     /// The flag asks for ids and hashes in full.
-    text: fn(&R, bool) -> String,
+    text: Text<R>,
     style: fn(&R) -> Style,
 }
 
 impl<R> Column<R> {
     /// A column in the terminal's own colour.
-    pub(crate) const fn new(field: &'static str, text: fn(&R, bool) -> String) -> Self {
+    pub(crate) const fn new(field: &'static str, text: Text<R>) -> Self {
         Self::painted(field, text, |_| Style::new())
     }
 
     /// A column whose colour tells how things are.
     pub(crate) const fn painted(
         field: &'static str,
-        text: fn(&R, bool) -> String,
+        text: Text<R>,
         style: fn(&R) -> Style,
     ) -> Self {
         Self { field, text, style }
@@ -176,7 +180,7 @@ impl<R: Row> Listing<R> {
                 names.dedup();
                 Ok(names
                     .into_iter()
-                    .map(|name| on_one_line(name) + "\n")
+                    .flat_map(|name| [on_one_line(name), "\n".into()])
                     .collect())
             }
         }
@@ -186,14 +190,14 @@ impl<R: Row> Listing<R> {
         &'a self,
         columns: &'a [&'static Column<R>],
         rows: &'a [R],
-    ) -> impl Iterator<Item = Vec<Cell>> + Clone + 'a {
+    ) -> impl Iterator<Item = Vec<Cell<'a>>> + Clone + 'a {
         let legend = (!self.flags.no_legend).then(|| {
             let names = columns.iter().map(|column| column.field.to_uppercase());
             names.map(Cell::plain).collect()
         });
         legend.into_iter().chain(rows.iter().map(|row| {
             let cell = |column: &&Column<R>| Cell {
-                text: dash(on_one_line(&(column.text)(row, self.flags.full))),
+                text: dash(on_one_line((column.text)(row, self.flags.full))),
                 style: (column.style)(row),
             };
             columns.iter().map(cell).collect()
@@ -202,12 +206,8 @@ impl<R: Row> Listing<R> {
 }
 
 /// An empty cell would move what stands behind it into the wrong column for a script.
-fn dash(cell: String) -> String {
-    if cell.is_empty() {
-        "-".to_owned()
-    } else {
-        cell
-    }
+fn dash(cell: Cow<'_, str>) -> Cow<'_, str> {
+    if cell.is_empty() { "-".into() } else { cell }
 }
 
 /// What `--fields` may name, sorted.

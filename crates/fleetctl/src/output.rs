@@ -1,5 +1,6 @@
 //! Data goes to stdout, talk to stderr.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future;
 use std::io::{self, Write};
@@ -63,9 +64,15 @@ pub(crate) fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', " ")
 }
 
-/// The same for a cell: a description may be continued over lines, or hold tabs.
-pub(crate) fn on_one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+/// The same for a cell: a description may be continued over lines, or hold tabs. Hardly any has to be changed.
+pub(crate) fn on_one_line<'a>(text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+    let text = text.into();
+    let plain = |byte| matches!(byte, b' '..=b'~');
+    if !text.bytes().all(plain) {
+        text.replace(char::is_control, " ").into()
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]

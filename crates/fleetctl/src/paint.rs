@@ -1,5 +1,6 @@
 //! Colours for states, as systemctl has them: only what needs attention, and what is well.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
 
 use anstream::{AutoStream, ColorChoice};
@@ -37,11 +38,11 @@ impl Paint {
     }
 
     /// The text in that style. What a terminal would obey must be out of it already.
-    pub(crate) fn text(self, style: Style, text: &str) -> String {
+    pub(crate) fn text(self, style: Style, text: &str) -> Cow<'_, str> {
         if self.on && style != Style::new() {
-            format!("{style}{text}{style:#}")
+            format!("{style}{text}{style:#}").into()
         } else {
-            text.to_owned()
+            text.into()
         }
     }
 }

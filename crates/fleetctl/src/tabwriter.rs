@@ -3,29 +3,31 @@
 //! That was Go's `text/tabwriter` with tabs of eight and one blank of padding. Scripts cut these listings
 //! by tabs, so neither spaces nor wider cells will do.
 
+use std::borrow::Cow;
+
 use anstyle::Style;
 
 use crate::paint::Paint;
 
 const TAB: usize = 8;
 
-/// One cell of a table.
+/// One cell of a table; most show what a row has as it is.
 #[derive(Clone)]
-pub(crate) struct Cell {
-    pub(crate) text: String,
+pub(crate) struct Cell<'a> {
+    pub(crate) text: Cow<'a, str>,
     pub(crate) style: Style,
 }
 
-impl Cell {
+impl Cell<'_> {
     pub(crate) fn plain(text: String) -> Self {
-        let style = Style::new();
+        let (text, style) = (text.into(), Style::new());
         Self { text, style }
     }
 }
 
 /// Joins rows of the same number of cells into lines; the last cell of a line is never padded. Goes through the rows
 /// twice, so that of a long listing not every cell is in memory.
-pub(crate) fn align(rows: impl Iterator<Item = Vec<Cell>> + Clone, paint: Paint) -> String {
+pub(crate) fn align<'a>(rows: impl Iterator<Item = Vec<Cell<'a>>> + Clone, paint: Paint) -> String {
     let mut stops: Vec<usize> = Vec::new();
     for row in rows.clone() {
         stops.resize(row.len(), 0);
@@ -101,7 +103,7 @@ mod tests {
     #[test]
     fn colours_take_no_room() {
         let style = paint::active("active");
-        let text = "active".to_owned();
+        let text = "active".into();
         let row = vec![Cell { text, style }, Cell::plain("x".to_owned())];
         assert_eq!(
             align([row].into_iter(), Paint::stdout(When::Always)),

@@ -110,7 +110,7 @@ impl Events {
         let lines = events
             .filter(|row| Duration::from_millis(row.event.at) >= since)
             .map(|row| match self.output {
-                Style::Short => Ok(on_one_line(&line(&row, self.full)) + "\n"),
+                Style::Short => Ok(format!("{}\n", on_one_line(line(&row, self.full)))),
                 Style::Json => serde_json::to_string(&EventDocument::from(row))
                     .map(|line| line + "\n")
                     .context("cannot write JSON"),

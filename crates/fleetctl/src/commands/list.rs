@@ -1,5 +1,6 @@
 //! list-units, list-unit-files, list-machines: what their rows hold, and how they are shown.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -89,7 +90,8 @@ impl UnitRow {
         }
     }
 
-    fn detail(&self, show: impl Fn(&Details) -> String) -> String {
+    /// None of it shows as an empty cell.
+    fn detail<'a, T: Default>(&'a self, show: impl Fn(&'a Details) -> T) -> T {
         self.details.as_deref().map(show).unwrap_or_default()
     }
 }
@@ -99,40 +101,41 @@ impl Row for UnitRow {
     const TABLE: &'static str = "unit,machine,active,sub";
     const WIDE: &'static str = "unit,machine,active,sub,revision,since,restarts,result";
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::new("unit", |row, _| row.name.to_string()),
+        Column::new("unit", |row, _| Cow::from(&*row.name)),
         Column::painted(
             "load",
-            |row, _| row.load.to_string(),
+            |row, _| Cow::from(&*row.load),
             |row| paint::load(&row.load),
         ),
         Column::painted(
             "active",
-            |row, _| row.active.to_string(),
+            |row, _| Cow::from(&*row.active),
             |row| paint::active(&row.active),
         ),
         Column::painted(
             "sub",
-            |row, _| row.sub.to_string(),
+            |row, _| Cow::from(&*row.sub),
             |row| paint::active(&row.active),
         ),
         Column::new("machine", |row, full| match &*row.machine {
-            "" => String::new(),
-            machine => describe::machine(machine, &row.ip, full),
+            "" => "".into(),
+            machine => describe::machine(machine, &row.ip, full).into(),
         }),
-        Column::new("hash", |row, full| describe::hash(&row.hash, full)),
+        Column::new("hash", |row, full| describe::hash(&row.hash, full).into()),
         Column::new("revision", |row, _| {
-            row.detail(|more| more.revision.to_string())
+            row.detail(|more| more.revision.to_string()).into()
         }),
         Column::new("since", |row, _| {
-            row.detail(|more| more.since.clone().unwrap_or_default())
+            row.detail(|more| more.since.as_deref().unwrap_or_default())
+                .into()
         }),
         Column::new("restarts", |row, _| {
-            row.detail(|more| more.restarts.to_string())
+            row.detail(|more| more.restarts.to_string()).into()
         }),
         Column::painted(
             "result",
-            |row, _| row.detail(|more| more.result.clone()),
-            |row| paint::result(&row.detail(|more| more.result.clone())),
+            |row, _| row.detail(|more| &*more.result).into(),
+            |row| paint::result(row.detail(|more| &*more.result)),
         ),
     ];
 
@@ -194,11 +197,11 @@ impl From<Unit> for UnitFileRow {
 }
 
 impl UnitFileRow {
-    fn target(&self, full: bool) -> String {
+    fn target(&self, full: bool) -> Cow<'_, str> {
         match &self.machine {
-            _ if self.global => "global".to_owned(),
-            Some(machine) => describe::machine(machine, "", full),
-            None => String::new(),
+            _ if self.global => "global".into(),
+            Some(machine) => describe::machine(machine, "", full).into(),
+            None => "".into(),
         }
     }
 }
@@ -208,21 +211,21 @@ impl Row for UnitFileRow {
     const TABLE: &'static str = "unit,hash,dstate,state,target";
     const WIDE: &'static str = "unit,hash,dstate,state,target,desc";
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::new("unit", |row, _| row.name.clone()),
-        Column::new("hash", |row, full| describe::hash(&row.hash, full)),
-        Column::new("dstate", |row, _| row.target_state.clone()),
+        Column::new("unit", |row, _| Cow::from(&row.name)),
+        Column::new("hash", |row, full| describe::hash(&row.hash, full).into()),
+        Column::new("dstate", |row, _| Cow::from(&row.target_state)),
         // A global unit is in a state on each machine: list-units shows those.
         Column::new("state", |row, _| {
             if row.global {
-                String::new()
+                "".into()
             } else {
-                row.current_state.clone()
+                Cow::from(&row.current_state)
             }
         }),
         Column::new("target", Self::target),
         Column::new("tmachine", Self::target),
-        Column::new("global", |row, _| row.global.to_string()),
-        Column::new("desc", |row, _| row.description.clone()),
+        Column::new("global", |row, _| row.global.to_string().into()),
+        Column::new("desc", |row, _| Cow::from(&row.description)),
     ];
 
     fn name(&self) -> &str {
@@ -279,15 +282,19 @@ impl Row for MachineRow {
     const TABLE: &'static str = "machine,ip,metadata";
     const WIDE: &'static str = "machine,ip,metadata,status,version";
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::new("machine", |row, full| describe::machine(&row.id, "", full)),
-        Column::new("ip", |row, _| row.ip.clone()),
-        Column::new("metadata", |row, _| join(&row.metadata)),
+        Column::new("machine", |row, full| {
+            describe::machine(&row.id, "", full).into()
+        }),
+        Column::new("ip", |row, _| Cow::from(&row.ip)),
+        Column::new("metadata", |row, _| join(&row.metadata).into()),
         Column::painted(
             "status",
-            |row, _| row.scheduling.clone(),
+            |row, _| Cow::from(&row.scheduling),
             |row| paint::scheduling(&row.scheduling),
         ),
-        Column::new("version", |row, _| row.version.clone().unwrap_or_default()),
+        Column::new("version", |row, _| {
+            row.version.as_deref().unwrap_or_default().into()
+        }),
     ];
 
     /// fleet 1.0 had no such column: scripts that cut its table meet one only where somebody cordoned a machine.

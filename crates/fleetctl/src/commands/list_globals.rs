@@ -1,5 +1,6 @@
 //! list-globals: every global unit, counted over the machines as people count who know a DaemonSet.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -78,32 +79,32 @@ impl Row for GlobalRow {
         "unit,rev,desired,current,ready,up-to-date,available,failed,deferred,metadata,age";
     const WIDE: &'static str = "unit,rev,desired,current,ready,up-to-date,available,failed,deferred,metadata,age,dstate,phase,reason";
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::new("unit", |row, _| row.name.clone()),
+        Column::new("unit", |row, _| Cow::from(&row.name)),
         Column::painted(
             "rev",
-            |row, _| row.revisions(),
+            |row, _| row.revisions().into(),
             |row| paint::phase(&row.phase),
         ),
-        Column::new("desired", |row, _| row.desired.to_string()),
-        Column::new("current", |row, _| row.current.to_string()),
-        Column::new("ready", |row, _| row.ready.to_string()),
-        Column::new("up-to-date", |row, _| row.up_to_date.to_string()),
-        Column::new("available", |row, _| row.available.to_string()),
+        Column::new("desired", |row, _| row.desired.to_string().into()),
+        Column::new("current", |row, _| row.current.to_string().into()),
+        Column::new("ready", |row, _| row.ready.to_string().into()),
+        Column::new("up-to-date", |row, _| row.up_to_date.to_string().into()),
+        Column::new("available", |row, _| row.available.to_string().into()),
         Column::painted(
             "failed",
-            |row, _| row.failed.to_string(),
+            |row, _| row.failed.to_string().into(),
             |row| paint::any(row.failed),
         ),
-        Column::new("deferred", |row, _| row.deferred.to_string()),
-        Column::new("metadata", |row, _| row.metadata.clone()),
-        Column::new("age", |row, _| row.age.clone()),
-        Column::new("dstate", |row, _| row.target_state.clone()),
+        Column::new("deferred", |row, _| row.deferred.to_string().into()),
+        Column::new("metadata", |row, _| Cow::from(&row.metadata)),
+        Column::new("age", |row, _| Cow::from(&row.age)),
+        Column::new("dstate", |row, _| Cow::from(&row.target_state)),
         Column::painted(
             "phase",
-            |row, _| row.phase.clone(),
+            |row, _| Cow::from(&row.phase),
             |row| paint::phase(&row.phase),
         ),
-        Column::new("reason", |row, _| row.reason.clone()),
+        Column::new("reason", |row, _| Cow::from(&row.reason)),
     ];
 
     fn name(&self) -> &str {

@@ -279,7 +279,8 @@ fn machine_line(
         return format!("{machine}  not reported yet");
     };
     let style = paint::active(&report.active);
-    let state = paint.text(style, &printable(&describe::state(report)));
+    let state = printable(&describe::state(report));
+    let state = paint.text(style, &state);
     let mut line = format!("{machine}  {state}");
     if report.since > 0 {
         let since = match now {

@@ -1,5 +1,6 @@
 //! rollout history: every revision that is known, or the content of one.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -72,15 +73,15 @@ impl Row for HistoryRow {
     const TABLE: &'static str = "revision,at,state,reason";
     const WIDE: &'static str = "revision,at,state,hash,reason";
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::new("revision", |row, _| row.name.clone()),
-        Column::new("at", |row, _| row.date.clone()),
+        Column::new("revision", |row, _| Cow::from(&row.name)),
+        Column::new("at", |row, _| Cow::from(&row.date)),
         Column::painted(
             "state",
-            |row, _| row.state.clone(),
+            |row, _| Cow::from(&row.state),
             |row| paint::phase(&row.state),
         ),
-        Column::new("hash", |row, full| describe::hash(&row.hash, full)),
-        Column::new("reason", |row, _| row.reason.clone()),
+        Column::new("hash", |row, full| describe::hash(&row.hash, full).into()),
+        Column::new("reason", |row, _| Cow::from(&row.reason)),
     ];
 
     fn name(&self) -> &str {
