@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
+use hyper::body::{Body as _, Bytes};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::http::response::Parts;
@@ -234,7 +234,8 @@ impl Connection {
             }
         };
         let (parts, mut body) = open.send_request(request).await.map_err(lost)?.into_parts();
-        let mut read = Vec::new();
+        let told = usize::try_from(body.size_hint().lower()).unwrap_or_default();
+        let mut read = Vec::with_capacity(told.min(ANSWER_MAX));
         while let Some(frame) = body.frame().await {
             // Frames without data are trailers, which say nothing to us.
             let data = frame.map_err(lost)?.into_data().unwrap_or_default();

@@ -3,14 +3,16 @@
 mod connection;
 mod each;
 mod endpoint;
+mod pages;
 mod rollouts;
+mod states;
 mod tls;
 
 use std::time::Duration;
 
 use fleet_core::api::{
-    AcceptBody, ClusterStatus, ErrorBody, Machine, MachinePage, MetadataOp, RegistryStanding,
-    StatePage, Unit, UnitPage, UnitState, UnitStatus, V1,
+    AcceptBody, ClusterStatus, ErrorBody, Machine, MachinePage, MetadataOp, RegistryStanding, Unit,
+    UnitPage, UnitStatus, V1,
 };
 use fleet_core::record::TargetState;
 use fleet_core::unit::{Content, UnitName};
@@ -26,6 +28,8 @@ use crate::remote::Tunnel;
 use connection::{Connection, ConnectionError, NOT_FLEETD};
 pub(crate) use each::NotTried;
 pub(crate) use endpoint::Endpoint;
+use pages::Page;
+pub(crate) use states::StateRow;
 pub(crate) use tls::{TlsError, TlsFiles};
 
 /// fleetd holds a long poll open for up to this long.
@@ -33,12 +37,6 @@ const LONG_POLL: Duration = Duration::from_secs(30);
 
 /// Versions with the same first number understand each other.
 const MAJOR: &str = env!("CARGO_PKG_VERSION_MAJOR");
-
-/// How many rows of a listing are asked for at once: few requests, of some megabytes each. fleetd answers no more.
-const ROWS: &str = "limit=10000";
-
-/// How often a listing is begun anew because the registry has forgotten what it was of.
-const LISTINGS: usize = 3;
 
 /// A header that fleetd sends once for each thing worth knowing about an accepted request.
 const WARNING: &str = "x-fleet-warning";
@@ -102,45 +100,14 @@ impl Client {
 
     /// All live machines, ordered by id. With details: the version of fleetd on each.
     pub(crate) async fn machines(&mut self, details: bool) -> Result<Vec<Machine>, ClientError> {
-        self.pages("machines", details_query(details), |page: MachinePage| {
-            (page.machines, page.next_page_token)
-        })
-        .await
+        let open = page_of(|page: MachinePage| (page.machines, page.next_page_token));
+        self.pages("machines", details_query(details), open).await
     }
 
     /// All units, ordered by name, without their content.
     pub(crate) async fn units(&mut self) -> Result<Vec<Unit>, ClientError> {
-        self.pages("units", None, |page: UnitPage| {
-            (page.units, page.next_page_token)
-        })
-        .await
-    }
-
-    /// What every machine says of its units, machine by machine, each made into a `row` when it comes: there may be many. With
-    /// details: the whole report.
-    pub(crate) async fn states<T>(
-        &mut self,
-        details: bool,
-        mut row: impl FnMut(UnitState) -> T,
-    ) -> Result<Vec<T>, ClientError> {
-        self.pages("state", details_query(details), |page: StatePage| {
-            let rows = page.states.into_iter().map(&mut row).collect();
-            (rows, page.next_page_token)
-        })
-        .await
-    }
-
-    /// What the machines say of one unit, whether the registry still has it or not.
-    pub(crate) async fn states_of(
-        &mut self,
-        name: &UnitName,
-    ) -> Result<Vec<UnitState>, ClientError> {
-        let only = format!("unitName={}", encode(name.as_str()));
-        // Of one unit there is one row a machine: ordered as they come.
-        self.pages("state", Some(only), |page: StatePage| {
-            (page.states, page.next_page_token)
-        })
-        .await
+        let open = page_of(|page: UnitPage| (page.units, page.next_page_token));
+        self.pages("units", None, open).await
     }
 
     /// A unit with its content, or none if the registry has no unit of that name.
@@ -218,43 +185,6 @@ impl Client {
         self.send(Method::PATCH, "machines", Some(ops)).await
     }
 
-    /// Follows the pages of a collection to its end.
-    async fn pages<P: DeserializeOwned, T>(
-        &mut self,
-        collection: &str,
-        parameter: Option<String>,
-        mut open: impl FnMut(P) -> (Vec<T>, Option<String>),
-    ) -> Result<Vec<T>, ClientError> {
-        let mut all = Vec::new();
-        let mut token: Option<String> = None;
-        let mut begun = 1;
-        loop {
-            let token_given = token.map(|token| format!("nextPageToken={}", encode(&token)));
-            let query: Vec<String> = std::iter::once(ROWS.to_owned())
-                .chain(parameter.clone())
-                .chain(token_given)
-                .collect();
-            let path = format!("{collection}?{}", query.join("&"));
-            let (items, next) = match self.get(&path, self.timeout).await {
-                Err(ClientError::Refused {
-                    code: StatusCode::GONE,
-                    ..
-                }) if begun < LISTINGS => {
-                    begun += 1;
-                    all.clear();
-                    token = None;
-                    continue;
-                }
-                page => open(page?),
-            };
-            all.extend(items);
-            token = next.filter(|token| !token.is_empty());
-            if token.is_none() {
-                return Ok(all);
-            }
-        }
-    }
-
     async fn get<T: DeserializeOwned>(
         &mut self,
         path: &str,
@@ -277,11 +207,15 @@ impl Client {
     }
 
     fn read<T: DeserializeOwned>(&self, path: &str, body: &[u8]) -> Result<T, ClientError> {
-        serde_json::from_slice(body).map_err(|why| ClientError::Unreadable {
+        serde_json::from_slice(body).map_err(|why| self.unreadable(path, why))
+    }
+
+    fn unreadable(&self, path: &str, why: serde_json::Error) -> ClientError {
+        ClientError::Unreadable {
             endpoint: self.connection.endpoint().clone(),
             path: path.to_owned(),
             why,
-        })
+        }
     }
 
     async fn send(
@@ -354,6 +288,13 @@ fn other_version(server: &str) -> Option<&str> {
     let version = server.strip_prefix("fleetd/")?;
     let major = version.trim_start_matches('v').split('.').next();
     (major != Some(MAJOR)).then_some(version)
+}
+
+/// Reads a page whose type owns all that it holds.
+fn page_of<P: DeserializeOwned, T>(
+    take: impl Fn(P) -> Page<T>,
+) -> impl Fn(&[u8]) -> serde_json::Result<Page<T>> {
+    move |page| serde_json::from_slice(page).map(&take)
 }
 
 /// Asks for what the original's answers do not have.

@@ -1,17 +1,17 @@
 //! list-units, list-unit-files, list-machines: what their rows hold, and how they are shown.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use fleet_core::api::{Machine, Unit, UnitState};
+use fleet_core::api::{Machine, Unit};
 use fleet_core::machine::Metadata;
 use fleet_core::record::{Scheduling, UnitReport};
 use fleet_core::unit::Hash;
 use serde::Serialize;
 
-use crate::client::Client;
+use crate::client::{Client, StateRow};
 use crate::describe;
 use crate::listing::{Column, Listing, Row};
 use crate::options::{description, is_global};
@@ -36,18 +36,76 @@ pub(crate) struct UnitRow {
     details: Option<Box<Details>>,
 }
 
-/// The texts that there is a copy of.
+/// The texts of a column that there is a copy of.
 #[derive(Default)]
-struct Texts(HashSet<Arc<str>>);
+struct Texts {
+    known: HashSet<Arc<str>>,
+    /// Most rows say what the one before them says, which is found without looking for it.
+    last: Arc<str>,
+}
 
 impl Texts {
     fn one(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
-            return known.clone();
+        if *self.last != *text {
+            self.last = self.known.get(text).cloned().unwrap_or_else(|| {
+                let text: Arc<str> = text.into();
+                self.known.insert(text.clone());
+                text
+            });
         }
-        let text: Arc<str> = text.into();
-        self.0.insert(text.clone());
-        text
+        self.last.clone()
+    }
+}
+
+/// Makes rows of what fleetd answers.
+struct UnitRows {
+    /// Of all live machines, by their ids.
+    addresses: HashMap<Arc<str>, Arc<str>>,
+    /// The machine of the last row, and its address: they come machine by machine.
+    machine: (Arc<str>, Arc<str>),
+    name: Texts,
+    load: Texts,
+    active: Texts,
+    sub: Texts,
+    hash: Texts,
+}
+
+impl UnitRows {
+    fn new(machines: Vec<Machine>) -> Self {
+        let addresses = machines.into_iter();
+        Self {
+            addresses: addresses
+                .map(|machine| (machine.id.into(), machine.primary_ip.into()))
+                .collect(),
+            machine: Default::default(),
+            name: Texts::default(),
+            load: Texts::default(),
+            active: Texts::default(),
+            sub: Texts::default(),
+            hash: Texts::default(),
+        }
+    }
+
+    fn row(&mut self, state: &StateRow<'_>) -> UnitRow {
+        let id = &*state.machine_id;
+        if *self.machine.0 != *id {
+            let known = self.addresses.get_key_value(id);
+            self.machine = match known {
+                Some((id, ip)) => (id.clone(), ip.clone()),
+                None => (id.into(), Arc::default()),
+            };
+        }
+        let (machine, ip) = self.machine.clone();
+        UnitRow {
+            name: self.name.one(&state.name),
+            machine,
+            ip,
+            load: self.load.one(&state.systemd_load_state),
+            active: self.active.one(&state.systemd_active_state),
+            sub: self.sub.one(&state.systemd_sub_state),
+            hash: self.hash.one(&state.hash),
+            details: state.report.as_deref().map(Details::from).map(Box::new),
+        }
     }
 }
 
@@ -76,20 +134,6 @@ impl From<&UnitReport> for Details {
 }
 
 impl UnitRow {
-    fn new(state: &UnitState, addresses: &BTreeMap<String, String>, texts: &mut Texts) -> Self {
-        let ip = addresses.get(&state.machine_id).map_or("", String::as_str);
-        Self {
-            ip: texts.one(ip),
-            details: state.report.as_ref().map(Details::from).map(Box::new),
-            name: texts.one(&state.name),
-            machine: texts.one(&state.machine_id),
-            load: texts.one(&state.systemd_load_state),
-            active: texts.one(&state.systemd_active_state),
-            sub: texts.one(&state.systemd_sub_state),
-            hash: texts.one(&state.hash),
-        }
-    }
-
     /// None of it shows as an empty cell.
     fn detail<'a, T: Default>(&'a self, show: impl Fn(&'a Details) -> T) -> T {
         self.details.as_deref().map(show).unwrap_or_default()
@@ -144,6 +188,24 @@ impl Row for UnitRow {
     }
 }
 
+/// Orders rows by unit, then machine. fleetd reads them machine by machine, so that it need not hold them all.
+fn by_unit(rows: Vec<UnitRow>) -> Vec<UnitRow> {
+    let mut ordered = Vec::with_capacity(rows.len());
+    let mut units: BTreeMap<Arc<str>, Vec<UnitRow>> = BTreeMap::new();
+    for row in rows {
+        match units.get_mut(&row.name) {
+            Some(unit) => unit.push(row),
+            None => drop(units.insert(row.name.clone(), vec![row])),
+        }
+    }
+    for mut unit in units.into_values() {
+        // They are in order already, which is seen at one glance.
+        unit.sort_by(|a, b| a.machine.cmp(&b.machine));
+        ordered.append(&mut unit);
+    }
+    ordered
+}
+
 /// What every machine says of its units.
 pub(super) async fn units(
     listing: Listing<UnitRow>,
@@ -153,17 +215,9 @@ pub(super) async fn units(
     let detailed = listing.detailed();
     let read = async |client: &mut Client| {
         let machines = client.machines(false).await.context(RETRIEVING_UNITS)?;
-        let addresses = machines
-            .into_iter()
-            .map(|machine| (machine.id, machine.primary_ip))
-            .collect();
-        let mut texts = Texts::default();
-        let row = |state| UnitRow::new(&state, &addresses, &mut texts);
-        let rows = client.states(detailed, row).await;
-        let mut rows = rows.context(RETRIEVING_UNITS)?;
-        // fleetd reads them machine by machine, so that it need not hold them all.
-        rows.sort_unstable_by(|a, b| (&a.name, &a.machine).cmp(&(&b.name, &b.machine)));
-        Ok(rows)
+        let mut rows = UnitRows::new(machines);
+        let rows = client.states(detailed, move |state| rows.row(&state)).await;
+        rows.map(by_unit).context(RETRIEVING_UNITS)
     };
     listing.print(client, paint, read).await
 }

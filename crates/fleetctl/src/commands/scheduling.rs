@@ -1,5 +1,7 @@
 //! cordon, uncordon, drain: what may start on a machine.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -10,7 +12,7 @@ use fleet_core::record::Scheduling;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use crate::client::Client;
+use crate::client::{Client, StateRow};
 use crate::describe;
 use crate::machine::find;
 use crate::output::{say, talk};
@@ -127,21 +129,25 @@ fn named(live: &[Machine], typed: &str) -> anyhow::Result<Machine> {
 /// Waits until the machines report no unit any more. One that is offline reports none.
 async fn empty(client: &mut Client, machines: &[Machine], timeout: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + timeout;
+    let ids: HashSet<String> = machines.iter().map(|machine| machine.id.clone()).collect();
+    let ids = Arc::new(ids);
     loop {
-        let mut left = client.states(false, |state| state).await?;
-        left.retain(|state| {
-            machines
-                .iter()
-                .any(|machine| machine.id == state.machine_id)
-        });
+        let ids = ids.clone();
+        let still_on = move |state: StateRow<'_>| {
+            let (id, active) = (&*state.machine_id, &state.systemd_active_state);
+            ids.contains(id).then(|| {
+                let id = describe::short_id(id);
+                format!("{}: still on {id}, {active}", state.name)
+            })
+        };
+        let left = client.states(false, still_on).await?;
+        let left: Vec<String> = left.into_iter().flatten().collect();
         if left.is_empty() {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            for state in &left {
-                let id = describe::short_id(&state.machine_id);
-                let active = &state.systemd_active_state;
-                talk(format_args!("{}: still on {id}, {active}", state.name));
+            for unit in &left {
+                talk(unit);
             }
             bail!(
                 "not every unit is gone after {}",
