@@ -187,7 +187,7 @@ impl Cluster {
 
     /// A machine says that it has no unit.
     pub(crate) fn reports_nothing(&self, machine: usize) {
-        self.write(keys::report(&id(machine)), &MachineReport::default());
+        self.write(keys::report(&id(machine)), &<MachineReport>::default());
     }
 
     /// A leader decided something `seconds` later.
