@@ -8,7 +8,6 @@ mod report;
 mod rollout;
 mod unit;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::machine::{Known, MachineRecord, MetadataRecord, Scheduling, SessionId};
@@ -65,7 +64,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 const OURS: &[u8] = br#"{"format":1,"#;
 
 /// Reads a value back.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
     #[derive(Deserialize)]
     struct Version {
         format: u32,

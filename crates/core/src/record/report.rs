@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{RecordError, decode, is_zero};
@@ -54,9 +53,9 @@ pub struct ReportBase<U = UnitReport> {
 }
 
 /// Reads the report of a machine from its values at `reports/<id>` and, if that is there, `reports/<id>/base`.
-pub fn decode_report<U: DeserializeOwned>(
-    changes: &[u8],
-    base: Option<&[u8]>,
+pub fn decode_report<'a, U: Deserialize<'a>>(
+    changes: &'a [u8],
+    base: Option<&'a [u8]>,
 ) -> Result<MachineReport<U>, RecordError> {
     let changes: ReportChanges<U> = decode(changes)?;
     let mut units = match changes.base {

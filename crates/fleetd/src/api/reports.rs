@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{self, MachineReport, RecordError};
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use crate::store::{Entry, Snapshot, Store, StoreError};
 
@@ -23,7 +23,9 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn decode<U: DeserializeOwned>(&self) -> Result<MachineReport<U>, RecordError> {
+    pub(super) fn decode<'a, U: Deserialize<'a>>(
+        &'a self,
+    ) -> Result<MachineReport<U>, RecordError> {
         let base = self.base.as_ref().map(|base| &*base.value);
         record::decode_report(&self.changes.value, base)
     }
