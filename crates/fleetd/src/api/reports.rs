@@ -13,6 +13,9 @@ use crate::store::{Entry, Snapshot, Store, StoreError};
 /// How many values are read at once, some kilobytes each.
 const AT_ONCE: usize = 500;
 
+/// How many are read first, when nobody knows yet how many are wanted, and at least.
+const FIRST: usize = 60;
+
 /// A report as the registry holds it.
 pub(super) struct Report {
     pub(super) machine: MachineId,
@@ -56,6 +59,11 @@ pub(super) struct Reports {
     after: Option<String>,
     read: VecDeque<(String, Entry)>,
     more: bool,
+    /// How many were given, and of how many keys.
+    given: usize,
+    keys: usize,
+    /// How many keys the caller still wants, as far as that is known.
+    wanted: usize,
 }
 
 impl Reports {
@@ -73,7 +81,22 @@ impl Reports {
             after,
             read: VecDeque::new(),
             more: true,
+            given: 0,
+            keys: 0,
+            wanted: usize::MAX,
         }
+    }
+
+    /// Tells how many more are wanted: hardly more are read then.
+    pub(super) fn want(&mut self, reports: usize) {
+        let keys = reports * self.keys.max(1) / self.given.max(1);
+        // What is behind the last one tells that it is whole, and whether there are more.
+        self.wanted = keys + 1;
+    }
+
+    /// Whether any key is left.
+    pub(super) fn more(&self) -> bool {
+        self.more || !self.read.is_empty()
     }
 
     /// The revision that they are of; none before the first.
@@ -100,6 +123,8 @@ impl Reports {
             {
                 (last_key, base) = (key, Some(entry));
             }
+            self.given += 1;
+            self.keys += 1 + usize::from(base.is_some());
             return Ok(Some(Report {
                 machine,
                 last_key,
@@ -112,9 +137,13 @@ impl Reports {
     /// Reads on where nothing is left of what was read.
     async fn fill(&mut self) -> Result<(), StoreError> {
         while self.read.is_empty() && self.more {
+            let limit = match self.given {
+                0 => FIRST,
+                _ => self.wanted.clamp(FIRST, AT_ONCE),
+            };
             let page = self
                 .store
-                .page(&self.prefix, self.after.as_deref(), AT_ONCE, self.at);
+                .page(&self.prefix, self.after.as_deref(), limit, self.at);
             let page = page.await?;
             self.at = Some(page.snapshot.revision);
             self.more = page.more;
@@ -184,6 +213,11 @@ mod tests {
             let writes = writes.into_iter().map(put).collect();
             store.commit(vec![], writes).await.expect("written");
         }
+        let read = store.page(keys::REPORTS, None, FIRST, None).await;
+        let read = read.expect("read").snapshot.entries;
+        let last = read.last_key_value().map(|(key, _)| format!("{key}/base"));
+        let all = store.list(&[keys::REPORTS]).await.expect("lists");
+        assert!(last.is_some_and(|base| all.entries.contains_key(&base)));
         store
     }
 

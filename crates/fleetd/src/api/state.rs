@@ -219,17 +219,20 @@ async fn all(api: &Api, wanted: &Wanted<'_>) -> Result<Vec<UnitState>> {
 /// The rows of whole machines, ordered by machine, then unit, until there are `limit`; and how to go on.
 async fn part(api: &Api, wanted: &Wanted<'_>, tokens: &[String], limit: usize) -> Result<Response> {
     let cursor = Cursor::of(tokens)?.map(|cursor| (cursor.revision, cursor.after));
-    let (at, mut after) = cursor.unzip();
+    let (at, after) = cursor.unzip();
     let store = api.registry.store().clone();
-    let mut reports = Reports::new(store, wanted.prefix(), after.clone(), at);
-    let mut rows = Rows::default();
+    let mut reports = Reports::new(store, wanted.prefix(), after, at);
+    let (mut rows, mut read) = (Rows::default(), 0);
     while let Some(report) = reports.next().await? {
-        if rows.count >= limit {
-            let (revision, after) = (reports.revision().unwrap_or(0), after.unwrap_or_default());
+        wanted.rows(&report, |row| rows.push(row));
+        read += 1;
+        if rows.count >= limit && reports.more() {
+            let (revision, after) = (reports.revision().unwrap_or(0), report.last_key);
             return Ok(rows.page(Some(Cursor { revision, after }.token())));
         }
-        wanted.rows(&report, |row| rows.push(row));
-        after = Some(report.last_key);
+        // As many as it takes if the others are like those so far.
+        let left = limit.saturating_sub(rows.count);
+        reports.want((left * read).checked_div(rows.count).unwrap_or(left));
     }
     Ok(rows.page(None))
 }
