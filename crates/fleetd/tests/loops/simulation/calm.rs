@@ -11,6 +11,7 @@ use fleetd::store::{Snapshot, Store as _, Write};
 use tokio::time::sleep;
 
 use super::draw::UNITS;
+use super::ledger::Ledger;
 use super::ledger::version;
 use super::nature::file;
 use super::play::{Play, submit};
@@ -162,7 +163,10 @@ impl Play {
                 let seat = (machine.id.clone(), name);
                 let runs_well =
                     referee.runs(&seat).is_some() && !machine.systemd.will_crash(&seat.1);
-                if referee.ask(|ledger| ledger.belongs(&seat)) && !runs_well {
+                // Of one whose record cannot be read nobody knows whether it should run.
+                let should =
+                    |ledger: &Ledger| ledger.belongs(&seat) && !ledger.unreadable.contains(&seat.1);
+                if referee.ask(should) && !runs_well {
                     referee.by_hand(|| machine.systemd.heal(&seat.1));
                     mended = true;
                 }
