@@ -25,6 +25,10 @@ const REPORT: usize = 200;
 /// The operations of a transaction with which the grants of a batch are written; etcd takes 128.
 const BATCH: usize = 100;
 
+/// How often a client puts what etcd is too busy to take, and how long it waits before each time but the first.
+const TRIES: usize = 100;
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// What one round of the floor took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Floor {
@@ -201,10 +205,24 @@ async fn answer(
         let rolls = rolls.lock().unwrap_or_else(PoisonError::into_inner).clone();
         rolls[0].tick(number);
         sleep(Duration::from_millis(delay)).await;
-        let (key, value) = (format!("{BACK}{number}"), vec![b'x'; REPORT]);
-        let options: Option<PutOptions> = None;
-        client.put(key, value, options).await?;
+        put_back(&mut client, number).await?;
         rolls[1].tick(number);
+    }
+}
+
+async fn put_back(client: &mut Client, number: usize) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        let options: Option<PutOptions> = None;
+        let value = vec![b'x'; REPORT];
+        let done = client.put(format!("{BACK}{number}"), value, options).await;
+        tries += 1;
+        match done {
+            Ok(_) => return Ok(()),
+            // etcd refuses what comes while it has 5,000 others before it ("too many requests").
+            Err(_) if tries < TRIES => sleep(AGAIN).await,
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
