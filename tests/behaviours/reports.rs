@@ -133,6 +133,50 @@ fn a_unit_is_available_after_min_ready_sec_and_says_why_it_never_will_be() {
     });
 }
 
+/// Among hundred units each change would else write all of them again.
+#[test]
+fn a_report_is_what_changed_over_a_base_and_listings_show_all_of_it() {
+    Lab::builder().hosts(1).etcd(1).test(|lab| {
+        lab.install_fleet(|_| lab.fleet_conf())?;
+        let host = lab.host(1);
+        let key = format!("{PREFIX}reports/{}/base", host.machine_id());
+        let etcdctl = |arguments: &[&str]| lab.member(1).etcdctl(arguments)?.ok();
+        let all_run = |count: usize| {
+            lab.wait_until(SOON, &format!("{count} units are listed as active"), || {
+                let listed = host.sh("fleetctl list-units --no-legend --fields=unit,active")?;
+                let listed = listed.ok()?;
+                let active = listed.lines().filter(|line| line.ends_with("active"));
+                let inactive = listed.lines().filter(|line| line.ends_with("inactive"));
+                Ok(active.count() - inactive.count() == count)
+            })
+        };
+        let another = |number: usize| {
+            let name = format!("u{number}.service");
+            launch(host, &name, "ExecStart=/bin/sleep 1000", "")
+        };
+        (1..=12).try_for_each(another)?;
+        all_run(12)?;
+        let base = etcdctl(&["get", "--print-value-only", &key])?;
+        ensure!(!base.is_empty(), "no base");
+        another(13)?;
+        all_run(13)?;
+        let after = etcdctl(&["get", "--print-value-only", &key])?;
+        ensure!(after == base, "written anew for one unit: {after}");
+
+        // Whoever takes it away: the next report brings all of it again.
+        etcdctl(&["del", &key])?;
+        let status = host.sh("fleetctl status")?.stdout;
+        ensure!(status.contains("the base beside it"), "{status}");
+        another(14)?;
+        all_run(14)?;
+        host.exec(&["systemctl", "restart", "fleet.service"])?
+            .ok()?;
+        another(15)?;
+        all_run(15)?;
+        Ok(())
+    });
+}
+
 #[test]
 fn a_drained_machine_runs_nothing_of_fleets_until_it_is_uncordoned() {
     Lab::builder().hosts(2).etcd(1).test(|lab| {
