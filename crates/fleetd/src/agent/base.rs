@@ -28,8 +28,24 @@ impl Base {
     /// The changes to write for these units; and the base to write with them, where they would be too many over the one
     /// that is there. Until it is [`Base::written`], nobody knows whether any is.
     pub(super) fn report(&mut self, units: &Arc<Units>) -> (ReportChanges, Option<ReportBase>) {
-        let changes = self.changes(units);
-        if is_short(changes.units.len() + changes.gone.len(), units.len()) {
+        let nothing = Units::new();
+        let base = self.there.as_ref().map_or(&nothing, |there| &there.units);
+        let changed: Vec<_> = units
+            .iter()
+            .filter(|(name, unit)| base.get(*name) != Some(*unit))
+            .collect();
+        let gone: Vec<_> = base
+            .keys()
+            .filter(|name| !units.contains_key(*name))
+            .collect();
+        if is_short(changed.len() + gone.len(), units.len()) {
+            let copied = |(name, unit): (&UnitName, &UnitReport)| (name.clone(), unit.clone());
+            let changes = ReportChanges {
+                units: changed.into_iter().map(copied).collect(),
+                gone: gone.into_iter().cloned().collect(),
+                base: self.there.as_ref().map_or(0, |_| self.number),
+                ..ReportChanges::default()
+            };
             return (changes, None);
         }
         self.number += 1;
@@ -43,28 +59,6 @@ impl Base {
             units: (**units).clone(),
         };
         (changes, Some(base))
-    }
-
-    fn changes(&self, units: &Units) -> ReportChanges {
-        let Some(there) = &self.there else {
-            return ReportChanges {
-                units: units.clone(),
-                ..ReportChanges::default()
-            };
-        };
-        let base = &there.units;
-        let changed = units
-            .iter()
-            .filter(|(name, unit)| base.get(*name) != Some(*unit));
-        let gone = base.keys().filter(|name| !units.contains_key(*name));
-        ReportChanges {
-            units: changed
-                .map(|(name, unit)| (name.clone(), unit.clone()))
-                .collect(),
-            gone: gone.cloned().collect(),
-            base: self.number,
-            ..ReportChanges::default()
-        }
     }
 
     /// The registry has it, with these units, since that store revision.
@@ -133,6 +127,15 @@ mod tests {
         }
     }
 
+    /// With a hundred units in the base; what that wrote does not count.
+    fn hundred() -> (Base, Registry, Units) {
+        let (mut base, mut registry) = (Base::default(), Registry::default());
+        let units: Units = (0..100).map(|number| (name(number), unit(0))).collect();
+        registry.take(&mut base, &Arc::new(units.clone()));
+        registry.written = 0;
+        (base, registry, units)
+    }
+
     #[test]
     fn whatever_changes_the_registry_shows_what_there_is() {
         let (mut base, mut registry) = (Base::default(), Registry::default());
@@ -156,10 +159,7 @@ mod tests {
 
     #[test]
     fn a_change_of_one_unit_among_hundred_writes_a_seventh_of_all() {
-        let (mut base, mut registry) = (Base::default(), Registry::default());
-        let mut units: Units = (0..100).map(|number| (name(number), unit(0))).collect();
-        registry.take(&mut base, &Arc::new(units.clone()));
-        registry.written = 0;
+        let (mut base, mut registry, mut units) = hundred();
         for step in 0..1000 {
             units.insert(name(step * 37 % 100), unit(1 + step as u32));
             registry.take(&mut base, &Arc::new(units.clone()));
@@ -173,10 +173,7 @@ mod tests {
 
     #[test]
     fn a_unit_that_changes_all_the_time_is_written_alone() {
-        let (mut base, mut registry) = (Base::default(), Registry::default());
-        let mut units: Units = (0..100).map(|number| (name(number), unit(0))).collect();
-        registry.take(&mut base, &Arc::new(units.clone()));
-        registry.written = 0;
+        let (mut base, mut registry, mut units) = hundred();
         for step in 1..=1000 {
             units.insert(name(7), unit(step));
             registry.take(&mut base, &Arc::new(units.clone()));
