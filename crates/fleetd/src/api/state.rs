@@ -190,12 +190,9 @@ impl Rows {
         let mut head = serde_json::to_vec(&bare).expect("a page is a map with text keys");
         if self.count > 0 {
             head.pop();
-            let comma = if bare.next_page_token.is_some() {
-                ","
-            } else {
-                ""
-            };
-            head.extend_from_slice(comma.as_bytes());
+            if bare.next_page_token.is_some() {
+                head.push(b',');
+            }
             head.extend_from_slice(br#""states":["#);
             self.json.extend_from_slice(b"]}");
         }
