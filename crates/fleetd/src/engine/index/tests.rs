@@ -1,3 +1,5 @@
+//! What the leader takes of what the registry shows, and what of that is news.
+
 use fleet_core::record::UnitReport;
 
 use super::*;
