@@ -3,6 +3,8 @@
 //! Every change reads, decides with a pure function, and commits guarded by what it read; when somebody else was
 //! first it reads and decides again. A change is acknowledged only once the store has it.
 
+mod together;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,11 +16,12 @@ use fleet_core::record::{
     RecordError, Scheduling, TargetState, UnitRecord,
 };
 use fleet_core::rollout::{self, Order, OrderError};
-use fleet_core::submission::{self, Submission, Submitted};
+use fleet_core::submission::{self, NotLaunchable, Submission, Submitted, may_become};
 use fleet_core::trust::{self, Footing, Memory, NotAcceptable, Sight, Trust, Verdict, judge};
-use fleet_core::unit::{Content, UnitName};
+use fleet_core::unit::{Content, Parsed, UnitName};
 use tokio::sync::watch;
 
+use self::together::{Found, Waiting};
 use crate::history::{self, History, readable, retire};
 use crate::store::{Entry, Guard, Snapshot, Store, StoreError, Write};
 
@@ -53,6 +56,9 @@ pub enum RegistryError {
     /// It cannot be accepted.
     #[error(transparent)]
     NotAcceptable(#[from] NotAcceptable),
+    /// It cannot have the target state that is asked for.
+    #[error(transparent)]
+    NotLaunchable(#[from] NotLaunchable),
     /// It cannot be ordered as things stand.
     #[error(transparent)]
     Order(#[from] OrderError),
@@ -104,6 +110,8 @@ pub struct Registry {
     trust: watch::Receiver<Trust>,
     /// Milliseconds since 1970.
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Changes that are made together, as soon as those before them are.
+    waiting: Arc<Waiting>,
 }
 
 impl Registry {
@@ -113,18 +121,29 @@ impl Registry {
             store,
             trust: watch::channel(Trust::default()).1,
             clock: Arc::new(now),
+            waiting: Arc::default(),
         }
     }
 
     /// A registry that takes the time from `clock`, in milliseconds since 1970.
     pub fn with_clock(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         let clock = Arc::new(clock);
-        Self { clock, ..self }
+        let waiting = Arc::default();
+        Self {
+            clock,
+            waiting,
+            ..self
+        }
     }
 
     /// A registry in which nothing is changed while this machine's agent holds it.
     pub fn trusting(self, trust: watch::Receiver<Trust>) -> Self {
-        Self { trust, ..self }
+        let waiting = Arc::default();
+        Self {
+            trust,
+            waiting,
+            ..self
+        }
     }
 
     /// How it stands with this machine.
@@ -219,60 +238,49 @@ impl Registry {
         owner: Owner,
         target: Option<TargetState>,
     ) -> Result<Submission> {
-        for _ in 0..ATTEMPTS {
-            let (existing, history) = self.unit_with_history(name).await?;
+        let (unit, clock) = (name.clone(), self.clock.clone());
+        let decide = move |found: &Found<'_>| {
+            let existing = found.unit()?;
             let submitted = Submitted {
                 content: content.clone(),
                 owner: owner.clone(),
                 target,
-                now: (self.clock)(),
+                now: clock(),
             };
             let submission =
-                submission::submit(name, existing.as_ref().map(|it| &it.record), submitted);
+                submission::submit(&unit, existing.as_ref().map(|it| &it.record), submitted);
             let writes = match &submission {
-                // One key is of what was destroyed last. Of several that come at once, a few too many may get in.
-                Submission::Created(_) if self.store.count(keys::UNITS).await? > UNITS_MAX => {
-                    return Err(RegistryError::TooManyUnits);
-                }
                 Submission::Created(record) | Submission::Adopted(record) => {
-                    vec![put(name, record)]
+                    vec![put(&unit, record)]
                 }
                 Submission::Updated { record, retired } => {
-                    let mut writes = retire(name, retired, &history);
-                    writes.push(put(name, record));
+                    let mut writes = retire(&unit, retired, &found.history());
+                    writes.push(put(&unit, record));
                     writes
                 }
-                Submission::Unchanged => return Ok(submission),
+                Submission::Unchanged => Vec::new(),
             };
-            if self.commit(guard(name, existing.as_ref()), writes).await? {
-                return Ok(submission);
-            }
-        }
-        Err(StoreError::Refused.into())
+            Ok((submission, writes))
+        };
+        self.change(name, decide).await
     }
 
-    /// Sets the target state of a unit that was just read. Answers whether the unit still exists.
-    pub async fn set_target(
-        &self,
-        name: &UnitName,
-        mut existing: Stored,
-        target: TargetState,
-    ) -> Result<bool> {
-        for _ in 0..ATTEMPTS {
-            if existing.record.target == target {
-                return Ok(true);
+    /// Sets the target state of a unit, if it may have that one. Answers whether there is such a unit.
+    pub async fn set_target(&self, name: &UnitName, target: TargetState) -> Result<bool> {
+        let (unit, clock) = (name.clone(), self.clock.clone());
+        let decide = move |found: &Found<'_>| {
+            let Some(Stored { record, .. }) = found.unit()? else {
+                return Ok((false, Vec::new()));
+            };
+            let parsed = Parsed::parse(unit.clone(), &record.newest().content);
+            may_become(&unit, parsed.options.global, target)?;
+            if record.target == target {
+                return Ok((true, Vec::new()));
             }
-            let record = submission::retarget(&existing.record, target, (self.clock)());
-            let writes = vec![put(name, &record)];
-            if self.commit(guard(name, Some(&existing)), writes).await? {
-                return Ok(true);
-            }
-            match self.unit(name).await? {
-                Some(changed) => existing = changed,
-                None => return Ok(false),
-            }
-        }
-        Err(StoreError::Refused.into())
+            let record = submission::retarget(&record, target, clock());
+            Ok((true, vec![put(&unit, &record)]))
+        };
+        self.change(name, decide).await
     }
 
     /// Takes back one owner's wish for a unit; with the last owner the unit is destroyed. Answers whether it was.

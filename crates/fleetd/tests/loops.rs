@@ -35,6 +35,8 @@ mod simulation;
 mod stage;
 #[path = "loops/takeovers.rs"]
 mod takeovers;
+#[path = "loops/together.rs"]
+mod together;
 #[path = "loops/twins.rs"]
 mod twins;
 #[path = "loops/units.rs"]

@@ -8,8 +8,8 @@ use futures_util::stream;
 
 use super::Client;
 
-/// How many requests are on their way at once. Enough that 50 units take hardly longer than a few.
-const IN_FLIGHT: usize = 8;
+/// How many requests are on their way at once: fleetd makes those that come together in one commit.
+const IN_FLIGHT: usize = 32;
 
 /// A request that was not made, because nobody answered any more before its turn came.
 #[derive(Debug, thiserror::Error)]

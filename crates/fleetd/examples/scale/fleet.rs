@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, ensure};
 use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata};
 use fleet_core::record::{self, ClusterRecord, MachineRecord, Owner, TargetState};
@@ -162,9 +162,8 @@ impl Fleet {
 
     pub(crate) async fn set_target(&self, name: &str, target: TargetState) -> Result<()> {
         let name = UnitName::parse(name)?;
-        let stored = self.registry.unit(&name).await?;
-        let stored = stored.with_context(|| format!("{name} is not there"))?;
-        self.registry.set_target(&name, stored, target).await?;
+        let is_there = self.registry.set_target(&name, target).await?;
+        ensure!(is_there, "{name} is not there");
         Ok(())
     }
 

@@ -74,6 +74,7 @@ impl From<RegistryError> for ApiError {
         match error {
             RegistryError::Store(error) => error.into(),
             RegistryError::NotAcceptable(error) => error.into(),
+            RegistryError::NotLaunchable(error) => error.into(),
             error @ RegistryError::Held(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             }

@@ -269,12 +269,7 @@ fn shortened(text: &str) -> String {
 }
 
 async fn set_target(api: &Api, name: &UnitName, target: TargetState) -> Result<Response> {
-    let Some(stored) = api.registry.unit(name).await? else {
-        return Err(nothing_to_create());
-    };
-    let parsed = Parsed::parse(name.clone(), &stored.record.newest().content);
-    may_become(name, parsed.options.global, target)?;
-    if api.registry.set_target(name, stored, target).await? {
+    if api.registry.set_target(name, target).await? {
         tracing::info!(unit = %name, by = BY, "{name} ordered over {BY} to be {target}");
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {

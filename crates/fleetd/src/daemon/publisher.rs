@@ -83,6 +83,7 @@ impl From<RegistryError> for PublishError {
                 Self::Unavailable(error.to_string())
             }
             error @ (RegistryError::Order(_)
+            | RegistryError::NotLaunchable(_)
             | RegistryError::TooManyUnits
             | RegistryError::TooMuchMetadata(_)
             | RegistryError::Metadata(..)

@@ -238,14 +238,8 @@ impl Fleet {
 
     /// Answers whether the unit exists.
     pub(crate) async fn try_set_target(&self, name: &str, target: TargetState) -> bool {
-        let name = unit(name);
-        match self.registry.unit(&name).await.expect("read") {
-            Some(stored) => {
-                let set = self.registry.set_target(&name, stored, target).await;
-                set.expect("set")
-            }
-            None => false,
-        }
+        let set = self.registry.set_target(&unit(name), target).await;
+        set.expect("set")
     }
 
     pub(crate) async fn destroy(&self, name: &str) {

@@ -150,8 +150,7 @@ async fn the_time_of_a_change_is_that_of_the_clock_that_was_given() {
     quiet().await;
     fleet.submit("a.service", service(2, ""), None).await;
     let name = unit("a.service");
-    let stored = registry.unit(&name).await.expect("read").expect("exists");
-    let loaded = registry.set_target(&name, stored, TargetState::Loaded);
+    let loaded = registry.set_target(&name, TargetState::Loaded);
     assert!(loaded.await.expect("set"));
     let (record, _) = fleet.record("a.service").await;
     assert_eq!(record.candidate.expect("rolling").since, 7);

@@ -117,9 +117,7 @@ impl Play {
                 target,
             } => self.order(on, async move |registry: Registry| {
                 let name = unit(UNITS[at].0);
-                if let Some(stored) = registry.unit(&name).await? {
-                    registry.set_target(&name, stored, target).await?;
-                }
+                registry.set_target(&name, target).await?;
                 Ok(None)
             }),
             Step::Order {
