@@ -30,6 +30,14 @@ const ROUNDS: usize = 8;
 /// queue there, and the bus cuts off who waits for more than 128 answers.
 const LOOKS: usize = 16;
 
+/// Why units are looked at.
+pub(super) enum Cause {
+    /// They may have changed here.
+    Host(Dirty),
+    /// Something else is wanted of these. Nothing says that they changed here.
+    Wanted(BTreeSet<UnitName>),
+}
+
 /// A unit file that fleet has put here.
 pub(super) struct InPlace {
     content: Content,
@@ -117,18 +125,26 @@ impl Host {
     }
 
     /// The units to look at when it is tried again. A file that systemd never read may free a name without a signal.
-    pub(super) fn to_retry(&self) -> Dirty {
+    pub(super) fn to_retry(&self) -> BTreeSet<UnitName> {
         let failed = self.failures.keys();
-        Dirty::Units(failed.chain(self.refused.keys()).cloned().collect())
+        failed.chain(self.refused.keys()).cloned().collect()
     }
 
     /// Makes this machine's systemd agree with `desired`, as far as that can be done now. Without a desired state it
-    /// only looks. What failed is tried again only if `dirty` names it.
+    /// only looks. What failed is tried again only if `cause` names it.
     pub(super) async fn converge(
         &mut self,
         desired: Option<&BTreeMap<UnitName, Desired>>,
-        dirty: Dirty,
+        cause: Cause,
     ) -> Result<(), SystemdError> {
+        let (dirty, mut at_rest, unchanged) = match cause {
+            Cause::Host(dirty) => (dirty, BTreeSet::new(), None),
+            Cause::Wanted(names) => {
+                let at_rest = names.iter().filter(|name| self.is_at_rest(name));
+                let at_rest = at_rest.cloned().collect();
+                (Dirty::Units(names), at_rest, Some(BTreeSet::new()))
+            }
+        };
         // Without knowing what was started it would all be started again.
         let desired = desired.filter(|_| self.marks.unknown().is_none());
         let mut skip: BTreeSet<UnitName> = self.failures.keys().cloned().collect();
@@ -137,7 +153,7 @@ impl Host {
         }
         let looked = std::mem::take(&mut self.looked);
         let (mut look, mut changed) = match dirty {
-            Dirty::Units(names) if looked => (names, None),
+            Dirty::Units(names) if looked => (names, unchanged),
             // Every reload ends here, those of a plan too: were failures tried again at once, a plan that fails
             // after its reload would have systemd reload without end.
             Dirty::Reloaded(names) if looked => (self.everything(desired).await?, Some(names)),
@@ -146,7 +162,9 @@ impl Host {
         let mut seen = look.clone();
         let mut planned = BTreeSet::new();
         for _ in 0..ROUNDS {
-            self.look(&look, changed.take().as_ref(), desired).await?;
+            self.look(&look, &at_rest, changed.take().as_ref(), desired)
+                .await?;
+            at_rest.clear();
             let Some(desired) = desired else {
                 // Once it is known what is wanted, what is not may be any of them.
                 self.open = self.names().cloned().collect();
@@ -177,6 +195,19 @@ impl Host {
         self.tell(&planned, desired);
         self.looked = true;
         Ok(())
+    }
+
+    /// Whether it is down, with nothing under way and nothing amiss. systemd tells when that changes; to ask would have it read
+    /// the unit's file, and forget it again, which takes it the longer the more units run.
+    fn is_at_rest(&self, name: &UnitName) -> bool {
+        let is_down = |state: &State| {
+            state.load == "loaded" && state.active == "inactive" && state.job.is_none()
+        };
+        self.looked
+            && self.files.contains_key(name)
+            && self.states.get(name).is_some_and(is_down)
+            && !self.failures.contains_key(name)
+            && !self.refused.contains_key(name)
     }
 
     /// Every unit that fleet has a file or a mark of.
@@ -236,7 +267,7 @@ impl Host {
         }
         let states = self.systemd.states(&unsettled).await?;
         for (name, state) in states {
-            match self.systemd.details(&name).await {
+            match self.systemd.details(&name, &state).await {
                 Ok(details) => {
                     let is_restarting = state.job.as_deref() == Some("restart");
                     self.marks.settle(&name, &details.run, is_restarting);
@@ -249,19 +280,30 @@ impl Host {
         Ok(())
     }
 
-    /// Looks at these units; closely at those that `changed`, where that is known, and at those whose state is another one.
+    /// Looks at these units; closely at those that `changed`, where that is known, and at those whose state is another one. Of
+    /// those `at_rest` systemd is asked nothing: only what is on disk is read.
     async fn look(
         &mut self,
         names: &BTreeSet<UnitName>,
+        at_rest: &BTreeSet<UnitName>,
         changed: Option<&BTreeSet<UnitName>>,
         desired: Option<&BTreeMap<UnitName, Desired>>,
     ) -> Result<(), SystemdError> {
         if names.is_empty() {
             return Ok(());
         }
-        let states = self.systemd.states(names).await?;
+        let asked = names - at_rest;
+        let mut states = match asked.is_empty() {
+            true => BTreeMap::new(),
+            false => self.systemd.states(&asked).await?,
+        };
+        let known = self
+            .states
+            .iter()
+            .filter(|(name, _)| at_rest.contains(*name));
+        states.extend(known.map(|(name, state)| (name.clone(), state.clone())));
         self.look_at_disk(names).await;
-        let (systemd, heart) = (&self.systemd, &self.heart);
+        let (systemd, heart, told) = (&self.systemd, &self.heart, &states);
         let asked: Vec<_> = names
             .iter()
             .map(|name| {
@@ -271,7 +313,7 @@ impl Host {
                 let asked = wanted || marked || self.files.contains_key(name);
                 async move {
                     let foreign = if asked {
-                        systemd.foreign(name).await
+                        systemd.foreign(name, &told[name]).await
                     } else {
                         Ok(None)
                     };
@@ -305,10 +347,16 @@ impl Host {
                 && self.details.contains_key(*name)
                 && self.states.get(*name) == states.get(*name)
         };
-        let ours = ours.filter(|name| has_run(name) && !is_known(name));
+        // Its end will be told, and most are over at once.
+        let has_new_job = |name: &&UnitName| {
+            let had_none = |state: &State| state.job.is_none();
+            states[*name].job.is_some() && self.states.get(*name).is_some_and(had_none)
+        };
+        let ours = ours.filter(|name| !at_rest.contains(*name) && has_run(name));
+        let ours = ours.filter(|name| !is_known(name) && !has_new_job(name));
         let asked: Vec<_> = ours
             .map(|name| async move {
-                let details = systemd.details(name).await;
+                let details = systemd.details(name, &told[name]).await;
                 heart.still_busy();
                 (name.clone(), details)
             })

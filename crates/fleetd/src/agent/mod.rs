@@ -38,7 +38,7 @@ use fleet_core::unit::UnitName;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use self::host::Host;
+use self::host::{Cause, Host};
 use self::index::Index;
 use self::marks::Marks;
 use self::saved::{Saved, is_other};
@@ -206,42 +206,42 @@ impl Agent {
         let mut twin = self.twin.subscribe();
         loop {
             let (due_at, due) = self.host.next_available().unzip();
-            let dirty = tokio::select! {
+            let cause = tokio::select! {
                 biased;
                 event = events.recv() => {
                     let Some(event) = event else { return };
                     let more = std::iter::from_fn(|| events.try_recv().ok());
-                    let dirty = self.take_all(std::iter::once(event).chain(more));
+                    let wanted = self.take_all(std::iter::once(event).chain(more));
                     if std::mem::take(&mut self.wants_list) {
                         events = list(self);
                     }
-                    let Some(dirty) = dirty else {
+                    let Some(wanted) = wanted else {
                         self.tell();
                         continue;
                     };
-                    dirty
+                    Cause::Wanted(wanted)
                 }
                 Ok(()) = alive.changed() => match self.adopt_again() {
-                    Some(dirty) => dirty,
+                    Some(wanted) => Cause::Wanted(wanted),
                     None => continue,
                 },
                 Ok(()) = twin.changed() => {
                     self.tell();
                     continue;
                 }
-                dirty = systemd.changed() => dirty,
+                dirty = systemd.changed() => Cause::Host(dirty),
                 () = sleep_until(due_at.unwrap_or_else(Instant::now)), if due_at.is_some() => {
                     // systemd may have restarted it since it was last looked at.
-                    Dirty::Units(due.into_iter().collect())
+                    Cause::Host(Dirty::Units(due.into_iter().collect()))
                 }
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
                     retry_at = None;
-                    self.host.to_retry()
+                    Cause::Host(Dirty::Units(self.host.to_retry()))
                 }
             };
             let _busy = self.heart.busy();
             let desired = self.saved.as_ref().map(|saved| &saved.desired);
-            let result = self.host.converge(desired, dirty).await;
+            let result = self.host.converge(desired, cause).await;
             let away = result.as_ref().err().map(|error| {
                 format!("systemd does not answer; units run on, and are looked at again: {error}")
             });
@@ -263,13 +263,13 @@ impl Agent {
         }
     }
 
-    /// Takes a burst of events as one change of the desired state. Answers the units that are to be looked at; none
+    /// Takes a burst of events as one change of the desired state. Answers the units of which something else is wanted; none
     /// where nothing is wanted otherwise than before. Only its end counts: behind an instruction may come an empty registry.
-    fn take_all(&mut self, burst: impl Iterator<Item = Event>) -> Option<Dirty> {
+    fn take_all(&mut self, burst: impl Iterator<Item = Event>) -> Option<BTreeSet<UnitName>> {
         let obeyed = burst.fold(None, |obeyed, event| self.take(event, obeyed));
-        let dirty = obeyed.map(|seen| self.adopt(seen));
+        let changed = obeyed.map(|seen| self.adopt(seen));
         self.tell_trust();
-        dirty.or_else(|| std::mem::take(&mut self.moved).then(|| Dirty::Units(self.wanted())))
+        changed.or_else(|| std::mem::take(&mut self.moved).then(|| self.wanted()))
     }
 
     /// The units that this machine should have.
@@ -383,15 +383,15 @@ impl Agent {
     }
 
     /// The session has changed: grants may have become valid, though the registry is as it was.
-    fn adopt_again(&mut self) -> Option<Dirty> {
+    fn adopt_again(&mut self) -> Option<BTreeSet<UnitName>> {
         match judge(&self.memory, &self.index.sight) {
             Verdict::Obey(seen) if self.held.is_none() => Some(self.adopt(seen)),
             _ => None,
         }
     }
 
-    /// Makes the index's desired state this machine's. Answers the units that are to be looked at.
-    fn adopt(&mut self, seen: Seen) -> Dirty {
+    /// Makes the index's desired state this machine's. Answers the units of which something else is wanted.
+    fn adopt(&mut self, seen: Seen) -> BTreeSet<UnitName> {
         if let Some(saved) = &mut self.saved {
             self.moved |= saved.moves_to(seen.clone());
         }
@@ -420,7 +420,7 @@ impl Agent {
         if !changed.is_empty() || is_other || !self.on_disk {
             self.save();
         }
-        Dirty::Units(changed)
+        changed
     }
 
     /// Tells the session and the status line how things stand.

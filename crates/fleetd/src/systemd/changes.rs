@@ -59,6 +59,11 @@ impl Changes {
         }
     }
 
+    /// This unit is about to be looked at: what changed before is seen then.
+    pub(super) fn look(&self, name: &UnitName) {
+        self.seen().dirty.remove(name);
+    }
+
     /// From now on changes of this unit count no more, which keeps the set as small as fleet's own units.
     pub(super) fn forget(&self, name: &UnitName) {
         self.seen().followed.remove(name.as_str());
@@ -195,6 +200,17 @@ mod tests {
         assert_eq!(changes.next().await, Dirty::All);
         changes.mark("b.service");
         assert_eq!(changes.next().await, units(&["b.service"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changed_before_a_look_is_not_told() {
+        let changes = followed().await;
+        changes.mark("a.service");
+        changes.mark("b.service");
+        changes.look(&unit("a.service"));
+        assert_eq!(changes.next().await, units(&["b.service"]));
+        changes.mark("a.service");
+        assert_eq!(changes.next().await, units(&["a.service"]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -90,15 +90,16 @@ pub trait Systemd: Send + Sync {
     /// What is there of one unit. A change of it is told as a change of the unit, whoever made it.
     async fn on_disk(&self, name: &UnitName) -> Result<OnDisk>;
 
-    /// The state of each of these units, each in the answer; one that systemd does not know is `not-found`.
+    /// The state of each of these units, each in the answer; one that systemd does not know is `not-found`. What changed of them
+    /// before is told no more: whoever asks looks at all of it.
     async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>>;
 
-    /// More about one unit.
-    async fn details(&self, name: &UnitName) -> Result<Details>;
+    /// More about one unit, of which [`states`](Self::states) just told `state`.
+    async fn details(&self, name: &UnitName, state: &State) -> Result<Details>;
 
     /// Where a unit of this name that is not fleet's comes from: a file's path, or a sentence. None if the name
-    /// is free, or fleet's own file is what systemd would use.
-    async fn foreign(&self, name: &UnitName) -> Result<Option<String>>;
+    /// is free, or fleet's own file is what systemd would use. `state`: what [`states`](Self::states) just told of it.
+    async fn foreign(&self, name: &UnitName, state: &State) -> Result<Option<String>>;
 
     /// Puts a unit file into fleet's directory, whole or not at all.
     async fn write(&self, name: &UnitName, content: &Content) -> Result<()>;

@@ -146,16 +146,18 @@ impl Systemd for Hands {
         self.systemd.states(names).await
     }
 
-    async fn details(&self, name: &UnitName) -> Result<Details> {
-        self.call("details", name, self.systemd.details(name)).await
+    async fn details(&self, name: &UnitName, state: &State) -> Result<Details> {
+        let details = self.systemd.details(name, state);
+        self.call("details", name, details).await
     }
 
     async fn on_disk(&self, name: &UnitName) -> Result<OnDisk> {
         self.systemd.on_disk(name).await
     }
 
-    async fn foreign(&self, name: &UnitName) -> Result<Option<String>> {
-        self.call("foreign", name, self.systemd.foreign(name)).await
+    async fn foreign(&self, name: &UnitName, state: &State) -> Result<Option<String>> {
+        let foreign = self.systemd.foreign(name, state);
+        self.call("foreign", name, foreign).await
     }
 
     async fn write(&self, name: &UnitName, content: &Content) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::record::{self, Known, UnitReport};
+use fleet_core::record::{self, Known, TargetState, UnitReport};
 use fleetd::store::{Store as _, Write};
 use fleetd::systemd::fake::{Behaviour, Outcome};
 use fleetd::systemd::{Systemd as _, SystemdError};
@@ -183,6 +183,30 @@ async fn after_a_reload_only_units_in_another_state_are_looked_at_closely() {
     quiet().await;
     assert_eq!(systemd.calls("details"), details + 1);
     assert_eq!(report(&fleet).await.active, "failed");
+}
+
+/// With a thousand units that run, systemd takes a millisecond to answer for one that is down.
+#[tokio::test(start_paused = true)]
+async fn of_a_unit_that_is_down_systemd_is_asked_nothing_before_its_start() {
+    let fleet = Fleet::of(1).await;
+    let behaviour = Behaviour {
+        start: Duration::from_secs(5),
+        ..LASTING
+    };
+    let systemd = &fleet.machines[0].systemd;
+    systemd.behave(&unit(A), behaviour);
+    fleet.launch(A, service(1, "")).await;
+    fleet.set_target(A, TargetState::Loaded).await;
+    quiet().await;
+    let calls = || ["states", "details"].map(|method| systemd.calls(method));
+    let [states, details] = calls();
+    fleet.set_target(A, TargetState::Launched).await;
+    seconds(2).await;
+    assert_eq!(report(&fleet).await.active, "activating");
+    assert_eq!(calls(), [states + 1, details], "only after the start");
+    seconds(4).await;
+    assert_eq!(report(&fleet).await.active, "active");
+    assert_eq!(calls(), [states + 2, details + 1]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -93,15 +93,15 @@ impl Host {
     }
 
     pub(crate) async fn details(&self, name: &str) -> Details {
-        let details = self.systemd().details(&unit(name)).await;
+        let state = self.state(name).await;
+        let details = self.systemd().details(&unit(name), &state).await;
         details.expect("details are told")
     }
 
     pub(crate) async fn foreign(&self, name: &str) -> Option<String> {
-        self.systemd()
-            .foreign(&unit(name))
-            .await
-            .expect("the owner is told")
+        let state = self.state(name).await;
+        let foreign = self.systemd().foreign(&unit(name), &state).await;
+        foreign.expect("the owner is told")
     }
 
     /// Waits as the agent does: looks when something changed, and never else.

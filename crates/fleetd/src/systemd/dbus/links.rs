@@ -44,6 +44,25 @@ pub(super) fn is_linked(runtime: &Path, ours: &Directory, name: &UnitName) -> bo
     target.is_ok_and(|target| target == ours.file(name))
 }
 
+/// Whether there is a directory whose drop-ins systemd adds to this unit: one of its own, of its template, of its kind, or
+/// of the beginning of its name up to a dash (systemd.unit(5)).
+pub(super) fn has_drop_ins(unit_path: &[PathBuf], name: &UnitName) -> bool {
+    let (kind, prefix) = (name.kind().as_str(), name.prefix());
+    let dashes = prefix.match_indices('-').map(|(at, _)| &prefix[..=at]);
+    let stems = dashes.chain(once(prefix));
+    let instance = name.instance().map(|instance| format!("@{instance}"));
+    let ends = ["", "@"].into_iter().chain(instance.as_deref());
+    let named = stems.flat_map(|stem| {
+        let ends = ends.clone();
+        ends.map(move |end| format!("{stem}{end}.{kind}.d"))
+    });
+    let names: Vec<String> = named.chain(once(format!("{kind}.d"))).collect();
+    let mut all = unit_path
+        .iter()
+        .flat_map(|directory| names.iter().map(|name| directory.join(name)));
+    all.any(|path| path.symlink_metadata().is_ok())
+}
+
 /// Removes what an `[Install]` section made: aliases, and links in `.wants` and its like. A section that has
 /// changed leaves nothing of what it was.
 pub(super) fn uninstall(runtime: &Path, ours: &Directory, name: &UnitName) -> Result<()> {
@@ -132,6 +151,33 @@ mod tests {
         }
         let ours = Directory::new(place.path().join("fleet"));
         (place, systemd, ours)
+    }
+
+    #[test]
+    fn drop_ins_count_as_systemd_finds_them() {
+        let (_place, [etc, run], _) = place();
+        let unit_path = [etc, run.clone()];
+        let name = unit("a-b-c@1.service");
+        for others in [
+            "a-b.service.d",
+            "b-.service.d",
+            "a-b-c@2.service.d",
+            "timer.d",
+        ] {
+            create_dir(run.join(others)).expect("created");
+        }
+        assert!(!has_drop_ins(&unit_path, &name));
+        for own in [
+            "service.d",
+            "a-.service.d",
+            "a-b-.service.d",
+            "a-b-c@.service.d",
+            "a-b-c@1.service.d",
+        ] {
+            create_dir(run.join(own)).expect("created");
+            assert!(has_drop_ins(&unit_path, &name), "{own}");
+            std::fs::remove_dir(run.join(own)).expect("removed");
+        }
     }
 
     #[test]

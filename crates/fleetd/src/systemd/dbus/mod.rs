@@ -75,13 +75,25 @@ impl Dbus {
         let session = self.session().await?;
         if method != "StopUnit" {
             forget_failures(&session, name).await?;
-            session.keep(name).await?;
+            if self.may_have_conditions(&session, name)? {
+                session.keep(name).await?;
+            }
         }
         let arguments = (name.as_str(), MODE);
         let job = session.manager.inner().call(method, &arguments);
         let object: OwnedObjectPath = session.ask(CALL, job).await?;
         slot.keep(object.as_str());
         Ok(())
+    }
+
+    /// Whether systemd may find a condition of this unit: in its file, or in somebody's drop-in. To have systemd tell costs it
+    /// as much as a start: it reads the file, and forgets it again.
+    fn may_have_conditions(&self, session: &Session, name: &UnitName) -> Result<bool> {
+        let content = self.directory.read_one(name)?;
+        // A unit that is installed may have other names, with drop-ins of theirs.
+        let is_plain = |text: &str| !text.contains("Condition") && !text.contains("[Install]");
+        let is_plain = content.is_some_and(|it| str::from_utf8(it.as_bytes()).is_ok_and(is_plain));
+        Ok(!is_plain || links::has_drop_ins(&session.unit_path, name))
     }
 
     /// The path systemd is told. A directory whose path is not UTF-8 cannot be told.
@@ -116,6 +128,7 @@ impl Systemd for Dbus {
         // Followed before they are read: a change in between is then told, and read again.
         for name in names {
             self.changes.follow(name);
+            self.changes.look(name);
         }
         let mut states: BTreeMap<_, _> = names
             .iter()
@@ -134,7 +147,7 @@ impl Systemd for Dbus {
         Ok(states)
     }
 
-    async fn details(&self, name: &UnitName) -> Result<Details> {
+    async fn details(&self, name: &UnitName, state: &State) -> Result<Details> {
         if !can_exist(name) {
             return Ok(Details::default());
         }
@@ -142,22 +155,24 @@ impl Systemd for Dbus {
         let object = unit_object(name.as_str());
         let unit = "org.freedesktop.systemd1.Unit";
         let own = format!("org.freedesktop.systemd1.{}", interface(name.kind()));
+        let since = || session.property::<u64>(&object, unit, "StateChangeTimestamp");
+        let checked = || session.property::<u64>(&object, unit, "ConditionTimestampMonotonic");
         // systemd reads the file of a unit that it does not have in memory anew for each answer, and has nothing else to tell than
         // that all went well.
-        let (since, checked) = tokio::try_join!(
-            session.property::<u64>(&object, unit, "StateChangeTimestamp"),
-            session.property::<u64>(&object, unit, "ConditionTimestampMonotonic"),
-        )?;
-        let (since, checked) = (since.unwrap_or_default(), checked.unwrap_or_default());
-        if (since, checked) == (0, 0) {
-            let result = session.property::<String>(&object, &own, "Result").await?;
+        if state.active == "inactive"
+            && since().await?.unwrap_or_default() == 0
+            && (!self.may_have_conditions(&session, name)?
+                || checked().await?.unwrap_or_default() == 0)
+        {
             return Ok(Details {
-                result: result.unwrap_or_default(),
+                result: first_result(name.kind()).to_owned(),
                 ..Details::default()
             });
         }
         // Sent together: they cost one round trip.
-        let (active_since, invocation, met, restarts, result) = tokio::try_join!(
+        let (since, checked, active_since, invocation, met, restarts, result) = tokio::try_join!(
+            since(),
+            checked(),
             session.property::<u64>(&object, unit, "ActiveEnterTimestampMonotonic"),
             session.property::<Vec<u8>>(&object, unit, "InvocationID"),
             session.property::<bool>(&object, unit, "ConditionResult"),
@@ -170,17 +185,17 @@ impl Systemd for Dbus {
             session.property::<String>(&object, &own, "Result"),
         )?;
         Ok(Details {
-            since: since / 1000,
+            since: since.unwrap_or_default() / 1000,
             active_since: active_since.and_then(moment),
             restarts: restarts.unwrap_or_default(),
             result: result.unwrap_or_default(),
             run: invocation.map(run).unwrap_or_default(),
             // "Not met" is also what systemd says of conditions that it never looked at.
-            skipped: checked > 0 && met == Some(false),
+            skipped: checked > Some(0) && met == Some(false),
         })
     }
 
-    async fn foreign(&self, name: &UnitName) -> Result<Option<String>> {
+    async fn foreign(&self, name: &UnitName, state: &State) -> Result<Option<String>> {
         let session = self.session().await?;
         if let Some(path) = links::clash(&session.unit_path, &self.directory, name) {
             return Ok(Some(path));
@@ -188,15 +203,8 @@ impl Systemd for Dbus {
         if !can_exist(name) || self.directory.has(name) {
             return Ok(None);
         }
-        let rows = session
-            .ask(CALL, session.manager.list_units_by_names(&[name.as_str()]))
-            .await?;
         // A slice is `loaded` without a file as soon as it is asked for, so inactive does not count.
-        let lives = |row| {
-            let state = state(row);
-            state.load == "loaded" && state.active != "inactive"
-        };
-        if !rows.into_iter().next().is_some_and(lives) {
+        if state.load != "loaded" || state.active == "inactive" {
             return Ok(None);
         }
         // One that fleet removed and that still stops has a path, though nothing is there any more.
@@ -313,6 +321,14 @@ fn state(row: UnitRow) -> State {
         active,
         sub,
         job: (job != 0).then_some(kind),
+    }
+}
+
+/// What systemd says of the last run of a unit that had none; some kinds have no such property.
+fn first_result(kind: UnitKind) -> &'static str {
+    match kind {
+        UnitKind::Device | UnitKind::Slice | UnitKind::Target => "",
+        _ => "success",
     }
 }
 

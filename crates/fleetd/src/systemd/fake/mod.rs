@@ -351,6 +351,7 @@ impl Systemd for Fake {
     async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>> {
         for name in names {
             self.changes.follow(name);
+            self.changes.look(name);
         }
         let mut world = self.call("states")?;
         let mut state = |name: &UnitName| {
@@ -364,7 +365,7 @@ impl Systemd for Fake {
             .collect())
     }
 
-    async fn details(&self, name: &UnitName) -> Result<Details> {
+    async fn details(&self, name: &UnitName, _state: &State) -> Result<Details> {
         let mut world = self.call("details")?;
         let booted = world.booted;
         Ok(world
@@ -373,7 +374,7 @@ impl Systemd for Fake {
             .unwrap_or_default())
     }
 
-    async fn foreign(&self, name: &UnitName) -> Result<Option<String>> {
+    async fn foreign(&self, name: &UnitName, _state: &State) -> Result<Option<String>> {
         Ok(self.call("foreign")?.foreign(name))
     }
 
