@@ -25,15 +25,29 @@ const RETRIEVING_UNITS: &str = "Error retrieving list of units from repository";
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnitRow {
     name: Arc<str>,
-    machine: Arc<str>,
-    /// That machine's address; empty if the machine is not known any more.
-    ip: Arc<str>,
-    load: Arc<str>,
-    active: Arc<str>,
-    sub: Arc<str>,
+    #[serde(flatten)]
+    on: Arc<On>,
+    #[serde(flatten)]
+    state: Arc<State>,
     hash: Arc<str>,
     #[serde(flatten)]
     details: Option<Box<Details>>,
+}
+
+/// The machine that a unit is on.
+#[derive(Debug, Default, Serialize)]
+struct On {
+    machine: String,
+    /// Its address; empty if the machine is not known any more.
+    ip: String,
+}
+
+/// How it is there.
+#[derive(Debug, Serialize)]
+struct State {
+    load: String,
+    active: String,
+    sub: String,
 }
 
 /// The texts of a column that there is a copy of.
@@ -60,13 +74,12 @@ impl Texts {
 /// Makes rows of what fleetd answers.
 struct UnitRows {
     /// Of all live machines, by their ids.
-    addresses: HashMap<Arc<str>, Arc<str>>,
-    /// The machine of the last row, and its address: they come machine by machine.
-    machine: (Arc<str>, Arc<str>),
+    addresses: HashMap<String, String>,
+    /// The machine of the last row: they come machine by machine.
+    on: Arc<On>,
+    /// All that units are like, which is little.
+    states: Vec<Arc<State>>,
     name: Texts,
-    load: Texts,
-    active: Texts,
-    sub: Texts,
     hash: Texts,
 }
 
@@ -75,37 +88,51 @@ impl UnitRows {
         let addresses = machines.into_iter();
         Self {
             addresses: addresses
-                .map(|machine| (machine.id.into(), machine.primary_ip.into()))
+                .map(|machine| (machine.id, machine.primary_ip))
                 .collect(),
-            machine: Default::default(),
+            on: Arc::default(),
+            states: Vec::new(),
             name: Texts::default(),
-            load: Texts::default(),
-            active: Texts::default(),
-            sub: Texts::default(),
             hash: Texts::default(),
         }
     }
 
-    fn row(&mut self, state: &StateRow<'_>) -> UnitRow {
-        let id = &*state.machine_id;
-        if *self.machine.0 != *id {
-            let known = self.addresses.get_key_value(id);
-            self.machine = match known {
-                Some((id, ip)) => (id.clone(), ip.clone()),
-                None => (id.into(), Arc::default()),
-            };
+    fn row(&mut self, row: &StateRow<'_>) -> UnitRow {
+        let id = &*row.machine_id;
+        if self.on.machine != id {
+            self.on = Arc::new(On {
+                machine: id.to_owned(),
+                ip: self.addresses.get(id).cloned().unwrap_or_default(),
+            });
         }
-        let (machine, ip) = self.machine.clone();
         UnitRow {
-            name: self.name.one(&state.name),
-            machine,
-            ip,
-            load: self.load.one(&state.systemd_load_state),
-            active: self.active.one(&state.systemd_active_state),
-            sub: self.sub.one(&state.systemd_sub_state),
-            hash: self.hash.one(&state.hash),
-            details: state.report.as_deref().map(Details::from).map(Box::new),
+            name: self.name.one(&row.name),
+            on: self.on.clone(),
+            state: self.state(row),
+            hash: self.hash.one(&row.hash),
+            details: row.report.as_deref().map(Details::from).map(Box::new),
         }
+    }
+
+    fn state(&mut self, row: &StateRow<'_>) -> Arc<State> {
+        let (load, active, sub) = (
+            &*row.systemd_load_state,
+            &*row.systemd_active_state,
+            &*row.systemd_sub_state,
+        );
+        let alike = |state: &&Arc<State>| {
+            (&*state.load, &*state.active, &*state.sub) == (load, active, sub)
+        };
+        if let Some(known) = self.states.iter().find(alike) {
+            return known.clone();
+        }
+        let state = Arc::new(State {
+            load: load.to_owned(),
+            active: active.to_owned(),
+            sub: sub.to_owned(),
+        });
+        self.states.push(state.clone());
+        state
     }
 }
 
@@ -148,22 +175,22 @@ impl Row for UnitRow {
         Column::new("unit", |row, _| Cow::from(&*row.name)),
         Column::painted(
             "load",
-            |row, _| Cow::from(&*row.load),
-            |row| paint::load(&row.load),
+            |row, _| Cow::from(&*row.state.load),
+            |row| paint::load(&row.state.load),
         ),
         Column::painted(
             "active",
-            |row, _| Cow::from(&*row.active),
-            |row| paint::active(&row.active),
+            |row, _| Cow::from(&*row.state.active),
+            |row| paint::active(&row.state.active),
         ),
         Column::painted(
             "sub",
-            |row, _| Cow::from(&*row.sub),
-            |row| paint::active(&row.active),
+            |row, _| Cow::from(&*row.state.sub),
+            |row| paint::active(&row.state.active),
         ),
-        Column::new("machine", |row, full| match &*row.machine {
+        Column::new("machine", |row, full| match &*row.on.machine {
             "" => "".into(),
-            machine => describe::machine(machine, &row.ip, full).into(),
+            machine => describe::machine(machine, &row.on.ip, full).into(),
         }),
         Column::new("hash", |row, full| describe::hash(&row.hash, full).into()),
         Column::new("revision", |row, _| {
@@ -189,21 +216,32 @@ impl Row for UnitRow {
 }
 
 /// Orders rows by unit, then machine. fleetd reads them machine by machine, so that it need not hold them all.
-fn by_unit(rows: Vec<UnitRow>) -> Vec<UnitRow> {
-    let mut ordered = Vec::with_capacity(rows.len());
-    let mut units: BTreeMap<Arc<str>, Vec<UnitRow>> = BTreeMap::new();
-    for row in rows {
+fn by_unit(mut rows: Vec<UnitRow>) -> Vec<UnitRow> {
+    let mut units: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
+    for (at, row) in rows.iter().enumerate() {
         match units.get_mut(&row.name) {
-            Some(unit) => unit.push(row),
-            None => drop(units.insert(row.name.clone(), vec![row])),
+            Some(unit) => unit.push(at),
+            None => drop(units.insert(row.name.clone(), vec![at])),
         }
     }
+    let mut places = vec![0; rows.len()];
+    let mut place = 0..;
     for mut unit in units.into_values() {
         // They are in order already, which is seen at one glance.
-        unit.sort_by(|a, b| a.machine.cmp(&b.machine));
-        ordered.append(&mut unit);
+        unit.sort_by(|a, b| rows[*a].on.machine.cmp(&rows[*b].on.machine));
+        for (at, place) in unit.into_iter().zip(&mut place) {
+            places[at] = place;
+        }
     }
-    ordered
+    // Each goes to its place, so that there is never a second copy of all.
+    for at in 0..rows.len() {
+        while places[at] != at {
+            let place = places[at];
+            rows.swap(at, place);
+            places.swap(at, place);
+        }
+    }
+    rows
 }
 
 /// What every machine says of its units.
@@ -392,5 +430,40 @@ pub(crate) fn join(metadata: &Metadata) -> String {
         "-".to_owned()
     } else {
         pairs.join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_ordered_by_unit_then_machine() {
+        let mut rows = UnitRows::new(Vec::new());
+        let machines = ["c", "a", "b"];
+        // As fleetd gives them, machine by machine, but for the machines' order.
+        let units = |machine| match machine {
+            "a" => vec!["web", "api", "job"],
+            _ => vec!["api", "web"],
+        };
+        let told = machines.into_iter().flat_map(|machine| {
+            let row = move |name: &'static str| StateRow {
+                machine_id: machine.into(),
+                name: name.into(),
+                ..StateRow::default()
+            };
+            units(machine).into_iter().map(row)
+        });
+        let ordered = by_unit(told.map(|row| rows.row(&row)).collect());
+        let told: Vec<_> = ordered
+            .iter()
+            .map(|row| format!("{} {}", row.name, row.on.machine))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "api a", "api b", "api c", "job a", "web a", "web b", "web c"
+            ]
+        );
     }
 }
