@@ -60,22 +60,22 @@ fn what_was_done_and_what_was_not_is_said_at_the_end() {
 #[test]
 fn many_units_are_asked_about_at_once_and_told_in_order() {
     let session = Session::start();
-    session.run("for n in $(seq 30); do cp hello.service u$n.service; done");
-    let started = session.run("fleetctl start $(seq -f u%.0f.service 30)");
+    session.run("for n in $(seq 100); do cp hello.service u$n.service; done");
+    let started = session.run("fleetctl start $(seq -f u%.0f.service 100)");
     let told: Vec<&str> = started
         .lines()
         .filter(|line| line.starts_with("o|"))
         .collect();
-    let expected: Vec<String> = (1..=30)
+    let expected: Vec<String> = (1..=100)
         .map(|n| format!("o| Unit u{n}.service "))
-        .chain((1..=30).map(|n| format!("o| Triggered global unit u{n}.service start")))
+        .chain((1..=100).map(|n| format!("o| Triggered global unit u{n}.service start")))
         .collect();
     assert_eq!(told, expected);
     let targets = session.targets_of("fleetctl stop 'u*'");
-    assert_eq!(targets, ["loaded"; 30]);
+    assert_eq!(targets, ["loaded"; 100]);
     session
         .fleetd
-        .change(|world| assert!(world.connections <= 2 * 8, "{}", world.connections));
+        .change(|world| assert!(world.connections <= 2 * 32, "{}", world.connections));
 }
 
 #[test]

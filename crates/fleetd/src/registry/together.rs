@@ -201,7 +201,8 @@ impl Registry {
         };
         let (mut guards, mut writes, mut decided) = (Vec::new(), Vec::new(), Vec::new());
         let (mut bytes, mut room) = (0, None);
-        for mut change in changes {
+        let mut changes = changes.into_iter();
+        while let Some(mut change) = changes.next() {
             let unit = change.unit().clone();
             let found = Found::new(&unit, &snapshot);
             let wanted = match change.decide(&found) {
@@ -218,8 +219,9 @@ impl Registry {
             let size: usize = wanted.iter().map(size).sum();
             if !decided.is_empty() && (writes.len() + wanted.len() > WRITES || bytes + size > BYTES)
             {
-                left.unfit.push(change);
-                continue;
+                // Nor is anything decided of those behind it, which would be decided again.
+                left.unfit = std::iter::once(change).chain(changes).collect();
+                break;
             }
             if found.entry.is_none() {
                 match self.take_room(&mut room).await {
