@@ -6,6 +6,8 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use lab::{Lab, cargo, repository};
 
+use crate::looking::{SOON, listed, runs_everywhere, settled, sleeper};
+
 /// As in the corpus's README.
 const SHOWN: &str =
     "LoadState Description Documentation After Requires Environment SyslogIdentifier";
@@ -98,4 +100,45 @@ fn suite() -> Result<Vec<u8>> {
         .find_map(|message| Some(message["executable"].as_str()?.to_owned()))
         .context("cargo names no executable")?;
     fs::read(&executable).with_context(|| executable)
+}
+
+/// systemd reads the file of a unit that it does not have in memory for each answer, and forgets it again, which takes it the
+/// longer the more units run.
+#[test]
+fn systemd_reads_a_unit_as_rarely_as_it_can() {
+    Lab::builder().hosts(1).etcd(1).test(|lab| {
+        listed(lab)?;
+        let one = lab.host(1);
+        let unit = "rare.service";
+        one.sh(
+            "busctl monitor --json=short --match=\"type='signal',member='UnitNew'\" > /run/loads 2>&1 & sleep 1",
+        )?
+        .ok()?;
+        let reads = || -> Result<usize> {
+            let count = format!("grep -c '\"{unit}\"' /run/loads || true");
+            Ok(one.sh(&count)?.ok()?.trim().parse()?)
+        };
+        one.write_file(&format!("/root/{unit}"), sleeper(1000))?;
+        one.fleetctl(&["load", &format!("/root/{unit}")])?.ok()?;
+        lab.wait_until(SOON, "it is loaded", || {
+            Ok(one.fleetctl(&["list-units"])?.stdout.contains(unit))
+        })?;
+        settled(lab)?;
+        // To see that the name is free, and what systemd makes of the file.
+        let loaded = reads()?;
+        ensure!(loaded <= 3, "{loaded} reads to load it");
+        one.fleetctl(&["start", unit])?.ok()?;
+        runs_everywhere(lab, unit, 1000)?;
+        settled(lab)?;
+        let started = reads()? - loaded;
+        ensure!(started == 1, "{started} reads to start it");
+        one.fleetctl(&["stop", unit])?.ok()?;
+        lab.wait_until(SOON, "it is stopped", || {
+            Ok(one.fleetctl(&["list-units"])?.stdout.contains("inactive"))
+        })?;
+        settled(lab)?;
+        let stopped = reads()? - started - loaded;
+        ensure!(stopped <= 3, "{stopped} reads to stop it");
+        Ok(())
+    });
 }

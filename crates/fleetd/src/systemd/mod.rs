@@ -113,7 +113,7 @@ pub trait Systemd: Send + Sync {
     /// Makes systemd read all changed files (daemon-reload).
     async fn reload(&self) -> Result<()>;
 
-    /// Asks for a start job. Returns once systemd has taken the job; at most 16 run at once. However often the unit
+    /// Asks for a start job. Returns once systemd has taken the job; a bounded number runs at once. However often the unit
     /// has failed before, this start is none of those that systemd limits (`StartLimitBurst=`).
     async fn start(&self, name: &UnitName) -> Result<()>;
 
