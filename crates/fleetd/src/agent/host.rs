@@ -293,6 +293,9 @@ impl Host {
             return Ok(());
         }
         let asked = names - at_rest;
+        if changed.is_none() {
+            self.systemd.looking(&asked);
+        }
         let mut states = match asked.is_empty() {
             true => BTreeMap::new(),
             false => self.systemd.states(&asked).await?,

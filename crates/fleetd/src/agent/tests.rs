@@ -242,3 +242,40 @@ async fn a_desired_state_of_a_newer_version_is_refused_and_left_as_it_is() {
     let left = std::fs::read_to_string(&agent.config.desired_file).expect("reads");
     assert_eq!(left, newer);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_changed_here_is_looked_at_though_something_else_was_wanted_first() {
+    let systemd = Arc::new(Fake::new());
+    let mut host = Host::new(systemd.clone(), Heart::default(), Marks::in_memory());
+    let name = UnitName::parse("a.service").expect("valid");
+    let want = Desired {
+        revision: 1,
+        content: revision(1).content,
+        process: "x".to_owned(),
+        install: false,
+        launch: true,
+        excludes: BTreeSet::new(),
+        created: 1,
+        min_ready: Duration::ZERO,
+        deferred: false,
+        grant: 0,
+    };
+    let desired = BTreeMap::from([(name.clone(), want)]);
+    let told = async || tokio::time::timeout(Duration::from_secs(5), systemd.changed()).await;
+    while let Ok(dirty) = told().await {
+        let done = host.converge(Some(&desired), Cause::Host(dirty)).await;
+        done.expect("systemd answers");
+    }
+    let since = |host: &Host| host.report().expect("looked")[&name].since;
+    let before = since(&host);
+    // By hand, and up again before anybody has looked.
+    systemd.restart(&name).await.expect("restarted");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let wanted = Cause::Wanted(BTreeSet::from([name.clone()]));
+    let done = host.converge(Some(&desired), wanted).await;
+    done.expect("systemd answers");
+    let dirty = told().await.expect("it is told");
+    let done = host.converge(Some(&desired), Cause::Host(dirty)).await;
+    done.expect("systemd answers");
+    assert!(since(&host) > before, "{before}");
+}

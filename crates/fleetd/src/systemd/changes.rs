@@ -59,9 +59,9 @@ impl Changes {
         }
     }
 
-    /// This unit is about to be looked at: what changed before is seen then.
-    pub(super) fn look(&self, name: &UnitName) {
-        self.seen().dirty.remove(name);
+    /// These units are about to be looked at: what changed before is seen then.
+    pub(super) fn looking(&self, names: &BTreeSet<UnitName>) {
+        self.seen().dirty.retain(|name| !names.contains(name));
     }
 
     /// From now on changes of this unit count no more, which keeps the set as small as fleet's own units.
@@ -207,7 +207,7 @@ mod tests {
         let changes = followed().await;
         changes.mark("a.service");
         changes.mark("b.service");
-        changes.look(&unit("a.service"));
+        changes.looking(&BTreeSet::from([unit("a.service")]));
         assert_eq!(changes.next().await, units(&["b.service"]));
         changes.mark("a.service");
         assert_eq!(changes.next().await, units(&["a.service"]));

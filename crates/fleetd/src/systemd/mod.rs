@@ -84,14 +84,16 @@ pub trait Systemd: Send + Sync {
     /// lost. Answers [`Dirty::All`] first.
     async fn changed(&self) -> Dirty;
 
+    /// All that there is of these units is about to be read: what changed of them before is told no more.
+    fn looking(&self, names: &BTreeSet<UnitName>);
+
     /// fleet's unit files on this machine.
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>>;
 
     /// What is there of one unit. A change of it is told as a change of the unit, whoever made it.
     async fn on_disk(&self, name: &UnitName) -> Result<OnDisk>;
 
-    /// The state of each of these units, each in the answer; one that systemd does not know is `not-found`. What changed of them
-    /// before is told no more: whoever asks looks at all of it.
+    /// The state of each of these units, each in the answer; one that systemd does not know is `not-found`.
     async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>>;
 
     /// More about one unit, of which [`states`](Self::states) just told `state`.

@@ -136,6 +136,10 @@ impl Systemd for Hands {
         self.systemd.changed().await
     }
 
+    fn looking(&self, names: &BTreeSet<UnitName>) {
+        self.systemd.looking(names);
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
         self.moment().await;
         self.systemd.files().await

@@ -113,6 +113,10 @@ impl Systemd for Dbus {
         self.changes.next().await
     }
 
+    fn looking(&self, names: &BTreeSet<UnitName>) {
+        self.changes.looking(names);
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
         self.directory.read()
     }
@@ -128,7 +132,6 @@ impl Systemd for Dbus {
         // Followed before they are read: a change in between is then told, and read again.
         for name in names {
             self.changes.follow(name);
-            self.changes.look(name);
         }
         let mut states: BTreeMap<_, _> = names
             .iter()

@@ -336,6 +336,10 @@ impl Systemd for Fake {
         }
     }
 
+    fn looking(&self, names: &BTreeSet<UnitName>) {
+        self.changes.looking(names);
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
         Ok(self.world().files.clone())
     }
@@ -351,7 +355,6 @@ impl Systemd for Fake {
     async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>> {
         for name in names {
             self.changes.follow(name);
-            self.changes.look(name);
         }
         let mut world = self.call("states")?;
         let mut state = |name: &UnitName| {

@@ -166,7 +166,8 @@ impl Play {
                 // Of one whose record cannot be read nobody knows whether it should run.
                 let should =
                     |ledger: &Ledger| ledger.belongs(&seat) && !ledger.unreadable.contains(&seat.1);
-                if referee.ask(should) && !runs_well {
+                // Nor is there anything to heal where the name is another's, and fleet touches nothing.
+                if referee.ask(should) && !runs_well && !referee.is_foreign(&seat) {
                     referee.by_hand(|| machine.systemd.heal(&seat.1));
                     mended = true;
                 }
