@@ -271,7 +271,10 @@ async fn what_changed_here_is_looked_at_though_something_else_was_wanted_first()
     // By hand, and up again before anybody has looked.
     systemd.restart(&name).await.expect("restarted");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let wanted = Cause::Wanted(BTreeSet::from([name.clone()]));
+    let names = BTreeSet::from([name.clone()]);
+    let states = systemd.states(&names).await.expect("it answers");
+    assert_eq!(states[&name].active, "active");
+    let wanted = Cause::Wanted(names);
     let done = host.converge(Some(&desired), wanted).await;
     done.expect("systemd answers");
     let dirty = told().await.expect("it is told");
