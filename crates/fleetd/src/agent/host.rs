@@ -161,8 +161,8 @@ impl Host {
         };
         let mut seen = look.clone();
         let mut planned = BTreeSet::new();
-        for _ in 0..ROUNDS {
-            self.look(&look, &at_rest, changed.take().as_ref(), desired)
+        for round in 0..ROUNDS {
+            self.look(&look, &at_rest, changed.take().as_ref(), round > 0, desired)
                 .await?;
             at_rest.clear();
             let Some(desired) = desired else {
@@ -281,21 +281,20 @@ impl Host {
     }
 
     /// Looks at these units; closely at those that `changed`, where that is known, and at those whose state is another one. Of
-    /// those `at_rest` systemd is asked nothing: only what is on disk is read.
+    /// those `at_rest` systemd is asked nothing: only what is on disk is read. `after`: whether it follows a plan for them.
     async fn look(
         &mut self,
         names: &BTreeSet<UnitName>,
         at_rest: &BTreeSet<UnitName>,
         changed: Option<&BTreeSet<UnitName>>,
+        after: bool,
         desired: Option<&BTreeMap<UnitName, Desired>>,
     ) -> Result<(), SystemdError> {
         if names.is_empty() {
             return Ok(());
         }
         let asked = names - at_rest;
-        if changed.is_none() {
-            self.systemd.looking(&asked);
-        }
+        let news = self.systemd.looking(&asked);
         let mut states = match asked.is_empty() {
             true => BTreeMap::new(),
             false => self.systemd.states(&asked).await?,
@@ -347,14 +346,12 @@ impl Host {
         let ours = names.iter().filter(|name| self.files.contains_key(*name));
         let is_known = |name: &&UnitName| {
             changed.is_some_and(|changed| !changed.contains(*name))
+                && !news.contains(*name)
                 && self.details.contains_key(*name)
                 && self.states.get(*name) == states.get(*name)
         };
-        // Its end will be told, and most are over at once.
-        let has_new_job = |name: &&UnitName| {
-            let had_none = |state: &State| state.job.is_none();
-            states[*name].job.is_some() && self.states.get(*name).is_some_and(had_none)
-        };
+        // One that was just asked for: its end will be told, and most are over at once.
+        let has_new_job = |name: &&UnitName| after && states[*name].job.is_some();
         let ours = ours.filter(|name| !at_rest.contains(*name) && has_run(name));
         let ours = ours.filter(|name| !is_known(name) && !has_new_job(name));
         let asked: Vec<_> = ours

@@ -59,9 +59,11 @@ impl Changes {
         }
     }
 
-    /// These units are about to be looked at: what changed before is seen then.
-    pub(super) fn looking(&self, names: &BTreeSet<UnitName>) {
-        self.seen().dirty.retain(|name| !names.contains(name));
+    /// These units are about to be looked at: what changed before is seen then. Answers those that did.
+    pub(super) fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+        let dirty = &mut self.seen().dirty;
+        let changed = names.iter().filter_map(|name| dirty.take(name));
+        changed.collect()
     }
 
     /// From now on changes of this unit count no more, which keeps the set as small as fleet's own units.
@@ -207,7 +209,9 @@ mod tests {
         let changes = followed().await;
         changes.mark("a.service");
         changes.mark("b.service");
-        changes.looking(&BTreeSet::from([unit("a.service")]));
+        let names = BTreeSet::from([unit("a.service")]);
+        assert_eq!(changes.looking(&names), names);
+        assert_eq!(changes.looking(&names), BTreeSet::new());
         assert_eq!(changes.next().await, units(&["b.service"]));
         changes.mark("a.service");
         assert_eq!(changes.next().await, units(&["a.service"]));

@@ -84,8 +84,8 @@ pub trait Systemd: Send + Sync {
     /// lost. Answers [`Dirty::All`] first.
     async fn changed(&self) -> Dirty;
 
-    /// All that there is of these units is about to be read: what changed of them before is told no more.
-    fn looking(&self, names: &BTreeSet<UnitName>);
+    /// These units are about to be looked at: what changed of them before is told no more. Answers of which something did.
+    fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName>;
 
     /// fleet's unit files on this machine.
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>>;

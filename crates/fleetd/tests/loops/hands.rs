@@ -136,8 +136,8 @@ impl Systemd for Hands {
         self.systemd.changed().await
     }
 
-    fn looking(&self, names: &BTreeSet<UnitName>) {
-        self.systemd.looking(names);
+    fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+        self.systemd.looking(names)
     }
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {

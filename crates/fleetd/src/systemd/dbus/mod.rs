@@ -113,8 +113,8 @@ impl Systemd for Dbus {
         self.changes.next().await
     }
 
-    fn looking(&self, names: &BTreeSet<UnitName>) {
-        self.changes.looking(names);
+    fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+        self.changes.looking(names)
     }
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {

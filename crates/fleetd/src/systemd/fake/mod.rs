@@ -336,8 +336,8 @@ impl Systemd for Fake {
         }
     }
 
-    fn looking(&self, names: &BTreeSet<UnitName>) {
-        self.changes.looking(names);
+    fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
+        self.changes.looking(names)
     }
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
