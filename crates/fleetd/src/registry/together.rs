@@ -12,14 +12,10 @@ use tokio::sync::oneshot;
 
 use super::{ATTEMPTS, Registry, RegistryError, Result, Stored, UNITS_MAX, stored};
 use crate::history::{self, History};
-use crate::store::{Entry, Guard, Snapshot, StoreError, Write};
+use crate::store::{self, Entry, Guard, Snapshot, StoreError, Write};
 
 /// Units that are read at once: each takes two of the 128 ranges that a request may have.
 const UNITS: usize = 60;
-
-/// Writes and bytes of a commit that changes several units, below what a store takes.
-const WRITES: usize = 128;
-const BYTES: usize = 1 << 20;
 
 /// What the registry has of a unit.
 pub(super) struct Found<'a> {
@@ -200,7 +196,7 @@ impl Registry {
             }
         };
         let (mut guards, mut writes, mut decided) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut bytes, mut room) = (0, None);
+        let mut room = None;
         let mut changes = changes.into_iter();
         while let Some(mut change) = changes.next() {
             let unit = change.unit().clone();
@@ -216,9 +212,7 @@ impl Registry {
                     continue;
                 }
             };
-            let size: usize = wanted.iter().map(size).sum();
-            if !decided.is_empty() && (writes.len() + wanted.len() > WRITES || bytes + size > BYTES)
-            {
+            if !decided.is_empty() && !store::fits(writes.iter().chain(&wanted)) {
                 // Nor is anything decided of those behind it, which would be decided again.
                 left.unfit = std::iter::once(change).chain(changes).collect();
                 break;
@@ -232,7 +226,6 @@ impl Registry {
                     }
                 }
             }
-            bytes += size;
             guards.push(found.guard());
             writes.extend(wanted);
             decided.push(change);
@@ -283,11 +276,4 @@ struct Left {
     unfit: Vec<Box<dyn Change>>,
     /// Somebody else was first, with one of them at least.
     lost: Vec<Box<dyn Change>>,
-}
-
-fn size(write: &Write) -> usize {
-    match write {
-        Write::Put { key, value, .. } => key.len() + value.len(),
-        Write::Delete(key) | Write::DeletePrefix(key) => key.len(),
-    }
 }

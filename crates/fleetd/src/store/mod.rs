@@ -18,6 +18,7 @@ use async_trait::async_trait;
 
 pub use self::embedded::{Backup, Embedded, OpenError};
 pub use self::etcd::{ConfigError, EtcdConfig, EtcdStore};
+pub(crate) use self::request::fits;
 
 /// Why the store did not do what it was asked, by what the caller does about it.
 #[derive(Debug, Clone, thiserror::Error)]

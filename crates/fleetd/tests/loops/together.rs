@@ -160,3 +160,20 @@ async fn who_waits_hears_with_the_others_that_the_registry_is_away() {
     weather.turn(Sky::Clear);
     submit(&registry, "a.service", 1).await.expect("it is back");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_into_a_commit_goes_into_the_next() {
+    let store = Embedded::in_memory();
+    let (registry, _) = slow(&store);
+    let names = names(8);
+    let units: Vec<_> = names.iter().map(|name| unit(name)).collect();
+    let content = Content::from("#".repeat(500 << 10).into_bytes());
+    let before = revision(&store).await;
+    let submitted = units
+        .iter()
+        .map(|name| registry.submit(name, content.clone(), Owner::Api, None));
+    let made = join_all(submitted).await;
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    let commits = revision(&store).await - before;
+    assert!((3..8).contains(&commits), "{commits}");
+}
