@@ -1,5 +1,6 @@
 //! A store seen through bad weather: away, silent, or swapped for another one.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -223,7 +224,8 @@ impl Store for Weather {
         let mut streams = Vec::new();
         for part in parts {
             let watch = store.watch(part, after).await?;
-            streams.push(Stream { watch, late: None });
+            let late = VecDeque::new();
+            streams.push(Stream { watch, late });
         }
         Ok(Box::new(Sight {
             streams,
@@ -257,14 +259,25 @@ struct Sight {
 
 struct Stream {
     watch: Box<dyn Watch>,
-    /// A batch on its way, and when it is here.
-    late: Option<(Instant, Batch)>,
+    /// Batches on their way, and when they are here: each as late as the one before it at least. However many there are,
+    /// none waits for the others' delays: a way that is long is not narrow.
+    late: VecDeque<(Instant, Batch)>,
 }
 
 impl Stream {
     fn arrived(&mut self, now: Instant) -> Option<Batch> {
-        let late = self.late.take_if(|(at, _)| *at <= now);
-        late.map(|(_, batch)| batch)
+        self.due().filter(|at| *at <= now)?;
+        self.late.pop_front().map(|(_, batch)| batch)
+    }
+
+    /// When the next one is here.
+    fn due(&self) -> Option<Instant> {
+        self.late.front().map(|(at, _)| *at)
+    }
+
+    fn send(&mut self, batch: Batch, due: Instant) {
+        let before = self.late.back().map(|(at, _)| *at);
+        self.late.push_back((before.map_or(due, |at| at.max(due)), batch));
     }
 }
 
@@ -301,19 +314,13 @@ impl Watch for Sight {
             {
                 return Ok(batch);
             }
-            let due = self
-                .streams
-                .iter()
-                .filter_map(|it| Some(it.late.as_ref()?.0));
-            let due = due.min();
-            let idle = self.streams.iter_mut().enumerate();
-            let idle = idle.filter(|(_, stream)| stream.late.is_none());
-            let next: Vec<_> = idle
+            let due = self.streams.iter().filter_map(Stream::due).min();
+            let streams = self.streams.iter_mut().enumerate();
+            let next: Vec<_> = streams
                 .map(|(at, stream)| Box::pin(async move { (at, stream.watch.next().await) }))
                 .collect();
-            let awaits = passable && !next.is_empty();
             let next = async {
-                match awaits {
+                match passable {
                     true => select_all(next).await.0,
                     false => std::future::pending().await,
                 }
@@ -325,7 +332,7 @@ impl Watch for Sight {
                 next = next => next,
             };
             let due = Instant::now() + self.delay(sky);
-            self.streams[at].late = Some((due, batch?));
+            self.streams[at].send(batch?, due);
         }
     }
 }
