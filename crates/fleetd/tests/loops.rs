@@ -3,6 +3,8 @@
 
 #[path = "loops/chance.rs"]
 mod chance;
+#[path = "loops/crowds.rs"]
+mod crowds;
 #[path = "loops/faults.rs"]
 mod faults;
 #[path = "loops/fleet.rs"]

@@ -4,7 +4,7 @@ use fleet_core::record::{self, Event, EventKind};
 use fleet_core::unit::UnitName;
 use serde::Serialize;
 
-use crate::store::{Guard, Write};
+use crate::store::{self, Guard, Write};
 
 /// How many machines or keys one commit is about. etcd takes 128 operations, of guards and of writes; there are a few
 /// for the decision itself.
@@ -31,6 +31,19 @@ impl Decision {
             value: record::encode(value),
             lease: None,
         });
+    }
+
+    /// Whether one commit can be made of both, whose events are among their writes, and which the claim guards.
+    pub(super) fn fits(&self, other: &Self) -> bool {
+        let guards = self.guards.len() + other.guards.len() + 1;
+        store::fits(guards, self.writes.iter().chain(&other.writes))
+    }
+
+    /// Both are to land, or none.
+    pub(super) fn join(&mut self, other: Self) {
+        self.guards.extend(other.guards);
+        self.writes.extend(other.writes);
+        self.events.extend(other.events);
     }
 
     /// Removes a key unless it was written again.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::record::{self, ClusterRecord, Event, EventKind};
+use fleet_core::rollout::Step;
 use fleet_core::trust::{ClusterKey, Sight, Verdict, judge};
 use fleet_core::unit::UnitName;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -25,7 +26,7 @@ use super::index::{Index, PREFIXES};
 use super::leader::Claim;
 use super::{Engine, leftovers, presence, rollout};
 use crate::backoff::Backoff;
-use crate::history::{self, History};
+use crate::history;
 use crate::mirror;
 use crate::store::{Guard, Result, Snapshot, StoreError, Write};
 
@@ -41,6 +42,10 @@ const SOONEST: u64 = 100;
 
 /// The longest wait for a time of the wall clock, which may be set.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// Units that are looked at together, and granted what they may in as few commits as that takes: an agent takes what comes in
+/// one commit as one change, and systemd reads its files anew but once.
+const TOGETHER: usize = 60;
 
 /// How many events are kept, and how many more there may be before the oldest are removed.
 const EVENTS_KEPT: usize = 1000;
@@ -288,55 +293,103 @@ impl<'a> Leadership<'a> {
             .news
             .units
             .extend(woken.map(|(name, _)| name.clone()));
-        while let Some(name) = self.index.news.units.pop_first() {
-            self.wakes.remove(&name);
-            if !self.index.is_active(&name) {
-                continue;
+        loop {
+            let names = self.next_units();
+            if names.is_empty() {
+                return Ok(());
             }
-            self.engine.heart.still_busy();
-            match self.look_at(&name).await {
-                // Too large, say, or a key that no role allows. It stays where it is, and the others go on.
-                Err(StoreError::Rejected(why) | StoreError::Denied(why)) => {
-                    self.index.news.units.remove(&name);
-                    self.wakes.insert(name.clone(), now + TAKEN_AGAIN);
-                    let text = format!("unit {name}: its rollout cannot go on: {why}");
-                    if self.stuck.insert(name) {
-                        tracing::warn!("{text}");
-                    } else {
-                        tracing::debug!("{text}");
+            match self.look_at(&names).await {
+                // Of one of them: it is not to stop the others.
+                Err(StoreError::Rejected(_) | StoreError::Denied(_)) => {
+                    for name in names {
+                        self.look_alone(name).await?;
                     }
                 }
-                done => {
-                    done?;
-                    self.stuck.remove(&name);
-                }
+                done => done?,
             }
         }
+    }
+
+    /// The next units for which there may be something to do.
+    fn next_units(&mut self) -> Vec<UnitName> {
+        let mut names = Vec::new();
+        while names.len() < TOGETHER
+            && let Some(name) = self.index.news.units.pop_first()
+        {
+            self.wakes.remove(&name);
+            if self.index.is_active(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    async fn look_alone(&mut self, name: UnitName) -> Result<()> {
+        match self.look_at(std::slice::from_ref(&name)).await {
+            // Too large, say, or a key that no role allows. It stays where it is, and the others go on.
+            Err(StoreError::Rejected(why) | StoreError::Denied(why)) => {
+                self.index.news.units.remove(&name);
+                self.wakes.insert(name.clone(), self.time() + TAKEN_AGAIN);
+                let text = format!("unit {name}: its rollout cannot go on: {why}");
+                if self.stuck.insert(name) {
+                    tracing::warn!("{text}");
+                } else {
+                    tracing::debug!("{text}");
+                }
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// Decides what these units do next, and commits it. What is decided of one does not depend on what is written of another.
+    async fn look_at(&mut self, names: &[UnitName]) -> Result<()> {
+        let now = self.time();
+        let mut steps = Vec::new();
+        for name in names {
+            self.engine.heart.still_busy();
+            let Some(situation) = self.index.situation(name, now) else {
+                continue;
+            };
+            let step = fleet_core::rollout::step(&situation);
+            if let Some(at) = step.wake_at {
+                self.wakes.insert(name.clone(), at.max(now + SOONEST));
+            }
+            steps.push((name, step));
+        }
+        let histories = self.histories(&steps).await?;
+        let mut together = Decision::default();
+        for (name, step) in steps {
+            let history = history::of(&histories, name);
+            // What is written is news of the unit itself, so that it is looked at again.
+            let decided = rollout::decide(&self.index, name, step, &history, now);
+            let Some(mut decision) = decided else {
+                continue;
+            };
+            self.write_events(&mut decision);
+            if !together.writes.is_empty() && !together.fits(&decision) {
+                self.send(std::mem::take(&mut together)).await?;
+            }
+            together.join(decision);
+        }
+        if !together.writes.is_empty() {
+            self.send(together).await?;
+        }
+        names.iter().for_each(|name| {
+            self.stuck.remove(name);
+        });
         Ok(())
     }
 
-    async fn look_at(&mut self, name: &UnitName) -> Result<()> {
-        let now = self.time();
-        let Some(situation) = self.index.situation(name, now) else {
-            return Ok(());
-        };
-        let step = fleet_core::rollout::step(&situation);
-        if let Some(at) = step.wake_at {
-            self.wakes.insert(name.clone(), at.max(now + SOONEST));
+    /// The older revisions of the units whose rollout changes.
+    async fn histories(&self, steps: &[(&UnitName, Step)]) -> Result<Snapshot> {
+        let changed = steps.iter().filter(|(_, step)| step.change.is_some());
+        let prefixes: Vec<String> = changed.map(|(name, _)| keys::history_of(name)).collect();
+        if prefixes.is_empty() {
+            return Ok(Snapshot::default());
         }
-        let history = match step.change {
-            Some(_) => {
-                let older = keys::history_of(name);
-                let snapshot = self.engine.store.list(&[&older]).await?;
-                history::of(&snapshot, name)
-            }
-            None => History::new(),
-        };
-        // What is written is news of the unit itself, so that it is looked at again.
-        match rollout::decide(&self.index, name, step, &history, now) {
-            Some(decision) => self.commit(decision).await,
-            None => Ok(()),
-        }
+        let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+        self.engine.store.list(&prefixes).await
     }
 
     async fn commit_all(&mut self, decisions: Vec<Decision>) -> Result<()> {
@@ -347,20 +400,20 @@ impl<'a> Leadership<'a> {
         Ok(())
     }
 
-    async fn commit(&mut self, decision: Decision) -> Result<()> {
-        let Decision {
-            mut guards,
-            mut writes,
-            mut events,
-        } = decision;
-        guards.push(self.claim.guard());
+    async fn commit(&mut self, mut decision: Decision) -> Result<()> {
+        self.write_events(&mut decision);
+        self.send(decision).await
+    }
+
+    /// Puts its events among its writes.
+    fn write_events(&mut self, decision: &mut Decision) {
         let wall = (self.engine.clock)();
-        for event in &mut events {
+        for event in &mut decision.events {
             // For people, whose clock may have been set meanwhile.
             event.at = wall;
             let key = self.event_key(event.at);
-            guards.push(Guard::Absent(key.clone()));
-            writes.push(Write::Put {
+            decision.guards.push(Guard::Absent(key.clone()));
+            decision.writes.push(Write::Put {
                 key: key.clone(),
                 value: record::encode(event),
                 lease: None,
@@ -368,6 +421,15 @@ impl<'a> Leadership<'a> {
             // Whether or not it lands: to remove one that is not there is no error.
             self.events.insert(key);
         }
+    }
+
+    async fn send(&mut self, decision: Decision) -> Result<()> {
+        let Decision {
+            mut guards,
+            writes,
+            events,
+        } = decision;
+        guards.push(self.claim.guard());
         let revision = self.engine.store.commit(guards, writes.clone()).await?;
         self.written = self.written.max(revision);
         self.index.wrote(writes, revision);

@@ -212,7 +212,7 @@ impl Registry {
                     continue;
                 }
             };
-            if !decided.is_empty() && !store::fits(writes.iter().chain(&wanted)) {
+            if !decided.is_empty() && !store::fits(guards.len() + 1, writes.iter().chain(&wanted)) {
                 // Nor is anything decided of those behind it, which would be decided again.
                 left.unfit = std::iter::once(change).chain(changes).collect();
                 break;

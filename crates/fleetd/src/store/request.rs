@@ -10,11 +10,11 @@ const MAX_BYTES: usize = 3 * 512 * 1024;
 /// What etcd's encoding adds to a key and its value, at most; the key prefix is in it.
 const OVERHEAD_BYTES: usize = 96;
 
-/// Whether one commit can make these writes, as many and as large as they are.
-pub(crate) fn fits<'a>(writes: impl Iterator<Item = &'a Write>) -> bool {
+/// Whether one commit with so many guards can make these writes, as many and as large as they are.
+pub(crate) fn fits<'a>(guards: usize, writes: impl Iterator<Item = &'a Write>) -> bool {
     let add = |(count, bytes), write| (count + 1, bytes + size(write));
     let (count, bytes) = writes.fold((0, 0), add);
-    count <= MAX_OPERATIONS && bytes <= MAX_BYTES
+    count.max(guards) <= MAX_OPERATIONS && bytes <= MAX_BYTES
 }
 
 /// Checks a commit that is about to be made.

@@ -277,7 +277,8 @@ impl Stream {
 
     fn send(&mut self, batch: Batch, due: Instant) {
         let before = self.late.back().map(|(at, _)| *at);
-        self.late.push_back((before.map_or(due, |at| at.max(due)), batch));
+        self.late
+            .push_back((before.map_or(due, |at| at.max(due)), batch));
     }
 }
 
