@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The longest name that systemd accepts (`UNIT_NAME_MAX` counts a closing zero too), and a file can have, in bytes.
 pub const NAME_MAX: usize = 255;
@@ -97,11 +99,10 @@ pub enum NameError {
     Hidden(String),
 }
 
-/// A valid unit name. Holding one means that it is safe as a file name and as a registry key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// A valid unit name. Holding one means that it is safe as a file name and as a registry key. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitName {
-    name: String,
+    name: Arc<str>,
     /// Where the prefix ends: at the first `@`, else at the dot before the kind.
     prefix: usize,
     /// Where the dot before the kind stands.
@@ -140,7 +141,7 @@ impl UnitName {
             return Err(NameError::TemplateKind(kind.as_str()));
         }
         Ok(Self {
-            name: name.to_owned(),
+            name: name.into(),
             prefix: at.unwrap_or(dot),
             dot,
             kind,
@@ -219,17 +220,29 @@ impl FromStr for UnitName {
     }
 }
 
-impl TryFrom<String> for UnitName {
-    type Error = NameError;
-
-    fn try_from(name: String) -> Result<Self, NameError> {
-        Self::parse(&name)
+impl Serialize for UnitName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name)
     }
 }
 
-impl From<UnitName> for String {
-    fn from(name: UnitName) -> Self {
-        name.name
+impl<'de> Deserialize<'de> for UnitName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl Visitor<'_> for Name {
+            type Value = UnitName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a unit")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<UnitName, E> {
+                UnitName::parse(name).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Name)
     }
 }
 

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use fleet_core::record::{ReportBase, ReportChanges, UnitReport};
 use fleet_core::unit::UnitName;
 
-pub(super) type Units = BTreeMap<UnitName, UnitReport>;
+/// What there is to tell of each unit; there is one copy of it, in however many of these it is.
+pub(super) type Units = BTreeMap<UnitName, Arc<UnitReport>>;
+
+pub(super) type Changes = ReportChanges<Arc<UnitReport>>;
 
 /// The base of one session's reports.
 #[derive(Debug, Default)]
@@ -27,7 +30,10 @@ struct There {
 impl Base {
     /// The changes to write for these units; and the base to write with them, where they would be too many over the one
     /// that is there. Until it is [`Base::written`], nobody knows whether any is.
-    pub(super) fn report(&mut self, units: &Arc<Units>) -> (ReportChanges, Option<ReportBase>) {
+    pub(super) fn report(
+        &mut self,
+        units: &Arc<Units>,
+    ) -> (Changes, Option<ReportBase<Arc<UnitReport>>>) {
         let nothing = Units::new();
         let base = self.there.as_ref().map_or(&nothing, |there| &there.units);
         let changed: Vec<_> = units
@@ -39,20 +45,20 @@ impl Base {
             .filter(|name| !units.contains_key(*name))
             .collect();
         if is_short(changed.len() + gone.len(), units.len()) {
-            let copied = |(name, unit): (&UnitName, &UnitReport)| (name.clone(), unit.clone());
-            let changes = ReportChanges {
+            let copied = |(name, unit): (&UnitName, &Arc<UnitReport>)| (name.clone(), unit.clone());
+            let changes = Changes {
                 units: changed.into_iter().map(copied).collect(),
                 gone: gone.into_iter().cloned().collect(),
                 base: self.there.as_ref().map_or(0, |_| self.number),
-                ..ReportChanges::default()
+                ..Changes::default()
             };
             return (changes, None);
         }
         self.number += 1;
         self.there = None;
-        let changes = ReportChanges {
+        let changes = Changes {
             base: self.number,
-            ..ReportChanges::default()
+            ..Changes::default()
         };
         let base = ReportBase {
             number: self.number,
@@ -93,11 +99,11 @@ mod tests {
         UnitName::parse(&format!("u{number:03}.service")).expect("valid")
     }
 
-    fn unit(restarts: u32) -> UnitReport {
-        UnitReport {
+    fn unit(restarts: u32) -> Arc<UnitReport> {
+        Arc::new(UnitReport {
             restarts,
             ..UnitReport::default()
-        }
+        })
     }
 
     /// The registry, as far as reports go.

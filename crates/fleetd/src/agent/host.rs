@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::plan::{Action, Desired, Observed, Plan, plan};
-use fleet_core::record::UnitReport;
 use fleet_core::systemd::State;
 use fleet_core::unit::{Content, Hash, ServiceType, UnitFile, UnitName, service_type};
 use tokio::time::Instant;
 
+use super::base::Units;
 use super::marks::Marks;
 use super::report::{Availability, Row};
 use crate::health::Heart;
@@ -72,7 +72,7 @@ pub(super) struct Host {
     availability: Availability,
     /// What the registry is told of the units that fleet has put here, as they were when they were last looked at; none
     /// before that.
-    reports: Option<Arc<BTreeMap<UnitName, UnitReport>>>,
+    reports: Option<Arc<Units>>,
     /// Why the marks are not on file.
     unsaved: Option<String>,
     /// Units that stay as they are, though nothing says that they are wanted.
@@ -341,12 +341,12 @@ impl Host {
         for name in names {
             let row = self.row(name, desired);
             let report = row.map(|row| row.report(self.failures.get(name), &self.availability));
-            if reports.get(name) == report.as_ref() {
+            if reports.get(name).map(|told| &**told) == report.as_ref() {
                 continue;
             }
             let reports = Arc::make_mut(&mut reports);
             match report {
-                Some(report) => reports.insert(name.clone(), report),
+                Some(report) => reports.insert(name.clone(), Arc::new(report)),
                 None => reports.remove(name),
             };
         }
@@ -365,7 +365,7 @@ impl Host {
     }
 
     /// What the registry is told of them; none before they were looked at.
-    pub(super) fn report(&self) -> Option<&Arc<BTreeMap<UnitName, UnitReport>>> {
+    pub(super) fn report(&self) -> Option<&Arc<Units>> {
         self.reports.as_ref()
     }
 }

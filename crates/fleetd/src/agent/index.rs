@@ -77,6 +77,10 @@ pub(super) struct Index {
     grants: BTreeMap<UnitName, (Grant, u64)>,
     /// What instructs this machine, and the store revisions that wrote it.
     written: BTreeMap<String, u64>,
+    /// The units of which something else may be wanted since [`Index::update`]; none: any of them.
+    touched: Option<BTreeSet<UnitName>>,
+    /// The session that grants were asked for then.
+    session: Option<SessionId>,
     /// Which registry it is, and the store revision that all of it stands at.
     pub(super) sight: Sight,
     /// What could not be read, by key.
@@ -93,6 +97,8 @@ impl Index {
             set: MetadataRecord::default(),
             grants: BTreeMap::new(),
             written: BTreeMap::new(),
+            touched: None,
+            session: None,
             sight: Sight::default(),
             problems: BTreeMap::new(),
         }
@@ -103,8 +109,20 @@ impl Index {
         self.problems.contains_key(&keys::metadata(&self.me))
     }
 
+    /// Something else may be wanted of any unit.
+    pub(super) fn touch_all(&mut self) {
+        self.touched = None;
+    }
+
+    fn touch(&mut self, name: &UnitName) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(name.clone());
+        }
+    }
+
     /// Takes all there is.
     pub(super) fn reset(&mut self, snapshot: Snapshot) {
+        self.touch_all();
         self.units
             .retain(|name, _| snapshot.entries.contains_key(&keys::unit(name)));
         self.set = MetadataRecord::default();
@@ -144,13 +162,18 @@ impl Index {
         let read = match self.sight.take(key, Some(told)) {
             Some(read) => read,
             None if key == keys::metadata(&self.me) => {
+                self.touch_all();
                 record::decode(&entry.value).map(|record| self.set = record)
             }
             None => match (keys::unit_of(key), self.grant_of(key)) {
-                (Some(name), _) => record::decode(&entry.value)
-                    .map(|record| self.put_unit(name, record, entry.created)),
+                (Some(name), _) => {
+                    self.touch(&name);
+                    record::decode(&entry.value)
+                        .map(|record| self.put_unit(name, record, entry.created))
+                }
                 // One that cannot be read lets the unit go nowhere.
                 (None, Some(name)) => {
+                    self.touch(&name);
                     self.grants.remove(&name);
                     record::decode(&entry.value).map(|grant| {
                         self.grants.insert(name, (grant, entry.modified));
@@ -167,9 +190,18 @@ impl Index {
     }
 
     fn put_unit(&mut self, name: UnitName, record: UnitRecord, created: u64) {
-        let known = self.units.remove(&name);
+        let known = self.remove_unit(&name);
         let indexed = Indexed::new(&name, record, created, known);
         self.units.insert(name, indexed);
+    }
+
+    fn remove_unit(&mut self, name: &UnitName) -> Option<Indexed> {
+        let known = self.units.remove(name);
+        if known.as_ref().is_some_and(Indexed::excludes) {
+            // What it kept away may start.
+            self.touch_all();
+        }
+        known
     }
 
     /// The unit that a key of a grant to this machine names.
@@ -184,10 +216,13 @@ impl Index {
         if self.sight.take(key, None).is_some() {
             // It tells which registry it is, and nothing else.
         } else if key == keys::metadata(&self.me) {
+            self.touch_all();
             self.set = MetadataRecord::default();
         } else if let Some(name) = keys::unit_of(key) {
-            self.units.remove(&name);
+            self.touch(&name);
+            self.remove_unit(&name);
         } else if let Some(name) = self.grant_of(key) {
+            self.touch(&name);
             self.grants.remove(&name);
         }
     }
@@ -197,6 +232,38 @@ impl Index {
         self.set.scheduling
     }
 
+    /// Makes that what the machine should have. Answers the units of which something else is wanted. `session`: its present
+    /// one.
+    ///
+    /// A change costs as much as the units that it is about, unless one anywhere keeps others away.
+    pub(super) fn update(
+        &mut self,
+        desired: &mut BTreeMap<UnitName, Desired>,
+        session: Option<SessionId>,
+    ) -> BTreeSet<UnitName> {
+        let all = cfg!(debug_assertions).then(|| self.desired(desired, session));
+        let is_same = std::mem::replace(&mut self.session, session) == session;
+        let touched = self.touched.replace(BTreeSet::new());
+        let apart = is_same && !self.units.values().any(Indexed::excludes);
+        let names = touched.filter(|_| apart).unwrap_or_else(|| {
+            let names = self.units.keys().chain(desired.keys());
+            names.cloned().collect()
+        });
+        let mut now = self.among(&names, desired, session);
+        let mut changed = BTreeSet::new();
+        for name in names {
+            match now.remove(&name) {
+                Some(want) if desired.get(&name) == Some(&want) => continue,
+                Some(want) => drop(desired.insert(name.clone(), want)),
+                None if desired.remove(&name).is_none() => continue,
+                None => {}
+            }
+            changed.insert(name);
+        }
+        debug_assert_eq!(Some(&*desired), all.as_ref());
+        changed
+    }
+
     /// What the machine should have. `present` is what it should have had so far: a unit whose record cannot be
     /// read stays as it was, and one that would be restarted waits for a grant. `session`: its present one.
     pub(super) fn desired(
@@ -204,10 +271,22 @@ impl Index {
         present: &BTreeMap<UnitName, Desired>,
         session: Option<SessionId>,
     ) -> BTreeMap<UnitName, Desired> {
+        let names = self.units.keys().chain(present.keys());
+        self.among(&names.cloned().collect(), present, session)
+    }
+
+    /// The same, of these units, where no other one matters to them.
+    fn among(
+        &self,
+        names: &BTreeSet<UnitName>,
+        present: &BTreeMap<UnitName, Desired>,
+        session: Option<SessionId>,
+    ) -> BTreeMap<UnitName, Desired> {
         let metadata = overlay(&self.own, &self.set.set);
-        let chosen: BTreeMap<&UnitName, Chosen<'_>> = self
-            .units
+        let units = names
             .iter()
+            .filter_map(|name| self.units.get_key_value(name));
+        let chosen: BTreeMap<&UnitName, Chosen<'_>> = units
             .map(|(name, indexed)| {
                 let grant = self.grants.get(name);
                 (name, indexed.choose(grant, session, present.get(name)))
@@ -238,7 +317,8 @@ impl Index {
                 )
             })
             .collect();
-        for name in self.problems.keys().filter_map(|key| keys::unit_of(key)) {
+        let unreadable = self.problems.keys().filter_map(|key| keys::unit_of(key));
+        for name in unreadable.filter(|name| names.contains(name)) {
             if let Some(kept) = present.get(&name).filter(|_| self.may_run(true)) {
                 desired.insert(name, kept.clone());
             }

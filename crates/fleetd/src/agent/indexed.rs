@@ -113,6 +113,12 @@ impl Indexed {
         }
     }
 
+    /// Whether any of its revisions keeps other units away.
+    pub(super) fn excludes(&self) -> bool {
+        let mut all = std::iter::once(&self.stable).chain(&self.candidate);
+        all.any(|read| !read.options.conflicts.is_empty())
+    }
+
     /// The number of what the machine has; 0 where another file stands behind it: the registry went back to a backup and came
     /// to the number again.
     fn number_of(&self, present: &Desired) -> u64 {

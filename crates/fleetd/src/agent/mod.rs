@@ -392,19 +392,17 @@ impl Agent {
 
     /// Makes the index's desired state this machine's. Answers the units of which something else is wanted.
     fn adopt(&mut self, seen: Seen) -> BTreeSet<UnitName> {
-        if let Some(saved) = &mut self.saved {
-            self.moved |= saved.moves_to(seen.clone());
-        }
+        self.move_to(&seen);
         let in_place = std::mem::take(&mut self.in_place);
-        let before = self.saved.take().map_or(in_place, |saved| saved.desired);
+        let mut desired = self.saved.take().map_or(in_place, |saved| saved.desired);
+        let had_units = !desired.is_empty();
         let session = self.alive.borrow().as_ref().and_then(Alive::session);
-        let desired = self.index.desired(&before, session);
-        let mut changed = names_of_change(&before, &desired);
+        let mut changed = self.index.update(&mut desired, session);
         let unknown = self.index.unknown(&desired);
         let known_again = self.host.unknown.difference(&unknown).cloned();
         changed.extend(known_again.collect::<Vec<_>>());
         self.host.unknown = unknown;
-        if self.index.scheduling() == Scheduling::Drained && !before.is_empty() {
+        if self.index.scheduling() == Scheduling::Drained && had_units {
             tracing::info!("this machine is drained: its units are stopped until it is uncordoned");
         }
         // A machine without units belongs to its cluster too.
@@ -461,16 +459,4 @@ fn replace<T: PartialEq>(told: &mut T, now: T) -> bool {
     let differs = *told != now;
     *told = now;
     differs
-}
-
-/// The units whose desired state differs, or is in one of the two only.
-fn names_of_change(
-    before: &BTreeMap<UnitName, Desired>,
-    after: &BTreeMap<UnitName, Desired>,
-) -> BTreeSet<UnitName> {
-    let gone = before.keys().filter(|name| !after.contains_key(*name));
-    let new = after
-        .iter()
-        .filter(|(name, want)| before.get(*name) != Some(want));
-    gone.chain(new.map(|(name, _)| name)).cloned().collect()
 }

@@ -112,6 +112,15 @@ impl Agent {
         };
     }
 
+    /// What is saved belongs to that registry from now on.
+    pub(super) fn move_to(&mut self, seen: &Seen) {
+        let saved = self.saved.as_mut();
+        if saved.is_some_and(|saved| saved.moves_to(seen.clone())) {
+            self.moved = true;
+            self.index.touch_all();
+        }
+    }
+
     /// Remembers something about a registry that is held.
     pub(super) fn remember(&mut self, seen: Seen) {
         let now = Memory::Of(seen.clone());
@@ -119,11 +128,9 @@ impl Agent {
             return;
         }
         self.memory = now;
-        match &mut self.saved {
-            Some(saved) => {
-                self.moved |= saved.moves_to(seen);
-                self.save();
-            }
+        self.move_to(&seen);
+        match &self.saved {
+            Some(_) => self.save(),
             // Its file cannot be read, and stays as it is.
             None => {
                 if let Err(error) = atomic_file::save(&self.seen_file(), &seen) {

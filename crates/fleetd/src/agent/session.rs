@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, Known, MachineRecord, ReportBase, ReportChanges, SessionId};
+use fleet_core::record::{self, Known, MachineRecord, ReportBase, SessionId, UnitReport};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::base::{Base, Units};
+use super::base::{Base, Changes, Units};
 use super::twins::{Place, Twins};
 use crate::backoff::Backoff;
 use crate::store::{Guard, LeaseId, Result, Store, StoreError, Write};
@@ -309,7 +309,7 @@ impl Session {
     ) -> Result<u64> {
         let units = said.units.clone().unwrap_or_default();
         let (changes, new_base) = base.report(&units);
-        let report = ReportChanges {
+        let report = Changes {
             problems: said.problems.clone(),
             unknown: said.units.is_none().then(|| NOT_LOOKED.to_owned()),
             ..changes
@@ -324,10 +324,10 @@ impl Session {
         {
             // Too large, say. A machine that cannot tell everything tells at least that.
             Err(StoreError::Rejected(why)) => {
-                let report = ReportChanges {
+                let report = Changes {
                     problems: BTreeMap::from([("report".to_owned(), why)]),
                     unknown: Some(NOT_TAKEN.to_owned()),
-                    ..ReportChanges::default()
+                    ..Changes::default()
                 };
                 self.put(lease, guards, all, &report, None).await
             }
@@ -346,8 +346,8 @@ impl Session {
         lease: LeaseId,
         guards: Vec<Guard>,
         all: bool,
-        report: &ReportChanges,
-        base: Option<&ReportBase>,
+        report: &Changes,
+        base: Option<&ReportBase<Arc<UnitReport>>>,
     ) -> Result<u64> {
         let put = |key, value, lease| Write::Put { key, value, lease };
         let report = record::encode(report);
