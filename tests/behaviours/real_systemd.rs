@@ -145,3 +145,32 @@ fn systemd_reads_a_unit_as_rarely_as_it_can() {
         Ok(())
     });
 }
+
+/// systemd tells everybody on the bus whenever it was asked to link files.
+#[test]
+fn files_that_come_at_once_are_linked_at_once() {
+    Lab::builder().hosts(1).etcd(1).test(|lab| {
+        listed(lab)?;
+        let one = lab.host(1);
+        one.sh(
+            "busctl monitor --json=short --match=\"type='signal',member='UnitFilesChanged'\" > /run/links 2>&1 & sleep 1",
+        )?
+        .ok()?;
+        let paths: Vec<String> = (0..40).map(|n| format!("/root/at-once-{n}.service")).collect();
+        for path in &paths {
+            one.write_file(path, sleeper(1000))?;
+        }
+        let mut command = vec!["load"];
+        command.extend(paths.iter().map(String::as_str));
+        one.fleetctl(&command)?.ok()?;
+        lab.wait_until(SOON, "they are loaded", || {
+            let listed = one.fleetctl(&["list-units"])?.stdout;
+            Ok(listed.matches("at-once-").count() == paths.len())
+        })?;
+        settled(lab)?;
+        let count = one.sh("grep -c UnitFilesChanged /run/links || true")?.ok()?;
+        let calls: usize = count.trim().parse()?;
+        ensure!((1..=10).contains(&calls), "{calls} calls to link {} files", paths.len());
+        Ok(())
+    });
+}

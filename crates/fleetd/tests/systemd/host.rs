@@ -28,14 +28,14 @@ pub(crate) fn unit(name: &str) -> UnitName {
 /// A machine to try a statement on.
 pub(crate) enum Host {
     Fake(Box<Fake>),
-    Real(Dbus),
+    Real(Box<Dbus>),
 }
 
 impl Host {
     pub(crate) fn systemd(&self) -> &dyn Systemd {
         match self {
             Self::Fake(fake) => &**fake,
-            Self::Real(real) => real,
+            Self::Real(real) => &**real,
         }
     }
 
@@ -183,7 +183,7 @@ pub(crate) fn on_real(statement: impl AsyncFn(&Host)) {
         .expect("a runtime");
     let links = || [below(ETC), below(RUN)];
     let before = links();
-    runtime.block_on(async { statement(&Host::Real(Dbus::new(UNITS.into()))).await });
+    runtime.block_on(async { statement(&Host::Real(Box::new(Dbus::new(UNITS.into())))).await });
     assert_eq!(
         links(),
         before,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use fleet_core::unit::Content;
 use fleetd::systemd::fake::Behaviour;
 use fleetd::systemd::{Dirty, Links, State, Systemd as _, SystemdError};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use host::{ETC, Host, RUN, SOON, below, shell, unit};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -251,6 +251,34 @@ async fn fifty_units_that_are_started_at_once_all_become_active(host: &Host) {
     );
     host.remove(&names).await;
     println!("and removed after {:?}", begin.elapsed());
+}
+
+async fn of_links_that_are_asked_for_at_once_one_that_cannot_be_made_is_in_nobodys_way(
+    host: &Host,
+) {
+    let links = Links {
+        install: false,
+        anew: true,
+    };
+    let link = async |name: &str| host.systemd().link(&unit(name), links).await;
+    for without in [false, true] {
+        let names: Vec<String> = (0..20).map(|n| format!("linked-{n}.service")).collect();
+        for name in &names {
+            host.write(name, SLEEPS).await;
+        }
+        let (good, all) = join(
+            join_all(names.iter().map(|name| link(name))),
+            join_all(without.then(|| link("nowhere.service"))),
+        )
+        .await;
+        assert!(good.iter().all(Result::is_ok), "{good:?}");
+        let refused = |answer: &Result<_, _>| matches!(answer, Err(SystemdError::Refused(_)));
+        assert!(all.iter().all(refused), "{all:?}");
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let states = host.states(&names).await;
+        assert!(states.values().all(|state| state.load == "loaded"));
+        host.remove(&names).await;
+    }
 }
 
 async fn units_that_hang_in_their_start_do_not_hold_up_others(host: &Host) {
@@ -501,6 +529,7 @@ statements! {
     removal_leaves_nothing,
     names_that_systemd_does_not_know_are_not_found_and_harm_no_others,
     fifty_units_that_are_started_at_once_all_become_active,
+    of_links_that_are_asked_for_at_once_one_that_cannot_be_made_is_in_nobodys_way,
     units_that_hang_in_their_start_do_not_hold_up_others,
     a_machine_where_nothing_happens_is_quiet,
     every_kind_becomes_active,

@@ -3,6 +3,7 @@
 mod files;
 mod guard;
 mod jobs;
+mod linking;
 mod links;
 mod proxy;
 mod session;
@@ -24,6 +25,7 @@ use super::{Details, Dirty, Links, OnDisk, Result, Systemd, SystemdError};
 use files::Directory;
 use guard::Guard;
 use jobs::Jobs;
+use linking::Linking;
 use proxy::{UnitRow, can_exist, unit_object};
 use session::{Bus, CALL, RELOAD, Session};
 
@@ -39,6 +41,7 @@ pub struct Dbus {
     directory: Directory,
     changes: Arc<Changes>,
     jobs: Arc<Jobs>,
+    linking: Linking,
     bus: OnceLock<Bus>,
     guard: OnceLock<Guard>,
 }
@@ -50,6 +53,7 @@ impl Dbus {
             directory: Directory::new(units_directory),
             changes: Arc::new(Changes::new()),
             jobs: Arc::new(Jobs::new()),
+            linking: Linking::default(),
             bus: OnceLock::new(),
             guard: OnceLock::new(),
         }
@@ -249,15 +253,13 @@ impl Systemd for Dbus {
         } else if !links.install && links::is_linked(runtime, &self.directory, name) {
             return Ok(());
         }
-        let (manager, files) = (&session.manager, [&*path]);
         if links.install {
-            let enable = manager.enable_unit_files(&files, RUNTIME, FORCE);
-            session.ask(CALL, enable).await?;
+            let files = [&*path];
+            let enable = session.manager.enable_unit_files(&files, RUNTIME, FORCE);
+            session.ask(CALL, enable).await.map(drop)
         } else {
-            let link = manager.link_unit_files(&files, RUNTIME, FORCE);
-            session.ask(CALL, link).await?;
+            self.linking.link(&session, path).await
         }
-        Ok(())
     }
 
     async fn remove(&self, name: &UnitName) -> Result<()> {
@@ -293,13 +295,13 @@ impl Systemd for Dbus {
 
 /// Sets its counts of failures, of restarts, and of starts that are limited to 0. systemd does not do so for a restart
 /// of a unit that crashes in a loop, and would refuse what follows the crashes for all that they used up.
+///
+/// Nobody waits for an answer: where the unit is not loaded there is no failure to forget, and what is asked for next
+/// systemd does after it.
 async fn forget_failures(session: &Session, name: &UnitName) -> Result<()> {
-    let reset = session.manager.reset_failed_unit(name.as_str());
-    match session.ask(CALL, reset).await {
-        // Not loaded: there is no failure to forget.
-        Ok(()) | Err(SystemdError::Refused(_)) => Ok(()),
-        Err(error) => Err(error),
-    }
+    let (manager, arguments) = (session.manager.inner(), (name.as_str(),));
+    let reset = manager.call_noreply("ResetFailedUnit", &arguments);
+    session.ask(CALL, reset).await
 }
 
 /// An invocation's id as people write it; empty if there was none.

@@ -40,7 +40,6 @@ pub(super) trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn reload(&self) -> zbus::Result<()>;
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<UnitRow>>;
-    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn ref_unit(&self, name: &str) -> zbus::Result<()>;
     fn unref_unit(&self, name: &str) -> zbus::Result<()>;
     fn link_unit_files(
