@@ -92,7 +92,10 @@ impl Court {
     pub(super) fn touched(&mut self, seat: &Seat, method: &str) {
         // Its own file and links it may take away.
         let foreign = self.foreign.get(seat).filter(|_| method != "remove");
-        if foreign.is_some_and(|since| since.elapsed() > PLANNED) {
+        // Who was stopped meanwhile goes on with what it had planned.
+        let since =
+            foreign.map(|since| self.frozen.get(&seat.0).map_or(*since, |it| *it.max(since)));
+        if since.is_some_and(|since| since.elapsed() > PLANNED) {
             self.breaks(seat, format!("{method}: the unit is somebody else's"));
         }
     }

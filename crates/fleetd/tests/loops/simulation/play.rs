@@ -215,11 +215,14 @@ impl Play {
                 let engine = self.world.beside[on].frozen.clone();
                 let agent = self.world.fleet.machines[on].frozen.clone();
                 engine.send_replace(true);
+                let time = Duration::from_millis(millis);
                 if whole {
                     agent.send_replace(true);
+                    let id = self.world.id(on);
+                    self.world.referee.freezes(&id, time);
                 }
                 tokio::spawn(async move {
-                    sleep(Duration::from_millis(millis)).await;
+                    sleep(time).await;
                     engine.send_replace(false);
                     agent.send_replace(false);
                 });

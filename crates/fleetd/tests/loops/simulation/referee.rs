@@ -74,6 +74,8 @@ pub(super) struct Court {
     /// Machines that lost what says which units fleet started there.
     markless: BTreeSet<MachineId>,
     pub(super) foreign: BTreeMap<Seat, Instant>,
+    /// Until when all of fleetd stands still on a machine, or stood.
+    pub(super) frozen: BTreeMap<MachineId, Instant>,
     /// When somebody last changed a unit's file by hand.
     pub(super) edited: BTreeMap<Seat, Instant>,
     /// What is to be started after a boot.
@@ -110,6 +112,7 @@ impl Referee {
             forgot: BTreeSet::new(),
             markless: BTreeSet::new(),
             foreign: BTreeMap::new(),
+            frozen: BTreeMap::new(),
             edited: BTreeMap::new(),
             booted: BTreeMap::new(),
             by_hand: false,
@@ -234,6 +237,13 @@ impl Referee {
         } else {
             court.foreign.remove(&seat);
         }
+    }
+
+    /// All of fleetd stands still there for so long.
+    pub(crate) fn freezes(&self, id: &MachineId, time: Duration) {
+        self.court()
+            .frozen
+            .insert(id.clone(), Instant::now() + time);
     }
 
     pub(crate) fn edits(&self, seat: Seat) {
