@@ -52,6 +52,10 @@ pub struct Mark {
     /// Whether that file has an `[Install]` section, so that systemd has more links to it than one.
     #[serde(default = "perhaps")]
     pub installed: bool,
+    /// Whether another file has taken the place of that one since, or was about to: systemd may not have read it. The number
+    /// does not tell, since a unit that is made again begins with the numbers of the one before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
 }
 
 /// Of marks that do not say.
@@ -235,7 +239,8 @@ impl Plan {
     /// Answers whether systemd must read the file again.
     fn put_in_place(&mut self, name: &UnitName, want: &Desired, seen: &Observed) -> bool {
         let same = seen.file.as_ref() == Some(&want.content);
-        let linked = seen.mark.as_ref().map(|mark| mark.revision) == Some(want.revision);
+        let read = seen.mark.as_ref().filter(|mark| !mark.unread);
+        let linked = read.map(|mark| mark.revision) == Some(want.revision);
         if !same {
             let number = want.revision;
             let reason = match &seen.file {

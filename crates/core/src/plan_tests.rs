@@ -39,6 +39,7 @@ fn seen(revision: u64, content: &str, launched: Option<&str>, active: &str) -> O
             revision,
             launched: launched.map(str::to_owned),
             installed: false,
+            unread: false,
         }),
         state: state(active, None),
         foreign: None,
@@ -53,6 +54,7 @@ fn links_are_made_anew_where_older_ones_may_be_left_or_systemd_knows_no_file() {
             revision: 1,
             launched: None,
             installed,
+            unread: false,
         });
         it.state.load = load.to_owned();
         let unit = name("a.service");
@@ -293,6 +295,7 @@ fn carry_out(
                     revision: desired[unit].revision,
                     launched,
                     installed: desired[unit].install,
+                    unread: false,
                 });
             }
             Action::Reload => {}
@@ -335,15 +338,16 @@ fn desireds() -> impl Strategy<Value = Desired> {
 
 fn observeds() -> impl Strategy<Value = Observed> {
     let actives = prop::sample::select(vec!["active", "inactive", "failed", "activating"]);
-    let marks = prop::option::of((1..4u64, prop::option::of(contents())));
+    let marks = prop::option::of((1..4u64, prop::option::of(contents()), any::<bool>()));
     let seen = (prop::option::of(contents()), any::<bool>(), marks, actives);
     seen.prop_map(|(file, linked, mark, active)| Observed {
         file: file.map(|text| Content::from(text.as_str())),
         linked,
-        mark: mark.map(|(revision, launched)| Mark {
+        mark: mark.map(|(revision, launched, unread)| Mark {
             revision,
             launched,
             installed: true,
+            unread,
         }),
         state: state(active, None),
         foreign: None,

@@ -126,16 +126,26 @@ impl Marks {
         }
     }
 
+    /// Its file will be written anew. To be saved before it is.
+    pub(super) fn writing(&mut self, name: &UnitName) {
+        if let Some(mark) = self.edit().units.get_mut(name) {
+            mark.unread = true;
+        }
+    }
+
     /// That revision's file is in place and linked.
     pub(super) fn linked(&mut self, name: &UnitName, revision: u64, installed: bool) {
         let units = &mut self.edit().units;
         units
             .entry(name.clone())
-            .and_modify(|mark| (mark.revision, mark.installed) = (revision, installed))
+            .and_modify(|mark| {
+                (mark.revision, mark.installed, mark.unread) = (revision, installed, false);
+            })
             .or_insert(Mark {
                 revision,
                 launched: None,
                 installed,
+                unread: false,
             });
     }
 

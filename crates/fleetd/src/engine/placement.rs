@@ -92,15 +92,15 @@ impl Index {
     ) -> Option<OnMachine<'a>> {
         let live = machine.live()?;
         let report = live.report.and_then(|report| report.units.get(name));
-        let belongs = match &machine.belongs {
-            Some(units) => units.contains(name),
-            // Nobody knows what it is selected by; what it has goes on.
-            None => report.is_some(),
-        };
         let grant = machine.grants.get(name);
         let unknown = self.unknown(name, id, machine);
         // One of which nobody knows how it stands may have the unit.
         let has = report.is_some() || unknown.is_some();
+        let belongs = match &machine.belongs {
+            Some(units) => units.contains(name),
+            // Nobody knows what it is selected by; what it has goes on.
+            None => has,
+        };
         let verdict = restrict(Verdict::Run, live.scheduling, has);
         (belongs && verdict == Verdict::Run).then(|| OnMachine {
             id,
@@ -208,6 +208,17 @@ mod tests {
         put(&mut index, 9, keys::report(&id()), &report);
         let why = unknown(&mut index).expect("unknown");
         assert_eq!(why, "fleetd has just started there");
+    }
+
+    #[test]
+    fn a_machine_of_which_neither_what_selects_it_nor_what_it_has_can_be_read_may_have_the_unit() {
+        let mut index = index();
+        seen(&mut index, 8, &keys::metadata(&id()), Some(b"{".to_vec()));
+        let machines =
+            |index: &mut Index| index.situation(&name(), 0).expect("there").machines.len();
+        assert_eq!(machines(&mut index), 0, "it says that it has none");
+        seen(&mut index, 9, &keys::report(&id()), Some(b"{".to_vec()));
+        assert!(unknown(&mut index).is_some());
     }
 
     #[test]

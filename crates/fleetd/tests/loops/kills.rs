@@ -1,8 +1,11 @@
 //! An agent killed at any moment, and started again on the same files: it starts nothing twice and stops nothing.
 
+use std::sync::{Arc, Mutex};
+
 use fleet_core::record::TargetState;
 
 use crate::fleet::{Fleet, quiet, service};
+use crate::weather::Sky;
 
 fn count(log: &[String], line: &str) -> usize {
     log.iter().filter(|other| *other == line).count()
@@ -94,6 +97,40 @@ async fn a_stop_happens_wherever_the_agent_is_killed() {
         .await;
         let others = log.iter().filter(|line| line.contains("c.service"));
         assert_eq!(others.count(), 0, "killed after {moments}: {log:?}");
+        if !stuck {
+            break;
+        }
+    }
+}
+
+/// The numbers of its revisions begin anew, so that its number does not tell whether systemd has read its file.
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_is_made_again_runs_its_own_file_wherever_the_agent_is_killed() {
+    for moments in 0.. {
+        let mut fleet = Fleet::of(1).await;
+        fleet.launch("a.service", service(1, "")).await;
+        quiet().await;
+        let runs = Arc::new(Mutex::new(None));
+        let place = runs.clone();
+        fleet.machines[0].systemd.observe(move |_, happened| {
+            if happened.is_active {
+                *place.lock().expect("no panic") = Some(happened.file.clone());
+            }
+        });
+        let (log, stuck) = killed_after(&mut fleet, moments, async |fleet| {
+            // It hears of both at once.
+            fleet.machines[0].weather.turn(Sky::Silent);
+            fleet.destroy("a.service").await;
+            fleet.launch("a.service", service(2, "")).await;
+            fleet.machines[0].weather.turn(Sky::Clear);
+        })
+        .await;
+        let runs = runs.lock().expect("no panic").clone();
+        assert_eq!(
+            runs,
+            Some(service(2, "")),
+            "killed after {moments}: {log:?}"
+        );
         if !stuck {
             break;
         }

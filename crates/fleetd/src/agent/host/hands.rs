@@ -119,6 +119,7 @@ impl Host {
             let Some(name) = &task.unit else { continue };
             let process = || &desired[name].process;
             match task.action {
+                Action::Write(_) => self.marks.writing(name),
                 Action::Start => self.marks.starting(name, process()),
                 Action::Restart => {
                     let run = self.details.get(name).map_or("", |details| &details.run);
