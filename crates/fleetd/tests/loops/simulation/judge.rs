@@ -47,6 +47,13 @@ impl Court {
         let place = self.places.entry(seat.clone()).or_default();
         place.is_active = happened.is_active;
         place.started = started.or(place.started);
+        // A file that systemd reads between the two halves of a restart is the one that runs.
+        if happened.is_active
+            && !happened.was_active
+            && let Some(started) = &mut place.started
+        {
+            started.version = version;
+        }
         // What somebody starts by hand fleet has not started: it may be asked to, and systemd has nothing to do then.
         if asked.is_some() {
             place.is_launched = starts;
