@@ -57,6 +57,8 @@ pub(super) struct Index {
     pub(super) news: News,
     /// Machines that keep another revision than the stable one of a unit, and wait for their turn.
     deferred: BTreeMap<UnitName, BTreeSet<MachineId>>,
+    /// Whether anything was active when somebody last looked, and reports were read for it.
+    reads: bool,
     /// What cannot be read, by key.
     problems: BTreeMap<String, String>,
     /// Keys that the leader wrote itself, whose change the watch has not shown yet, and the commits that wrote them:
@@ -322,6 +324,18 @@ impl Index {
         machine.belongs = None;
         self.look_at_all();
         read
+    }
+
+    /// Once nothing is active any more, forgets what reports say: of thousands of machines that is most of a leader's memory.
+    pub(super) fn rest(&mut self) {
+        let is_active = self.anything_is_active();
+        if std::mem::replace(&mut self.reads, is_active) && !is_active {
+            let reports = self
+                .machines
+                .values_mut()
+                .filter_map(|it| it.report.as_mut());
+            reports.for_each(Report::forget);
+        }
     }
 
     /// Whether something may be left to do for any unit; see [`Index::is_active`].

@@ -214,7 +214,9 @@ impl<'a> Leadership<'a> {
             self.commit_all(leftovers::of_rollouts(&self.index)).await?;
         }
         self.look_at_presence().await?;
-        self.look_at_units().await
+        self.look_at_units().await?;
+        self.index.rest();
+        Ok(())
     }
 
     /// What a new leader does once.

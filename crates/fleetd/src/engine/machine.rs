@@ -71,6 +71,16 @@ impl Report {
         self.read.get_or_init(|| self.decode().ok()).as_ref()
     }
 
+    /// What it says is read again when somebody asks.
+    pub(super) fn forget(&mut self) {
+        self.read.take();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_read(&self) -> bool {
+        self.read.get().is_some()
+    }
+
     /// Reads it, for why it cannot be read.
     pub(super) fn decode(&self) -> Result<MachineReport, RecordError> {
         let base = self.base.as_ref().map(|base| &*base.bytes);

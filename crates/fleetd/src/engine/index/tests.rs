@@ -61,6 +61,26 @@ fn a_unit_that_nothing_is_left_to_do_for_is_not_active() {
 }
 
 #[test]
+fn what_reports_say_is_forgotten_once_nothing_is_active() {
+    let mut index = Index::default();
+    let unit = keys::unit(&name());
+    seen(&mut index, 2, &unit, Some(record::encode(&everywhere())));
+    let mut report: MachineReport = MachineReport::default();
+    for (revision, deferred) in [(3, true), (4, true), (5, false), (6, false)] {
+        let unit = UnitReport {
+            deferred,
+            ..UnitReport::default()
+        };
+        report.units.insert(name(), unit);
+        let value = record::encode(&report);
+        seen(&mut index, revision, &keys::report(&machine()), Some(value));
+        index.rest();
+        let report = index.machines[&machine()].report.as_ref();
+        assert_eq!(report.expect("there").is_read(), deferred, "{revision}");
+    }
+}
+
+#[test]
 fn a_report_is_read_over_the_base_of_its_own_commit() {
     let mut index = Index::default();
     let (unit, (changes, base)) = (
