@@ -128,8 +128,10 @@ impl Marks {
 
     /// Its file will be written anew. To be saved before it is.
     pub(super) fn writing(&mut self, name: &UnitName) {
-        if let Some(mark) = self.edit().units.get_mut(name) {
+        // Of one that is new there is nothing to be wrong about.
+        if let Some(mark) = self.content.units.get_mut(name) {
             mark.unread = true;
+            self.is_saved = false;
         }
     }
 

@@ -326,7 +326,7 @@ impl Index {
         read
     }
 
-    /// Once nothing is active any more, forgets what reports say: of thousands of machines that is most of a leader's memory.
+    /// Once nothing is active any more, forgets what reports say: of thousands of machines that is a good part of a leader's memory.
     pub(super) fn rest(&mut self) {
         let is_active = self.anything_is_active();
         if std::mem::replace(&mut self.reads, is_active) && !is_active {
