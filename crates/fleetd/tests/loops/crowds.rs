@@ -2,66 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use async_trait::async_trait;
 use fleet_core::keys;
 use fleet_core::record::{self, Candidate, Phase, TargetState, UnitRecord};
-use fleetd::store::{Embedded, Guard, LeaseId, Result, Snapshot, Store, StoreError, Watch, Write};
+use fleetd::store::Write;
 
 use crate::fleet::{service, unit};
 use crate::stage::{Stage, revision, settle};
+use crate::weather::Weather;
 
 const UNITS: usize = 200;
-
-/// A registry that counts commits, and takes no write of one key.
-#[derive(Clone)]
-struct Clerk {
-    store: Embedded,
-    commits: Arc<AtomicUsize>,
-    refuses: Option<String>,
-}
-
-#[async_trait]
-impl Store for Clerk {
-    async fn list(&self, prefixes: &[&str]) -> Result<Snapshot> {
-        self.store.list(prefixes).await
-    }
-
-    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
-        let key = |write: &Write| match write {
-            Write::Put { key, .. } | Write::Delete(key) | Write::DeletePrefix(key) => key.clone(),
-        };
-        if writes.iter().any(|write| Some(key(write)) == self.refuses) {
-            return Err(StoreError::Denied("no role allows it".to_owned()));
-        }
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.store.commit(guards, writes).await
-    }
-
-    async fn watch(&self, prefixes: &[&str], after: u64) -> Result<Box<dyn Watch>> {
-        self.store.watch(prefixes, after).await
-    }
-
-    async fn grant(&self, ttl: Duration) -> Result<LeaseId> {
-        self.store.grant(ttl).await
-    }
-
-    async fn renew(&self, lease: LeaseId) -> Result<()> {
-        self.store.renew(lease).await
-    }
-
-    async fn revoke(&self, lease: LeaseId) -> Result<()> {
-        self.store.revoke(lease).await
-    }
-}
 
 fn names() -> impl Iterator<Item = String> {
     (0..UNITS).map(|number| format!("u{number:03}.service"))
 }
 
-/// Three machines with all units, and a leader that works through the clerk.
-async fn crowd(refuses: Option<String>) -> (Stage, Arc<AtomicUsize>) {
+/// Three machines with all units, and a leader whose commits are counted; those of one key are refused.
+async fn crowd(refused: Option<String>) -> (Stage, Arc<AtomicUsize>) {
     let mut stage = Stage::without_a_leader(3).await;
     for name in names() {
         let record = UnitRecord {
@@ -75,12 +32,14 @@ async fn crowd(refuses: Option<String>) -> (Stage, Arc<AtomicUsize>) {
     }
     stage.obey_all().await;
     let commits = Arc::new(AtomicUsize::new(0));
-    let clerk = Clerk {
-        store: stage.store.clone(),
-        commits: commits.clone(),
-        refuses,
-    };
-    stage.lead_over(Arc::new(clerk));
+    let (way, count) = (Weather::over(stage.store.clone()), commits.clone());
+    way.tell(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    if let Some(key) = refused {
+        way.deny(key);
+    }
+    stage.lead_over(Arc::new(way));
     settle().await;
     (stage, commits)
 }

@@ -48,6 +48,8 @@ struct Outlook {
     /// Which store that is, for whoever is told of commits.
     number: usize,
     witness: Option<Witness>,
+    /// The key that no role allows to write.
+    denied: Option<String>,
     /// Counts swaps: a watch of the store before is lost, and so is one after a list of it.
     swaps: u32,
     listed: u32,
@@ -59,12 +61,24 @@ struct Outlook {
 
 impl Outlook {
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
+        if writes
+            .iter()
+            .any(|write| Some(written_key(write)) == self.denied.as_deref())
+        {
+            return Err(StoreError::Denied("no role allows it".to_owned()));
+        }
         let written = self.witness.as_ref().map(|_| writes.clone());
         let revision = self.store.commit(guards, writes).await?;
         if let Some((witness, writes)) = self.witness.as_ref().zip(written) {
             witness((self.number, revision, &writes));
         }
         Ok(revision)
+    }
+}
+
+fn written_key(write: &Write) -> &str {
+    match write {
+        Write::Put { key, .. } | Write::Delete(key) | Write::DeletePrefix(key) => key,
     }
 }
 
@@ -96,6 +110,7 @@ impl Weather {
             store,
             number: 0,
             witness: None,
+            denied: None,
             swaps: 0,
             listed: 0,
             compactions: 0,
@@ -144,6 +159,11 @@ impl Weather {
         let witness: Witness = Arc::new(witness);
         self.0
             .send_modify(|outlook| outlook.witness = Some(witness));
+    }
+
+    /// From now on no role allows to write that key.
+    pub(crate) fn deny(&self, key: String) {
+        self.0.send_modify(|outlook| outlook.denied = Some(key));
     }
 
     /// What watches have not shown yet, they have lost.
