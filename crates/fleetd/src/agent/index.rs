@@ -245,10 +245,9 @@ impl Index {
         let is_same = std::mem::replace(&mut self.session, session) == session;
         let touched = self.touched.replace(BTreeSet::new());
         let apart = is_same && !self.units.values().any(Indexed::excludes);
-        let names = touched.filter(|_| apart).unwrap_or_else(|| {
-            let names = self.units.keys().chain(desired.keys());
-            names.cloned().collect()
-        });
+        let names = touched
+            .filter(|_| apart)
+            .unwrap_or_else(|| self.names(desired));
         let mut now = self.among(&names, desired, session);
         let mut changed = BTreeSet::new();
         for name in names {
@@ -271,8 +270,12 @@ impl Index {
         present: &BTreeMap<UnitName, Desired>,
         session: Option<SessionId>,
     ) -> BTreeMap<UnitName, Desired> {
-        let names = self.units.keys().chain(present.keys());
-        self.among(&names.cloned().collect(), present, session)
+        self.among(&self.names(present), present, session)
+    }
+
+    /// Every unit that there is, or was here so far.
+    fn names(&self, present: &BTreeMap<UnitName, Desired>) -> BTreeSet<UnitName> {
+        self.units.keys().chain(present.keys()).cloned().collect()
     }
 
     /// The same, of these units, where no other one matters to them.

@@ -19,6 +19,20 @@ fn done(index: &Index) -> Option<usize> {
     Some(progress.done)
 }
 
+/// The machine says whether its unit waits for its turn.
+fn says(index: &mut Index, revision: u64, deferred: bool) {
+    let unit = UnitReport {
+        deferred,
+        ..UnitReport::default()
+    };
+    let report = MachineReport {
+        units: [(name(), unit)].into(),
+        ..MachineReport::default()
+    };
+    let value = record::encode(&report);
+    seen(index, revision, &keys::report(&machine()), Some(value));
+}
+
 #[test]
 fn what_the_watch_shows_late_undoes_nothing_that_the_leader_wrote() {
     let mut index = Index::default();
@@ -47,15 +61,8 @@ fn a_unit_that_nothing_is_left_to_do_for_is_not_active() {
     let mut index = Index::default();
     let unit = keys::unit(&name());
     seen(&mut index, 2, &unit, Some(record::encode(&everywhere())));
-    let mut report = MachineReport::default();
     for (revision, deferred) in [(3, false), (4, true), (5, false)] {
-        let unit = UnitReport {
-            deferred,
-            ..UnitReport::default()
-        };
-        report.units.insert(name(), unit);
-        let value = record::encode(&report);
-        seen(&mut index, revision, &keys::report(&machine()), Some(value));
+        says(&mut index, revision, deferred);
         assert_eq!(index.is_active(&name()), deferred);
     }
 }
@@ -65,15 +72,8 @@ fn what_reports_say_is_forgotten_once_nothing_is_active() {
     let mut index = Index::default();
     let unit = keys::unit(&name());
     seen(&mut index, 2, &unit, Some(record::encode(&everywhere())));
-    let mut report: MachineReport = MachineReport::default();
     for (revision, deferred) in [(3, true), (4, true), (5, false), (6, false)] {
-        let unit = UnitReport {
-            deferred,
-            ..UnitReport::default()
-        };
-        report.units.insert(name(), unit);
-        let value = record::encode(&report);
-        seen(&mut index, revision, &keys::report(&machine()), Some(value));
+        says(&mut index, revision, deferred);
         index.rest();
         let report = index.machines[&machine()].report.as_ref();
         assert_eq!(report.expect("there").is_read(), deferred, "{revision}");
