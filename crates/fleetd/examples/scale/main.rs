@@ -24,7 +24,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::bare::Bare;
 use crate::changes::Changes;
@@ -35,7 +35,10 @@ use crate::hub::Hub;
 use crate::proxy::Proxy;
 use crate::workers::Workers;
 
-const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000] [--units 10,100] [--quick] [--only changes|idle|storms|reads,...] [--proxy] [--write]";
+const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000] [--units 10,100] [--quick] [--only join|changes|idle|storms|reads,...] [--proxy] [--write]";
+
+/// What `--only` may name. All machines join in any case.
+const PARTS: [&str; 5] = ["join", "changes", "idle", "storms", "reads"];
 
 /// Sizes beyond that many units in all take more time and memory than they tell.
 const UNITS_MAX: usize = 100_000;
@@ -110,7 +113,7 @@ fn parse(arguments: &[String]) -> Result<Plan> {
         match argument.as_str() {
             "--machines" => plan.machines = numbers(list()?)?,
             "--units" => plan.units = numbers(list()?)?,
-            "--only" => plan.parts = list()?.split(',').map(str::to_owned).collect(),
+            "--only" => plan.parts = parts(list()?)?,
             "--quick" => (plan.rounds, plan.rolls, plan.idle) = (3, 1, Duration::from_secs(10)),
             "--proxy" => plan.proxy = true,
             "--write" => plan.write = true,
@@ -118,6 +121,14 @@ fn parse(arguments: &[String]) -> Result<Plan> {
         }
     }
     Ok(plan)
+}
+
+fn parts(list: &str) -> Result<Vec<String>> {
+    let part = |text: &str| {
+        ensure!(PARTS.contains(&text), "{text} is nothing that is measured");
+        Ok(text.to_owned())
+    };
+    list.split(',').map(part).collect()
 }
 
 fn numbers(list: &str) -> Result<Vec<usize>> {

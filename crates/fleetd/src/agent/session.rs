@@ -102,9 +102,10 @@ impl Session {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(self.me.as_str());
+        let mut granted = None;
         let mut told = None;
         loop {
-            let held = self.hold(&mut backoff, &mut told).await;
+            let held = self.hold(&mut granted, &mut backoff, &mut told).await;
             self.alive.send_replace(None);
             let Err(error) = held else {
                 // The other machine of this id is gone.
@@ -121,22 +122,32 @@ impl Session {
     }
 
     /// Takes a lease and keeps it, until an error that a new lease may mend, or until another machine of this id came
-    /// and went. Forgets what was `told` once it has one.
-    async fn hold(&mut self, backoff: &mut Backoff, told: &mut Option<String>) -> Result<()> {
-        let asked = Instant::now();
-        let id = self.store.grant(self.ttl).await?;
-        let mut lease = Held {
-            id,
-            ends: asked + self.ttl,
-            renew_at: asked + self.ttl / 3,
+    /// and went. `granted`: one that no answer has said to be in use, kept for the next try. Forgets what was `told` once this
+    /// machine is visible.
+    async fn hold(
+        &mut self,
+        granted: &mut Option<Held>,
+        backoff: &mut Backoff,
+        told: &mut Option<String>,
+    ) -> Result<()> {
+        let mut lease = match granted.take().filter(|it| Instant::now() < it.ends) {
+            Some(lease) => lease,
+            None => self.grant().await?,
         };
+        let id = lease.id;
         // Before anybody else knows of the session: no grant for it comes earlier.
         self.tell_alive(&lease);
-        let mut at = self.written_at().await?;
         let mut base = Base::default();
         let mut written = self.current();
-        let here_since = self.write(id, at, true, &written, &mut base).await?;
-        at = Some(here_since);
+        let here_since = match self.enter(id, &written, &mut base).await {
+            // Where thousands come at once, answers are late: a lease more for each try would make them later.
+            Err(error @ StoreError::Unavailable(_)) => {
+                *granted = Some(lease);
+                return Err(error);
+            }
+            entered => entered?,
+        };
+        let mut at = Some(here_since);
         backoff.reset();
         *told = None;
         let mut twins = Twins::new(self.me.clone(), id.0, here_since);
@@ -232,6 +243,22 @@ impl Session {
         self.store.revoke(lease.id).await
     }
 
+    async fn grant(&self) -> Result<Held> {
+        let asked = Instant::now();
+        let id = self.store.grant(self.ttl).await?;
+        Ok(Held {
+            id,
+            ends: asked + self.ttl,
+            renew_at: asked + self.ttl / 3,
+        })
+    }
+
+    /// Makes this machine visible. Answers the store revision that did.
+    async fn enter(&self, lease: LeaseId, said: &Said, base: &mut Base) -> Result<u64> {
+        let at = self.written_at().await?;
+        self.write(lease, at, true, said, base).await
+    }
+
     /// Renews a lease, if the registry answers. Answers whether it did.
     async fn renew(&self, lease: &mut Held, backoff: &mut Backoff) -> Result<bool> {
         let asked = Instant::now();
@@ -244,7 +271,9 @@ impl Session {
             }
             // The registry may come back before the lease ends; then nothing was lost.
             Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
-                lease.renew_at = Instant::now() + backoff.wait();
+                // The less often, the longer it lasts: a registry that has too much to do is not asked for what can wait.
+                let left = lease.ends - Instant::now();
+                lease.renew_at = Instant::now() + left / 8 + backoff.wait();
                 Ok(false)
             }
             Err(error) => Err(error),

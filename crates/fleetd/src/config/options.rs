@@ -97,7 +97,7 @@ pub const OPTIONS: [Opt; 30] = [
     opt("etcd_servers", Kind::Value("URLS"), "http://127.0.0.1:2379", "URLs: comma list or JSON array",
         "The etcd members that hold the registry; all of them https:// where TLS files are set."),
     opt("etcd_request_timeout", Kind::Value("TIME"), "1.0", "seconds (1.0) or a duration (1.5s)",
-        "How long one request to etcd may take. The agent takes four times that, and up to 8 s while etcd is late."),
+        "How long one request to etcd may take. The agent takes eight times that, as long as that is no more than 8 s."),
     opt("etcd_cafile", Kind::Value("FILE"), "", "path of a PEM file",
         "The authority that etcd's certificates are checked against, instead of the system's."),
     opt("etcd_keyfile", Kind::Value("FILE"), "", "path of a PEM file",

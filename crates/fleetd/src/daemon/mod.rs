@@ -167,7 +167,7 @@ fn open_stores(settings: &Settings) -> Result<Stores> {
     }
     let store = EtcdStore::new(settings.etcd.clone())?;
     Ok(Stores {
-        agent: Arc::new(store.patient(2)),
+        agent: Arc::new(store.patient(3)),
         engine: Arc::new(store.patient(0)),
         api: Arc::new(store),
     })

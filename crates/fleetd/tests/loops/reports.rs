@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::record::{self, Known, TargetState, UnitReport};
+use fleet_core::record::{self, Known, MachineRecord, TargetState, UnitReport};
 use fleetd::store::{Store as _, Write};
 use fleetd::systemd::fake::{Behaviour, Outcome};
 use fleetd::systemd::{Systemd as _, SystemdError};
@@ -384,4 +384,36 @@ async fn a_commit_of_an_earlier_session_that_comes_late_undoes_nothing() {
     sleep(AGENT_TTL * 3).await;
     assert_eq!(fleet.session(&fleet.machines[0]).await, session);
     assert!(fleet.report(&fleet.machines[0]).await.is_some());
+}
+
+/// etcd has too much to do: each try is answered too late. A lease for each of them would be more to do.
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_entry_gets_no_answer_tries_again_under_the_same_lease() {
+    let mut fleet = Fleet::of(1).await;
+    let machine = &mut fleet.machines[0];
+    machine.kill().await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let presence = keys::machine(&machine.id);
+    machine.weather.tell(move |(_, _, writes)| {
+        for write in writes {
+            if let Write::Put { key, value, .. } = write
+                && *key == presence
+            {
+                let machine: MachineRecord = record::decode(value).expect("reads");
+                let _ = tell.send(machine.session);
+            }
+        }
+    });
+    machine.weather.turn(Sky::Unanswered);
+    machine.start();
+    sleep(AGENT_TTL / 2).await;
+    machine.weather.turn(Sky::Clear);
+    sleep(AGENT_TTL).await;
+    let mut sessions = Vec::new();
+    while let Ok(session) = told.try_recv() {
+        sessions.push(session);
+    }
+    assert!(sessions.len() > 3, "{sessions:?}");
+    sessions.dedup();
+    assert_eq!(sessions, [fleet.session(&fleet.machines[0]).await]);
 }

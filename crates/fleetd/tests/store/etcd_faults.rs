@@ -116,7 +116,7 @@ async fn who_has_time_gets_an_answer_that_is_late_and_who_has_none_is_told_so_at
         return;
     };
     let hasty = etcd_store(&[&etcd]);
-    let patient = hasty.patient(2);
+    let patient = hasty.patient(3);
     list(&hasty, &["a"]).await;
     etcd.pause();
     let (answer, refusal) = tokio::join!(patient.list(&["a"]), async {
@@ -128,6 +128,44 @@ async fn who_has_time_gets_an_answer_that_is_late_and_who_has_none_is_told_so_at
     });
     answer.expect("late, but an answer");
     assert!(refusal.contains("no answer within 1s"), "{refusal}");
+}
+
+/// Each connection costs a busy member more, and most of all where thousands give theirs up at once.
+#[tokio::test]
+async fn answers_that_are_late_cost_the_only_member_no_other_connection() {
+    let Some(etcd) = Etcd::start().await else {
+        return;
+    };
+    let store = etcd_store(&[&etcd]);
+    let begin = write(&store, [put("a", "1")]).await;
+    let mut watch = watch(&store, &["a"], begin).await;
+    // Among them one of its own.
+    let before = connections_to(&etcd);
+    etcd.pause();
+    for _ in 0..3 {
+        store.list(&["a"]).await.expect_err("nobody answers");
+    }
+    etcd.resume();
+    write(&store, [put("a", "2")]).await;
+    next(&mut watch).await.expect("it was not broken");
+    assert_eq!(connections_to(&etcd), before);
+}
+
+/// Of this machine, established, as the kernel lists them: `sl local remote state ...`, in hexadecimal.
+fn connections_to(etcd: &Etcd) -> usize {
+    let port: u16 = etcd
+        .endpoint()
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok())
+        .expect("a port");
+    let port = format!(":{port:04X}");
+    let list = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let rows = list.lines().map(|row| row.split_whitespace());
+    rows.filter(|row| {
+        let remote_and_state: Vec<&str> = row.clone().skip(2).take(2).collect();
+        matches!(remote_and_state[..], [remote, "01"] if remote.ends_with(&port))
+    })
+    .count()
 }
 
 #[tokio::test]

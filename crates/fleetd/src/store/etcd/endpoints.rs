@@ -127,9 +127,7 @@ impl Endpoints {
                 Failure::Unknown(_) => repeat == Repeat::Always,
                 Failure::Late(_) => repeat == Repeat::Always && asked < endpoints,
             };
-            if let Some(why) = failure.silence() {
-                self.give_up(turn, why);
-            }
+            self.failed(turn, &failure);
             if let StoreError::Unavailable(cause) = error(endpoint, failure)
                 && !causes.contains(&cause)
             {
@@ -143,8 +141,8 @@ impl Endpoints {
     }
 
     /// The connection served badly: whoever asks next gets another one.
-    pub(super) fn give_up_on(&self, connection: &Connection, why: &str) {
-        self.give_up(connection.turn, why);
+    pub(super) fn give_up_on(&self, connection: &Connection, failure: &Failure) {
+        self.failed(connection.turn, failure);
     }
 
     async fn attempt<T, F>(
@@ -210,16 +208,23 @@ impl Endpoints {
         }
     }
 
-    fn give_up(&self, turn: usize, why: &str) {
+    fn failed(&self, turn: usize, failure: &Failure) {
+        let Some(why) = failure.silence() else {
+            return;
+        };
         let mut current = self.current();
         // Many requests may fail with one connection: the first of them ends its turn.
         if current.turn != turn {
             return;
         }
+        current.failures_in_a_row = current.failures_in_a_row.saturating_add(1);
+        // The only member is busy: another connection would be more work for it. If this one is dead, its pings tell.
+        if failure.leaves_connection() && self.config.endpoints.len() == 1 {
+            return;
+        }
         let next = turn.wrapping_add(1);
         current.turn = next;
         current.connection = None;
-        current.failures_in_a_row = current.failures_in_a_row.saturating_add(1);
         // Nothing else tells of a member that is down while others serve; of a single one, whoever asked does.
         if self.config.endpoints.len() > 1 && current.told.insert(self.place(turn)) {
             let (endpoint, next) = (self.endpoint(turn), self.endpoint(next));

@@ -14,7 +14,7 @@ pub(super) enum Failure {
     Unsent(String),
     /// The answer is missing: it may have been applied.
     Unknown(String),
-    /// The same, since none came in time. Where all members have too much to do, to ask again at once makes it worse.
+    /// The same, since none came in time, or since etcd says that it has too much to do. To ask again at once makes it worse.
     Late(String),
     /// etcd has answered, and would answer the same elsewhere.
     Final(StoreError),
@@ -29,6 +29,11 @@ impl Failure {
             Self::Unsent(why) | Self::Unknown(why) | Self::Late(why) => Some(why),
             Self::Final(_) => None,
         }
+    }
+
+    /// Whether the connection may serve the next request all the same.
+    pub(super) fn leaves_connection(&self) -> bool {
+        matches!(self, Self::Late(_) | Self::Final(_))
     }
 
     fn rejected(text: String) -> Self {
@@ -76,7 +81,8 @@ fn of_status(status: &Status) -> Failure {
         Code::ResourceExhausted if says("space exceeded") => Failure::rejected(format!(
             "{text}; compact and defragment etcd, then disarm its alarm"
         )),
-        Code::ResourceExhausted if says("too many requests") => Failure::Unsent(text),
+        Code::ResourceExhausted if says("too many requests") => Failure::Late(text),
+        Code::Unavailable if says("request timed out") => Failure::Late(text),
         // It does not say which ones it keeps.
         Code::OutOfRange if says("required revision") => Failure::Final(StoreError::Compacted(0)),
         Code::ResourceExhausted | Code::InvalidArgument | Code::OutOfRange => {

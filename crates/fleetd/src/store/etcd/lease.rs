@@ -40,13 +40,11 @@ impl KeepAlives {
                     return Ok(());
                 }
                 Ok(Err(Failure::Final(answer))) => return Err(answer),
-                Ok(Err(failure)) => {
-                    let why = failure.silence().unwrap_or_default();
-                    endpoints.give_up_on(&stream.connection, why);
-                }
+                Ok(Err(failure)) => endpoints.give_up_on(&stream.connection, &failure),
                 Err(_) => {
                     patience.was_late(limit);
-                    endpoints.give_up_on(&stream.connection, "a renewal got no answer");
+                    let late = Failure::Late("a renewal got no answer".to_owned());
+                    endpoints.give_up_on(&stream.connection, &late);
                 }
             }
         }

@@ -90,9 +90,7 @@ impl Watch for EtcdWatch {
                 return Ok(batch);
             }
             if let Err(failure) = self.opened.receive().await {
-                if let Some(why) = failure.silence() {
-                    self.endpoints.give_up_on(&self.opened.connection, why);
-                }
+                self.endpoints.give_up_on(&self.opened.connection, &failure);
                 return Err(self.opened.connection.error(failure));
             }
         }
