@@ -78,7 +78,7 @@ const STORMS: [(&str, &str, &str); 13] = [
     (
         "back after a cut",
         "all follow",
-        "all lines cut for 34 s and back: until all follow, s",
+        "all lines cut until every lease has ended, and back: until all follow, s",
     ),
     (
         "back after a cut",

@@ -31,8 +31,9 @@ use crate::workers::Workers;
 pub(crate) const START: Duration = Duration::from_millis(10);
 pub(crate) const STOP: Duration = Duration::from_millis(1);
 
-/// The default of fleet.conf.
-pub(crate) const AGENT_TTL: Duration = Duration::from_secs(30);
+/// The default of fleet.conf; for thousands, what docs/usage/scale.md says.
+const AGENT_TTL: Duration = Duration::from_secs(30);
+const AGENT_TTL_OF_THOUSANDS: Duration = Duration::from_secs(60);
 
 /// Nothing was written for so long: all is done. Longer than any pause between two reports of an agent.
 const QUIET: Duration = Duration::from_millis(400);
@@ -41,6 +42,8 @@ const QUIET: Duration = Duration::from_millis(400);
 pub(crate) struct Fleet {
     pub(crate) count: usize,
     pub(crate) units: usize,
+    /// How long a lease of a machine lasts.
+    pub(crate) ttl: Duration,
     pub(crate) registry: Registry,
     pub(crate) stage: Stage,
     pub(crate) tally: Arc<Tally>,
@@ -72,6 +75,10 @@ impl Fleet {
         let fleet = Self {
             count,
             units,
+            ttl: match count {
+                ..=1000 => AGENT_TTL,
+                _ => AGENT_TTL_OF_THOUSANDS,
+            },
             registry: Registry::new(store),
             lines: Lines {
                 config: hub::config(front),
@@ -117,7 +124,7 @@ impl Fleet {
             let folder = self.folder.path().join(number.to_string());
             std::fs::create_dir(&folder)?;
             let line = Arc::new(Line::new(self.lines.clone(), number)?);
-            let config = config(number, &folder)?;
+            let config = config(number, self.ttl, &folder)?;
             let agent = Agent::new(config, line, systemd.clone(), Heart::default());
             self.systemds.push(systemd);
             agents.push(agent);
@@ -192,7 +199,7 @@ impl Drop for Fleet {
     }
 }
 
-fn config(number: usize, folder: &Path) -> Result<Config> {
+fn config(number: usize, ttl: Duration, folder: &Path) -> Result<Config> {
     let metadata = Metadata::from([
         ("host".to_owned(), format!("n{number}")),
         ("zone".to_owned(), format!("z{}", number % 3)),
@@ -205,7 +212,7 @@ fn config(number: usize, folder: &Path) -> Result<Config> {
             metadata,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
-        ttl: AGENT_TTL,
+        ttl,
         desired_file: folder.join("desired.json"),
         marks_file: Some(folder.join("marks.json")),
     })

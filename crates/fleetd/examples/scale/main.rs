@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::bare::Bare;
 use crate::changes::Changes;
@@ -148,7 +149,27 @@ fn run(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Lets this process, and those it starts, have a connection for each machine, and one for each bare client.
+fn open_files(plan: &Plan) -> Result<()> {
+    let machines = plan.machines.iter().max().map_or(0, |it| *it as u64);
+    let clients = if plan.has("changes") { machines } else { 0 };
+    let needed = machines + clients + 1000;
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let limit = Rlimit {
+        current: Some(needed),
+        maximum: now.maximum.map(|maximum| maximum.max(needed)),
+    };
+    setrlimit(Resource::Nofile, limit).with_context(|| {
+        let most = now.maximum.unwrap_or_default();
+        format!("{machines} machines need {needed} open files, {most} are allowed (ulimit -Hn); without changes half of them do")
+    })
+}
+
 fn measure(plan: &Plan) -> Result<Samples> {
+    open_files(plan)?;
     let begun = Instant::now();
     let mut samples = Samples::default();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::awaited::{Change, Reported};
 use crate::etcd::Etcd;
 use crate::figures::Samples;
-use crate::fleet::{AGENT_TTL, Fleet, file};
+use crate::fleet::{Fleet, file};
 use crate::hub::Hub;
 use crate::process::Usage;
 
 use fleet_core::record::TargetState;
 
-/// Longer than a lease, so that a cut takes every session with it.
-const CUT: Duration = Duration::from_secs(34);
+/// How much longer than a lease a cut is, so that it takes every session with it.
+const LONGER: Duration = Duration::from_secs(4);
 
 /// By when a storm must be over.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -82,11 +82,8 @@ pub(crate) async fn restart(fleet: &Fleet, etcd: &mut Etcd, samples: &mut Sample
 
 /// Cuts every line until every lease has ended, and lets them all come back at once.
 pub(crate) async fn partition(fleet: &Fleet, etcd: &Etcd, samples: &mut Samples) -> Result<()> {
-    if CUT < AGENT_TTL {
-        bail!("a cut that no lease ends in");
-    }
     fleet.cut.send_replace(true);
-    sleep(CUT).await;
+    sleep(fleet.ttl + LONGER).await;
     let rolls = fleet.tally.lay_out(fleet.count);
     let errors = fleet.errors();
     fleet.cut.send_replace(false);
