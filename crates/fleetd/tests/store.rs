@@ -134,6 +134,7 @@ laws! {
     an_entry_knows_the_commits_that_made_and_wrote_it
     each_guard_lets_pass_what_it_says_and_nothing_else
     pages_are_all_there_is_below_a_prefix_in_order
+    a_list_of_megabytes_is_whole_and_of_one_revision_while_somebody_writes
     a_page_of_an_older_revision_is_as_it_was_or_says_that_it_is_gone
     a_refused_commit_changes_nothing
     of_two_commits_with_one_guard_one_lands

@@ -10,14 +10,15 @@ mod lease;
 mod patience;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{
-    Compare, CompareOp, DeleteOptions, GetOptions, GetResponse, KeyValue, PutOptions, Txn, TxnOp,
-    TxnOpResponse, TxnResponse,
+    Compare, CompareOp, DeleteOptions, GetOptions, GetResponse, KeyValue, PutOptions,
+    ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
 pub use self::config::{ConfigError, EtcdConfig};
@@ -29,6 +30,19 @@ use self::watch::{EtcdWatch, Opened};
 use super::{
     Entry, Guard, LeaseId, Page, Result, Snapshot, Store, StoreError, Watch, Write, request,
 };
+
+/// How many keys below each prefix are read first: all of them, of what most readers want. Of more it takes
+/// several answers, so that neither side ever holds all of them in one message: reports of thousands are tens of megabytes.
+const FIRST: i64 = 250;
+
+/// How large the later answers are to be, in bytes.
+const PART: usize = 4 << 20;
+
+/// What an entry takes beside its key and value, about.
+const ENTRY: usize = 100;
+
+/// How often a list is begun anew because etcd has forgotten the revision that it was of.
+const LISTS: usize = 3;
 
 /// A store in etcd. One connection, to one endpoint at a time, serves all requests and watches.
 pub struct EtcdStore {
@@ -90,6 +104,68 @@ impl EtcdStore {
         answer.map_err(|error| denied_to("read", &[prefix], error))
     }
 
+    /// Reads the first of what is below each prefix in one request, which says the revision that the rest is read at.
+    async fn list_at_one_revision(&self, prefixes: &[&str]) -> Result<Snapshot> {
+        let options = GetOptions::new().with_prefix().with_limit(FIRST);
+        let range = |prefix: &&str| TxnOp::get(self.key(prefix), Some(options.clone()));
+        let ranges: Vec<_> = prefixes.iter().map(range).collect();
+        let answer = self
+            .txn(Repeat::Always, Txn::new().and_then(ranges))
+            .await
+            .map_err(|error| denied_to("read", prefixes, error))?;
+        let (revision, cluster) = (revision(&answer), cluster(answer.header()));
+        let mut snapshot = Snapshot {
+            revision,
+            ..Snapshot::default()
+        };
+        for (prefix, range) in prefixes.iter().zip(answer.op_responses()) {
+            let TxnOpResponse::Get(mut range) = range else {
+                continue;
+            };
+            let mut more = range.more();
+            let mut entries = self.entries(range.take_kvs());
+            while more && let Some((last, _)) = entries.last_key_value() {
+                let (last, limit) = (last.clone(), at_once(&entries));
+                snapshot.entries.extend(entries);
+                let rest = self.below(prefix, Some(&last), limit, Some(revision));
+                let mut rest = rest.await?;
+                if cluster != self::cluster(rest.header()) {
+                    return Err(StoreError::Compacted(0));
+                }
+                more = rest.more();
+                entries = self.entries(rest.take_kvs());
+            }
+            snapshot.entries.extend(entries);
+        }
+        Ok(snapshot)
+    }
+
+    /// One range below the prefix; see [`Store::page`].
+    async fn below(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<u64>,
+    ) -> Result<GetResponse> {
+        let first = match after {
+            // The first key that can stand behind it.
+            Some(after) => self.key(after) + "\0",
+            None => self.key(prefix),
+        };
+        let options = GetOptions::new()
+            .with_range(behind(self.key(prefix)))
+            .with_limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            .with_revision(at.map_or(0, |at| at as i64));
+        self.range(prefix, first, options).await
+    }
+
+    /// What fleet wrote of that, by keys without the prefix.
+    fn entries(&self, pairs: Vec<KeyValue>) -> BTreeMap<String, Entry> {
+        let entry = |pair: KeyValue| Some((relative(&pair, &self.prefix)?, entry(&pair)));
+        pairs.into_iter().filter_map(entry).collect()
+    }
+
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
@@ -131,27 +207,19 @@ impl fmt::Debug for EtcdStore {
 #[async_trait]
 impl Store for EtcdStore {
     async fn list(&self, prefixes: &[&str]) -> Result<Snapshot> {
-        let range = |prefix| TxnOp::get(self.key(prefix), Some(GetOptions::new().with_prefix()));
-        let ranges: Vec<_> = request::disjoint(prefixes).into_iter().map(range).collect();
-        let answer = self
-            .txn(Repeat::Always, Txn::new().and_then(ranges))
-            .await
-            .map_err(|error| denied_to("read", prefixes, error))?;
-        let mut snapshot = Snapshot {
-            revision: revision(&answer),
-            ..Snapshot::default()
-        };
-        for range in answer.op_responses() {
-            let TxnOpResponse::Get(mut range) = range else {
-                continue;
-            };
-            let pairs = range.take_kvs();
-            let rows = pairs
-                .iter()
-                .filter_map(|pair| Some((relative(pair, &self.prefix)?, entry(pair))));
-            snapshot.entries.extend(rows);
+        let prefixes = request::disjoint(prefixes);
+        let mut tries = 0..LISTS;
+        loop {
+            match self.list_at_one_revision(&prefixes).await {
+                // etcd has forgotten the revision before all of it was read, or is another one.
+                Err(StoreError::Compacted(_)) if tries.next().is_some() => {}
+                Err(StoreError::Compacted(_)) => {
+                    let text = "it is compacted faster than it can be read";
+                    return Err(StoreError::Unavailable(text.to_owned()));
+                }
+                listed => return listed,
+            }
         }
-        Ok(snapshot)
     }
 
     async fn page(
@@ -161,23 +229,12 @@ impl Store for EtcdStore {
         limit: usize,
         at: Option<u64>,
     ) -> Result<Page> {
-        let first = match after {
-            // The first key that can stand behind it.
-            Some(after) => self.key(after) + "\0",
-            None => self.key(prefix),
-        };
-        let options = GetOptions::new()
-            .with_range(behind(self.key(prefix)))
-            .with_limit(i64::try_from(limit).unwrap_or(i64::MAX))
-            .with_revision(at.map_or(0, |at| at as i64));
-        let answer = self.range(prefix, first, options).await?;
+        let mut answer = self.below(prefix, after, limit, at).await?;
         let now = answer.header().map_or(0, |header| header.revision() as u64);
-        let rows = answer.kvs().iter();
-        let entries = rows.filter_map(|pair| Some((relative(pair, &self.prefix)?, entry(pair))));
         Ok(Page {
             snapshot: Snapshot {
                 revision: at.unwrap_or(now),
-                entries: entries.collect(),
+                entries: self.entries(answer.take_kvs()),
             },
             more: answer.more(),
         })
@@ -250,6 +307,18 @@ impl Store for EtcdStore {
             answer => answer,
         }
     }
+}
+
+/// How many keys make an answer of [`PART`] if they are like those.
+fn at_once(entries: &BTreeMap<String, Entry>) -> usize {
+    let size = |(key, entry): (&String, &Entry)| ENTRY + key.len() + entry.value.len();
+    let bytes: usize = entries.iter().map(size).sum();
+    (PART * entries.len()).div_ceil(bytes.max(1))
+}
+
+/// Which etcd answered: one that was restored is another one, whose revisions tell other things.
+fn cluster(header: Option<&ResponseHeader>) -> u64 {
+    header.map_or(0, ResponseHeader::cluster_id)
 }
 
 /// The first key behind all that start with that one, which ends in a letter or a slash.

@@ -1,8 +1,13 @@
 //! Reading page by page.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use fleetd::store::{Store, StoreError};
 
-use super::{delete, put, write};
+use tokio::time::sleep;
+
+use super::{delete, list, put, write};
 use crate::Subject;
 
 /// Page after page of two keys, as `key=value`.
@@ -62,4 +67,47 @@ pub(crate) async fn a_page_of_an_older_revision_is_as_it_was_or_says_that_it_is_
     let earliest = subject.forget_history().await;
     let gone = store.page("list/", None, 2, Some(earliest - 1)).await;
     assert!(matches!(gone, Err(StoreError::Compacted(_))), "{gone:?}");
+}
+
+pub(crate) async fn a_list_of_megabytes_is_whole_and_of_one_revision_while_somebody_writes(
+    subject: &Subject,
+) {
+    const KEYS: usize = 1000;
+    let store = subject.store();
+    let value = "x".repeat(6 << 10);
+    let key = |number: usize| format!("list/{number:04}");
+    let all: Vec<usize> = (0..KEYS).collect();
+    for some in all.chunks(100) {
+        write(store, some.iter().map(|number| put(&key(*number), &value))).await;
+    }
+    write(store, [put("other/a", "1"), put("list0", "")]).await;
+    // The first and the last of what is listed say the same at each revision.
+    let ends = |round: u32| [key(0), key(KEYS)].map(|key| put(&key, &format!("{round}")));
+    write(store, ends(0)).await;
+    let writer = async {
+        for round in 1.. {
+            write(store, ends(round)).await;
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let reader = async {
+        let mut rounds = BTreeSet::new();
+        for _ in 0..100 {
+            let snapshot = list(store, &["list/", "other/"]).await;
+            assert_eq!(snapshot.entries.len(), KEYS + 2);
+            let [first, last] = [0, KEYS].map(|number| &snapshot.entries[&key(number)]);
+            assert_eq!((&first.value, first.modified), (&last.value, last.modified));
+            assert!(last.modified <= snapshot.revision);
+            rounds.insert(last.modified);
+            if rounds.len() == 5 {
+                return;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        panic!("nobody writes meanwhile: {rounds:?}");
+    };
+    tokio::select! {
+        () = writer => unreachable!("it goes on for ever"),
+        () = reader => {}
+    }
 }
