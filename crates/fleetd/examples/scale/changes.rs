@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use crate::awaited::{Change, Reported};
 use crate::bare::{Bare, Floor};
 use crate::etcd::{Counters, Etcd};
-use crate::figures::Samples;
+use crate::figures::{AMONG, Samples};
 use crate::fleet::{Fleet, START, STOP, file};
+use crate::others::Others;
 
 /// A unit that belongs where the label is.
 const LABELLED: &str = "labelled.service";
@@ -102,6 +103,32 @@ impl Changes<'_> {
         let took = took.await?;
         self.note("label of one machine", floor, &took);
         fleet.label(one, None).await?;
+        fleet.quiet().await;
+        Ok(())
+    }
+
+    /// A start on all agents, and on the other machines.
+    pub(crate) async fn start_among(&mut self, others: &Others, round: usize) -> Result<()> {
+        let fleet = self.fleet;
+        let name = &*format!("probe-{round}.service");
+        let floor = self.bare.all(START).await?;
+        let rolls = others.lay_out();
+        let begin = Instant::now();
+        let took = self.change(name, "start", Reported::Available(1), None, async {
+            let launched = Some(TargetState::Launched);
+            fleet.submit(name, &file(1, ""), launched).await
+        });
+        let mut took = took.await?;
+        let seen = others.all(&rolls[0], "a start on the others").await?;
+        let told = others.all(&rolls[1], "reports of the others").await?;
+        took.seen = took.seen.max(seen - begin);
+        took.told = took.told.max(told - begin);
+        self.note(AMONG, floor, &took);
+        let gone = others.lay_out();
+        fleet.destroy(name).await?;
+        others
+            .all(&gone[1], "that the others tell of the end")
+            .await?;
         fleet.quiet().await;
         Ok(())
     }

@@ -218,7 +218,8 @@ fn config(number: usize, ttl: Duration, folder: &Path) -> Result<Config> {
     })
 }
 
-fn id(number: usize) -> Result<MachineId> {
+/// The id of the machine of that number.
+pub(crate) fn id(number: usize) -> Result<MachineId> {
     // Spread as real ids are.
     let spread = (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     Ok(MachineId::parse(&format!("{spread:032x}"))?)

@@ -12,6 +12,7 @@ mod figures;
 mod fleet;
 mod hub;
 mod line;
+mod others;
 mod page;
 mod plot;
 mod process;
@@ -33,16 +34,23 @@ use crate::etcd::Etcd;
 use crate::figures::Samples;
 use crate::fleet::Fleet;
 use crate::hub::Hub;
+use crate::others::Others;
 use crate::proxy::Proxy;
 use crate::workers::Workers;
 
-const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000] [--units 10,100] [--quick] [--only join|changes|idle|storms|reads,...] [--proxy] [--write]";
+const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000,10000] [--units 10,100] [--quick] [--only join|changes|idle|storms|reads|others,...] [--proxy] [--write]";
 
 /// What `--only` may name. All machines join in any case.
-const PARTS: [&str; 5] = ["join", "changes", "idle", "storms", "reads"];
+const PARTS: [&str; 6] = ["join", "changes", "idle", "storms", "reads", "others"];
+
+/// How many agents there are among others.
+const AGENTS: usize = 100;
 
 /// Sizes beyond that many units in all take more time and memory than they tell.
 const UNITS_MAX: usize = 100_000;
+
+/// What a machine takes of the memory, most of it in etcd: as much as was seen with hundreds of units on each, or in a storm.
+const MEMORY: u64 = 1 << 20;
 
 /// What is measured, and how long.
 struct Plan {
@@ -95,7 +103,7 @@ fn ended(result: Result<()>) -> ExitCode {
 
 fn parse(arguments: &[String]) -> Result<Plan> {
     let mut plan = Plan {
-        machines: vec![100, 1000, 5000],
+        machines: vec![100, 1000, 5000, 10_000],
         units: vec![10, 100],
         rounds: 7,
         rolls: 3,
@@ -149,27 +157,19 @@ fn run(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Lets this process, and those it starts, have a connection for each machine, and one for each bare client.
-fn open_files(plan: &Plan) -> Result<()> {
-    let machines = plan.machines.iter().max().map_or(0, |it| *it as u64);
-    let clients = if plan.has("changes") { machines } else { 0 };
-    let needed = machines + clients + 1000;
+/// Lets this process, and those it starts, have so many files and connections open; answers whether it may.
+fn open_files(needed: usize) -> bool {
+    let needed = needed as u64 + 1000;
     let now = getrlimit(Resource::Nofile);
-    if now.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
     let limit = Rlimit {
         current: Some(needed),
         maximum: now.maximum.map(|maximum| maximum.max(needed)),
     };
-    setrlimit(Resource::Nofile, limit).with_context(|| {
-        let most = now.maximum.unwrap_or_default();
-        format!("{machines} machines need {needed} open files, {most} are allowed (ulimit -Hn); without changes half of them do")
-    })
+    now.current.is_none_or(|current| current >= needed)
+        || setrlimit(Resource::Nofile, limit).is_ok()
 }
 
 fn measure(plan: &Plan) -> Result<Samples> {
-    open_files(plan)?;
     let begun = Instant::now();
     let mut samples = Samples::default();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -182,9 +182,21 @@ fn measure(plan: &Plan) -> Result<Samples> {
                     "{:4.0} s: {machines} machines, {units} units on each",
                     begun.elapsed().as_secs_f64()
                 );
+                let available = process::available_memory()?;
+                if available < *machines as u64 * MEMORY {
+                    eprintln!(
+                        "not measured: {} MiB of memory are too few",
+                        available >> 20
+                    );
+                    continue;
+                }
                 samples.of((*machines, *units));
                 let measured = one_size(plan, *machines, *units, &mut samples);
                 runtime.block_on(measured)?;
+                if plan.has("others") && *machines > AGENTS {
+                    let measured = among_others(plan, *machines, *units, &mut samples);
+                    runtime.block_on(measured)?;
+                }
             }
         }
     }
@@ -193,6 +205,10 @@ fn measure(plan: &Plan) -> Result<Samples> {
 }
 
 async fn one_size(plan: &Plan, machines: usize, units: usize, samples: &mut Samples) -> Result<()> {
+    ensure!(
+        open_files(machines),
+        "{machines} machines need as many open files (ulimit -Hn)"
+    );
     let mut etcd = Etcd::start()?.context("etcd is not installed (apt-get install etcd-server)")?;
     let folder = etcd::in_memory()?;
     let socket = folder.path().join("fleet.sock");
@@ -211,7 +227,10 @@ async fn one_size(plan: &Plan, machines: usize, units: usize, samples: &mut Samp
     samples.add("join", "errors", fleet.errors() as f64);
     samples.add("join", "etcd's peak", etcd.usage()?.peak as f64);
 
-    if plan.has("changes") {
+    // Half of them for the machines, half for the bare clients.
+    if plan.has("changes") && !open_files(2 * machines) {
+        eprintln!("no changes: too few files may be open (ulimit -Hn)");
+    } else if plan.has("changes") {
         let mut bare = Bare::connect(etcd.endpoint(), machines, &workers).await?;
         let mut changes = Changes {
             fleet: &fleet,
@@ -248,6 +267,45 @@ async fn one_size(plan: &Plan, machines: usize, units: usize, samples: &mut Samp
     Ok(())
 }
 
+/// Starts a unit on so many machines, of which only a hundred are agents; see [`others`].
+async fn among_others(
+    plan: &Plan,
+    machines: usize,
+    units: usize,
+    samples: &mut Samples,
+) -> Result<()> {
+    if !open_files(2 * machines) {
+        return Ok(());
+    }
+    let etcd = Etcd::start()?.context("etcd is not installed (apt-get install etcd-server)")?;
+    let folder = etcd::in_memory()?;
+    let socket = folder.path().join("fleet.sock");
+    let workers = Workers::start(2)?;
+    let mut fleet = Fleet::prepare(etcd.endpoint(), etcd.endpoint(), AGENTS, units).await?;
+    let hub = if plan.whole {
+        Hub::process(etcd.endpoint(), &socket)?
+    } else {
+        Hub::task(etcd.endpoint(), &socket, &workers)
+    };
+    fleet.join(&workers).await?;
+    let rest = machines - AGENTS;
+    let others = Others::connect(etcd.endpoint(), AGENTS, rest, units, &workers).await?;
+    let mut bare = Bare::connect(etcd.endpoint(), machines, &workers).await?;
+    let mut changes = Changes {
+        fleet: &fleet,
+        bare: &mut bare,
+        etcd: &etcd,
+        samples,
+    };
+    for round in 0..plan.rounds {
+        changes.start_among(&others, round).await?;
+        etcd.compact().await?;
+    }
+    bare.close().await?;
+    drop(hub);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,7 +326,7 @@ mod tests {
             rounds: 1,
             rolls: 1,
             idle: Duration::from_secs(3),
-            parts: vec!["changes".to_owned(), "idle".to_owned()],
+            parts: ["changes", "idle", "others"].map(str::to_owned).into(),
             whole: false,
             proxy: false,
             write: false,

@@ -16,15 +16,23 @@ pub(crate) struct Usage {
     pub(crate) peak: u64,
 }
 
+/// Memory that nothing else needs, in bytes.
+pub(crate) fn available_memory() -> Result<u64> {
+    kib("/proc/meminfo", "MemAvailable:")
+}
+
+/// What a file of the kernel says in KiB, in bytes.
+fn kib(path: &str, field: &str) -> Result<u64> {
+    let text = fs::read_to_string(path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok())
+        .map(|kib| kib * 1024)
+        .with_context(|| format!("{path} has no {field}"))
+}
+
 impl Usage {
     pub(crate) fn of(pid: u32) -> Result<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let kib = |field: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(field));
-            line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok())
-                .map(|kib| kib * 1024)
-                .with_context(|| format!("/proc/{pid}/status has no {field}"))
-        };
+        let status = format!("/proc/{pid}/status");
         let mut nanos = 0;
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             // A thread may end meanwhile.
@@ -34,8 +42,8 @@ impl Usage {
         }
         Ok(Self {
             cpu: Duration::from_nanos(nanos),
-            rss: kib("VmRSS:")?,
-            peak: kib("VmHWM:")?,
+            rss: kib(&status, "VmRSS:")?,
+            peak: kib(&status, "VmHWM:")?,
         })
     }
 

@@ -20,7 +20,7 @@ const LONGER: Duration = Duration::from_secs(4);
 /// By when a storm must be over.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Watches for so long, and notes what moved.
+/// Watches for so long, or until every lease was renewed, and notes what moved.
 pub(crate) async fn idle(
     fleet: &Fleet,
     etcd: &Etcd,
@@ -29,6 +29,8 @@ pub(crate) async fn idle(
     samples: &mut Samples,
 ) -> Result<()> {
     fleet.quiet().await;
+    calm(fleet, etcd).await?;
+    let time = time.max(fleet.ttl / 3);
     let (own, server) = (Usage::own()?, etcd.usage()?);
     let engine = hub.usage()?;
     let before = etcd.counters()?;

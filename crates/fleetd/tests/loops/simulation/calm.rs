@@ -324,11 +324,10 @@ impl Play {
             });
             let is_left =
                 |name: &UnitName| unreadable.contains(name) || referee.is_foreign(&seat(name));
-            let has_lost_marks = referee.has_lost_marks(&machine.id);
             for (name, belongs, stable, candidate, is_loaded) in &units {
                 let runs = running.contains(name.as_str());
                 // Somebody may have started it by hand.
-                if is_left(name) || *is_loaded && has_lost_marks {
+                if is_left(name) || *is_loaded && referee.is_anybodys(&seat(name)) {
                     continue;
                 }
                 if runs != *belongs {

@@ -74,6 +74,8 @@ pub(super) struct Court {
     /// Machines that lost what says which units fleet started there.
     markless: BTreeSet<MachineId>,
     pub(super) foreign: BTreeMap<Seat, Instant>,
+    /// Where the name was another's for a time: what fleet had started before it has given up.
+    lent: BTreeSet<Seat>,
     /// Until when all of fleetd stands still on a machine, or stood.
     pub(super) frozen: BTreeMap<MachineId, Instant>,
     /// When somebody last changed a unit's file by hand.
@@ -112,6 +114,7 @@ impl Referee {
             forgot: BTreeSet::new(),
             markless: BTreeSet::new(),
             foreign: BTreeMap::new(),
+            lent: BTreeSet::new(),
             frozen: BTreeMap::new(),
             edited: BTreeMap::new(),
             booted: BTreeMap::new(),
@@ -233,6 +236,7 @@ impl Referee {
             if let Some(place) = court.places.get_mut(&seat) {
                 place.taken_down = None;
             }
+            court.lent.insert(seat.clone());
             court.foreign.entry(seat).or_insert_with(Instant::now);
         } else {
             court.foreign.remove(&seat);
@@ -257,9 +261,10 @@ impl Referee {
         court.knows.remove(id);
     }
 
-    /// Whether nobody can know on the machine who started what runs there.
-    pub(crate) fn has_lost_marks(&self, id: &MachineId) -> bool {
-        self.court().markless.contains(id)
+    /// Whether nobody can know on the machine who started what runs there under that name.
+    pub(crate) fn is_anybodys(&self, seat: &Seat) -> bool {
+        let court = self.court();
+        court.markless.contains(&seat.0) || court.lent.contains(seat)
     }
 
     /// A machine no longer knows what it started.
