@@ -26,8 +26,8 @@ const REPORT: usize = 200;
 const BATCH: usize = 100;
 
 /// How often a client puts what etcd is too busy to take, and how long it waits before each time but the first.
-const TRIES: usize = 100;
-const AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const TRIES: usize = 100;
+pub(crate) const AGAIN: Duration = Duration::from_millis(20);
 
 /// What one round of the floor took.
 #[derive(Clone, Copy, Debug)]

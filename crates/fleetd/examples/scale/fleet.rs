@@ -62,7 +62,7 @@ impl Fleet {
         count: usize,
         units: usize,
     ) -> Result<Self> {
-        let store = Arc::new(EtcdStore::new(hub::config(endpoint))?.patient(3));
+        let store = Arc::new(EtcdStore::new(hub::config(endpoint))?.for_agent());
         let id = Write::Put {
             key: keys::CLUSTER.to_owned(),
             value: record::encode(&ClusterRecord { id: "0".repeat(32) }),

@@ -31,8 +31,21 @@ pub(crate) enum Hub {
 }
 
 impl Hub {
+    /// Starts one, `apart` as a process of its own.
+    pub(crate) fn start(
+        apart: bool,
+        endpoint: &str,
+        socket: &Path,
+        workers: &Workers,
+    ) -> Result<Self> {
+        match apart {
+            true => Self::process(endpoint, socket),
+            false => Ok(Self::task(endpoint, socket, workers)),
+        }
+    }
+
     /// Starts one as a process.
-    pub(crate) fn process(endpoint: &str, socket: &Path) -> Result<Self> {
+    fn process(endpoint: &str, socket: &Path) -> Result<Self> {
         let child = Command::new(std::env::current_exe()?)
             .args([ARGUMENT, endpoint])
             .arg(socket)
@@ -43,7 +56,7 @@ impl Hub {
     }
 
     /// Starts one in this process.
-    pub(crate) fn task(endpoint: &str, socket: &Path, workers: &Workers) -> Self {
+    fn task(endpoint: &str, socket: &Path, workers: &Workers) -> Self {
         let (endpoint, socket) = (endpoint.to_owned(), socket.to_owned());
         Self::Task(
             workers
@@ -95,7 +108,7 @@ pub(crate) fn main(endpoint: &str, socket: &Path) -> Result<()> {
 }
 
 async fn serve(endpoint: &str, socket: &Path) -> Result<()> {
-    let store = Arc::new(EtcdStore::new(config(endpoint))?.patient(0));
+    let store = Arc::new(EtcdStore::new(config(endpoint))?.for_engine());
     let me = MachineId::parse(&"e".repeat(32))?;
     let engine = Engine::new(store.clone(), me, Heart::default(), || "0".repeat(32));
     let (_stop, stopping) = watch::channel(false);

@@ -61,7 +61,7 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new(lines: Lines, number: usize) -> anyhow::Result<Self> {
-        let store = Mutex::new(Arc::new(EtcdStore::new(lines.config.clone())?.patient(3)));
+        let store = Mutex::new(Arc::new(EtcdStore::new(lines.config.clone())?.for_agent()));
         Ok(Self {
             lines,
             number,
@@ -75,7 +75,7 @@ impl Line {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         if *self.lines.cut.borrow() {
             if let Ok(fresh) = EtcdStore::new(self.lines.config.clone()) {
-                *store = Arc::new(fresh.patient(3));
+                *store = Arc::new(fresh.for_agent());
             }
             return Err(StoreError::Unavailable("the line is cut".to_owned()));
         }

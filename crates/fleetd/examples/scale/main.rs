@@ -169,6 +169,15 @@ fn open_files(needed: usize) -> bool {
         || setrlimit(Resource::Nofile, limit).is_ok()
 }
 
+/// Whether there may be a bare client beside each machine; says so if not.
+fn room_for_clients(machines: usize) -> bool {
+    let may = open_files(2 * machines);
+    if !may {
+        eprintln!("no changes of {machines} machines: too few files may be open (ulimit -Hn)");
+    }
+    may
+}
+
 fn measure(plan: &Plan) -> Result<Samples> {
     let begun = Instant::now();
     let mut samples = Samples::default();
@@ -217,20 +226,13 @@ async fn one_size(plan: &Plan, machines: usize, units: usize, samples: &mut Samp
     let proxy = proxy.transpose()?;
     let front = proxy.as_ref().map_or(etcd.endpoint(), Proxy::endpoint);
     let mut fleet = Fleet::prepare(etcd.endpoint(), front, machines, units).await?;
-    let hub = if plan.whole {
-        Hub::process(etcd.endpoint(), &socket)?
-    } else {
-        Hub::task(etcd.endpoint(), &socket, &workers)
-    };
+    let hub = Hub::start(plan.whole, etcd.endpoint(), &socket, &workers)?;
     let took = fleet.join(&workers).await?;
     samples.add("join", "told", took.as_secs_f64());
     samples.add("join", "errors", fleet.errors() as f64);
     samples.add("join", "etcd's peak", etcd.usage()?.peak as f64);
 
-    // Half of them for the machines, half for the bare clients.
-    if plan.has("changes") && !open_files(2 * machines) {
-        eprintln!("no changes: too few files may be open (ulimit -Hn)");
-    } else if plan.has("changes") {
+    if plan.has("changes") && room_for_clients(machines) {
         let mut bare = Bare::connect(etcd.endpoint(), machines, &workers).await?;
         let mut changes = Changes {
             fleet: &fleet,
@@ -274,7 +276,7 @@ async fn among_others(
     units: usize,
     samples: &mut Samples,
 ) -> Result<()> {
-    if !open_files(2 * machines) {
+    if !room_for_clients(machines) {
         return Ok(());
     }
     let etcd = Etcd::start()?.context("etcd is not installed (apt-get install etcd-server)")?;
@@ -282,11 +284,7 @@ async fn among_others(
     let socket = folder.path().join("fleet.sock");
     let workers = Workers::start(2)?;
     let mut fleet = Fleet::prepare(etcd.endpoint(), etcd.endpoint(), AGENTS, units).await?;
-    let hub = if plan.whole {
-        Hub::process(etcd.endpoint(), &socket)?
-    } else {
-        Hub::task(etcd.endpoint(), &socket, &workers)
-    };
+    let hub = Hub::start(plan.whole, etcd.endpoint(), &socket, &workers)?;
     fleet.join(&workers).await?;
     let rest = machines - AGENTS;
     let others = Others::connect(etcd.endpoint(), AGENTS, rest, units, &workers).await?;

@@ -20,16 +20,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::awaited::Roll;
+use crate::bare::{AGAIN, TRIES};
 use crate::fleet::{START, id};
 use crate::hub;
 use crate::workers::Workers;
 
 /// Nobody renews it, and nothing lasts as long.
 const LEASE: Duration = Duration::from_secs(3600);
-
-/// How often a commit is tried that etcd is too busy for, and how long it waits before each time but the first.
-const TRIES: usize = 100;
-const AGAIN: Duration = Duration::from_millis(20);
 
 /// How many connect at once: a storm is measured elsewhere.
 const AT_ONCE: usize = 100;
@@ -61,7 +58,7 @@ impl Others {
         };
         let (tell, mut told) = mpsc::channel(AT_ONCE);
         for place in 0..count {
-            let store = EtcdStore::new(hub::config(endpoint))?.patient(3);
+            let store = EtcdStore::new(hub::config(endpoint))?.for_agent();
             let me = id(first + place)?;
             let (rolls, tell, cut) = (others.rolls.clone(), tell.clone(), others.cut.clone());
             let task = async move {
@@ -127,8 +124,9 @@ struct Other {
     store: EtcdStore,
     me: MachineId,
     lease: LeaseId,
-    /// The revision that wrote its report and the base of that first, and its report last.
-    entered: u64,
+    /// The revision that wrote the base of its report.
+    base_at: u64,
+    /// The one that wrote its report last.
     at: u64,
 }
 
@@ -159,12 +157,11 @@ impl Other {
             put(keys::report_base(&me), record::encode(&base)),
         ];
         let at = store.commit(Vec::new(), writes).await?;
-        let entered = at;
         Ok(Self {
             store,
             me,
             lease,
-            entered,
+            base_at: at,
             at,
         })
     }
@@ -205,7 +202,7 @@ impl Other {
         loop {
             let guards = vec![
                 Guard::Unmodified(key.clone(), self.at),
-                Guard::Unmodified(base.clone(), self.entered),
+                Guard::Unmodified(base.clone(), self.base_at),
             ];
             let write = Write::Put {
                 key: key.clone(),

@@ -18,7 +18,7 @@ use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{self, Known, MachineRecord, ReportBase, SessionId, UnitReport};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::base::{Base, Changes, Units};
 use super::twins::{Place, Twins};
@@ -262,7 +262,9 @@ impl Session {
     /// Renews a lease, if the registry answers. Answers whether it did.
     async fn renew(&self, lease: &mut Held, backoff: &mut Backoff) -> Result<bool> {
         let asked = Instant::now();
-        match self.store.renew(lease.id).await {
+        let renewed = timeout_at(lease.ends, self.store.renew(lease.id)).await;
+        let unanswered = || StoreError::Unavailable("no renewal of its lease was answered".into());
+        match renewed.unwrap_or_else(|_| Err(unanswered())) {
             Ok(()) => {
                 backoff.reset();
                 lease.ends = asked + self.ttl;

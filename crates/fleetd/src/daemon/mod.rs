@@ -167,8 +167,8 @@ fn open_stores(settings: &Settings) -> Result<Stores> {
     }
     let store = EtcdStore::new(settings.etcd.clone())?;
     Ok(Stores {
-        agent: Arc::new(store.patient(3)),
-        engine: Arc::new(store.patient(0)),
+        agent: Arc::new(store.for_agent()),
+        engine: Arc::new(store.for_engine()),
         api: Arc::new(store),
     })
 }

@@ -116,7 +116,7 @@ async fn who_has_time_gets_an_answer_that_is_late_and_who_has_none_is_told_so_at
         return;
     };
     let hasty = etcd_store(&[&etcd]);
-    let patient = hasty.patient(3);
+    let patient = hasty.for_agent();
     list(&hasty, &["a"]).await;
     etcd.pause();
     let (answer, refusal) = tokio::join!(patient.list(&["a"]), async {

@@ -140,8 +140,8 @@ impl Endpoints {
         Err(StoreError::Unavailable(causes.join("; ")))
     }
 
-    /// The connection served badly: whoever asks next gets another one.
-    pub(super) fn give_up_on(&self, connection: &Connection, failure: &Failure) {
+    /// A stream over that connection failed so.
+    pub(super) fn failed_on(&self, connection: &Connection, failure: &Failure) {
         self.failed(connection.turn, failure);
     }
 
@@ -208,6 +208,7 @@ impl Endpoints {
         }
     }
 
+    /// Where the connection served badly, whoever asks next gets another one.
     fn failed(&self, turn: usize, failure: &Failure) {
         let Some(why) = failure.silence() else {
             return;
@@ -219,7 +220,7 @@ impl Endpoints {
         }
         current.failures_in_a_row = current.failures_in_a_row.saturating_add(1);
         // The only member is busy: another connection would be more work for it. If this one is dead, its pings tell.
-        if failure.leaves_connection() && self.config.endpoints.len() == 1 {
+        if matches!(failure, Failure::Late(_)) && self.config.endpoints.len() == 1 {
             return;
         }
         let next = turn.wrapping_add(1);

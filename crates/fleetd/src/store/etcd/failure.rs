@@ -31,11 +31,6 @@ impl Failure {
         }
     }
 
-    /// Whether the connection may serve the next request all the same.
-    pub(super) fn leaves_connection(&self) -> bool {
-        matches!(self, Self::Late(_) | Self::Final(_))
-    }
-
     fn rejected(text: String) -> Self {
         Self::Final(StoreError::Rejected(text))
     }

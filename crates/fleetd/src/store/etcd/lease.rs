@@ -40,11 +40,11 @@ impl KeepAlives {
                     return Ok(());
                 }
                 Ok(Err(Failure::Final(answer))) => return Err(answer),
-                Ok(Err(failure)) => endpoints.give_up_on(&stream.connection, &failure),
+                Ok(Err(failure)) => endpoints.failed_on(&stream.connection, &failure),
                 Err(_) => {
                     patience.was_late(limit);
                     let late = Failure::Late("a renewal got no answer".to_owned());
-                    endpoints.give_up_on(&stream.connection, &late);
+                    endpoints.failed_on(&stream.connection, &late);
                 }
             }
         }

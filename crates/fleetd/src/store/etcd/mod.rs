@@ -50,6 +50,8 @@ pub struct EtcdStore {
     prefix: String,
     keep_alives: Arc<KeepAlives>,
     patience: Patience,
+    /// With renewals of leases.
+    renewing: Patience,
 }
 
 impl EtcdStore {
@@ -61,17 +63,28 @@ impl EtcdStore {
             endpoints: Arc::new(Endpoints::new(config)),
             keep_alives: Arc::default(),
             patience: Patience::default(),
+            renewing: Patience::default(),
         })
     }
 
-    /// The same store, over the same connection, for who has time: its limit is `etcd_request_timeout` doubled so often, and once
-    /// more for each answer that was late; eight seconds at the most.
-    pub fn patient(&self, doublings: u32) -> Self {
+    /// The same store, over the same connection, for an agent: one of thousands, which waits as long as etcd works on a request.
+    /// A renewal that is late must leave time for another; etcd answers it within a second, however busy it is.
+    pub fn for_agent(&self) -> Self {
+        self.with(Patience::growing(3), Patience::growing(2))
+    }
+
+    /// The same for an engine, which is to be relieved soon where it does not get through.
+    pub fn for_engine(&self) -> Self {
+        self.with(Patience::growing(0), Patience::growing(0))
+    }
+
+    fn with(&self, patience: Patience, renewing: Patience) -> Self {
         Self {
             endpoints: self.endpoints.clone(),
             prefix: self.prefix.clone(),
             keep_alives: self.keep_alives.clone(),
-            patience: Patience::growing(doublings),
+            patience,
+            renewing,
         }
     }
 
@@ -292,7 +305,7 @@ impl Store for EtcdStore {
     async fn renew(&self, lease: LeaseId) -> Result<()> {
         let renewed = self
             .keep_alives
-            .renew(&self.endpoints, &self.patience, lease);
+            .renew(&self.endpoints, &self.renewing, lease);
         renewed.await
     }
 

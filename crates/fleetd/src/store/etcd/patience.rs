@@ -22,8 +22,8 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// One that grows with each answer that is late, and is doubled that often from the beginning. Without, the limit stays:
-    /// somebody sits there and waits.
+    /// One that grows with each answer that is late, up to eight seconds, and is doubled that often from the beginning. Without,
+    /// the limit stays: somebody sits there and waits.
     pub(super) fn growing(least: u32) -> Self {
         Self {
             grows: true,

@@ -90,7 +90,7 @@ impl Watch for EtcdWatch {
                 return Ok(batch);
             }
             if let Err(failure) = self.opened.receive().await {
-                self.endpoints.give_up_on(&self.opened.connection, &failure);
+                self.endpoints.failed_on(&self.opened.connection, &failure);
                 return Err(self.opened.connection.error(failure));
             }
         }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fleetd::store::{Store, StoreError};
-
 use tokio::time::sleep;
 
 use super::{delete, list, put, write};
