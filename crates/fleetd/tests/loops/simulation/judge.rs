@@ -177,7 +177,9 @@ impl Court {
             );
             return self.breaks(seat, text);
         }
-        if number == self.home && ledger.belongs(seat) && granted.was_up {
+        // Where the name is another's by now, the rollout goes on without it.
+        let counts = granted.was_up && !self.foreign.contains_key(seat);
+        if number == self.home && ledger.belongs(seat) && counts {
             let place = self.places.entry(seat.clone()).or_default();
             place.taken_down = Some(granted);
         }
