@@ -171,7 +171,7 @@ impl<R: Row> Listing<R> {
         match self.flags.output {
             Format::Table | Format::Wide => {
                 let columns = self.columns(rows)?;
-                Ok(align(self.table(&columns, rows), paint))
+                Ok(self.table(&columns, rows, paint))
             }
             Format::Json => document::list(R::KIND, rows, Syntax::Json),
             Format::Yaml => document::list(R::KIND, rows, Syntax::Yaml),
@@ -186,22 +186,20 @@ impl<R: Row> Listing<R> {
         }
     }
 
-    fn table<'a>(
-        &'a self,
-        columns: &'a [&'static Column<R>],
-        rows: &'a [R],
-    ) -> impl Iterator<Item = Vec<Cell<'a>>> + Clone + 'a {
-        let legend = (!self.flags.no_legend).then(|| {
-            let names = columns.iter().map(|column| column.field.to_uppercase());
-            names.map(Cell::plain).collect()
-        });
-        legend.into_iter().chain(rows.iter().map(|row| {
-            let cell = |column: &&Column<R>| Cell {
+    fn table(&self, columns: &[&'static Column<R>], rows: &[R], paint: Paint) -> String {
+        let legend = usize::from(!self.flags.no_legend);
+        let cell = |row: usize, column: usize| {
+            let column = columns[column];
+            let Some(row) = row.checked_sub(legend) else {
+                return Cell::plain(column.field.to_uppercase());
+            };
+            let row = &rows[row];
+            Cell {
                 text: dash(on_one_line((column.text)(row, self.flags.full))),
                 style: (column.style)(row),
-            };
-            columns.iter().map(cell).collect()
-        }))
+            }
+        };
+        align(legend + rows.len(), columns.len(), cell, paint)
     }
 }
 

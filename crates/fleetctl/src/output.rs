@@ -67,11 +67,11 @@ pub(crate) fn printable(text: &str) -> String {
 /// The same for a cell: a description may be continued over lines, or hold tabs. Hardly any has to be changed.
 pub(crate) fn on_one_line<'a>(text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
     let text = text.into();
-    let plain = |byte| matches!(byte, b' '..=b'~');
-    if !text.bytes().all(plain) {
-        text.replace(char::is_control, " ").into()
-    } else {
-        text
+    // Looks at all of them in any case, which is faster than to look at each whether it is the last.
+    let plain = |all, byte| all & matches!(byte, b' '..=b'~');
+    match text.bytes().fold(true, plain) {
+        true => text,
+        false => text.replace(char::is_control, " ").into(),
     }
 }
 

@@ -18,29 +18,32 @@ pub(crate) struct Cell<'a> {
     pub(crate) style: Style,
 }
 
-impl Cell<'_> {
-    pub(crate) fn plain(text: String) -> Self {
+impl<'a> Cell<'a> {
+    pub(crate) fn plain(text: impl Into<Cow<'a, str>>) -> Self {
         let (text, style) = (text.into(), Style::new());
         Self { text, style }
     }
 }
 
-/// Joins rows of the same number of cells into lines; the last cell of a line is never padded. Goes through the rows
-/// twice, so that of a long listing not every cell is in memory.
-pub(crate) fn align<'a>(rows: impl Iterator<Item = Vec<Cell<'a>>> + Clone, paint: Paint) -> String {
-    let mut stops: Vec<usize> = Vec::new();
-    for row in rows.clone() {
-        stops.resize(row.len(), 0);
-        for (stop, cell) in stops.iter_mut().zip(&row) {
-            *stop = (*stop).max((width(&cell.text) + 1).next_multiple_of(TAB));
-        }
-    }
+/// Joins so many rows of so many cells into lines; the last cell of a line is never padded. Asks for each cell twice, by its
+/// row and column, so that of a long listing not every cell is in memory.
+pub(crate) fn align<'a>(
+    rows: usize,
+    columns: usize,
+    cell: impl Fn(usize, usize) -> Cell<'a>,
+    paint: Paint,
+) -> String {
+    let padded = columns.saturating_sub(1);
+    let widest = |column| (0..rows).map(|row| width(&cell(row, column).text)).max();
+    let stop = |column| (widest(column).unwrap_or(0) + 1).next_multiple_of(TAB);
+    let stops: Vec<usize> = (0..padded).map(stop).collect();
     let mut text = String::new();
-    for row in rows {
-        for (column, cell) in row.iter().enumerate() {
+    for row in 0..rows {
+        for column in 0..columns {
+            let cell = cell(row, column);
             text.push_str(&paint.text(cell.style, &cell.text));
-            if column + 1 < row.len() {
-                let tabs = (stops[column] - width(&cell.text)).div_ceil(TAB);
+            if let Some(stop) = stops.get(column) {
+                let tabs = (stop - width(&cell.text)).div_ceil(TAB);
                 text.extend(std::iter::repeat_n('\t', tabs));
             }
         }
@@ -51,7 +54,10 @@ pub(crate) fn align<'a>(rows: impl Iterator<Item = Vec<Cell<'a>>> + Clone, paint
 
 /// Go counts characters, not the cells of a terminal.
 fn width(cell: &str) -> usize {
-    cell.chars().count()
+    match cell.is_ascii() {
+        true => cell.len(),
+        false => cell.chars().count(),
+    }
 }
 
 #[cfg(test)]
@@ -60,9 +66,9 @@ mod tests {
     use crate::paint::{self, When};
 
     fn plain(rows: Vec<Vec<String>>) -> String {
-        let cells = |row: Vec<String>| row.into_iter().map(Cell::plain).collect();
-        let rows: Vec<Vec<Cell>> = rows.into_iter().map(cells).collect();
-        align(rows.into_iter(), Paint::stdout(When::Never))
+        let columns = rows.first().map_or(0, Vec::len);
+        let cell = |row: usize, column: usize| Cell::plain(&rows[row][column]);
+        align(rows.len(), columns, cell, Paint::stdout(When::Never))
     }
 
     /// Takes a recorded listing apart and puts it together again.
@@ -104,9 +110,10 @@ mod tests {
     fn colours_take_no_room() {
         let style = paint::active("active");
         let text = "active".into();
-        let row = vec![Cell { text, style }, Cell::plain("x".to_owned())];
+        let row = [Cell { text, style }, Cell::plain("x")];
+        let cell = |_, column: usize| row[column].clone();
         assert_eq!(
-            align([row].into_iter(), Paint::stdout(When::Always)),
+            align(1, 2, cell, Paint::stdout(When::Always)),
             "\x1b[32mactive\x1b[0m\tx\n"
         );
     }
