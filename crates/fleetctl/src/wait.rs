@@ -270,7 +270,7 @@ impl Waiting<'_> {
                     return Ok(Some("still in the registry".to_owned()));
                 }
                 after = None;
-                let machines = client.states_of(name).await?.len();
+                let machines = client.machines_with(name).await?;
                 Ok::<_, ClientError>(
                     (machines > 0).then(|| format!("still on {machines} machines")),
                 )

@@ -11,7 +11,9 @@ mod unit;
 use serde::{Deserialize, Serialize};
 
 pub use self::machine::{Known, MachineRecord, MetadataRecord, Scheduling, SessionId};
-pub use self::report::{MachineReport, ReportBase, ReportChanges, UnitReport, decode_report};
+pub use self::report::{
+    Listed, MachineReport, ReportBase, ReportChanges, UnitReport, UnitReports, Units, decode_report,
+};
 pub use self::rollout::{Event, EventKind, Grant, Progress};
 pub use self::unit::{
     Candidate, Ended, Outcome, Owner, Past, Phase, Revision, TargetState, UnitRecord,

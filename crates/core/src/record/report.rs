@@ -4,18 +4,25 @@
 //! values: at `reports/<id>` what changed lately, over `reports/<id>/base`, which is written anew when that became long. Only
 //! that machine writes them, in one commit where it writes both, so whoever reads both at one revision has one report.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
 
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::{RecordError, decode, is_zero};
 use crate::unit::UnitName;
 
-/// What one machine's systemd says of fleet's units there. `U`: as much of a unit as the reader wants to know.
+/// All that is said of units, by their names.
+pub type UnitReports = BTreeMap<UnitName, UnitReport>;
+
+/// What one machine's systemd says of fleet's units there. `C`: the units, as the reader wants to keep them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct MachineReport<U = UnitReport> {
+pub struct MachineReport<C = UnitReports> {
     /// The units whose files fleet has put there.
-    pub units: BTreeMap<UnitName, U>,
+    pub units: C,
     /// What is wrong there, and with what: a unit, a file, the state directory.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub problems: BTreeMap<String, String>,
@@ -26,9 +33,9 @@ pub struct MachineReport<U = UnitReport> {
 
 /// A report as it is written: `reports/<id>`. One over no base is a [`MachineReport`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReportChanges<U = UnitReport> {
+pub struct ReportChanges<C = UnitReports> {
     /// The units that the base does not have so.
-    pub units: BTreeMap<UnitName, U>,
+    pub units: C,
     /// The units of the base which are not there any more.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub gone: BTreeSet<UnitName>,
@@ -45,33 +52,146 @@ pub struct ReportChanges<U = UnitReport> {
 
 /// All units of a machine as they were some changes ago: `reports/<id>/base`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReportBase<U = UnitReport> {
+pub struct ReportBase<C = UnitReports> {
     /// Tells the bases of one session from each other; never 0.
     pub number: u64,
     /// Its units.
-    pub units: BTreeMap<UnitName, U>,
+    pub units: C,
+}
+
+/// How a reader keeps the units of a report: all of each by name, [`Listed`], or none of them ([`IgnoredAny`]).
+pub trait Units: Default {
+    /// These, and those of `base` that are neither among these nor `gone`.
+    fn over(self, base: Self, gone: &BTreeSet<UnitName>) -> Self;
+}
+
+impl<U> Units for BTreeMap<UnitName, U> {
+    fn over(self, mut base: Self, gone: &BTreeSet<UnitName>) -> Self {
+        base.retain(|name, _| !gone.contains(name));
+        base.extend(self);
+        base
+    }
+}
+
+impl Units for IgnoredAny {
+    fn over(self, _base: Self, _gone: &BTreeSet<UnitName>) -> Self {
+        self
+    }
+}
+
+/// The units of a report in the order of their names, which are left where they stand: for who reads thousands of reports and
+/// keeps none. `U`: as much of a unit as is wanted.
+#[derive(Debug)]
+pub struct Listed<'a, U>(Vec<(Cow<'a, str>, U)>);
+
+impl<U> Default for Listed<'_, U> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'a, U> IntoIterator for Listed<'a, U> {
+    type Item = (Cow<'a, str>, U);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<U> Units for Listed<'_, U> {
+    fn over(self, base: Self, gone: &BTreeSet<UnitName>) -> Self {
+        let stays = |name: &str| gone.iter().all(|gone| gone.as_str() != name);
+        let base = base.0.into_iter().filter(|(name, _)| stays(name));
+        let mut base = base.peekable();
+        let mut units = Vec::with_capacity(self.0.len() + base.size_hint().1.unwrap_or(0));
+        for (name, unit) in self.0 {
+            while let Some(before) = base.next_if(|(other, _)| *other < name) {
+                units.push(before);
+            }
+            base.next_if(|(other, _)| *other == name);
+            units.push((name, unit));
+        }
+        units.extend(base);
+        Self(units)
+    }
+}
+
+impl<'de: 'a, 'a, U: Deserialize<'de>> Deserialize<'de> for Listed<'a, U> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names<'a, U>(PhantomData<(&'a str, U)>);
+
+        impl<'de: 'a, 'a, U: Deserialize<'de>> Visitor<'de> for Names<'a, U> {
+            type Value = Listed<'a, U>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("units by their names")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut units = Vec::new();
+                while let Some((Name(name), unit)) = map.next_entry()? {
+                    units.push((name, unit));
+                }
+                // They are written so; of a name that is there twice the last one counts, as everywhere.
+                if !units.is_sorted_by(|(a, _), (b, _)| a < b) {
+                    units = BTreeMap::from_iter(units).into_iter().collect();
+                }
+                Ok(Listed(units))
+            }
+        }
+
+        deserializer.deserialize_map(Names(PhantomData))
+    }
+}
+
+/// The name of a unit, where it stands.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a unit")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, name: &'de str) -> Result<Name<'de>, E> {
+                UnitName::check(name).map_err(E::custom)?;
+                Ok(Name(name.into()))
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Name<'de>, E> {
+                UnitName::check(name).map_err(E::custom)?;
+                Ok(Name(name.to_owned().into()))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
 }
 
 /// Reads the report of a machine from its values at `reports/<id>` and, if that is there, `reports/<id>/base`.
-pub fn decode_report<'a, U: Deserialize<'a>>(
+pub fn decode_report<'a, C: Units + Deserialize<'a>>(
     changes: &'a [u8],
     base: Option<&'a [u8]>,
-) -> Result<MachineReport<U>, RecordError> {
-    let changes: ReportChanges<U> = decode(changes)?;
-    let mut units = match changes.base {
-        0 => BTreeMap::new(),
+) -> Result<MachineReport<C>, RecordError> {
+    let changes: ReportChanges<C> = decode(changes)?;
+    let below = match changes.base {
+        0 => C::default(),
         number => {
-            let base: ReportBase<U> = decode(base.ok_or(RecordError::NoBase)?)?;
+            let base: ReportBase<C> = decode(base.ok_or(RecordError::NoBase)?)?;
             if base.number != number {
                 return Err(RecordError::NoBase);
             }
             base.units
         }
     };
-    units.retain(|name, _| !changes.gone.contains(name));
-    units.extend(changes.units);
     Ok(MachineReport {
-        units,
+        units: changes.units.over(below, &changes.gone),
         problems: changes.problems,
         unknown: changes.unknown,
     })
@@ -173,6 +293,48 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_a_report_says_what_the_report_says() {
+        let listed = |changes: &[u8], base: &[u8]| {
+            let report = decode_report::<Listed<'_, UnitReport>>(changes, Some(base));
+            let units = report.expect("both parts").units.into_iter();
+            let units = units.map(|(name, unit)| (name.into_owned(), unit.active));
+            units.collect::<Vec<_>>()
+        };
+        let all = |changes: &[u8], base: &[u8]| {
+            let report: MachineReport = decode_report(changes, Some(base)).expect("both parts");
+            let units = report.units.into_iter();
+            let units = units.map(|(name, unit)| (name.to_string(), unit.active));
+            units.collect::<Vec<_>>()
+        };
+        // What comes first is in any order, and twice.
+        let unit = |active: &str| {
+            let unit = UnitReport {
+                active: active.to_owned(),
+                ..UnitReport::default()
+            };
+            serde_json::to_string(&unit).expect("JSON")
+        };
+        let disordered = format!(
+            r#"{{"format":1,"units":{{"z.service":{0},"a\\x2d.service":{0},"z.service":{1}}},"base":7}}"#,
+            unit("active"),
+            unit("failed"),
+        );
+        for changes in [&changes(7)[..], &changes(0), disordered.as_bytes()] {
+            let said = listed(changes, &base(7));
+            assert_eq!(said, all(changes, &base(7)));
+            assert!(said.is_sorted() && said.len() > 1, "{said:?}");
+        }
+        let bad = br#"{"format":1,"units":{"../a.service":null}}"#;
+        let error = decode_report::<Listed<'_, IgnoredAny>>(bad, None).expect_err("no name");
+        assert!(
+            error.to_string().contains("invalid character '/'"),
+            "{error}"
+        );
+        let none = decode_report::<IgnoredAny>(&changes(7), Some(&base(7))).expect("both parts");
+        assert_eq!(none.problems["disk"], "full");
+    }
+
+    #[test]
     fn a_report_over_no_base_is_whole_whatever_lies_beside_it() {
         let whole = MachineReport {
             units: units(&[("a.service", "active")]),
@@ -187,10 +349,10 @@ mod tests {
     #[test]
     fn a_report_over_another_base_says_nothing() {
         for base in [None, Some(&*base(6))] {
-            let error = decode_report::<UnitReport>(&changes(7), base).expect_err("no base");
+            let error = decode_report::<UnitReports>(&changes(7), base).expect_err("no base");
             assert!(matches!(error, RecordError::NoBase), "{error}");
         }
-        let error = decode_report::<UnitReport>(&changes(7), Some(b"{}")).expect_err("damaged");
+        let error = decode_report::<UnitReports>(&changes(7), Some(b"{}")).expect_err("damaged");
         assert!(matches!(error, RecordError::Damaged(_)), "{error}");
     }
 }

@@ -113,13 +113,30 @@ pub struct UnitName {
 impl UnitName {
     /// Reads a name as it stands; a missing suffix is an error.
     pub fn parse(name: &str) -> Result<Self, NameError> {
+        let (prefix, dot, kind) = Self::parts(name)?;
+        Ok(Self {
+            name: name.into(),
+            prefix,
+            dot,
+            kind,
+        })
+    }
+
+    /// Whether [`parse`](Self::parse) would read it, for who needs no copy of it.
+    pub fn check(name: &str) -> Result<(), NameError> {
+        Self::parts(name).map(drop)
+    }
+
+    /// Where the prefix ends, where the dot before the kind stands, and the kind.
+    fn parts(name: &str) -> Result<(usize, usize, UnitKind), NameError> {
         if name.is_empty() {
             return Err(NameError::Empty);
         }
         if name.len() > NAME_MAX {
             return Err(NameError::TooLong(name.len()));
         }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || ":_.\\@-".contains(c);
+        let allowed =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '.' | '\\' | '@' | '-');
         if let Some(c) = name.chars().find(|c| !allowed(*c)) {
             return Err(NameError::Character(c));
         }
@@ -140,12 +157,7 @@ impl UnitName {
         if at.is_some() && !kind.may_be_template() {
             return Err(NameError::TemplateKind(kind.as_str()));
         }
-        Ok(Self {
-            name: name.into(),
-            prefix: at.unwrap_or(dot),
-            dot,
-            kind,
-        })
+        Ok((at.unwrap_or(dot), dot, kind))
     }
 
     /// Reads a name as a person types it: without a known suffix it is a service.

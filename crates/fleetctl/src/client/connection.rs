@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Bytes};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::http::response::Parts;
@@ -128,6 +129,15 @@ pub(super) struct Connection {
     lost: bool,
 }
 
+/// An answer that comes in. Its connection serves the next request once all of it was read.
+pub(super) struct Answer {
+    open: SendRequest<Full<Bytes>>,
+    body: Incoming,
+    /// What has come and was not taken yet.
+    read: BytesMut,
+    changing: bool,
+}
+
 impl Connection {
     pub(super) fn new(endpoint: Endpoint, tunnel: Option<Tunnel>, tls: Option<TlsFiles>) -> Self {
         Self {
@@ -167,10 +177,52 @@ impl Connection {
         json: Option<Vec<u8>>,
         timeout: Duration,
     ) -> Result<(Parts, Bytes), ConnectionError> {
+        let whole = async |connection: &mut Self| {
+            let (parts, answer) = connection.send(method, path, json).await?;
+            Ok((parts, connection.rest(answer).await?))
+        };
+        self.within(timeout, whole).await
+    }
+
+    /// Sends a request whose answer is read line by line: its beginning comes within `timeout`.
+    pub(super) async fn begin(
+        &mut self,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<(Parts, Answer), ConnectionError> {
+        let begin = async |connection: &mut Self| connection.send(Method::GET, path, None).await;
+        self.within(timeout, begin).await
+    }
+
+    /// All that is left of an answer, within `timeout`.
+    pub(super) async fn end(
+        &mut self,
+        answer: Answer,
+        timeout: Duration,
+    ) -> Result<Bytes, ConnectionError> {
+        let rest = async |connection: &mut Self| connection.rest(answer).await;
+        self.within(timeout, rest).await
+    }
+
+    /// The next line of an answer, within `timeout`; none after the last.
+    pub(super) async fn line(
+        &mut self,
+        answer: &mut Answer,
+        timeout: Duration,
+    ) -> Result<Option<Bytes>, ConnectionError> {
+        let line = async |connection: &mut Self| connection.next_line(answer).await;
+        self.within(timeout, line).await
+    }
+
+    async fn within<T>(
+        &mut self,
+        timeout: Duration,
+        exchange: impl AsyncFnOnce(&mut Self) -> Result<T, ConnectionError>,
+    ) -> Result<T, ConnectionError> {
         let first = self.open.is_none();
         let connecting = self.tunnel.as_ref().filter(|_| first);
         let timeout = timeout + connecting.map_or(Duration::ZERO, Tunnel::patience);
-        let answer = tokio::time::timeout(timeout, self.send(method, path, json)).await;
+        let answer = tokio::time::timeout(timeout, exchange(self)).await;
         let answer = match answer {
             Ok(Err(error @ ConnectionError::Lost { .. })) if first => self.why_lost(error).await,
             Ok(answer) => answer,
@@ -182,10 +234,7 @@ impl Connection {
                 },
             }),
         };
-        self.lost = match &answer {
-            Ok((parts, _)) => parts.status == StatusCode::SERVICE_UNAVAILABLE,
-            Err(_) => true,
-        };
+        self.lost |= answer.is_err();
         answer
     }
 
@@ -204,7 +253,8 @@ impl Connection {
         method: Method,
         path: &str,
         json: Option<Vec<u8>>,
-    ) -> Result<(Parts, Bytes), ConnectionError> {
+    ) -> Result<(Parts, Answer), ConnectionError> {
+        self.lost = false;
         let changing = method != Method::GET;
         let mut request = Request::builder()
             .method(method)
@@ -218,38 +268,74 @@ impl Connection {
             .expect("paths are percent-encoded");
 
         let mut open = self.ready().await?;
-        let lost = |why: hyper::Error| {
-            let endpoint = self.endpoint.clone();
-            // TLS 1.3 lets a client speak before it learns that its certificate is refused.
-            if let Some(why) = self.distrust(&why) {
-                ConnectionError::Distrust { endpoint, why }
-            } else if why.is_parse() {
-                ConnectionError::NotHttp { endpoint, why }
-            } else {
-                ConnectionError::Lost {
-                    endpoint,
-                    why,
-                    changing,
-                }
-            }
+        let answer = open.send_request(request).await;
+        let (parts, body) = answer.map_err(|why| self.why(why, changing))?.into_parts();
+        self.lost = parts.status == StatusCode::SERVICE_UNAVAILABLE;
+        let answer = Answer {
+            open,
+            body,
+            read: BytesMut::new(),
+            changing,
         };
-        let (parts, mut body) = open.send_request(request).await.map_err(lost)?.into_parts();
-        let told = usize::try_from(body.size_hint().lower()).unwrap_or_default();
-        let mut read = Vec::with_capacity(told.min(ANSWER_MAX));
-        while let Some(frame) = body.frame().await {
-            // Frames without data are trailers, which say nothing to us.
-            let data = frame.map_err(lost)?.into_data().unwrap_or_default();
-            if read.len() + data.len() > ANSWER_MAX {
-                let endpoint = self.endpoint.clone();
-                return Err(ConnectionError::TooLong { endpoint });
-            }
-            read.extend_from_slice(&data);
+        Ok((parts, answer))
+    }
+
+    /// Reads the next piece of an answer; answers whether there was one.
+    async fn read(&self, answer: &mut Answer) -> Result<bool, ConnectionError> {
+        let Some(frame) = answer.body.frame().await else {
+            return Ok(false);
+        };
+        let frame = frame.map_err(|why| self.why(why, answer.changing))?;
+        // Frames without data are trailers, which say nothing to us.
+        let data = frame.into_data().unwrap_or_default();
+        if answer.read.len() + data.len() > ANSWER_MAX {
+            let endpoint = self.endpoint.clone();
+            return Err(ConnectionError::TooLong { endpoint });
         }
-        let answer = (parts, Bytes::from(read));
+        answer.read.extend_from_slice(&data);
+        Ok(true)
+    }
+
+    async fn rest(&mut self, mut answer: Answer) -> Result<Bytes, ConnectionError> {
+        let told = usize::try_from(answer.body.size_hint().lower()).unwrap_or_default();
+        answer.read.reserve(told.min(ANSWER_MAX));
+        while self.read(&mut answer).await? {}
         // Only now: after a failure, or when nobody waits for the answer any more, the connection goes, so that
         // a late answer is never read as the answer to the next request.
-        self.open = Some(open);
-        Ok(answer)
+        self.open = Some(answer.open);
+        Ok(answer.read.freeze())
+    }
+
+    async fn next_line(&self, answer: &mut Answer) -> Result<Option<Bytes>, ConnectionError> {
+        let mut looked_at = 0;
+        loop {
+            let end = answer.read[looked_at..].iter().position(|it| *it == b'\n');
+            if let Some(end) = end {
+                return Ok(Some(answer.read.split_to(looked_at + end + 1).freeze()));
+            }
+            looked_at = answer.read.len();
+            if !self.read(answer).await? {
+                let rest = answer.read.split().freeze();
+                return Ok((!rest.is_empty()).then_some(rest));
+            }
+        }
+    }
+
+    /// Why a request got no answer, or not all of it.
+    fn why(&self, why: hyper::Error, changing: bool) -> ConnectionError {
+        let endpoint = self.endpoint.clone();
+        // TLS 1.3 lets a client speak before it learns that its certificate is refused.
+        if let Some(why) = self.distrust(&why) {
+            ConnectionError::Distrust { endpoint, why }
+        } else if why.is_parse() {
+            ConnectionError::NotHttp { endpoint, why }
+        } else {
+            ConnectionError::Lost {
+                endpoint,
+                why,
+                changing,
+            }
+        }
     }
 
     /// The open connection, or a new one.

@@ -6,6 +6,7 @@ mod endpoint;
 mod pages;
 mod rollouts;
 mod states;
+mod stream;
 mod tls;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use fleet_core::record::TargetState;
 use fleet_core::unit::{Content, UnitName};
 use hyper::body::Bytes;
 use hyper::header::SERVER;
+use hyper::http::response::Parts;
 use hyper::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -104,10 +106,19 @@ impl Client {
         self.pages("machines", details_query(details), open).await
     }
 
-    /// All units, ordered by name, without their content.
+    /// All units, ordered by name, without their content and their current states.
     pub(crate) async fn units(&mut self) -> Result<Vec<Unit>, ClientError> {
+        self.all_units(Some("currentState=false".to_owned())).await
+    }
+
+    /// The same with their current states, for which fleetd reads what every machine reports.
+    pub(crate) async fn units_with_states(&mut self) -> Result<Vec<Unit>, ClientError> {
+        self.all_units(None).await
+    }
+
+    async fn all_units(&mut self, parameter: Option<String>) -> Result<Vec<Unit>, ClientError> {
         let open = page_of(|page: UnitPage| (page.units, page.next_page_token));
-        self.pages("units", None, open).await
+        self.pages("units", parameter, open).await
     }
 
     /// A unit with its content, or none if the registry has no unit of that name.
@@ -235,10 +246,20 @@ impl Client {
         json: Option<Vec<u8>>,
         timeout: Duration,
     ) -> Result<Bytes, ClientError> {
+        let path = format!("{V1}/{path}");
         let (parts, body) = self
             .connection
-            .exchange(method, &format!("{V1}/{path}"), json, timeout)
+            .exchange(method, &path, json, timeout)
             .await?;
+        self.heed(&parts)?;
+        match parts.status.is_success() {
+            true => Ok(body),
+            false => Err(self.refusal(parts.status, &body)),
+        }
+    }
+
+    /// Looks at who answers, and passes on what it warns of.
+    fn heed(&mut self, parts: &Parts) -> Result<(), ClientError> {
         let server = parts.headers.get(SERVER).and_then(|it| it.to_str().ok());
         if let Some(version) = server.and_then(other_version) {
             return Err(ClientError::OtherVersion {
@@ -254,17 +275,14 @@ impl Client {
                 self.warned = Some(warning.into_owned());
             }
         }
-        if parts.status.is_success() {
-            Ok(body)
-        } else {
-            let code = parts.status;
-            Err(
-                refusal(code, &body).unwrap_or_else(|| ClientError::NotFleetd {
-                    endpoint: self.connection.endpoint().clone(),
-                    code,
-                }),
-            )
-        }
+        Ok(())
+    }
+
+    fn refusal(&self, code: StatusCode, body: &[u8]) -> ClientError {
+        refusal(code, body).unwrap_or_else(|| ClientError::NotFleetd {
+            endpoint: self.connection.endpoint().clone(),
+            code,
+        })
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use fleet_core::api::{StatePage, UnitState};
 use fleet_core::record::UnitReport;
 use fleet_core::unit::UnitName;
 use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny};
 
-use super::{Client, ClientError, details_query, encode, page_of};
+use super::{Client, ClientError, details_query, encode};
 
-/// A [`UnitState`] as it stands in the answer, for who keeps little of it.
+/// A unit on a machine as it stands in the answer, for who keeps little of it.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct StateRow<'a> {
@@ -28,13 +28,14 @@ pub(crate) struct StateRow<'a> {
     pub(crate) report: Option<Box<UnitReport>>,
 }
 
-/// A page of them.
+/// Some of them.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct StateRows<'a> {
-    next_page_token: Option<String>,
     #[serde(borrow)]
     states: Vec<StateRow<'a>>,
+    /// Of a page, which a fleetd answers that knows nothing of streams.
+    next_page_token: Option<IgnoredAny>,
 }
 
 impl Client {
@@ -43,24 +44,33 @@ impl Client {
     pub(crate) async fn states<T: Send + 'static>(
         &mut self,
         details: bool,
-        mut row: impl FnMut(StateRow<'_>) -> T + Send + 'static,
+        row: impl FnMut(StateRow<'_>) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, ClientError> {
-        let open = move |page: &[u8]| {
-            let page: StateRows<'_> = serde_json::from_slice(page)?;
-            let rows = page.states.into_iter().map(&mut row).collect();
-            Ok((rows, page.next_page_token))
-        };
-        self.pages("state", details_query(details), open).await
+        self.rows(details_query(details), row).await
     }
 
-    /// What the machines say of one unit, whether the registry still has it or not.
-    pub(crate) async fn states_of(
-        &mut self,
-        name: &UnitName,
-    ) -> Result<Vec<UnitState>, ClientError> {
+    /// How many machines say anything of a unit, whether the registry still has it or not.
+    pub(crate) async fn machines_with(&mut self, name: &UnitName) -> Result<usize, ClientError> {
         let only = format!("unitName={}", encode(name.as_str()));
-        // Of one unit there is one row a machine: ordered as they come.
-        let open = page_of(|page: StatePage| (page.states, page.next_page_token));
-        self.pages("state", Some(only), open).await
+        Ok(self.rows(Some(only), |_| ()).await?.len())
+    }
+
+    async fn rows<T: Send + 'static>(
+        &mut self,
+        parameter: Option<String>,
+        mut row: impl FnMut(StateRow<'_>) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<T>, ClientError> {
+        let open = move |line: &[u8]| {
+            let rows: StateRows<'_> = serde_json::from_slice(line)?;
+            if rows.next_page_token.is_some() {
+                let text = "it is the first page of several, not all rows";
+                return Err(serde_json::Error::custom(text));
+            }
+            Ok(rows.states.into_iter().map(&mut row).collect())
+        };
+        let query = ["stream=true".to_owned()].into_iter().chain(parameter);
+        let query: Vec<String> = query.collect();
+        self.stream(&format!("state?{}", query.join("&")), open)
+            .await
     }
 }

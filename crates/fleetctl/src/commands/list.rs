@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use fleet_core::api::{Machine, Unit};
 use fleet_core::machine::Metadata;
 use fleet_core::record::{Scheduling, UnitReport};
 use fleet_core::unit::Hash;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::client::{Client, StateRow};
 use crate::describe;
@@ -38,8 +38,30 @@ pub(crate) struct UnitRow {
 #[derive(Debug, Default, Serialize)]
 struct On {
     machine: String,
-    /// Its address; empty if the machine is not known any more.
-    ip: String,
+    /// Its address, once all machines were read; empty if the machine is not known any more.
+    #[serde(serialize_with = "told")]
+    ip: OnceLock<String>,
+    /// Both as a table shows them, for each unit there.
+    #[serde(skip)]
+    cell: OnceLock<String>,
+}
+
+impl On {
+    fn ip(&self) -> &str {
+        self.ip.get().map_or("", String::as_str)
+    }
+
+    fn cell(&self, full: bool) -> &str {
+        let cell = || match &*self.machine {
+            "" => String::new(),
+            machine => describe::machine(machine, self.ip(), full),
+        };
+        self.cell.get_or_init(cell)
+    }
+}
+
+fn told<S: Serializer>(ip: &OnceLock<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    ip.get().map_or("", String::as_str).serialize(serializer)
 }
 
 /// How it is there.
@@ -51,7 +73,7 @@ struct State {
 }
 
 /// The texts of a column that there is a copy of.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Texts {
     known: HashSet<Arc<str>>,
     /// Most rows say what the one before them says, which is found without looking for it.
@@ -72,9 +94,8 @@ impl Texts {
 }
 
 /// Makes rows of what fleetd answers.
+#[derive(Clone, Default)]
 struct UnitRows {
-    /// Of all live machines, by their ids.
-    addresses: HashMap<String, String>,
     /// The machine of the last row: they come machine by machine.
     on: Arc<On>,
     /// All that units are like, which is little.
@@ -84,25 +105,12 @@ struct UnitRows {
 }
 
 impl UnitRows {
-    fn new(machines: Vec<Machine>) -> Self {
-        let addresses = machines.into_iter();
-        Self {
-            addresses: addresses
-                .map(|machine| (machine.id, machine.primary_ip))
-                .collect(),
-            on: Arc::default(),
-            states: Vec::new(),
-            name: Texts::default(),
-            hash: Texts::default(),
-        }
-    }
-
     fn row(&mut self, row: &StateRow<'_>) -> UnitRow {
         let id = &*row.machine_id;
         if self.on.machine != id {
             self.on = Arc::new(On {
                 machine: id.to_owned(),
-                ip: self.addresses.get(id).cloned().unwrap_or_default(),
+                ..On::default()
             });
         }
         UnitRow {
@@ -188,10 +196,7 @@ impl Row for UnitRow {
             |row, _| Cow::from(&*row.state.sub),
             |row| paint::active(&row.state.active),
         ),
-        Column::new("machine", |row, full| match &*row.on.machine {
-            "" => "".into(),
-            machine => describe::machine(machine, &row.on.ip, full).into(),
-        }),
+        Column::new("machine", |row, full| row.on.cell(full).into()),
         Column::new("hash", |row, full| describe::hash(&row.hash, full).into()),
         Column::new("revision", |row, _| {
             row.detail(|more| more.revision.to_string()).into()
@@ -212,6 +217,18 @@ impl Row for UnitRow {
 
     fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// Tells rows the addresses of their machines.
+fn locate(rows: &[UnitRow], machines: Vec<Machine>) {
+    let addresses = machines.into_iter();
+    let mut addresses: HashMap<String, String> = addresses
+        .map(|machine| (machine.id, machine.primary_ip))
+        .collect();
+    for row in rows {
+        let address = || addresses.remove(&row.on.machine).unwrap_or_default();
+        row.on.ip.get_or_init(address);
     }
 }
 
@@ -252,10 +269,16 @@ pub(super) async fn units(
 ) -> anyhow::Result<()> {
     let detailed = listing.detailed();
     let read = async |client: &mut Client| {
-        let machines = client.machines(false).await.context(RETRIEVING_UNITS)?;
-        let mut rows = UnitRows::new(machines);
-        let rows = client.states(detailed, move |state| rows.row(&state)).await;
-        rows.map(by_unit).context(RETRIEVING_UNITS)
+        let machines = async |client: &mut Client| client.machines(false).await;
+        let states = async |client: &mut Client| {
+            let mut rows = UnitRows::default();
+            client.states(detailed, move |state| rows.row(&state)).await
+        };
+        let (machines, rows) = client.both(machines, states).await;
+        let machines = machines.context(RETRIEVING_UNITS)?;
+        let rows = rows.context(RETRIEVING_UNITS)?;
+        locate(&rows, machines);
+        Ok(by_unit(rows))
     };
     listing.print(client, paint, read).await
 }
@@ -335,7 +358,8 @@ pub(super) async fn unit_files(
         talk("WARNING: The \"tmachine\" field is deprecated. Use \"target\" instead");
     }
     let read = async |client: &mut Client| {
-        let units = client.units().await.context(RETRIEVING_UNITS)?;
+        let units = client.units_with_states().await;
+        let units = units.context(RETRIEVING_UNITS)?;
         Ok(units.into_iter().map(UnitFileRow::from).collect())
     };
     listing.print(client, paint, read).await
@@ -439,7 +463,7 @@ mod tests {
 
     #[test]
     fn rows_are_ordered_by_unit_then_machine() {
-        let mut rows = UnitRows::new(Vec::new());
+        let mut rows = UnitRows::default();
         let machines = ["c", "a", "b"];
         // As fleetd gives them, machine by machine, but for the machines' order.
         let units = |machine| match machine {

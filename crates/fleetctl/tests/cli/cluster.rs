@@ -1,5 +1,6 @@
 //! The real API of fleetd on an embedded store, where a test writes what machines and leaders write.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -179,7 +180,7 @@ impl Cluster {
             ..UnitReport::default()
         };
         let report = MachineReport {
-            units: [(web(), report)].into(),
+            units: BTreeMap::from([(web(), report)]),
             ..MachineReport::default()
         };
         self.write(keys::report(&id(machine)), &report);

@@ -81,6 +81,22 @@ fn status_exits_as_systemctl_does() {
 }
 
 #[test]
+fn a_listing_that_breaks_off_is_begun_anew_or_fails_and_is_never_short() {
+    let session = Session::start();
+    session.run("fleetctl start hello.service meta.service");
+    let whole = session.run("fleetctl list-units");
+    assert!(whole.lines().count() > 4, "{whole}");
+    session.fleetd.change(|world| world.forgets = 2);
+    assert_eq!(session.run("fleetctl list-units"), whole);
+    session.fleetd.change(|world| world.forgets = 3);
+    assert_eq!(
+        session.run("fleetctl list-units"),
+        "$ fleetctl list-units\ne| Error retrieving list of units from repository: list again\n[rc=1]\n"
+    );
+    session.fleetd.change(|world| assert_eq!(world.forgets, 0));
+}
+
+#[test]
 fn plain_tcp_is_spoken_too() {
     let session = Session::start();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use fleet_core::record::{self, MachineReport, UnitReport};
+use fleet_core::record::{self, MachineReport};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -159,7 +159,7 @@ impl Change {
             }),
             Reported::Units(count) => {
                 let report = record::decode_report(changes.as_bytes(), Some(base.as_bytes()));
-                let report = report.unwrap_or_else(|_| MachineReport::<UnitReport>::default());
+                let report: MachineReport = report.unwrap_or_default();
                 report.units.values().filter(|unit| unit.available).count() >= count
             }
         }

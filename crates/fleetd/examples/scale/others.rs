@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, MachineRecord, ReportBase, ReportChanges, UnitReport};
+use fleet_core::record::{self, MachineRecord, ReportBase, ReportChanges, UnitReport, UnitReports};
 use fleet_core::unit::UnitName;
 use fleetd::store::{Change, EtcdStore, Guard, LeaseId, Store as _, StoreError, Write};
 use tokio::sync::{mpsc, watch};
@@ -143,7 +143,7 @@ impl Other {
         let units = names.map(|name| Ok((name?, report())));
         let base = ReportBase {
             number: 1,
-            units: units.collect::<Result<_>>()?,
+            units: units.collect::<Result<UnitReports>>()?,
         };
         let changes = over_base(BTreeMap::new());
         let put = |key, value| Write::Put {

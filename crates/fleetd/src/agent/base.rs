@@ -9,7 +9,7 @@ use fleet_core::unit::UnitName;
 /// What there is to tell of each unit; there is one copy of it, in however many of these it is.
 pub(super) type Units = BTreeMap<UnitName, Arc<UnitReport>>;
 
-pub(super) type Changes = ReportChanges<Arc<UnitReport>>;
+pub(super) type Changes = ReportChanges<Units>;
 
 /// The base of one session's reports.
 #[derive(Debug, Default)]
@@ -30,10 +30,7 @@ struct There {
 impl Base {
     /// The changes to write for these units; and the base to write with them, where they would be too many over the one
     /// that is there. Until it is [`Base::written`], nobody knows whether any is.
-    pub(super) fn report(
-        &mut self,
-        units: &Arc<Units>,
-    ) -> (Changes, Option<ReportBase<Arc<UnitReport>>>) {
+    pub(super) fn report(&mut self, units: &Arc<Units>) -> (Changes, Option<ReportBase<Units>>) {
         let nothing = Units::new();
         let base = self.there.as_ref().map_or(&nothing, |there| &there.units);
         let changed: Vec<_> = units

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, Known, MachineRecord, ReportBase, SessionId, UnitReport};
+use fleet_core::record::{self, Known, MachineRecord, ReportBase, SessionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -378,7 +378,7 @@ impl Session {
         guards: Vec<Guard>,
         all: bool,
         report: &Changes,
-        base: Option<&ReportBase<Arc<UnitReport>>>,
+        base: Option<&ReportBase<Units>>,
     ) -> Result<u64> {
         let put = |key, value, lease| Write::Put { key, value, lease };
         let report = record::encode(report);

@@ -37,6 +37,21 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, message)
     }
 
+    /// As the last line of an answer that has begun already.
+    pub(super) fn into_line(self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(&self.into_body()).expect("a map with text keys");
+        line.push(b'\n');
+        line
+    }
+
+    fn into_body(self) -> ErrorBody {
+        let error = ErrorDetail {
+            code: self.status.as_u16(),
+            message: self.message,
+        };
+        ErrorBody { error }
+    }
+
     /// 404 for a unit, in the original's words.
     pub(super) fn no_unit() -> Self {
         Self::new(StatusCode::NOT_FOUND, "unit does not exist")
@@ -94,10 +109,6 @@ impl From<RegistryError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = ErrorDetail {
-            code: self.status.as_u16(),
-            message: self.message,
-        };
-        (self.status, Json(ErrorBody { error })).into_response()
+        (self.status, Json(self.into_body())).into_response()
     }
 }

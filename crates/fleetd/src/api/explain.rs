@@ -29,7 +29,7 @@ pub(super) async fn get(
         .transpose()?;
     let history = keys::history_of(&name);
     let prefixes: Vec<&str> = DETAILED.into_iter().chain([&*history]).collect();
-    let view = View::read(&**api.registry.store(), &prefixes).await?;
+    let view = View::of_unit(&**api.registry.store(), &prefixes, &name).await?;
     if let Some(id) = &only
         && !view.all_machines().contains_key(id)
     {

@@ -21,6 +21,7 @@ mod status;
 mod units;
 mod view;
 
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use axum::Router;
@@ -33,6 +34,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use fleet_core::access::Right;
 use fleet_core::api::V1;
+use tokio::task::spawn_blocking;
 
 use self::error::ApiError;
 use crate::registry::Registry;
@@ -153,6 +155,12 @@ pub async fn refuse(request: Request, why: String) -> Response {
     finish(ApiError::new(StatusCode::FORBIDDEN, why).into_response()).await
 }
 
+/// Does what takes milliseconds on a thread of its own: whatever else this one does would wait for it.
+async fn apart<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> T {
+    let made = spawn_blocking(make).await;
+    made.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+}
+
 /// Answers 503 where the registry does not answer in time. Whoever waits for news (`after`) has said so.
 async fn in_time(request: Request, next: Next) -> Response {
     let waits = Query::of(request.uri()).is_ok_and(|query| query.after.is_some());
@@ -207,6 +215,10 @@ struct Query {
     unit_name: Option<String>,
     content: bool,
     details: bool,
+    /// Whether all rows are asked for in one answer, line by line; ours.
+    stream: bool,
+    /// Whether units are asked for without their current states; ours.
+    stateless: bool,
     after: Option<u64>,
     unit: Option<String>,
 }
@@ -239,6 +251,8 @@ impl Query {
                 "unit" => query.unit = Some(value),
                 "content" => query.content = value == "true",
                 "details" => query.details = value == "true",
+                "stream" => query.stream = value == "true",
+                "currentState" => query.stateless = value == "false",
                 "after" => {
                     let number = value.parse().map_err(|_| {
                         ApiError::bad(format!("after={value:?} is not a registry revision"))

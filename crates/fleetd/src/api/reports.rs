@@ -1,20 +1,25 @@
 //! The machines' reports, read part by part at one revision of the registry: they are most of it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, MachineReport, RecordError};
+use fleet_core::record::{self, Listed, MachineReport, RecordError, Units};
+use fleet_core::unit::UnitName;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use super::{Api, apart};
 use crate::store::{Entry, Snapshot, Store, StoreError};
 
-/// How many values are read at once, some kilobytes each.
-const AT_ONCE: usize = 500;
-
-/// How many are read first, when nobody knows yet how many are wanted, and at least.
+/// How many values are read first, when nobody knows yet how large they are, nor how many are wanted; and at least.
 const FIRST: usize = 60;
+
+/// How large an answer of the store is to be, in bytes. For each, etcd looks at all keys behind it, to count them.
+const PART: usize = 4 << 20;
+
+/// How many times as many as all before are read at once.
+const GROWTH: usize = 8;
 
 /// A report as the registry holds it.
 pub(super) struct Report {
@@ -26,11 +31,25 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn decode<'a, U: Deserialize<'a>>(
+    pub(super) fn decode<'a, C: Units + Deserialize<'a>>(
         &'a self,
-    ) -> Result<MachineReport<U>, RecordError> {
+    ) -> Result<MachineReport<C>, RecordError> {
         let base = self.base.as_ref().map(|base| &*base.value);
         record::decode_report(&self.changes.value, base)
+    }
+
+    /// What it says of one unit; the others are passed over.
+    pub(super) fn decode_of(&self, name: &UnitName) -> Result<MachineReport, RecordError> {
+        let report = self.decode::<Listed<'_, &RawValue>>()?;
+        let mut units = report.units.into_iter();
+        let unit = units.find(|(other, _)| *other == name.as_str());
+        let unit =
+            unit.map(|(_, unit)| serde_json::from_str(unit.get()).map(|it| (name.clone(), it)));
+        Ok(MachineReport {
+            units: unit.transpose()?.into_iter().collect(),
+            problems: report.problems,
+            unknown: report.unknown,
+        })
     }
 }
 
@@ -49,6 +68,23 @@ pub(super) fn reports_in(snapshot: &Snapshot) -> impl Iterator<Item = Report> {
     })
 }
 
+/// What all reports of that revision come to, each taken by `take`; of now, where the registry cannot be read as it was a
+/// moment ago.
+pub(super) async fn every_report<T: Default + Send + 'static>(
+    api: &Api,
+    at: u64,
+    take: impl Fn(&mut T, &Report) + Clone + Send + 'static,
+) -> Result<T, StoreError> {
+    let from = |at| {
+        let (store, prefix) = (api.registry.store().clone(), keys::REPORTS.to_owned());
+        Reports::new(store, prefix, None, at)
+    };
+    match from(Some(at)).all(take.clone()).await {
+        Err(StoreError::Compacted(_)) => from(None).all(take).await,
+        taken => taken,
+    }
+}
+
 /// Reads reports one after the other.
 pub(super) struct Reports {
     store: Arc<dyn Store>,
@@ -57,11 +93,15 @@ pub(super) struct Reports {
     at: Option<u64>,
     /// The last key that was read.
     after: Option<String>,
-    read: VecDeque<(String, Entry)>,
+    /// What was read last, if it may not be all of its report.
+    begun: Option<(String, Entry)>,
     more: bool,
-    /// How many were given, and of how many keys.
+    /// How many reports were given, of how many keys.
     given: usize,
     keys: usize,
+    /// How many values were read, of how many bytes.
+    values: usize,
+    bytes: usize,
     /// How many keys the caller still wants, as far as that is known.
     wanted: usize,
 }
@@ -79,24 +119,31 @@ impl Reports {
             prefix,
             at,
             after,
-            read: VecDeque::new(),
+            begun: None,
             more: true,
             given: 0,
             keys: 0,
-            wanted: usize::MAX,
+            values: 0,
+            bytes: 0,
+            wanted: FIRST,
         }
     }
 
     /// Tells how many more are wanted: hardly more are read then.
     pub(super) fn want(&mut self, reports: usize) {
-        let keys = reports * self.keys.max(1) / self.given.max(1);
+        let keys = reports.saturating_mul(self.keys.max(1)) / self.given.max(1);
         // What is behind the last one tells that it is whole, and whether there are more.
-        self.wanted = keys + 1;
+        self.wanted = keys.saturating_add(1);
+    }
+
+    /// Tells that all of them are wanted.
+    pub(super) fn want_all(&mut self) {
+        self.wanted = usize::MAX;
     }
 
     /// Whether any key is left.
     pub(super) fn more(&self) -> bool {
-        self.more || !self.read.is_empty()
+        self.more || self.begun.is_some()
     }
 
     /// The revision that they are of; none before the first.
@@ -104,57 +151,83 @@ impl Reports {
         self.at
     }
 
-    /// The next one; none after the last.
-    pub(super) async fn next(&mut self) -> Result<Option<Report>, StoreError> {
-        loop {
-            self.fill().await?;
-            let Some((key, changes)) = self.read.pop_front() else {
-                return Ok(None);
+    /// The next ones, which one answer of the store has; none after the last.
+    pub(super) async fn some(&mut self) -> Result<Vec<Report>, StoreError> {
+        let mut reports = Vec::new();
+        while reports.is_empty() && self.more() {
+            let read = match self.more {
+                true => self.read().await?,
+                false => Vec::new(),
             };
-            // Keys of any other form are none of ours.
-            let Some(machine) = keys::machine_of(keys::REPORTS, &key) else {
-                continue;
-            };
-            self.fill().await?;
-            let base_key = keys::report_base(&machine);
-            let (mut last_key, mut base) = (key, None);
-            if self.read.front().is_some_and(|(key, _)| *key == base_key)
-                && let Some((key, entry)) = self.read.pop_front()
-            {
-                (last_key, base) = (key, Some(entry));
+            let begun = self.begun.take();
+            let mut read = begun.into_iter().chain(read).peekable();
+            while let Some((key, changes)) = read.next() {
+                // Keys of any other form are none of ours.
+                let Some(machine) = keys::machine_of(keys::REPORTS, &key) else {
+                    continue;
+                };
+                if read.peek().is_none() && self.more {
+                    self.begun = Some((key, changes));
+                    break;
+                }
+                let base_key = keys::report_base(&machine);
+                let base = read.next_if(|(key, _)| *key == base_key);
+                let (last_key, base) = base.map_or((key, None), |(key, base)| (key, Some(base)));
+                reports.push(Report {
+                    machine,
+                    last_key,
+                    changes,
+                    base,
+                });
             }
-            self.given += 1;
-            self.keys += 1 + usize::from(base.is_some());
-            return Ok(Some(Report {
-                machine,
-                last_key,
-                changes,
-                base,
-            }));
         }
+        self.given += reports.len();
+        let keys = |report: &Report| 1 + usize::from(report.base.is_some());
+        self.keys += reports.iter().map(keys).sum::<usize>();
+        Ok(reports)
     }
 
-    /// Reads on where nothing is left of what was read.
-    async fn fill(&mut self) -> Result<(), StoreError> {
-        while self.read.is_empty() && self.more {
-            let limit = match self.given {
-                0 => FIRST,
-                _ => self.wanted.clamp(FIRST, AT_ONCE),
-            };
-            let page = self
-                .store
-                .page(&self.prefix, self.after.as_deref(), limit, self.at);
-            let page = page.await?;
-            self.at = Some(page.snapshot.revision);
-            self.more = page.more;
-            self.read = page.snapshot.entries.into_iter().collect();
-            self.after = self
-                .read
-                .back()
-                .map(|(key, _)| key.clone())
-                .or(self.after.take());
+    /// Reads on: as much as is wanted, and no more than one answer is to have.
+    async fn read(&mut self) -> Result<Vec<(String, Entry)>, StoreError> {
+        let fitting = (PART * self.values)
+            .checked_div(self.bytes)
+            .unwrap_or(FIRST);
+        // The first ones are small, so that work on them begins soon.
+        let limit = self.wanted.min(fitting).min(GROWTH * self.values);
+        let limit = limit.max(FIRST);
+        let page = self
+            .store
+            .page(&self.prefix, self.after.as_deref(), limit, self.at);
+        let page = page.await?;
+        self.at = Some(page.snapshot.revision);
+        self.more = page.more;
+        let read: Vec<_> = page.snapshot.entries.into_iter().collect();
+        if let Some((last, _)) = read.last() {
+            self.after = Some(last.clone());
         }
-        Ok(())
+        self.values += read.len();
+        self.bytes += read.iter().map(|(_, it)| it.value.len()).sum::<usize>();
+        Ok(read)
+    }
+
+    /// What all of them come to: a thread of its own takes each while the next ones come.
+    async fn all<T: Default + Send + 'static>(
+        mut self,
+        take: impl Fn(&mut T, &Report) + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut all = T::default();
+        let mut some = self.some().await?;
+        self.want_all();
+        while !some.is_empty() {
+            let take = take.clone();
+            let taking = apart(move || {
+                some.iter().for_each(|report| take(&mut all, report));
+                all
+            });
+            let (taken, next) = tokio::join!(taking, self.some());
+            (all, some) = (taken, next?);
+        }
+        Ok(all)
     }
 }
 
@@ -169,7 +242,7 @@ mod tests {
     use crate::store::{Embedded, Write};
 
     /// More than are read at once; of every third one there is no base.
-    const MACHINES: usize = AT_ONCE;
+    const MACHINES: usize = 10 * FIRST;
 
     fn units(name: &str) -> BTreeMap<UnitName, UnitReport> {
         let name = UnitName::parse(name).expect("valid");
@@ -230,6 +303,13 @@ mod tests {
         } else {
             assert_eq!(names, ["base.service", "changed.service"]);
         }
+        for name in said.units.keys() {
+            let of_one = report.decode_of(name).expect("one report").units;
+            assert_eq!(
+                of_one.into_iter().collect::<Vec<_>>(),
+                [(name.clone(), UnitReport::default())]
+            );
+        }
     }
 
     #[tokio::test]
@@ -237,17 +317,25 @@ mod tests {
         let store = filled().await;
         let prefix = || keys::REPORTS.to_owned();
         let mut all = Reports::new(store.clone(), prefix(), None, None);
-        for number in 0..MACHINES {
-            let report = all.next().await.expect("read").expect("not the last");
-            is_whole(&report, number);
-            // As the next page of a listing goes on.
-            if number.is_multiple_of(50) && number + 1 < MACHINES {
-                let mut rest = Reports::new(store.clone(), prefix(), Some(report.last_key), None);
-                let next = rest.next().await.expect("read").expect("not the last");
-                is_whole(&next, number + 1);
+        let mut read = 0;
+        loop {
+            let some = all.some().await.expect("read");
+            for report in &some {
+                is_whole(report, read);
+                read += 1;
+                // As the next page of a listing goes on.
+                if read.is_multiple_of(50) && read < MACHINES {
+                    let after = Some(report.last_key.clone());
+                    let mut rest = Reports::new(store.clone(), prefix(), after, None);
+                    let next = rest.some().await.expect("read");
+                    is_whole(&next[0], read);
+                }
+            }
+            if some.is_empty() {
+                break;
             }
         }
-        assert!(all.next().await.expect("read").is_none());
+        assert_eq!(read, MACHINES);
         let snapshot = store.list(&[keys::REPORTS]).await.expect("lists");
         let mut count = 0;
         for (number, report) in reports_in(&snapshot).enumerate() {

@@ -63,7 +63,7 @@ pub(super) async fn get(
 }
 
 pub(super) async fn status(api: &Api, name: &UnitName) -> Result<RolloutStatus> {
-    let view = View::read(&**api.registry.store(), &DETAILED).await?;
+    let view = View::of_unit(&**api.registry.store(), &DETAILED, name).await?;
     let unit = view.units.get(name).ok_or_else(ApiError::no_unit)?;
     let survey = survey(&view, &Places::of(&view), name, unit);
     Ok(survey.status(view.revision))

@@ -1,12 +1,17 @@
 //! `state`: what the machines' systemds say, one row for each unit on each machine.
 //!
 //! There are as many rows as machines times units. Whoever asks for a `limit` gets them machine by machine, each page
-//! read by itself at one revision, so that nobody holds them all. The original's pages are ordered by unit, for which all
-//! of them are read each time.
+//! read by itself at one revision, so that nobody holds them all; whoever asks for a `stream` gets all of them so, a line for
+//! each part. The original's pages are ordered by unit, for which all of them are read each time.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::future;
+use std::panic::resume_unwind;
+use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
@@ -14,23 +19,26 @@ use axum::response::{IntoResponse as _, Response};
 use fleet_core::api::{StatePage, UnitState};
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::UnitReport;
-use fleet_core::unit::UnitName;
+use fleet_core::record::{Listed, UnitReport};
+use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ApiError, Result};
 use super::page::{Cursor, page};
 use super::reports::{Report, Reports, reports_in};
-use super::{Api, Query};
+use super::{Api, Query, apart};
 
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Response> {
     let wanted = Wanted {
-        machine: query.machine_id.as_deref(),
-        unit: query.unit_name.as_deref(),
+        machine: query.machine_id,
+        unit: query.unit_name,
         details: query.details,
     };
+    if query.stream {
+        return stream(&api, wanted).await;
+    }
     if let Some(limit) = query.limit {
-        return part(&api, &wanted, &query.page_tokens, limit.into()).await;
+        return part(&api, wanted, &query.page_tokens, limit.into()).await;
     }
     let states = all(&api, &wanted).await?;
     let (states, next_page_token) = page(states, &query.page_tokens, api.page_limit)?;
@@ -48,7 +56,7 @@ pub(super) async fn get(
 ) -> Result<Json<UnitState>> {
     let wanted = Wanted {
         machine: None,
-        unit: Some(&name),
+        unit: Some(name),
         details: false,
     };
     let first = all(&api, &wanted).await?.into_iter().next();
@@ -56,36 +64,39 @@ pub(super) async fn get(
 }
 
 /// The rows that are asked for.
-struct Wanted<'a> {
-    machine: Option<&'a str>,
-    unit: Option<&'a str>,
+struct Wanted {
+    machine: Option<String>,
+    unit: Option<String>,
     details: bool,
 }
 
-impl Wanted<'_> {
+impl Wanted {
     /// Where they are to be looked for.
     fn prefix(&self) -> String {
-        let machine = self.machine.and_then(|id| MachineId::parse(id).ok());
-        let machine = machine.filter(|id| self.machine == Some(id.as_str()));
+        let asked = self.machine.as_deref();
+        let machine = asked.and_then(|id| MachineId::parse(id).ok());
+        let machine = machine.filter(|id| asked == Some(id.as_str()));
         machine.map_or_else(|| keys::REPORTS.to_owned(), |id| keys::report(&id))
     }
 
     /// Hands out the rows of one report. One that cannot be read has none.
     fn rows(&self, report: &Report, mut take: impl FnMut(&Row<'_>)) {
         let machine = report.machine.as_str();
-        if self.machine.is_some_and(|wanted| wanted != machine) {
+        if self.machine.as_ref().is_some_and(|it| it != machine) {
             return;
         }
-        let wanted = |name: &UnitName| self.unit.is_none_or(|wanted| wanted == name.as_str());
+        let wanted = |name: &str| self.unit.as_ref().is_none_or(|it| it == name);
         if self.details {
-            let read = report.decode::<UnitReport>().map(|read| read.units);
+            let read = report.decode::<Listed<'_, UnitReport>>();
+            let read = read.map(|read| read.units);
             for (name, unit) in read.unwrap_or_default() {
                 if wanted(&name) {
                     take(&Row::new(machine, &name, &Brief::of(&unit), Some(&unit)));
                 }
             }
         } else {
-            let read = report.decode::<Brief<'_>>().map(|read| read.units);
+            let read = report.decode::<Listed<'_, Brief<'_>>>();
+            let read = read.map(|read| read.units);
             for (name, unit) in read.unwrap_or_default() {
                 if wanted(&name) {
                     take(&Row::new(machine, &name, &unit, None));
@@ -137,14 +148,14 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn new(
         machine_id: &'a str,
-        name: &'a UnitName,
+        name: &'a str,
         unit: &'a Brief<'_>,
         report: Option<&'a UnitReport>,
     ) -> Self {
         Self {
             hash: &unit.hash,
             machine_id,
-            name: name.as_str(),
+            name,
             systemd_active_state: &unit.active,
             systemd_load_state: &unit.load,
             systemd_sub_state: &unit.sub,
@@ -182,7 +193,19 @@ impl Rows {
     }
 
     /// A [`StatePage`] of them.
-    fn page(mut self, next_page_token: Option<String>) -> Response {
+    fn page(self, next_page_token: Option<String>) -> Response {
+        let json = HeaderValue::from_static("application/json");
+        ([(CONTENT_TYPE, json)], self.into_json(next_page_token)).into_response()
+    }
+
+    /// The same as a line.
+    fn line(self) -> Vec<u8> {
+        let mut line = self.into_json(None);
+        line.push(b'\n');
+        line
+    }
+
+    fn into_json(mut self, next_page_token: Option<String>) -> Vec<u8> {
         let bare = StatePage {
             next_page_token,
             states: Vec::new(),
@@ -197,13 +220,35 @@ impl Rows {
             self.json.extend_from_slice(b"]}");
         }
         self.json.splice(0..0, head);
-        let json = HeaderValue::from_static("application/json");
-        ([(CONTENT_TYPE, json)], self.json).into_response()
+        self.json
+    }
+}
+
+/// A page of whole machines that grows.
+struct Page {
+    wanted: Wanted,
+    limit: usize,
+    rows: Rows,
+    /// The last key that it took, once there are enough rows and more behind them.
+    after: Option<String>,
+}
+
+impl Page {
+    /// Adds the rows of as many of these reports as it takes; `more` come behind them.
+    fn fill(mut self, reports: &[Report], more: bool) -> Self {
+        for (report, left) in reports.iter().zip((0..reports.len()).rev()) {
+            self.wanted.rows(report, |row| self.rows.push(row));
+            if self.rows.count >= self.limit && (more || left > 0) {
+                self.after = Some(report.last_key.clone());
+                break;
+            }
+        }
+        self
     }
 }
 
 /// All rows, ordered by unit, then machine.
-async fn all(api: &Api, wanted: &Wanted<'_>) -> Result<Vec<UnitState>> {
+async fn all(api: &Api, wanted: &Wanted) -> Result<Vec<UnitState>> {
     let snapshot = api.registry.store().list(&[&wanted.prefix()]).await?;
     let mut rows = Vec::new();
     for report in reports_in(&snapshot) {
@@ -214,46 +259,104 @@ async fn all(api: &Api, wanted: &Wanted<'_>) -> Result<Vec<UnitState>> {
 }
 
 /// The rows of whole machines, ordered by machine, then unit, until there are `limit`; and how to go on.
-async fn part(api: &Api, wanted: &Wanted<'_>, tokens: &[String], limit: usize) -> Result<Response> {
-    let cursor = Cursor::of(tokens)?.map(|cursor| (cursor.revision, cursor.after));
+async fn part(api: &Api, wanted: Wanted, tokens: &[String], limit: usize) -> Result<Response> {
+    let cursor = Cursor::of(tokens)?.map(|it| (it.revision, it.after));
     let (at, after) = cursor.unzip();
     let store = api.registry.store().clone();
     let mut reports = Reports::new(store, wanted.prefix(), after, at);
-    let (mut rows, mut read) = (Rows::default(), 0);
-    while let Some(report) = reports.next().await? {
-        wanted.rows(&report, |row| rows.push(row));
-        read += 1;
-        if rows.count >= limit && reports.more() {
-            let (revision, after) = (reports.revision().unwrap_or(0), report.last_key);
-            return Ok(rows.page(Some(Cursor { revision, after }.token())));
+    let mut page = Page {
+        wanted,
+        limit,
+        rows: Rows::default(),
+        after: None,
+    };
+    let mut read = 0;
+    loop {
+        let some = reports.some().await?;
+        if some.is_empty() {
+            return Ok(page.rows.page(None));
+        }
+        read += some.len();
+        let more = reports.more();
+        page = apart(move || page.fill(&some, more)).await;
+        if let Some(after) = page.after {
+            let revision = reports.revision().unwrap_or(0);
+            return Ok(page.rows.page(Some(Cursor { revision, after }.token())));
         }
         // As many as it takes if the others are like those so far.
-        let left = limit.saturating_sub(rows.count);
-        reports.want((left * read).checked_div(rows.count).unwrap_or(left));
+        let left = limit.saturating_sub(page.rows.count);
+        reports.want((left * read).checked_div(page.rows.count).unwrap_or(left));
     }
-    Ok(rows.page(None))
+}
+
+/// All rows, ordered by machine, then unit, in one answer: a line for each part, so that nobody holds them all. Why the rest
+/// cannot be read is the last line.
+async fn stream(api: &Api, wanted: Wanted) -> Result<Response> {
+    let store = api.registry.store().clone();
+    let mut reports = Reports::new(store, wanted.prefix(), None, None);
+    let first = reports.some().await?;
+    reports.want_all();
+    let wanted = Arc::new(wanted);
+    let first = tokio::spawn(future::ready((reports, Ok(first))));
+    let lines = stream::unfold(Some(first), move |part| {
+        let wanted = Arc::clone(&wanted);
+        async move {
+            let read = part?.await;
+            let (mut reports, some) =
+                read.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+            let some = match some {
+                Ok(some) if some.is_empty() => return None,
+                Ok(some) => some,
+                Err(error) => return Some((ApiError::from(error).into_line(), None)),
+            };
+            // The next part is read while this one is made and sent.
+            let next = tokio::spawn(async move {
+                let some = reports.some().await;
+                (reports, some)
+            });
+            let line = apart(move || {
+                let mut rows = Rows::default();
+                for report in &some {
+                    wanted.rows(report, |row| rows.push(row));
+                }
+                rows.line()
+            });
+            Some((line.await, Some(next)))
+        }
+    });
+    let lines = lines.map(Ok::<_, Infallible>);
+    let kind = HeaderValue::from_static("application/x-ndjson");
+    Ok(([(CONTENT_TYPE, kind)], Body::from_stream(lines)).into_response())
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
+    use async_trait::async_trait;
     use axum::body::to_bytes;
     use axum::http::StatusCode;
-    use fleet_core::record::{self, MachineReport};
+    use fleet_core::api::ErrorBody;
+    use fleet_core::record::{self, MachineReport, UnitReports};
+    use fleet_core::unit::UnitName;
 
     use super::*;
     use crate::registry::Registry;
-    use crate::store::{Embedded, Store as _, Write};
+    use crate::store::{self, Embedded, Guard, LeaseId, Snapshot, Store, Watch, Write};
 
     async fn report(store: &Embedded, machine: &str, units: &[&str]) {
-        let id = MachineId::parse(&machine.repeat(32)).expect("an id");
+        report_of(store, &machine.repeat(32), units).await;
+    }
+
+    async fn report_of(store: &Embedded, id: &str, units: &[&str]) {
+        let id = MachineId::parse(id).expect("an id");
         let unit = |name: &&str| {
             let name = UnitName::parse(name).expect("a name");
             (name, UnitReport::default())
         };
         let report = MachineReport {
-            units: units.iter().map(unit).collect(),
+            units: units.iter().map(unit).collect::<UnitReports>(),
             ..MachineReport::default()
         };
         let write = Write::Put {
@@ -269,15 +372,47 @@ mod tests {
         for machine in ["a", "b", "c"] {
             report(&store, machine, &["x.service", "y.service"]).await;
         }
-        let registry = Registry::new(Arc::new(store.clone()));
-        let page_limit = 100;
-        (
-            store,
-            Api {
-                registry,
-                page_limit,
-            },
-        )
+        (store.clone(), on(store))
+    }
+
+    fn on(store: impl Store + 'static) -> Api {
+        Api {
+            registry: Registry::new(Arc::new(store)),
+            page_limit: 100,
+        }
+    }
+
+    /// A store in which something changes after each answer.
+    struct Restless(Embedded);
+
+    #[async_trait]
+    impl Store for Restless {
+        async fn list(&self, prefixes: &[&str]) -> store::Result<Snapshot> {
+            let listed = self.0.list(prefixes).await;
+            report(&self.0, "d", &[]).await;
+            report(&self.0, "d", &["x.service"]).await;
+            listed
+        }
+
+        async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> store::Result<u64> {
+            self.0.commit(guards, writes).await
+        }
+
+        async fn watch(&self, prefixes: &[&str], after: u64) -> store::Result<Box<dyn Watch>> {
+            self.0.watch(prefixes, after).await
+        }
+
+        async fn grant(&self, ttl: Duration) -> store::Result<LeaseId> {
+            self.0.grant(ttl).await
+        }
+
+        async fn renew(&self, lease: LeaseId) -> store::Result<()> {
+            self.0.renew(lease).await
+        }
+
+        async fn revoke(&self, lease: LeaseId) -> store::Result<()> {
+            self.0.revoke(lease).await
+        }
     }
 
     fn query(limit: u16, token: Option<String>) -> Query {
@@ -324,6 +459,64 @@ mod tests {
             let all = ["a", "b", "c"].map(|it| [(it, "x.service"), (it, "y.service")]);
             assert_eq!(rows.collect::<Vec<_>>(), all.concat());
         }
+    }
+
+    /// The lines of a stream.
+    async fn streamed(api: &Api) -> (Vec<StatePage>, Option<ErrorBody>) {
+        let query = Query {
+            stream: true,
+            ..Query::default()
+        };
+        let answer = list(State(api.clone()), query).await.expect("begins");
+        assert_eq!(answer.headers()[CONTENT_TYPE], "application/x-ndjson");
+        let body = to_bytes(answer.into_body(), usize::MAX).await;
+        let body = String::from_utf8(body.expect("all of it").into()).expect("text");
+        assert!(body.is_empty() || body.ends_with('\n'));
+        let (last, lines) = match body.lines().last() {
+            Some(last) if last.starts_with(r#"{"error":"#) => {
+                let lines = body.lines().count() - 1;
+                (serde_json::from_str(last).ok(), lines)
+            }
+            _ => (None, body.lines().count()),
+        };
+        let page = |line| serde_json::from_str(line).expect("a page");
+        (body.lines().take(lines).map(page).collect(), last)
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_every_row_once_in_several_lines() {
+        let (store, api) = of_three().await;
+        let numbers = 0..500;
+        let id = |number| format!("{number:032x}");
+        for number in numbers.clone() {
+            report_of(&store, &id(number), &["x.service", "y.service"]).await;
+        }
+        let (pages, error) = streamed(&api).await;
+        assert_eq!(error, None);
+        assert!(pages.len() > 1);
+        let rows = pages.iter().flat_map(|page| &page.states);
+        let rows: Vec<_> = rows.map(|row| (&*row.machine_id, &*row.name)).collect();
+        let machines = numbers.map(id);
+        let machines: Vec<_> = machines
+            .chain(["a", "b", "c"].map(|digit| digit.repeat(32)))
+            .collect();
+        let of = |id| [(id, "x.service"), (id, "y.service")];
+        let all = machines.iter().flat_map(|id| of(id.as_str()));
+        assert_eq!(rows, all.collect::<Vec<_>>());
+        let (empty, error) = streamed(&on(Embedded::in_memory())).await;
+        assert_eq!((empty, error), (Vec::new(), None));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_cannot_go_on_says_so_in_its_last_line() {
+        let store = Embedded::in_memory();
+        for number in 0..500 {
+            report_of(&store, &format!("{number:032x}"), &["x.service"]).await;
+        }
+        // After each answer something changes, and this store keeps no older revisions to read.
+        let (pages, error) = streamed(&on(Restless(store))).await;
+        assert_eq!(pages.len(), 1);
+        assert_eq!(error.expect("told").error.code, StatusCode::GONE.as_u16());
     }
 
     #[tokio::test]

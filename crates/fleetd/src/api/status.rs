@@ -15,10 +15,9 @@ use fleet_core::unit::UnitName;
 use serde::de::IgnoredAny;
 
 use super::error::{ApiError, Result};
-use super::reports::{Report, Reports};
+use super::reports::{Report, every_report};
 use super::view::{View, ViewedMachine, ViewedUnit};
 use super::{Api, Query, news};
-use crate::store::StoreError;
 
 pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus>> {
     let prefixes = [
@@ -44,21 +43,8 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
     let offline = offline.collect();
     let mut problems = view.damaged;
     // They are most of the registry: read part by part, and of each only what is wrong.
-    let from = |at| {
-        let (store, prefix) = (api.registry.store().clone(), keys::REPORTS.to_owned());
-        Reports::new(store, prefix, None, at)
-    };
-    let mut reports = from(Some(view.revision));
-    let mut next = reports.next().await;
-    if let Err(StoreError::Compacted(_)) = next {
-        // As of now, where the registry cannot be read as it was a moment ago.
-        reports = from(None);
-        next = reports.next().await;
-    }
-    while let Some(report) = next? {
-        problems.extend(problems_in(&report));
-        next = reports.next().await;
-    }
+    let told = |told: &mut Vec<Problem>, report: &Report| told.extend(problems_in(report));
+    problems.extend(every_report(&api, view.revision, told).await?);
     Ok(Json(ClusterStatus {
         registry_revision: view.revision,
         cluster: view.cluster.unwrap_or_default(),
@@ -104,7 +90,7 @@ pub(super) async fn unit(
     let prefixes = [keys::UNITS, keys::MACHINES, keys::METADATA, keys::REPORTS];
     let store = api.registry.store();
     news::wait(&**store, &prefixes, query.after).await?;
-    let view = View::read(&**store, &prefixes).await?;
+    let view = View::of_unit(&**store, &prefixes, &name).await?;
     let unit = view.units.get(&name).ok_or_else(ApiError::no_unit)?;
     let candidate = unit.record.candidate.as_ref();
     let mut verdicts = BTreeMap::new();

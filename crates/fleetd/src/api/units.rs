@@ -1,5 +1,7 @@
 //! `units`: submitting, reading, changing and destroying units.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -7,12 +9,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_core::api::{Unit, UnitOption, UnitPage};
 use fleet_core::keys;
-use fleet_core::record::{CONTENT_MAX, Owner, TargetState};
+use fleet_core::record::{CONTENT_MAX, Listed, Owner, TargetState};
 use fleet_core::submission::{Submission, may_become};
 use fleet_core::unit::{Content, Note, Parsed, UnitFile, UnitName, serialize};
+use serde::Deserialize;
 
 use super::error::{ApiError, Result};
 use super::page::page;
+use super::reports::{Report, every_report};
 use super::view::{View, ViewedUnit};
 use super::{Api, BY, Query, body};
 
@@ -25,12 +29,20 @@ const NOTE_MAX: usize = 200;
 pub(super) const WARNING: HeaderName = HeaderName::from_static("x-fleet-warning");
 
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<UnitPage>> {
-    let view = View::read(&**api.registry.store(), &[keys::UNITS, keys::REPORTS]).await?;
+    let view = View::read(&**api.registry.store(), &[keys::UNITS]).await?;
+    let ready = match query.stateless {
+        true => None,
+        false => Some(every_report(&api, view.revision, note_ready).await?),
+    };
+    let state = |name: &UnitName, unit: &ViewedUnit| match &ready {
+        Some(ready) => current_state(ready.get(name.as_str()).copied(), unit).to_string(),
+        None => String::new(),
+    };
     let units = view
         .units
         .iter()
         .map(|(name, unit)| Unit {
-            current_state: current_state(&view, name, unit).to_string(),
+            current_state: state(name, unit),
             ..show(name, unit, query.content)
         })
         .collect();
@@ -73,17 +85,32 @@ fn show(name: &UnitName, unit: &ViewedUnit, content: bool) -> Unit {
     }
 }
 
-fn current_state(view: &View, name: &UnitName, unit: &ViewedUnit) -> TargetState {
-    let reports = view.reports.values();
-    let reports: Vec<_> = reports
-        .filter_map(|report| report.units.get(name))
-        .collect();
-    if reports.is_empty() || unit.record.target == TargetState::Inactive {
-        TargetState::Inactive
-    } else if reports.iter().any(|report| report.ready) {
-        unit.record.target
-    } else {
-        TargetState::Loaded
+/// What a unit's current state depends on.
+#[derive(Deserialize)]
+struct Readiness {
+    ready: bool,
+}
+
+/// Whether units are ready on any machine, of all that are reported.
+type Ready = BTreeMap<String, bool>;
+
+fn note_ready(all: &mut Ready, report: &Report) {
+    // One that cannot be read says nothing of any unit.
+    let report = report.decode::<Listed<'_, Readiness>>();
+    for (name, unit) in report.map(|report| report.units).unwrap_or_default() {
+        match all.get_mut(&*name) {
+            Some(ready) => *ready |= unit.ready,
+            None => drop(all.insert(name.into_owned(), unit.ready)),
+        }
+    }
+}
+
+fn current_state(ready: Option<bool>, unit: &ViewedUnit) -> TargetState {
+    match ready {
+        None => TargetState::Inactive,
+        _ if unit.record.target == TargetState::Inactive => TargetState::Inactive,
+        Some(true) => unit.record.target,
+        Some(false) => TargetState::Loaded,
     }
 }
 

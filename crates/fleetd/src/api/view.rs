@@ -16,6 +16,7 @@ use fleet_core::rollout::Presence;
 use fleet_core::unit::{Parsed, UnitName};
 use serde::de::DeserializeOwned;
 
+use super::apart;
 use super::reports::reports_in;
 use crate::store::{Entry, Result, Snapshot, Store};
 
@@ -86,6 +87,7 @@ pub(super) struct View {
     pub(super) offline: BTreeMap<MachineId, ViewedMachine>,
     /// Those that have the id of one that is here, and stand aside, with that id.
     pub(super) twins: Vec<(MachineId, MachineRecord)>,
+    /// Of all units, or of the one that was asked for.
     pub(super) reports: BTreeMap<MachineId, MachineReport>,
     /// With the store revisions that wrote them.
     pub(super) grants: BTreeMap<(MachineId, UnitName), (Grant, u64)>,
@@ -102,7 +104,18 @@ pub(super) struct View {
 impl View {
     /// Reads these prefixes at one revision.
     pub(super) async fn read(store: &dyn Store, prefixes: &[&str]) -> Result<Self> {
-        Ok(Self::of(store.list(prefixes).await?))
+        let snapshot = store.list(prefixes).await?;
+        Ok(apart(move || Self::of(&snapshot, None)).await)
+    }
+
+    /// The same, for who asks for one unit: what is reported of others is passed over.
+    pub(super) async fn of_unit(
+        store: &dyn Store,
+        prefixes: &[&str],
+        name: &UnitName,
+    ) -> Result<Self> {
+        let (snapshot, name) = (store.list(prefixes).await?, name.clone());
+        Ok(apart(move || Self::of(&snapshot, Some(&name))).await)
     }
 
     /// Reads the live machines and their metadata; what is remembered of machines, for one whose presence cannot be read.
@@ -114,11 +127,11 @@ impl View {
         Self::read(store, &[keys::MACHINES, keys::METADATA, keys::KNOWN]).await
     }
 
-    fn of(snapshot: Snapshot) -> Self {
-        let mut damaged = Vec::new();
+    fn of(snapshot: &Snapshot, only: Option<&UnitName>) -> Self {
         let records = Records {
-            snapshot: &snapshot,
-            damaged: &mut damaged,
+            snapshot,
+            only,
+            damaged: Vec::new(),
         };
         records.view()
     }
@@ -146,7 +159,9 @@ impl View {
 
 struct Records<'a> {
     snapshot: &'a Snapshot,
-    damaged: &'a mut Vec<Problem>,
+    /// The unit whose reports are asked for, if it is one.
+    only: Option<&'a UnitName>,
+    damaged: Vec<Problem>,
 }
 
 impl<'a> Records<'a> {
@@ -222,7 +237,7 @@ impl<'a> Records<'a> {
                 .map(|leader: LeaderRecord| leader.machine),
             revision: self.snapshot.revision,
             unreadable: self.unreadable(),
-            damaged: std::mem::take(self.damaged),
+            damaged: self.damaged,
         }
     }
 
@@ -246,7 +261,11 @@ impl<'a> Records<'a> {
     fn reports(&mut self) -> BTreeMap<MachineId, MachineReport> {
         let mut found = BTreeMap::new();
         for report in reports_in(self.snapshot) {
-            match report.decode() {
+            let read = match self.only {
+                Some(name) => report.decode_of(name),
+                None => report.decode(),
+            };
+            match read {
                 Ok(said) => {
                     found.insert(report.machine, said);
                 }

@@ -319,7 +319,7 @@ impl Stage {
             .await
             .expect("lists")
             .entries;
-        let mut report = MachineReport::default();
+        let mut report: MachineReport = MachineReport::default();
         for (key, grant) in &grants {
             if let Err(error) = record::decode::<Grant>(&grant.value) {
                 report.problems.insert(key.clone(), error.to_string());

@@ -193,7 +193,11 @@ fn answer(shared: &Shared, method: &str, target: &str, body: &[u8]) -> Answer {
             world.patch(&serde_json::from_slice::<Vec<_>>(body).expect("a patch"))
         }
         ("GET", ("units", "")) => {
-            let (units, next_page_token) = cut(world.units(), page);
+            let mut units = world.units();
+            if parameter("currentState").as_deref() == Some("false") {
+                units.iter_mut().for_each(|it| it.current_state.clear());
+            }
+            let (units, next_page_token) = cut(units, page);
             Answer::json(&UnitPage {
                 units,
                 next_page_token,
@@ -204,11 +208,25 @@ fn answer(shared: &Shared, method: &str, target: &str, body: &[u8]) -> Answer {
             if let Some(only) = parameter("unitName") {
                 states.retain(|state| state.name == only);
             }
-            let (states, next_page_token) = cut(states, page);
-            Answer::json(&StatePage {
-                states,
-                next_page_token,
-            })
+            assert_eq!(parameter("stream").as_deref(), Some("true"));
+            // By machine, as fleetd has them.
+            states.sort_by(|a, b| (&a.machine_id, &a.name).cmp(&(&b.machine_id, &b.name)));
+            let lines = states.chunks(PAGE).map(|states| {
+                Answer::json(&StatePage {
+                    states: states.to_vec(),
+                    next_page_token: None,
+                })
+            });
+            let mut lines: Vec<String> = lines.map(|line| line.body + "\n").collect();
+            if world.forgets > 0 {
+                world.forgets -= 1;
+                lines.truncate(1);
+                lines.push(Answer::error(410, "list again").body);
+            }
+            Answer {
+                body: lines.concat(),
+                ..Answer::empty(200)
+            }
         }
         ("GET", ("units", name)) => or_404(world.unit(name, parameter("content").is_some())),
         ("PUT", ("units", name)) => world.put(name, serde_json::from_slice(body).expect("a unit")),

@@ -25,6 +25,8 @@ pub(crate) struct World {
     /// The method for which the registry does not answer, and how often it was asked for.
     pub(crate) away: &'static str,
     pub(crate) unanswered: usize,
+    /// How many listings of states end early because the registry has forgotten what they are of.
+    pub(crate) forgets: usize,
     units: BTreeMap<String, Stored>,
     machines: BTreeMap<String, Machine>,
     reports: BTreeMap<(String, String), UnitReport>,
@@ -57,6 +59,7 @@ impl Default for World {
             held: false,
             away: "",
             unanswered: 0,
+            forgets: 0,
             units: BTreeMap::new(),
             machines: BTreeMap::from([
                 machine("3f3fab35461707ed4699d4df0c87385e", 3),

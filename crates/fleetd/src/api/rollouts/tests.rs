@@ -1,6 +1,7 @@
 //! The endpoints about rollouts, asked through the router on an embedded store where the tests write what machines and
 //! leaders write.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ impl World {
             ..UnitReport::default()
         };
         let report = MachineReport {
-            units: [(web(), report)].into(),
+            units: BTreeMap::from([(web(), report)]),
             ..MachineReport::default()
         };
         self.write(keys::report(&id(digit)), &report).await;

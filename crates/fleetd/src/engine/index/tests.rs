@@ -26,7 +26,7 @@ fn says(index: &mut Index, revision: u64, deferred: bool) {
         ..UnitReport::default()
     };
     let report = MachineReport {
-        units: [(name(), unit)].into(),
+        units: BTreeMap::from([(name(), unit)]),
         ..MachineReport::default()
     };
     let value = record::encode(&report);
