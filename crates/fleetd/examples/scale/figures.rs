@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use anyhow::{Result, bail};
+
 /// How many machines, and how many units on each.
 pub(crate) type Size = (usize, usize);
 
@@ -136,6 +138,33 @@ impl Samples {
     pub(crate) fn add(&mut self, what: &'static str, measure: &'static str, value: f64) {
         let sizes = self.values.entry((what, measure)).or_default();
         sizes.entry(self.size).or_default().push(value);
+    }
+
+    /// All samples, a line for each: what, the measure and the value, with tabs between them.
+    pub(crate) fn raw(&self) -> String {
+        let sizes = self.values.iter();
+        let samples = sizes.flat_map(|(named, sizes)| {
+            let values = sizes.values().flatten();
+            values.map(move |value| (named, value))
+        });
+        samples
+            .map(|((what, measure), value)| format!("{what}\t{measure}\t{value:e}\n"))
+            .collect()
+    }
+
+    /// Adds the samples of one size, from their lines.
+    pub(crate) fn take(&mut self, size: Size, raw: &str) -> Result<()> {
+        self.of(size);
+        for line in raw.lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let [what, measure, value] = fields[..] else {
+                bail!("{line:?} is no sample");
+            };
+            // There are some dozens of them.
+            let kept = |text: &str| -> &'static str { text.to_owned().leak() };
+            self.add(kept(what), kept(measure), value.parse()?);
+        }
+        Ok(())
     }
 
     /// The nearest sample to that part of all; none is invented between two.
@@ -277,5 +306,26 @@ pub(crate) fn digits(value: f64) -> String {
         v if v.abs() >= 1.0 => format!("{v:.2}"),
         v if v.abs() >= 0.001 => format!("{v:.3}"),
         v => format!("{v:.5}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_another_process_are_taken_as_they_were() {
+        let mut there = Samples::default();
+        there.of((300, 3));
+        for value in [1.0 / 3.0, 0.0, 1e9] {
+            there.add("start", "told", value);
+        }
+        there.add("idle", "writes", 7.0);
+        let mut here = Samples::default();
+        here.take((300, 3), &there.raw()).expect("samples");
+        assert_eq!(here.raw(), there.raw());
+        assert_eq!(here.sizes(), BTreeSet::from([(300, 3)]));
+        assert_eq!(here.median("start", "told", (300, 3)), Some(1.0 / 3.0));
+        here.take((1, 1), "start").expect_err("no sample");
     }
 }

@@ -22,7 +22,7 @@ mod standing;
 mod workers;
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -42,6 +42,9 @@ const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000,10000] [--unit
 
 /// What `--only` may name. All machines join in any case.
 const PARTS: [&str; 6] = ["join", "changes", "idle", "storms", "reads", "others"];
+
+/// The argument that has the bench print what it measured as the lines of [`Samples::raw`].
+const RAW: &str = "--raw";
 
 /// How many agents there are among others.
 const AGENTS: usize = 100;
@@ -67,6 +70,8 @@ struct Plan {
     /// Whether the machines reach etcd through its gRPC proxy.
     proxy: bool,
     write: bool,
+    /// Whether it is one of several sizes, whose samples another process puts into tables.
+    raw: bool,
 }
 
 impl Plan {
@@ -112,6 +117,7 @@ fn parse(arguments: &[String]) -> Result<Plan> {
         whole: true,
         proxy: false,
         write: false,
+        raw: false,
     };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -126,6 +132,7 @@ fn parse(arguments: &[String]) -> Result<Plan> {
             "--quick" => (plan.rounds, plan.rolls, plan.idle) = (3, 1, Duration::from_secs(10)),
             "--proxy" => plan.proxy = true,
             "--write" => plan.write = true,
+            RAW => plan.raw = true,
             other => bail!("{other} is no argument"),
         }
     }
@@ -149,7 +156,11 @@ fn numbers(list: &str) -> Result<Vec<usize>> {
 }
 
 fn run(plan: &Plan) -> Result<()> {
-    let samples = measure(plan)?;
+    if plan.raw {
+        print!("{}", measure(plan)?.raw());
+        return Ok(());
+    }
+    let samples = each_apart(plan)?;
     println!("{}", samples.tables());
     if plan.write {
         page::write(&samples)?;
@@ -178,8 +189,45 @@ fn room_for_clients(machines: usize) -> bool {
     may
 }
 
-fn measure(plan: &Plan) -> Result<Samples> {
+/// Measures each size in a process of its own, lest memory that one leaves is taken for the next one's.
+fn each_apart(plan: &Plan) -> Result<Samples> {
     let begun = Instant::now();
+    let mut samples = Samples::default();
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    for units in &plan.units {
+        for machines in &plan.machines {
+            if units * machines > UNITS_MAX {
+                continue;
+            }
+            eprintln!(
+                "{:4.0} s: {machines} machines, {units} units on each",
+                begun.elapsed().as_secs_f64()
+            );
+            // The last of each counts.
+            let size = ["--machines".to_owned(), machines.to_string()];
+            let size = size
+                .into_iter()
+                .chain(["--units".to_owned(), units.to_string()]);
+            let child = Command::new(std::env::current_exe()?)
+                .args(given.iter().cloned().chain(size))
+                .arg(RAW)
+                .stdin(Stdio::null())
+                .stderr(Stdio::inherit())
+                .output()?;
+            ensure!(
+                child.status.success(),
+                "{machines} machines: {}",
+                child.status
+            );
+            samples.take((*machines, *units), &String::from_utf8(child.stdout)?)?;
+        }
+    }
+    eprintln!("{:4.0} s: done", begun.elapsed().as_secs_f64());
+    Ok(samples)
+}
+
+/// Measures all sizes in this process.
+fn measure(plan: &Plan) -> Result<Samples> {
     let mut samples = Samples::default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -187,10 +235,6 @@ fn measure(plan: &Plan) -> Result<Samples> {
     for units in &plan.units {
         for machines in &plan.machines {
             if units * machines <= UNITS_MAX {
-                eprintln!(
-                    "{:4.0} s: {machines} machines, {units} units on each",
-                    begun.elapsed().as_secs_f64()
-                );
                 let available = process::available_memory()?;
                 if available < *machines as u64 * MEMORY {
                     eprintln!(
@@ -209,7 +253,6 @@ fn measure(plan: &Plan) -> Result<Samples> {
             }
         }
     }
-    eprintln!("{:4.0} s: done", begun.elapsed().as_secs_f64());
     Ok(samples)
 }
 
@@ -328,6 +371,7 @@ mod tests {
             whole: false,
             proxy: false,
             write: false,
+            raw: false,
         };
         let samples = measure(&plan).expect("measured");
         let size = (300, 3);
