@@ -185,6 +185,9 @@ pub struct StatePage {
     /// Asks for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
+    /// The addresses of live machines that are in it. Ours only: sent with `?stream=true`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub addresses: BTreeMap<String, String>,
     /// Ordered by unit, then machine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<UnitState>,

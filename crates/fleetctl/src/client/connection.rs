@@ -131,7 +131,7 @@ pub(super) struct Connection {
 
 /// An answer that comes in. Its connection serves the next request once all of it was read.
 pub(super) struct Answer {
-    open: SendRequest<Full<Bytes>>,
+    open: Option<SendRequest<Full<Bytes>>>,
     body: Incoming,
     /// What has come and was not taken yet.
     read: BytesMut,
@@ -272,7 +272,7 @@ impl Connection {
         let (parts, body) = answer.map_err(|why| self.why(why, changing))?.into_parts();
         self.lost = parts.status == StatusCode::SERVICE_UNAVAILABLE;
         let answer = Answer {
-            open,
+            open: Some(open),
             body,
             read: BytesMut::new(),
             changing,
@@ -281,8 +281,11 @@ impl Connection {
     }
 
     /// Reads the next piece of an answer; answers whether there was one.
-    async fn read(&self, answer: &mut Answer) -> Result<bool, ConnectionError> {
+    async fn read(&mut self, answer: &mut Answer) -> Result<bool, ConnectionError> {
         let Some(frame) = answer.body.frame().await else {
+            // Only now: after a failure, or when nobody waits for the answer any more, the connection goes, so that
+            // a late answer is never read as the answer to the next request.
+            self.open = answer.open.take().or(self.open.take());
             return Ok(false);
         };
         let frame = frame.map_err(|why| self.why(why, answer.changing))?;
@@ -300,13 +303,10 @@ impl Connection {
         let told = usize::try_from(answer.body.size_hint().lower()).unwrap_or_default();
         answer.read.reserve(told.min(ANSWER_MAX));
         while self.read(&mut answer).await? {}
-        // Only now: after a failure, or when nobody waits for the answer any more, the connection goes, so that
-        // a late answer is never read as the answer to the next request.
-        self.open = Some(answer.open);
         Ok(answer.read.freeze())
     }
 
-    async fn next_line(&self, answer: &mut Answer) -> Result<Option<Bytes>, ConnectionError> {
+    async fn next_line(&mut self, answer: &mut Answer) -> Result<Option<Bytes>, ConnectionError> {
         let mut looked_at = 0;
         loop {
             let end = answer.read[looked_at..].iter().position(|it| *it == b'\n');

@@ -36,28 +36,6 @@ impl Client {
         self.each_of(1, items, ask).await
     }
 
-    /// Asks two things at once, where that takes no second login.
-    pub(crate) async fn both<A, B>(
-        &mut self,
-        one: impl AsyncFnOnce(&mut Client) -> A,
-        other: impl AsyncFnOnce(&mut Client) -> B,
-    ) -> (A, B) {
-        if self.connection.is_tunnelled() {
-            let first = one(self).await;
-            return (first, other(self).await);
-        }
-        let spare = self.spare.pop();
-        let mut beside = Client {
-            connection: spare.unwrap_or_else(|| self.connection.another()),
-            spare: Vec::new(),
-            timeout: self.timeout,
-            warned: self.warned.clone(),
-        };
-        let both = tokio::join!(one(self), other(&mut beside));
-        self.spare.push(beside.connection);
-        both
-    }
-
     async fn each_of<T, R>(
         &mut self,
         at_once: usize,

@@ -31,7 +31,7 @@ use connection::{Connection, ConnectionError, NOT_FLEETD};
 pub(crate) use each::NotTried;
 pub(crate) use endpoint::Endpoint;
 use pages::Page;
-pub(crate) use states::StateRow;
+pub(crate) use states::{Addresses, StateRow};
 pub(crate) use tls::{TlsError, TlsFiles};
 
 /// fleetd holds a long poll open for up to this long.

@@ -1,6 +1,7 @@
 //! What the machines say of their units: of all collections the one that is long.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use fleet_core::record::UnitReport;
 use fleet_core::unit::UnitName;
@@ -28,12 +29,16 @@ pub(crate) struct StateRow<'a> {
     pub(crate) report: Option<Box<UnitReport>>,
 }
 
+/// The addresses of the machines that are live, by their ids.
+pub(crate) type Addresses = HashMap<String, String>;
+
 /// Some of them.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct StateRows<'a> {
     #[serde(borrow)]
     states: Vec<StateRow<'a>>,
+    addresses: Addresses,
     /// Of a page, which a fleetd answers that knows nothing of streams.
     next_page_token: Option<IgnoredAny>,
 }
@@ -44,7 +49,7 @@ impl Client {
     pub(crate) async fn states<T: Send + 'static>(
         &mut self,
         details: bool,
-        row: impl FnMut(StateRow<'_>) -> T + Clone + Send + 'static,
+        row: impl FnMut(StateRow<'_>, &Addresses) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, ClientError> {
         self.rows(details_query(details), row).await
     }
@@ -52,13 +57,13 @@ impl Client {
     /// How many machines say anything of a unit, whether the registry still has it or not.
     pub(crate) async fn machines_with(&mut self, name: &UnitName) -> Result<usize, ClientError> {
         let only = format!("unitName={}", encode(name.as_str()));
-        Ok(self.rows(Some(only), |_| ()).await?.len())
+        Ok(self.rows(Some(only), |_, _| ()).await?.len())
     }
 
     async fn rows<T: Send + 'static>(
         &mut self,
         parameter: Option<String>,
-        mut row: impl FnMut(StateRow<'_>) -> T + Clone + Send + 'static,
+        mut row: impl FnMut(StateRow<'_>, &Addresses) -> T + Clone + Send + 'static,
     ) -> Result<Vec<T>, ClientError> {
         let open = move |line: &[u8]| {
             let rows: StateRows<'_> = serde_json::from_slice(line)?;
@@ -66,7 +71,8 @@ impl Client {
                 let text = "it is the first page of several, not all rows";
                 return Err(serde_json::Error::custom(text));
             }
-            Ok(rows.states.into_iter().map(&mut row).collect())
+            let row = |state| row(state, &rows.addresses);
+            Ok(rows.states.into_iter().map(row).collect())
         };
         let query = ["stream=true".to_owned()].into_iter().chain(parameter);
         let query: Vec<String> = query.collect();

@@ -1,7 +1,7 @@
 //! list-units, list-unit-files, list-machines: what their rows hold, and how they are shown.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
@@ -9,9 +9,9 @@ use fleet_core::api::{Machine, Unit};
 use fleet_core::machine::Metadata;
 use fleet_core::record::{Scheduling, UnitReport};
 use fleet_core::unit::Hash;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::client::{Client, StateRow};
+use crate::client::{Addresses, Client, StateRow};
 use crate::describe;
 use crate::listing::{Column, Listing, Row};
 use crate::options::{description, is_global};
@@ -38,30 +38,21 @@ pub(crate) struct UnitRow {
 #[derive(Debug, Default, Serialize)]
 struct On {
     machine: String,
-    /// Its address, once all machines were read; empty if the machine is not known any more.
-    #[serde(serialize_with = "told")]
-    ip: OnceLock<String>,
+    /// Its address; empty if the machine is not known any more.
+    ip: String,
     /// Both as a table shows them, for each unit there.
     #[serde(skip)]
     cell: OnceLock<String>,
 }
 
 impl On {
-    fn ip(&self) -> &str {
-        self.ip.get().map_or("", String::as_str)
-    }
-
     fn cell(&self, full: bool) -> &str {
         let cell = || match &*self.machine {
             "" => String::new(),
-            machine => describe::machine(machine, self.ip(), full),
+            machine => describe::machine(machine, &self.ip, full),
         };
         self.cell.get_or_init(cell)
     }
-}
-
-fn told<S: Serializer>(ip: &OnceLock<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    ip.get().map_or("", String::as_str).serialize(serializer)
 }
 
 /// How it is there.
@@ -105,12 +96,13 @@ struct UnitRows {
 }
 
 impl UnitRows {
-    fn row(&mut self, row: &StateRow<'_>) -> UnitRow {
+    fn row(&mut self, row: &StateRow<'_>, addresses: &Addresses) -> UnitRow {
         let id = &*row.machine_id;
         if self.on.machine != id {
             self.on = Arc::new(On {
                 machine: id.to_owned(),
-                ..On::default()
+                ip: addresses.get(id).cloned().unwrap_or_default(),
+                cell: OnceLock::new(),
             });
         }
         UnitRow {
@@ -220,18 +212,6 @@ impl Row for UnitRow {
     }
 }
 
-/// Tells rows the addresses of their machines.
-fn locate(rows: &[UnitRow], machines: Vec<Machine>) {
-    let addresses = machines.into_iter();
-    let mut addresses: HashMap<String, String> = addresses
-        .map(|machine| (machine.id, machine.primary_ip))
-        .collect();
-    for row in rows {
-        let address = || addresses.remove(&row.on.machine).unwrap_or_default();
-        row.on.ip.get_or_init(address);
-    }
-}
-
 /// Orders rows by unit, then machine. fleetd reads them machine by machine, so that it need not hold them all.
 fn by_unit(mut rows: Vec<UnitRow>) -> Vec<UnitRow> {
     let mut units: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
@@ -269,16 +249,10 @@ pub(super) async fn units(
 ) -> anyhow::Result<()> {
     let detailed = listing.detailed();
     let read = async |client: &mut Client| {
-        let machines = async |client: &mut Client| client.machines(false).await;
-        let states = async |client: &mut Client| {
-            let mut rows = UnitRows::default();
-            client.states(detailed, move |state| rows.row(&state)).await
-        };
-        let (machines, rows) = client.both(machines, states).await;
-        let machines = machines.context(RETRIEVING_UNITS)?;
-        let rows = rows.context(RETRIEVING_UNITS)?;
-        locate(&rows, machines);
-        Ok(by_unit(rows))
+        let mut rows = UnitRows::default();
+        let row = move |state: StateRow<'_>, addresses: &Addresses| rows.row(&state, addresses);
+        let rows = client.states(detailed, row).await;
+        rows.map(by_unit).context(RETRIEVING_UNITS)
     };
     listing.print(client, paint, read).await
 }
@@ -478,7 +452,7 @@ mod tests {
             };
             units(machine).into_iter().map(row)
         });
-        let ordered = by_unit(told.map(|row| rows.row(&row)).collect());
+        let ordered = by_unit(told.map(|row| rows.row(&row, &Addresses::new())).collect());
         let told: Vec<_> = ordered
             .iter()
             .map(|row| format!("{} {}", row.name, row.on.machine))

@@ -12,7 +12,7 @@ use fleet_core::record::Scheduling;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use crate::client::{Client, StateRow};
+use crate::client::{Addresses, Client, StateRow};
 use crate::describe;
 use crate::machine::find;
 use crate::output::{say, talk};
@@ -133,7 +133,7 @@ async fn empty(client: &mut Client, machines: &[Machine], timeout: Duration) -> 
     let ids = Arc::new(ids);
     loop {
         let ids = ids.clone();
-        let still_on = move |state: StateRow<'_>| {
+        let still_on = move |state: StateRow<'_>, _: &Addresses| {
             let (id, active) = (&*state.machine_id, &state.systemd_active_state);
             ids.contains(id).then(|| {
                 let id = describe::short_id(id);

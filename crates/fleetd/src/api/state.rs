@@ -5,6 +5,7 @@
 //! each part. The original's pages are ordered by unit, for which all of them are read each time.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::future;
 use std::panic::resume_unwind;
@@ -19,7 +20,7 @@ use axum::response::{IntoResponse as _, Response};
 use fleet_core::api::{StatePage, UnitState};
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{Listed, UnitReport};
+use fleet_core::record::{self, Listed, UnitReport};
 use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,7 @@ use super::error::{ApiError, Result};
 use super::page::{Cursor, page};
 use super::reports::{Report, Reports, reports_in};
 use super::{Api, Query, apart};
+use crate::store::{Entry, Snapshot};
 
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Response> {
     let wanted = Wanted {
@@ -45,6 +47,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     let page = StatePage {
         next_page_token,
         states,
+        ..StatePage::default()
     };
     Ok(Json(page).into_response())
 }
@@ -194,26 +197,31 @@ impl Rows {
 
     /// A [`StatePage`] of them.
     fn page(self, next_page_token: Option<String>) -> Response {
+        let bare = StatePage {
+            next_page_token,
+            ..StatePage::default()
+        };
         let json = HeaderValue::from_static("application/json");
-        ([(CONTENT_TYPE, json)], self.into_json(next_page_token)).into_response()
+        ([(CONTENT_TYPE, json)], self.into_json(&bare)).into_response()
     }
 
-    /// The same as a line.
-    fn line(self) -> Vec<u8> {
-        let mut line = self.into_json(None);
+    /// The same as a line of a stream.
+    fn line(self, addresses: BTreeMap<String, String>) -> Vec<u8> {
+        let bare = StatePage {
+            addresses,
+            ..StatePage::default()
+        };
+        let mut line = self.into_json(&bare);
         line.push(b'\n');
         line
     }
 
-    fn into_json(mut self, next_page_token: Option<String>) -> Vec<u8> {
-        let bare = StatePage {
-            next_page_token,
-            states: Vec::new(),
-        };
-        let mut head = serde_json::to_vec(&bare).expect("a page is a map with text keys");
+    /// That page, with these rows in it.
+    fn into_json(mut self, bare: &StatePage) -> Vec<u8> {
+        let mut head = serde_json::to_vec(bare).expect("a page is a map with text keys");
         if self.count > 0 {
             head.pop();
-            if bare.next_page_token.is_some() {
+            if head.len() > 1 {
                 head.push(b',');
             }
             head.extend_from_slice(br#""states":["#);
@@ -293,13 +301,14 @@ async fn part(api: &Api, wanted: Wanted, tokens: &[String], limit: usize) -> Res
 /// cannot be read is the last line.
 async fn stream(api: &Api, wanted: Wanted) -> Result<Response> {
     let store = api.registry.store().clone();
-    let mut reports = Reports::new(store, wanted.prefix(), None, None);
-    let first = reports.some().await?;
+    let mut reports = Reports::new(store.clone(), wanted.prefix(), None, None);
+    let (first, machines) = tokio::join!(reports.some(), store.list(&[keys::MACHINES]));
+    let (first, machines) = (first?, machines?);
     reports.want_all();
-    let wanted = Arc::new(wanted);
+    let streamed = Arc::new((wanted, apart(move || addresses(&machines)).await));
     let first = tokio::spawn(future::ready((reports, Ok(first))));
     let lines = stream::unfold(Some(first), move |part| {
-        let wanted = Arc::clone(&wanted);
+        let streamed = Arc::clone(&streamed);
         async move {
             let read = part?.await;
             let (mut reports, some) =
@@ -314,19 +323,39 @@ async fn stream(api: &Api, wanted: Wanted) -> Result<Response> {
                 let some = reports.some().await;
                 (reports, some)
             });
-            let line = apart(move || {
-                let mut rows = Rows::default();
-                for report in &some {
-                    wanted.rows(report, |row| rows.push(row));
-                }
-                rows.line()
-            });
+            let line = apart(move || line(&streamed.0, &streamed.1, &some));
             Some((line.await, Some(next)))
         }
     });
     let lines = lines.map(Ok::<_, Infallible>);
     let kind = HeaderValue::from_static("application/x-ndjson");
     Ok(([(CONTENT_TYPE, kind)], Body::from_stream(lines)).into_response())
+}
+
+/// The addresses of live machines. One whose presence cannot be read has none.
+fn addresses(machines: &Snapshot) -> HashMap<MachineId, String> {
+    #[derive(Deserialize)]
+    struct Address {
+        primary_ip: String,
+    }
+    let address = |(key, entry): (&String, &Entry)| {
+        let machine = keys::machine_of(keys::MACHINES, key)?;
+        let address: Address = record::decode(&entry.value).ok()?;
+        Some((machine, address.primary_ip))
+    };
+    machines.entries.iter().filter_map(address).collect()
+}
+
+/// A line of a stream: the rows of these reports, and the addresses of their machines.
+fn line(wanted: &Wanted, known: &HashMap<MachineId, String>, reports: &[Report]) -> Vec<u8> {
+    let (mut rows, mut addresses) = (Rows::default(), BTreeMap::new());
+    for report in reports {
+        let before = rows.count;
+        wanted.rows(report, |row| rows.push(row));
+        let address = known.get(&report.machine).filter(|_| rows.count > before);
+        addresses.extend(address.map(|it| (report.machine.to_string(), it.clone())));
+    }
+    rows.line(addresses)
 }
 
 #[cfg(test)]
@@ -338,7 +367,8 @@ mod tests {
     use axum::body::to_bytes;
     use axum::http::StatusCode;
     use fleet_core::api::ErrorBody;
-    use fleet_core::record::{self, MachineReport, UnitReports};
+    use fleet_core::machine::Metadata;
+    use fleet_core::record::{self, MachineRecord, MachineReport, UnitReports};
     use fleet_core::unit::UnitName;
 
     use super::*;
@@ -491,9 +521,25 @@ mod tests {
         for number in numbers.clone() {
             report_of(&store, &id(number), &["x.service", "y.service"]).await;
         }
+        let last = "c".repeat(32);
+        let presence = MachineRecord {
+            primary_ip: "10.0.0.3".to_owned(),
+            metadata: Metadata::new(),
+            version: String::new(),
+            session: 1,
+        };
+        let put = Write::Put {
+            key: keys::machine(&MachineId::parse(&last).expect("an id")),
+            value: record::encode(&presence),
+            lease: None,
+        };
+        store.commit(vec![], vec![put]).await.expect("written");
         let (pages, error) = streamed(&api).await;
         assert_eq!(error, None);
         assert!(pages.len() > 1);
+        let addresses = pages.iter().flat_map(|page| &page.addresses);
+        let addresses: Vec<_> = addresses.map(|(id, ip)| (&**id, &**ip)).collect();
+        assert_eq!(addresses, [(&*last, "10.0.0.3")]);
         let rows = pages.iter().flat_map(|page| &page.states);
         let rows: Vec<_> = rows.map(|row| (&*row.machine_id, &*row.name)).collect();
         let machines = numbers.map(id);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use fleet_core::api::{ErrorBody, ErrorDetail, StatePage, UnitPage};
+use fleet_core::api::{ErrorBody, ErrorDetail, StatePage, UnitPage, UnitState};
 use serde::Serialize;
 use serde_json::json;
 
@@ -211,8 +211,14 @@ fn answer(shared: &Shared, method: &str, target: &str, body: &[u8]) -> Answer {
             assert_eq!(parameter("stream").as_deref(), Some("true"));
             // By machine, as fleetd has them.
             states.sort_by(|a, b| (&a.machine_id, &a.name).cmp(&(&b.machine_id, &b.name)));
+            let machines = world.machines();
+            let address = |state: &UnitState| {
+                let machine = machines.iter().find(|it| it.id == state.machine_id)?;
+                Some((machine.id.clone(), machine.primary_ip.clone()))
+            };
             let lines = states.chunks(PAGE).map(|states| {
                 Answer::json(&StatePage {
+                    addresses: states.iter().filter_map(address).collect(),
                     states: states.to_vec(),
                     next_page_token: None,
                 })
