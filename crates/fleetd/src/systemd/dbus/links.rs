@@ -3,6 +3,7 @@
 //! Links are made by systemd, which knows `[Install]`, and removed here. DisableUnitFiles would remove too much and
 //! too little: the links of every unit in `Also=`, which run on, and none at all of a unit that somebody masked.
 
+use std::fs::{DirEntry, FileType};
 use std::io::ErrorKind;
 use std::iter::once;
 use std::path::{Component, Path, PathBuf};
@@ -68,22 +69,23 @@ pub(super) fn has_drop_ins(unit_path: &[PathBuf], name: &UnitName) -> bool {
 pub(super) fn uninstall(runtime: &Path, ours: &Directory, name: &UnitName) -> Result<()> {
     let main = runtime.join(name.as_str());
     let file = ours.file(name);
-    // systemd 252 links to the file itself, others may link to the link.
+    // systemd 252 links to the file itself, others may link to the link. Of thousands of links few lead to that name.
     let leads_here = |link: &Path| {
-        let to = link
-            .read_link()
-            .map(|to| without_dots(&link.with_file_name("").join(to)));
-        to.is_ok_and(|to| to == file || to == main)
+        let to = link.read_link().unwrap_or_default();
+        to.file_name().is_some_and(|to| to == name.as_str()) && {
+            let to = without_dots(&link.with_file_name("").join(to));
+            to == file || to == main
+        }
     };
-    for path in entries(runtime)? {
-        if path.is_symlink() {
+    for (path, kind) in entries(runtime)? {
+        if kind.is_symlink() {
             if path != main && leads_here(&path) {
                 unlink(&path)?;
             }
-        } else if path.is_dir() {
+        } else if kind.is_dir() {
             let links = entries(&path)?;
             let mut found = false;
-            for link in links.iter().filter(|link| leads_here(link)) {
+            for (link, _) in links.iter().filter(|(link, _)| leads_here(link)) {
                 found = true;
                 unlink(link)?;
             }
@@ -106,9 +108,10 @@ pub(super) fn remove(runtime: &Path, ours: &Directory, name: &UnitName) -> Resul
     }
 }
 
-fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+fn entries(directory: &Path) -> Result<Vec<(PathBuf, FileType)>> {
+    let entry = |entry: DirEntry| Ok((entry.path(), entry.file_type()?));
     match std::fs::read_dir(directory) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Ok(entries) => entries.map(|found| entry(found?)).collect(),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -131,6 +134,7 @@ fn without_dots(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs::{create_dir, write};
     use std::os::unix::fs::symlink;
 
@@ -231,8 +235,10 @@ mod tests {
         let left = || {
             let mut left = entries(&run).expect("read");
             left.extend(entries(&run.join("y.target.requires")).expect("read"));
-            left.sort();
-            left
+            let left = left.into_iter().map(|(path, _)| path);
+            left.collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
         };
         let others = [
             "b.service",
