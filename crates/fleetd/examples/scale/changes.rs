@@ -13,6 +13,7 @@ use crate::etcd::{Counters, Etcd};
 use crate::figures::{AMONG, Samples};
 use crate::fleet::{Fleet, START, STOP, file};
 use crate::others::Others;
+use crate::workers::Workers;
 
 /// A unit that belongs where the label is.
 const LABELLED: &str = "labelled.service";
@@ -26,13 +27,34 @@ struct Took {
 
 /// Everything that the changes need.
 pub(crate) struct Changes<'a> {
-    pub(crate) fleet: &'a Fleet,
-    pub(crate) bare: &'a mut Bare,
-    pub(crate) etcd: &'a Etcd,
-    pub(crate) samples: &'a mut Samples,
+    fleet: &'a Fleet,
+    bare: Bare,
+    etcd: &'a Etcd,
+    samples: &'a mut Samples,
 }
 
-impl Changes<'_> {
+impl<'a> Changes<'a> {
+    /// Of that fleet, beside so many bare clients.
+    pub(crate) async fn beside(
+        fleet: &'a Fleet,
+        etcd: &'a Etcd,
+        clients: usize,
+        workers: &Workers,
+        samples: &'a mut Samples,
+    ) -> Result<Self> {
+        Ok(Self {
+            fleet,
+            bare: Bare::connect(etcd.endpoint(), clients, workers).await?,
+            etcd,
+            samples,
+        })
+    }
+
+    /// Ends the bare clients.
+    pub(crate) async fn close(self) -> Result<()> {
+        self.bare.close().await
+    }
+
     /// What must be there before the first round.
     pub(crate) async fn prepare(&self) -> Result<()> {
         let labelled = file(1, "MachineMetadata=probe=yes\n");

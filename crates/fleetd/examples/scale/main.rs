@@ -28,10 +28,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::bare::Bare;
 use crate::changes::Changes;
 use crate::etcd::Etcd;
-use crate::figures::Samples;
+use crate::figures::{Samples, Size};
 use crate::fleet::Fleet;
 use crate::hub::Hub;
 use crate::others::Others;
@@ -75,6 +74,13 @@ struct Plan {
 }
 
 impl Plan {
+    /// The sizes to measure.
+    fn sizes(&self) -> impl Iterator<Item = Size> {
+        let units = self.units.iter();
+        let sizes = units.flat_map(|units| self.machines.iter().map(|it| (*it, *units)));
+        sizes.filter(|(machines, units)| machines * units <= UNITS_MAX)
+    }
+
     fn has(&self, part: &str) -> bool {
         self.parts.is_empty() || self.parts.iter().any(|it| it == part)
     }
@@ -194,33 +200,23 @@ fn each_apart(plan: &Plan) -> Result<Samples> {
     let begun = Instant::now();
     let mut samples = Samples::default();
     let given: Vec<String> = std::env::args().skip(1).collect();
-    for units in &plan.units {
-        for machines in &plan.machines {
-            if units * machines > UNITS_MAX {
-                continue;
-            }
-            eprintln!(
-                "{:4.0} s: {machines} machines, {units} units on each",
-                begun.elapsed().as_secs_f64()
-            );
-            // The last of each counts.
-            let size = ["--machines".to_owned(), machines.to_string()];
-            let size = size
-                .into_iter()
-                .chain(["--units".to_owned(), units.to_string()]);
-            let child = Command::new(std::env::current_exe()?)
-                .args(given.iter().cloned().chain(size))
-                .arg(RAW)
-                .stdin(Stdio::null())
-                .stderr(Stdio::inherit())
-                .output()?;
-            ensure!(
-                child.status.success(),
-                "{machines} machines: {}",
-                child.status
-            );
-            samples.take((*machines, *units), &String::from_utf8(child.stdout)?)?;
-        }
+    for (machines, units) in plan.sizes() {
+        eprintln!(
+            "{:4.0} s: {machines} machines, {units} units on each",
+            begun.elapsed().as_secs_f64()
+        );
+        // The last of each counts.
+        let child = Command::new(std::env::current_exe()?)
+            .args(&given)
+            .args(["--machines", &machines.to_string()])
+            .args(["--units", &units.to_string()])
+            .arg(RAW)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()?;
+        let status = child.status;
+        ensure!(status.success(), "{machines} machines: {status}");
+        samples.take((machines, units), &String::from_utf8(child.stdout)?)?;
     }
     eprintln!("{:4.0} s: done", begun.elapsed().as_secs_f64());
     Ok(samples)
@@ -232,25 +228,17 @@ fn measure(plan: &Plan) -> Result<Samples> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    for units in &plan.units {
-        for machines in &plan.machines {
-            if units * machines <= UNITS_MAX {
-                let available = process::available_memory()?;
-                if available < *machines as u64 * MEMORY {
-                    eprintln!(
-                        "not measured: {} MiB of memory are too few",
-                        available >> 20
-                    );
-                    continue;
-                }
-                samples.of((*machines, *units));
-                let measured = one_size(plan, *machines, *units, &mut samples);
-                runtime.block_on(measured)?;
-                if plan.has("others") && *machines > AGENTS {
-                    let measured = among_others(plan, *machines, *units, &mut samples);
-                    runtime.block_on(measured)?;
-                }
-            }
+    for (machines, units) in plan.sizes() {
+        let available = process::available_memory()?;
+        if available < machines as u64 * MEMORY {
+            let available = available >> 20;
+            eprintln!("not measured: {available} MiB of memory are too few");
+            continue;
+        }
+        samples.of((machines, units));
+        runtime.block_on(one_size(plan, machines, units, &mut samples))?;
+        if plan.has("others") && machines > AGENTS {
+            runtime.block_on(among_others(plan, machines, units, &mut samples))?;
         }
     }
     Ok(samples)
@@ -276,19 +264,14 @@ async fn one_size(plan: &Plan, machines: usize, units: usize, samples: &mut Samp
     samples.add("join", "etcd's peak", etcd.usage()?.peak as f64);
 
     if plan.has("changes") && room_for_clients(machines) {
-        let mut bare = Bare::connect(etcd.endpoint(), machines, &workers).await?;
-        let mut changes = Changes {
-            fleet: &fleet,
-            bare: &mut bare,
-            etcd: &etcd,
-            samples,
-        };
+        let changes = Changes::beside(&fleet, &etcd, machines, &workers, samples);
+        let mut changes = changes.await?;
         changes.prepare().await?;
         for round in 0..plan.rounds {
             changes.round(round, round < plan.rolls).await?;
             etcd.compact().await?;
         }
-        bare.close().await?;
+        changes.close().await?;
     }
     if plan.has("idle") {
         standing::idle(&fleet, &etcd, &hub, plan.idle, samples).await?;
@@ -331,18 +314,13 @@ async fn among_others(
     fleet.join(&workers).await?;
     let rest = machines - AGENTS;
     let others = Others::connect(etcd.endpoint(), AGENTS, rest, units, &workers).await?;
-    let mut bare = Bare::connect(etcd.endpoint(), machines, &workers).await?;
-    let mut changes = Changes {
-        fleet: &fleet,
-        bare: &mut bare,
-        etcd: &etcd,
-        samples,
-    };
+    let changes = Changes::beside(&fleet, &etcd, machines, &workers, samples);
+    let mut changes = changes.await?;
     for round in 0..plan.rounds {
         changes.start_among(&others, round).await?;
         etcd.compact().await?;
     }
-    bare.close().await?;
+    changes.close().await?;
     drop(hub);
     Ok(())
 }
