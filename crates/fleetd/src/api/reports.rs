@@ -96,9 +96,8 @@ pub(super) struct Reports {
     /// What was read last, if it may not be all of its report.
     begun: Option<(String, Entry)>,
     more: bool,
-    /// How many reports were given, of how many keys.
+    /// How many reports were given.
     given: usize,
-    keys: usize,
     /// How many values were read, of how many bytes.
     values: usize,
     bytes: usize,
@@ -122,7 +121,6 @@ impl Reports {
             begun: None,
             more: true,
             given: 0,
-            keys: 0,
             values: 0,
             bytes: 0,
             wanted: FIRST,
@@ -131,7 +129,7 @@ impl Reports {
 
     /// Tells how many more are wanted: hardly more are read then.
     pub(super) fn want(&mut self, reports: usize) {
-        let keys = reports.saturating_mul(self.keys.max(1)) / self.given.max(1);
+        let keys = reports.saturating_mul(self.values.max(1)) / self.given.max(1);
         // What is behind the last one tells that it is whole, and whether there are more.
         self.wanted = keys.saturating_add(1);
     }
@@ -182,8 +180,6 @@ impl Reports {
             }
         }
         self.given += reports.len();
-        let keys = |report: &Report| 1 + usize::from(report.base.is_some());
-        self.keys += reports.iter().map(keys).sum::<usize>();
         Ok(reports)
     }
 

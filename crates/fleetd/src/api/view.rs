@@ -104,8 +104,7 @@ pub(super) struct View {
 impl View {
     /// Reads these prefixes at one revision.
     pub(super) async fn read(store: &dyn Store, prefixes: &[&str]) -> Result<Self> {
-        let snapshot = store.list(prefixes).await?;
-        Ok(apart(move || Self::of(&snapshot, None)).await)
+        Self::listed(store, prefixes, None).await
     }
 
     /// The same, for who asks for one unit: what is reported of others is passed over.
@@ -114,8 +113,12 @@ impl View {
         prefixes: &[&str],
         name: &UnitName,
     ) -> Result<Self> {
-        let (snapshot, name) = (store.list(prefixes).await?, name.clone());
-        Ok(apart(move || Self::of(&snapshot, Some(&name))).await)
+        Self::listed(store, prefixes, Some(name.clone())).await
+    }
+
+    async fn listed(store: &dyn Store, prefixes: &[&str], only: Option<UnitName>) -> Result<Self> {
+        let snapshot = store.list(prefixes).await?;
+        Ok(apart(move || Self::of(&snapshot, only.as_ref())).await)
     }
 
     /// Reads the live machines and their metadata; what is remembered of machines, for one whose presence cannot be read.
