@@ -1,6 +1,6 @@
 //! Writes the man pages of fleetd: `cargo run --package fleetd --example man-pages DIRECTORY`.
 //!
-//! They say what `fleetd --help` and the pages in docs/usage say, because they are made of those. An example and not a
+//! They say what `fleetd --help` and the pages in docs/ say, because they are made of those. An example and not a
 //! part of fleetd: what runs as root on every host needs no typesetting.
 
 mod markdown;
@@ -12,7 +12,7 @@ use clap::CommandFactory as _;
 use clap_mangen::Man;
 use fleetd::config::Args;
 
-/// A page of section 5, made of pages in docs/usage.
+/// A page of section 5, made of pages in docs/.
 struct FilePage {
     name: &'static str,
     what: &'static str,
@@ -26,7 +26,7 @@ const FILE_PAGES: [FilePage; 2] = [
         name: "fleet.conf",
         what: "configuration of fleetd",
         synopsis: "/etc/fleet/fleet.conf",
-        documents: &[include_str!("../../../../docs/usage/configuration.md")],
+        documents: &[include_str!("../../../../docs/reference/configuration.md")],
         see_also: "fleetd(8), fleet.unit(5)",
     },
     FilePage {
@@ -34,15 +34,15 @@ const FILE_PAGES: [FilePage; 2] = [
         what: "unit files that fleet runs on every machine that should have them",
         synopsis: "NAME.service, NAME@.service, NAME.timer, ...; /etc/fleet/units",
         documents: &[
-            include_str!("../../../../docs/usage/unit-files.md"),
-            include_str!("../../../../docs/usage/rollouts.md"),
+            include_str!("../../../../docs/reference/unit-options.md"),
+            include_str!("../../../../docs/explanation/rollouts.md"),
         ],
         see_also: "fleetctl(1), fleetd(8), systemd.unit(5), systemd.service(5)",
     },
 ];
 
 /// What fleetd(8) says beyond the command line.
-const TROUBLESHOOTING: &str = include_str!("../../../../docs/usage/troubleshooting.md");
+const TROUBLESHOOTING: &str = include_str!("../../../../docs/howto/troubleshooting.md");
 
 fn main() -> io::Result<()> {
     let Some(directory) = env::args_os().nth(1) else {

@@ -1,4 +1,4 @@
-//! Turns the documents of docs/usage into parts of man pages.
+//! Turns the pages of docs/ into parts of man pages.
 //!
 //! Of a table, each row becomes an entry: its first cell is what it is about, the second says what it is, and each of the
 //! others follows under the name of its column. Links become what they say: a terminal cannot follow them.

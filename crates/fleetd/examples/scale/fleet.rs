@@ -31,7 +31,7 @@ use crate::workers::Workers;
 pub(crate) const START: Duration = Duration::from_millis(10);
 pub(crate) const STOP: Duration = Duration::from_millis(1);
 
-/// The default of fleet.conf; for thousands, what docs/usage/scale.md says.
+/// The default of fleet.conf; for thousands, what docs/howto/thousands-of-machines.md says.
 const AGENT_TTL: Duration = Duration::from_secs(30);
 const AGENT_TTL_OF_THOUSANDS: Duration = Duration::from_secs(60);
 

@@ -2,7 +2,7 @@
 
 use super::options::{OPTIONS, Opt};
 
-const PAGE: &str = include_str!("../../../../docs/usage/configuration.md");
+const PAGE: &str = include_str!("../../../../docs/reference/configuration.md");
 const EXAMPLE: &str = include_str!("../../../../units/fleet.conf.example");
 
 fn row(option: &Opt) -> String {
