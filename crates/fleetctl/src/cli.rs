@@ -3,20 +3,17 @@
 use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use clap::builder::Resettable;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::client::{Client, Endpoint, TlsError, TlsFiles};
 use crate::commands::{Command, FdForward};
 use crate::completion::{Complete, Completion};
+use crate::connect::Connect;
 use crate::exit;
+use crate::go_flags::with_go_flags;
 use crate::man::Man;
 use crate::output::{say, talk};
 use crate::paint::When;
-use crate::remote::Remote;
 
 /// Runs systemd units on every machine of a cluster that should have them.
 #[derive(Parser)]
@@ -114,68 +111,11 @@ impl Alone {
                 return Ok(exit::USAGE.into());
             }
             Self::Completion(completion) => completion.run()?,
-            Self::Complete(words) => words.run()?,
-            Self::Man(man) => man.run()?,
+            Self::Complete(words) => words.run(with_go_flags(Cli::command()))?,
+            Self::Man(man) => man.run(Cli::command())?,
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// How to reach fleetd.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Connect {
-    /// Where fleetd listens: unix:///PATH, https://HOST:PORT, or http://HOST:PORT where it offers plain TCP
-    #[arg(
-        long,
-        global = true,
-        env = "FLEETCTL_ENDPOINT",
-        hide_env = true,
-        value_name = "URL",
-        default_value = "unix:///var/run/fleet.sock"
-    )]
-    endpoint: String,
-    /// The authority that signs fleetd's certificate, for https://
-    #[arg(
-        long,
-        global = true,
-        env = "FLEETCTL_CA_FILE",
-        hide_env = true,
-        value_name = "FILE"
-    )]
-    ca_file: Option<String>,
-    /// Your certificate, for https://
-    #[arg(
-        long,
-        global = true,
-        env = "FLEETCTL_CERT_FILE",
-        hide_env = true,
-        value_name = "FILE"
-    )]
-    cert_file: Option<String>,
-    /// The key of your certificate, for https://
-    #[arg(
-        long,
-        global = true,
-        env = "FLEETCTL_KEY_FILE",
-        hide_env = true,
-        value_name = "FILE"
-    )]
-    key_file: Option<String>,
-    /// How long one request may take, in seconds
-    #[arg(long, global = true, env = "FLEETCTL_REQUEST_TIMEOUT", hide_env = true, value_name = "SECONDS",
-          default_value = "3", value_parser = seconds)]
-    request_timeout: Duration,
-    #[arg(
-        long,
-        global = true,
-        env = "FLEETCTL_DRIVER",
-        default_value = "API",
-        hide = true
-    )]
-    driver: String,
-    #[command(flatten)]
-    pub(crate) remote: Remote,
 }
 
 /// Flags of fleet 1.0 that scripts may give and that change nothing here.
@@ -207,104 +147,6 @@ impl Cli {
         let matches = with_go_flags(Self::command()).try_get_matches_from(arguments)?;
         Self::from_arg_matches(&matches)
     }
-}
-
-/// Lets every flag be set and unset by `=true` and `=false` as well, the last one win, and an empty variable of the
-/// environment be none, as scripts for fleet 1.0 expect.
-fn with_go_flags(command: clap::Command) -> clap::Command {
-    command
-        .args_override_self(true)
-        .mut_args(|flag| {
-            let variable = flag.get_env().and_then(env::var_os);
-            match variable.is_some_and(|value| value.is_empty()) {
-                true => flag.env(Resettable::Reset),
-                false => flag,
-            }
-        })
-        .mut_args(|flag| match flag.get_action() {
-            ArgAction::SetTrue => flag
-                .action(ArgAction::Set)
-                .num_args(0..=1)
-                .require_equals(true)
-                .default_value("false")
-                .default_missing_value("true")
-                .hide_default_value(true)
-                .value_name("true|false")
-                .value_parser(go_bool),
-            _ => flag,
-        })
-        .mut_subcommands(with_go_flags)
-}
-
-/// Reads a truth value as Go's flags did.
-fn go_bool(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("must be true or false"),
-    }
-}
-
-impl Connect {
-    /// What a command line that is still being typed says, by its options so far and the environment. None if it must
-    /// not be followed unasked: a tunnel is ssh, which may have questions of its own.
-    pub(crate) fn of_unfinished(words: &[OsString]) -> Option<Self> {
-        let command = with_go_flags(Cli::command()).ignore_errors(true);
-        let matches = command.try_get_matches_from(words).ok()?;
-        let tunnel = matches.get_raw("tunnel").into_iter().flatten();
-        if tunnel.into_iter().any(|host| !host.is_empty()) {
-            return None;
-        }
-        Self::from_arg_matches(&matches).ok()
-    }
-
-    /// The client that the flags ask for; nothing is sent yet.
-    pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        let unable = "Unable to initialize client";
-        self.supported().context(unable)?;
-        let mut endpoints = self.endpoint.split(',');
-        let first = endpoints.next().unwrap_or_default();
-        if endpoints.next().is_some() {
-            talk(format_args!(
-                "WARNING: multiple endpoints provided but only the first ({first}) is used"
-            ));
-        }
-        let endpoint = Endpoint::parse(first).context(unable)?;
-        let tunnel = self.remote.tunnel().context(unable)?;
-        let tls = match endpoint {
-            Endpoint::Tls(_) => Some(self.tls_files(first).context(unable)?),
-            // Scripts for fleet 1.0 may give the files whatever the endpoint.
-            _ => None,
-        };
-        Ok(Client::new(endpoint, tunnel, tls, self.request_timeout))
-    }
-
-    fn tls_files(&self, endpoint: &str) -> Result<TlsFiles, TlsError> {
-        let [ca, cert, key] = [&self.ca_file, &self.cert_file, &self.key_file]
-            .map(|file| file.as_deref().filter(|file| !file.is_empty()));
-        TlsFiles::of(endpoint, ca, cert, key)
-    }
-
-    /// Refuses what fleet 1.0 could do and we cannot (yet), rather than doing something else.
-    fn supported(&self) -> anyhow::Result<()> {
-        match self.driver.to_lowercase().as_str() {
-            "api" => {}
-            "etcd" => bail!(
-                "driver \"etcd\" is gone: fleetctl talks to fleetd only; leave --driver out and point --endpoint to a fleetd"
-            ),
-            _ => bail!("unrecognized driver \"{}\"", self.driver),
-        }
-        Ok(())
-    }
-}
-
-/// Reads seconds such as `3` or `0.5`.
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "must be a number of seconds above 0, such as 3 or 0.5".to_owned())
 }
 
 #[cfg(test)]
@@ -394,14 +236,6 @@ mod tests {
             ("st", false),
         ] {
             assert_eq!(Cli::from(["fleetctl", typed]).is_ok(), clear, "{typed}");
-        }
-    }
-
-    #[test]
-    fn a_timeout_is_seconds_above_zero() {
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for bad in ["0", "-1", "NaN", "inf", "3s"] {
-            assert!(seconds(bad).is_err(), "{bad}");
         }
     }
 }

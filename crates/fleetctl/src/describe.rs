@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use fleet_core::api::{UnitOnMachine, UnitStatus};
+use fleet_core::machine::Metadata;
 use fleet_core::record::UnitReport;
 
 /// How many characters of a machine id, and of a hash, listings show.
@@ -177,6 +178,19 @@ fn rough(seconds: u64) -> String {
         (0, 0, _) => format!("{minutes}min {}s", seconds % 60),
         (0, _, _) => format!("{hours}h {}min", minutes % 60),
         _ => format!("{days}d {}h", hours % 24),
+    }
+}
+
+/// Metadata as listings show it: `az=1,host=n1`, or `-` if there is none.
+pub(crate) fn metadata(metadata: &Metadata) -> String {
+    let pairs: Vec<String> = metadata
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    if pairs.is_empty() {
+        "-".to_owned()
+    } else {
+        pairs.join(",")
     }
 }
 

@@ -14,7 +14,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use serde::Serialize;
 
 use crate::client::Client;
-use crate::completion::list_of;
+use crate::completers::list_of;
 use crate::document::{self, Syntax};
 use crate::output::on_one_line;
 use crate::paint::Paint;

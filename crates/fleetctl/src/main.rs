@@ -3,10 +3,14 @@
 mod cli;
 mod client;
 mod commands;
+mod completers;
 mod completion;
+mod connect;
 mod describe;
 mod document;
+mod endpoint;
 mod exit;
+mod go_flags;
 mod listing;
 mod local;
 mod machine;
@@ -25,8 +29,9 @@ use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 
-use cli::{Cli, Connect, Verb};
+use cli::{Cli, Verb};
 use commands::Command;
+use connect::Connect;
 use paint::{Paint, When};
 
 fn main() -> ExitCode {

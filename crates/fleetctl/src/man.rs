@@ -3,10 +3,9 @@
 use std::io;
 
 use clap::builder::PossibleValue;
-use clap::{Args, Command, CommandFactory as _};
+use clap::{Args, Command};
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli::Cli;
 use crate::output::write;
 
 /// Prints the man page, as roff.
@@ -14,9 +13,9 @@ use crate::output::write;
 pub(crate) struct Man {}
 
 impl Man {
-    /// Prints the page.
-    pub(crate) fn run(&self) -> anyhow::Result<()> {
-        write(&page(Cli::command())?)
+    /// Prints the page of this command.
+    pub(crate) fn run(&self, command: Command) -> anyhow::Result<()> {
+        write(&page(command)?)
     }
 }
 
@@ -151,6 +150,8 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Cli;
+    use clap::CommandFactory as _;
 
     /// Every visible command and flag of this one, as the page has it.
     fn names(command: &Command, path: &str) -> Vec<String> {

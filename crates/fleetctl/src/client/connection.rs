@@ -19,8 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::Endpoint;
 use super::tls::{self, TlsError, TlsFiles};
+use crate::endpoint::Endpoint;
 use crate::remote::{OpenTunnel, Tunnel, TunnelError};
 
 /// Why there was no answer.

@@ -2,7 +2,6 @@
 
 mod connection;
 mod each;
-mod endpoint;
 mod pages;
 mod rollouts;
 mod states;
@@ -25,11 +24,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::endpoint::Endpoint;
 use crate::output::talk;
 use crate::remote::Tunnel;
 use connection::{Connection, ConnectionError, NOT_FLEETD};
 pub(crate) use each::NotTried;
-pub(crate) use endpoint::Endpoint;
 use pages::Page;
 pub(crate) use states::{Addresses, StateRow};
 pub(crate) use tls::{TlsError, TlsFiles};

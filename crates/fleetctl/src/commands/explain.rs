@@ -7,7 +7,7 @@ use clap::Args;
 use fleet_core::api::{ExplainedMachine, Explanation, Machine};
 use serde::Serialize;
 
-use super::status::tell_missing;
+use super::missing::tell_missing;
 use crate::client::Client;
 use crate::describe;
 use crate::document::{self, Syntax};

@@ -10,7 +10,7 @@ use std::thread;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use crate::client::Endpoint;
+use crate::endpoint::Endpoint;
 
 #[derive(Args)]
 #[command(

@@ -11,7 +11,8 @@ use fleet_core::submission::may_become;
 use fleet_core::unit::{Parsed, UnitName};
 
 use super::batch::{Batch, before_any};
-use super::rollout::tell_rolling;
+use super::blocking::Blocking;
+use super::rolling::tell_rolling;
 use crate::client::Client;
 use crate::output::{say, talk};
 use crate::resolve::{Decision, Registered, ResolveError, Sources, decide};
@@ -65,16 +66,6 @@ struct Units {
     /// Names of units in the registry, or paths of unit files; `.service` may be left out
     #[arg(value_name = "UNIT", value_hint = ValueHint::FilePath)]
     names: Vec<String>,
-}
-
-/// Flags of fleet 1.0, which never applied to global units.
-#[derive(Args)]
-pub(super) struct Blocking {
-    /// Do not wait, which is so anyway
-    #[arg(long)]
-    no_block: bool,
-    #[arg(long, value_name = "N", hide = true)]
-    block_attempts: Option<i64>,
 }
 
 impl Submit {

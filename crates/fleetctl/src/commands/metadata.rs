@@ -7,9 +7,8 @@ use clap::Args;
 use fleet_core::api::{MetadataOp, MetadataValue};
 use fleet_core::machine::Metadata;
 
-use super::list::join;
 use crate::client::Client;
-use crate::describe::short_id;
+use crate::describe::{self, short_id};
 use crate::machine::find;
 use crate::output::say;
 
@@ -104,7 +103,7 @@ impl ChangeMetadata {
         say(format_args!(
             "Changed metadata of {}: {}",
             short_id(&machine.id),
-            join(&metadata)
+            describe::metadata(&metadata)
         ))
     }
 }

@@ -2,6 +2,7 @@
 
 mod accept_registry;
 mod batch;
+mod blocking;
 mod diff;
 mod events;
 mod explain;
@@ -9,11 +10,13 @@ mod fd_forward;
 mod journal;
 mod launch;
 mod list;
-mod list_globals;
 mod log_lines;
 mod metadata;
+mod missing;
 mod plan;
+mod rolling;
 mod rollout;
+mod rows;
 mod scheduling;
 mod show;
 mod ssh;
@@ -23,7 +26,6 @@ mod stop;
 mod wait;
 
 pub(crate) use fd_forward::FdForward;
-pub(crate) use list::join;
 
 use std::process::ExitCode;
 
@@ -62,19 +64,19 @@ pub(crate) enum Command {
   fleetctl list-units
   fleetctl list-units --output wide --watch
   fleetctl list-units --full --no-legend --fields=unit,machine,active,hash")]
-    ListUnits(Listing<list::UnitRow>),
+    ListUnits(Listing<rows::UnitRow>),
     /// List the units in the registry, running or not
     #[command(after_help = "Examples:
   fleetctl list-unit-files
   fleetctl list-unit-files --output name
   fleetctl list-unit-files --no-legend --fields=unit,desc")]
-    ListUnitFiles(Listing<list::UnitFileRow>),
+    ListUnitFiles(Listing<rows::UnitFileRow>),
     /// List the machines of the cluster
     #[command(after_help = "Examples:
   fleetctl list-machines
   fleetctl list-machines --output json
   fleetctl list-machines --full --no-legend --fields=machine")]
-    ListMachines(Listing<list::MachineRow>),
+    ListMachines(Listing<rows::MachineRow>),
     /// List the global units, with the counts of a DaemonSet
     #[command(
         after_help = "Counts are of live machines where the unit belongs (DESIRED): those that have it (CURRENT), at
@@ -87,7 +89,7 @@ Examples:
   fleetctl list-globals --watch
   fleetctl list-globals --no-legend --fields=unit,desired,available"
     )]
-    ListGlobals(Listing<list_globals::GlobalRow>),
+    ListGlobals(Listing<rows::GlobalRow>),
     /// Show what starting unit files would do to each machine, and change nothing
     Plan(plan::PlanUnits),
     /// Compare unit files with what the registry has, and say what that would restart
@@ -138,7 +140,7 @@ impl Command {
             Self::ListUnits(listing) => list::units(listing, client, paint).await?,
             Self::ListUnitFiles(listing) => list::unit_files(listing, client, paint).await?,
             Self::ListMachines(listing) => list::machines(listing, client, paint).await?,
-            Self::ListGlobals(listing) => list_globals::globals(listing, client, paint).await?,
+            Self::ListGlobals(listing) => list::globals(listing, client, paint).await?,
             Self::Plan(plan) => return Ok(plan.run(client, paint).await),
             Self::Diff(diff) => return Ok(diff.run(client).await),
             Self::Rollout(rollout) => return rollout.run(client, paint).await,

@@ -7,15 +7,15 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use clap::Args;
 use fleet_core::api::{ClusterStatus, OfflineMachine, UnitOnMachine, UnitStatus};
-use fleet_core::record::TargetState;
 
 use super::log_lines::{LogLines, log_lines};
-use super::status_document::{ClusterStatusRow, UnitStatusRow};
+use super::missing::tell_missing;
+use super::status_document::{ClusterStatusRow, UnitStatusRow, is_active};
 use crate::client::Client;
 use crate::describe;
 use crate::document::{self, Syntax};
 use crate::exit;
-use crate::output::{printable, talk};
+use crate::output::printable;
 use crate::paint::{self, Paint};
 use crate::remote::Ssh;
 use crate::select::{Unknown, known_units};
@@ -185,26 +185,6 @@ impl Found {
             exit::NOT_ACTIVE.into()
         }
     }
-}
-
-/// Tells of units that are not in the registry, and of those that may be meant.
-pub(super) fn tell_missing(missing: &[Unknown]) {
-    for unit in missing {
-        talk(unit.sentence());
-    }
-}
-
-/// Whether the unit runs, or did its work, on every machine where it belongs, and on one at least.
-pub(super) fn is_active(status: &UnitStatus) -> bool {
-    let active = |unit: &UnitOnMachine| {
-        unit.report.as_ref().is_some_and(|report| {
-            // A oneshot that did its work is inactive; one that is only loaded has not.
-            let done = report.ready && status.desired_state == TargetState::Launched.as_str();
-            done || ["active", "reloading"].contains(&report.active.as_str())
-        })
-    };
-    let mut placed = status.machines.iter().filter(|unit| unit.placed).peekable();
-    placed.peek().is_some() && placed.all(active)
 }
 
 fn unit_text(

@@ -3,11 +3,10 @@
 use fleet_core::api::{
     ClusterStatus, OfflineMachine, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
 };
+use fleet_core::record::TargetState;
 use serde::Serialize;
 
-use super::list::Details;
-use super::rollout::LastRow;
-use super::status::is_active;
+use super::rows::{Details, LastRow};
 use crate::describe;
 
 /// A unit on every machine.
@@ -106,6 +105,19 @@ impl<'a> From<&'a UnitOnMachine> for OnMachine<'a> {
             }),
         }
     }
+}
+
+/// Whether the unit runs, or did its work, on every machine where it belongs, and on one at least.
+pub(super) fn is_active(status: &UnitStatus) -> bool {
+    let active = |unit: &UnitOnMachine| {
+        unit.report.as_ref().is_some_and(|report| {
+            // A oneshot that did its work is inactive; one that is only loaded has not.
+            let done = report.ready && status.desired_state == TargetState::Launched.as_str();
+            done || ["active", "reloading"].contains(&report.active.as_str())
+        })
+    };
+    let mut placed = status.machines.iter().filter(|unit| unit.placed).peekable();
+    placed.peek().is_some() && placed.all(active)
 }
 
 /// The cluster at a glance.

@@ -7,7 +7,7 @@ use fleet_core::record::TargetState;
 use fleet_core::unit::UnitName;
 
 use super::batch::{Batch, before_any};
-use super::launch::Blocking;
+use super::blocking::Blocking;
 use crate::client::Client;
 use crate::options::is_global;
 use crate::output::{say, talk};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Command;
 use clap_complete::engine::CompletionCandidate;
 use fleet_core::api::{Machine, Unit};
 
-use crate::cli::Connect;
 use crate::client::{Client, ClientError};
-use crate::commands::join;
+use crate::connect::Connect;
+use crate::describe;
 use crate::options::description;
 
 /// What a shell may be kept waiting: longer seems to hang.
@@ -22,8 +23,8 @@ pub(super) struct Live(Option<Arc<Connect>>);
 
 impl Live {
     /// The one that these words ask, or would.
-    pub(super) fn asked_by(words: &[OsString]) -> Self {
-        Self(Connect::of_unfinished(words).map(Arc::new))
+    pub(super) fn asked_by(command: Command, words: &[OsString]) -> Self {
+        Self(Connect::of_unfinished(command, words).map(Arc::new))
     }
 
     /// The units in the registry; none if there is no answer.
@@ -40,7 +41,11 @@ impl Live {
     pub(super) fn machines(&self) -> Vec<CompletionCandidate> {
         let machines = self.ask(async |client| client.machines(false).await);
         let candidate = |machine: Machine| {
-            let help = format!("{} {}", machine.primary_ip, join(&machine.metadata));
+            let help = format!(
+                "{} {}",
+                machine.primary_ip,
+                describe::metadata(&machine.metadata)
+            );
             CompletionCandidate::new(machine.id).help(Some(help.into()))
         };
         machines.into_iter().map(candidate).collect()

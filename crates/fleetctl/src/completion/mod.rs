@@ -11,12 +11,11 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
-use clap::{Arg, Args, CommandFactory as _, ValueEnum, ValueHint};
+use clap::{Arg, Args, Command, ValueEnum, ValueHint};
 use clap_complete::engine::{
     ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter as _, complete,
 };
 
-use crate::cli::Cli;
 use crate::output::write;
 use live::Live;
 
@@ -64,14 +63,17 @@ pub(crate) struct Complete {
 }
 
 impl Complete {
-    /// Prints the candidates.
-    pub(crate) fn run(self) -> anyhow::Result<()> {
-        let lines: String = candidates(self.words)?.iter().filter_map(line).collect();
+    /// Prints the candidates for a command line of this command.
+    pub(crate) fn run(self, command: Command) -> anyhow::Result<()> {
+        let lines: String = candidates(command, self.words)?
+            .iter()
+            .filter_map(line)
+            .collect();
         write(lines.as_bytes())
     }
 }
 
-fn candidates(mut words: Vec<OsString>) -> io::Result<Vec<CompletionCandidate>> {
+fn candidates(command: Command, mut words: Vec<OsString>) -> io::Result<Vec<CompletionCandidate>> {
     // One dash may still become two, and most flags have no short form.
     if let Some(dash) = words.last_mut().filter(|word| *word == "-") {
         dash.push("-");
@@ -81,7 +83,7 @@ fn candidates(mut words: Vec<OsString>) -> io::Result<Vec<CompletionCandidate>> 
     };
     let is_flag = |word: &OsStr| word.as_encoded_bytes().starts_with(b"-");
     let flags = is_flag(current);
-    let mut command = completing(Cli::command(), &Live::asked_by(before));
+    let mut command = completing(command.clone(), &Live::asked_by(command, before));
     let (index, folder) = (before.len(), std::env::current_dir().ok());
     let mut found = complete(&mut command, words, index, folder.as_deref())?;
     // All flags behind all units would bury them: they come once a dash is typed, as systemctl has it.
@@ -104,7 +106,7 @@ fn line(candidate: &CompletionCandidate) -> Option<String> {
 }
 
 /// The command with a completer for each argument whose value's name tells what it is.
-fn completing(command: clap::Command, live: &Live) -> clap::Command {
+fn completing(command: Command, live: &Live) -> Command {
     command
         .mut_args(|arg| completed(arg, live))
         .mut_subcommands(|command| completing(command, live))
@@ -162,25 +164,4 @@ fn unit_files(current: &OsStr) -> Vec<CompletionCandidate> {
         path.is_file() && name.is_some_and(|name| fleet_core::unit::UnitName::parse(name).is_ok())
     };
     PathCompleter::any().filter(is_unit).complete(current)
-}
-
-/// Completes a list such as `unit,machine`: its last part by the names that are not in it yet.
-pub(crate) fn list_of(names: Vec<&'static str>) -> ArgValueCompleter {
-    ArgValueCompleter::new(move |current: &OsStr| {
-        let current = current.to_string_lossy();
-        let (before, last) = current
-            .rsplit_once(',')
-            .map_or(("", &*current), |(list, last)| (list, last));
-        let taken: Vec<&str> = before.split(',').collect();
-        names
-            .iter()
-            .filter(|name| name.starts_with(last) && !taken.contains(name))
-            .map(|name| {
-                CompletionCandidate::new(match before {
-                    "" => (*name).to_owned(),
-                    before => format!("{before},{name}"),
-                })
-            })
-            .collect()
-    })
 }

@@ -45,7 +45,7 @@ impl Ssh {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote::flags::HostKeys;
+    use crate::remote::host_keys::HostKeys;
     use std::time::Duration;
 
     #[test]

@@ -2,15 +2,15 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::Context as _;
 
+use super::host_keys::HostKeys;
 use super::ssh::Ssh;
 use super::{Destination, Tunnel};
-use crate::cli::seconds;
+use crate::go_flags::seconds;
 
 /// How to reach other machines.
 #[derive(clap::Args)]
@@ -53,30 +53,6 @@ pub(crate) struct Remote {
     #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide_env = true, value_name = "true|ask|false",
           default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     strict_host_key_checking: HostKeys,
-}
-
-/// What becomes of a machine whose host key is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HostKeys {
-    /// It is refused.
-    Strict,
-    /// ssh asks the person at the terminal, and remembers a yes.
-    Ask,
-    /// No key is looked at.
-    Unchecked,
-}
-
-impl FromStr for HostKeys {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.to_ascii_lowercase().as_str() {
-            "true" | "t" | "1" | "yes" => Ok(Self::Strict),
-            "ask" => Ok(Self::Ask),
-            "false" | "f" | "0" | "no" => Ok(Self::Unchecked),
-            _ => Err("must be true, ask or false"),
-        }
-    }
 }
 
 impl Remote {

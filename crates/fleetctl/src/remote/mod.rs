@@ -11,6 +11,7 @@
 mod destination;
 mod failure;
 mod flags;
+mod host_keys;
 pub(crate) mod journal;
 mod ssh;
 mod tunnel;

@@ -7,7 +7,7 @@ use fleet_core::api::Machine;
 use tokio::process::Command;
 
 use super::Destination;
-use super::flags::HostKeys;
+use super::host_keys::HostKeys;
 
 /// How ssh is called.
 #[derive(Clone, Debug)]

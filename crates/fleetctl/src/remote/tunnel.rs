@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::failure::{NOT_FOUND, SSH_FAILED};
 use super::{Destination, Prompts, Ssh, shell_words};
-use crate::client::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::output::talk;
 
 /// How long an ssh whose output has ended may take to end itself.

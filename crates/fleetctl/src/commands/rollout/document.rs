@@ -1,11 +1,9 @@
 //! What `rollout status --output json` shows.
 
-use fleet_core::api::{
-    Condition, LastRollout, RolloutMachine, RolloutPolicy, RolloutProgress, RolloutStatus,
-};
+use fleet_core::api::{RolloutMachine, RolloutPolicy, RolloutProgress, RolloutStatus};
 use serde::Serialize;
 
-use super::super::list_globals::GlobalRow;
+use super::super::rows::{GlobalRow, LastRow};
 use crate::describe::timestamp;
 
 /// A unit on its way to a revision. Times are RFC 3339.
@@ -35,51 +33,6 @@ impl From<RolloutStatus> for RolloutDocument {
             progress: status.progress.map(ProgressRow::from),
             waits: status.waits,
             machines: status.machines.into_iter().map(MachineRow::from).collect(),
-        }
-    }
-}
-
-/// How the last rollout ended.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::commands) struct LastRow {
-    revision: u64,
-    ended: String,
-    reason: String,
-    at: String,
-}
-
-impl From<&LastRollout> for LastRow {
-    fn from(last: &LastRollout) -> Self {
-        Self {
-            revision: last.revision,
-            ended: last.ended.clone(),
-            reason: last.reason.clone(),
-            at: timestamp(last.at),
-        }
-    }
-}
-
-/// One thing that holds of a unit, or does not.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::commands) struct ConditionRow {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-    reason: String,
-    message: String,
-    since: Option<String>,
-}
-
-impl From<Condition> for ConditionRow {
-    fn from(condition: Condition) -> Self {
-        Self {
-            kind: condition.kind,
-            status: condition.status,
-            reason: condition.reason,
-            message: condition.message,
-            since: condition.since.map(timestamp),
         }
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use fleet_core::api::RevisionRow;
 use serde::Serialize;
 
-use super::no_such_unit;
+use super::super::missing::no_such_unit;
 use crate::client::Client;
 use crate::describe;
 use crate::listing::{Column, Listing, Row};

@@ -6,24 +6,19 @@ mod restart;
 mod standing;
 mod status;
 
-use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use fleet_core::api::{OrderAction, OrderBody, RolloutStatus};
-use fleet_core::unit::UnitName;
 
-pub(super) use self::document::{ConditionRow, LastRow};
 pub(crate) use self::restart::Restart;
-use super::status::tell_missing;
+use super::missing::no_such_unit;
 use crate::client::Client;
 use crate::describe;
-use crate::exit;
 use crate::local::typed_name;
-use crate::output::{say, talk};
+use crate::output::say;
 use crate::paint::Paint;
-use crate::select::Unknown;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -107,35 +102,4 @@ fn ordered(action: OrderAction, status: &RolloutStatus) -> String {
         (None, _) => format!("revision {stable} is stable"),
     };
     format!("{unit} {verb}: {stands}")
-}
-
-/// Tells that a unit is not in the registry, and one that may be meant.
-async fn no_such_unit(client: &mut Client, name: &UnitName) -> anyhow::Result<ExitCode> {
-    let units = client.units().await?;
-    tell_missing(&[Unknown::among(name.to_string(), &units)]);
-    Ok(exit::NO_SUCH_UNIT.into())
-}
-
-/// Tells a person at a terminal which of these units are on their way now, and how to follow them. Scripts did not
-/// expect it.
-pub(super) async fn tell_rolling(client: &mut Client, units: &[UnitName]) {
-    if !io::stderr().is_terminal() {
-        return;
-    }
-    for unit in units {
-        // What was asked for is done: that it cannot be told how it goes on is no failure of it.
-        let Ok(Some(status)) = client.unit_status(unit.as_str(), None).await else {
-            continue;
-        };
-        if let Some(candidate) = status.candidate {
-            talk(format_args!(
-                "{unit}: revision {} is {}; to follow it: fleetctl rollout status --watch {unit}",
-                candidate.revision,
-                match candidate.phase.as_str() {
-                    "paused" => "paused",
-                    _ => "being rolled out",
-                }
-            ));
-        }
-    }
 }

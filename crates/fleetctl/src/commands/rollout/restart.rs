@@ -9,8 +9,8 @@ use fleet_core::api::{OrderAction, OrderBody, UnitStatus};
 use fleet_core::unit::UnitName;
 
 use super::super::batch::Batch;
-use super::super::launch::Blocking;
-use super::tell_rolling;
+use super::super::blocking::Blocking;
+use super::super::rolling::tell_rolling;
 use crate::client::Client;
 use crate::output::{say, talk};
 use crate::select::known_units;

@@ -10,8 +10,8 @@ use clap::Args;
 use fleet_core::api::{RolloutMachine, RolloutStatus};
 use fleet_core::record::TargetState;
 
+use super::super::missing::no_such_unit;
 use super::document::RolloutDocument;
-use super::no_such_unit;
 use super::standing::{Class, Standing, classes};
 use crate::client::Client;
 use crate::describe;

@@ -352,5 +352,4 @@ impl Drop for ProgressLine<'_> {
 }
 
 #[cfg(test)]
-#[path = "wait_tests.rs"]
 mod tests;

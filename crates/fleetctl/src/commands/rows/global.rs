@@ -1,17 +1,15 @@
-//! list-globals: every global unit, counted over the machines as people count who know a DaemonSet.
+//! A global unit counted over the machines, as list-globals shows it.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use anyhow::Context as _;
 use fleet_core::api::RolloutRow;
 use serde::Serialize;
 
-use super::rollout::ConditionRow;
-use crate::client::Client;
+use super::condition::ConditionRow;
 use crate::describe;
-use crate::listing::{Column, Listing, Row};
-use crate::paint::{self, Paint};
+use crate::listing::{Column, Row};
+use crate::paint;
 
 /// A global unit on all machines.
 #[derive(Clone, Debug, Serialize)]
@@ -110,18 +108,4 @@ impl Row for GlobalRow {
     fn name(&self) -> &str {
         &self.name
     }
-}
-
-/// The global units.
-pub(super) async fn globals(
-    listing: Listing<GlobalRow>,
-    client: &mut Client,
-    paint: Paint,
-) -> anyhow::Result<()> {
-    let read = async |client: &mut Client| {
-        let list = client.rollouts().await;
-        let list = list.context("Error retrieving list of global units")?;
-        Ok(list.rollouts.into_iter().map(GlobalRow::from).collect())
-    };
-    listing.print(client, paint, read).await
 }

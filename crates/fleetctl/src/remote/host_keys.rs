@@ -1,0 +1,27 @@
+//! What becomes of a machine whose host key is not known.
+
+use std::str::FromStr;
+
+/// What becomes of a machine whose host key is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostKeys {
+    /// It is refused.
+    Strict,
+    /// ssh asks the person at the terminal, and remembers a yes.
+    Ask,
+    /// No key is looked at.
+    Unchecked,
+}
+
+impl FromStr for HostKeys {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "t" | "1" | "yes" => Ok(Self::Strict),
+            "ask" => Ok(Self::Ask),
+            "false" | "f" | "0" | "no" => Ok(Self::Unchecked),
+            _ => Err("must be true, ask or false"),
+        }
+    }
+}
