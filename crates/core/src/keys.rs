@@ -3,9 +3,8 @@
 //! Keys are relative to `etcd_key_prefix`, which the store puts in front. Unit names and machine ids are
 //! valid by construction, so no key can leave its prefix.
 
-use crate::machine::MachineId;
-use crate::moment::BEYOND;
-use crate::record::SessionId;
+use crate::machine::{MachineId, SessionId};
+use crate::timestamp::BEYOND;
 use crate::unit::UnitName;
 
 /// A random id, made once; tells one registry from another.

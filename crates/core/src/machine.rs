@@ -99,6 +99,38 @@ pub fn overlay(own: &Metadata, set: &MetadataOverlay) -> Metadata {
     metadata
 }
 
+/// One uninterrupted presence of a machine: the id of its lease.
+pub type SessionId = i64;
+
+/// What may start on a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheduling {
+    /// Everything that belongs there.
+    #[default]
+    Normal,
+    /// Nothing new or updated; what runs goes on.
+    Cordoned,
+    /// Nothing; what ran is stopped.
+    Drained,
+}
+
+impl Scheduling {
+    /// Whether anything may start.
+    pub fn is_normal(&self) -> bool {
+        *self == Self::Normal
+    }
+
+    /// The word that listings and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Cordoned => "cordoned",
+            Self::Drained => "drained",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::machine::Metadata;
-use crate::record::{Scheduling, TargetState};
-use crate::unit::{FleetOptions, UnitName};
+use crate::machine::{Metadata, Scheduling};
+use crate::unit::{FleetOptions, TargetState, UnitName};
 
 /// What placing needs to know of a unit.
 #[derive(Clone, Copy, Debug)]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::record::{Owner, Past, Revision, TargetState, UnitRecord};
+use crate::record::{Owner, Past, Revision, UnitRecord};
 use crate::rollout::{Succession, succeed};
-use crate::unit::{Content, FleetOptions, UnitFile, UnitName, UpdateStrategy};
+use crate::unit::{Content, FleetOptions, TargetState, UnitFile, UnitName, UpdateStrategy};
 
 /// What becomes of a unit when a file is submitted for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ pub fn disown(existing: &UnitRecord, owner: &Owner) -> Option<UnitRecord> {
 mod tests {
     use super::*;
     use crate::machine::MachineId;
-    use crate::record::Phase;
+    use crate::rollout::Phase;
 
     fn name() -> UnitName {
         UnitName::parse("a.service").expect("valid")

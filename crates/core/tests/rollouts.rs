@@ -6,13 +6,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use fleet_core::machine::MachineId;
-use fleet_core::record::{
-    Candidate, Grant, Phase, Progress, Revision, TargetState, UnitRecord, UnitReport,
-};
+use fleet_core::record::{Candidate, Grant, Progress, Revision, UnitRecord, UnitReport};
 use fleet_core::rollout::{
-    Change, Choice, OnMachine, Present, Situation, Step, choose, confirms, step,
+    Choice, OnMachine, Phase, Present, Situation, Step, Transition, choose, confirms, step,
 };
-use fleet_core::unit::{MaxUnavailable, Policy};
+use fleet_core::unit::{MaxUnavailable, Policy, TargetState};
 use proptest::prelude::*;
 
 const MACHINES: usize = 7;
@@ -384,18 +382,18 @@ impl World {
             self.hosts[at].grant_news.push_back(grant);
         }
         match step.change {
-            Some(Change::Promote(outcome)) => {
+            Some(Transition::Promote(outcome)) => {
                 let candidate = self.record.candidate.take().expect("one is promoted");
                 self.record.stable = candidate.revision;
                 self.record.last = Some(outcome);
                 self.publish();
             }
-            Some(Change::EndRollback(outcome)) => {
+            Some(Transition::EndRollback(outcome)) => {
                 self.record.candidate = None;
                 self.record.last = Some(outcome);
                 self.publish();
             }
-            Some(Change::RollBack(_) | Change::Pause(..)) => {
+            Some(Transition::RollBack(_) | Transition::Pause(..)) => {
                 self.phase(Phase::Rolling, Phase::RollingBack);
             }
             None => {}

@@ -1,6 +1,6 @@
 //! What fleetctl itself reads from a unit's options; everything else is for fleetd to judge.
 
-use fleet_core::api::UnitOption;
+use fleet_core::unit::UnitOption;
 
 /// Whether `[X-Fleet] Global=` says that the unit belongs on every machine that matches.
 pub(crate) fn is_global(options: &[UnitOption]) -> bool {

@@ -12,8 +12,7 @@
 //! ```
 
 use fleet_core::api;
-use fleet_core::record::TargetState;
-use fleet_core::unit::{Content, NameError, UnitName};
+use fleet_core::unit::{Content, NameError, TargetState, UnitName};
 
 use crate::client::{Client, ClientError};
 use crate::local::{FileError, Local, typed_name};

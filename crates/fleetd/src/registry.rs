@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleet_core::keys;
-use fleet_core::machine::{METADATA_MAX, MachineId};
+use fleet_core::machine::{METADATA_MAX, MachineId, Scheduling};
 use fleet_core::record::{
     self, AcceptanceRecord, ClusterRecord, DestroyedRecord, MetadataRecord, Owner, Past,
-    RecordError, Scheduling, TargetState, UnitRecord,
+    RecordError, UnitRecord,
 };
 use fleet_core::rollout::{self, Order, OrderError};
 use fleet_core::submission::{self, NotLaunchable, Submission, Submitted, may_become};
-use fleet_core::trust::{self, Footing, Memory, NotAcceptable, Sight, Trust, Verdict, judge};
-use fleet_core::unit::{Content, Parsed, UnitName};
+use fleet_core::trust::{self, Footing, Identity, Judgement, Memory, NotAcceptable, Trust, judge};
+use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
 use tokio::sync::watch;
 
 use self::together::{Found, Waiting};
@@ -169,8 +169,8 @@ impl Registry {
         }
         if trust.away {
             // It may be back before the agent knows, and as another one.
-            let sight = sight(&*self.store).await?;
-            if let Verdict::Hold { reason, .. } = judge(&trust.memory, &sight) {
+            let identity = identity(&*self.store).await?;
+            if let Judgement::Hold { reason, .. } = judge(&trust.memory, &identity) {
                 return Err(RegistryError::Held(reason));
             }
         }
@@ -185,11 +185,11 @@ impl Registry {
     /// Accepts the registry as it is for the machines of this one's cluster; see [`trust::accept`].
     pub async fn accept(&self, shown: &str, by: &str, new_id: &str) -> Result<AcceptanceRecord> {
         for _ in 0..ATTEMPTS {
-            let snapshot = self.store.list(&Sight::KEYS).await?;
-            let sight = sight_of(&snapshot);
+            let snapshot = self.store.list(&Identity::KEYS).await?;
+            let identity = identity_of(&snapshot);
             let now = (self.clock)();
-            let record = trust::accept(&self.trust(), &sight, shown, by, now, new_id)?;
-            let guards = Sight::KEYS
+            let record = trust::accept(&self.trust(), &identity, shown, by, now, new_id)?;
+            let guards = Identity::KEYS
                 .iter()
                 .map(|key| match snapshot.entries.get(*key) {
                     Some(entry) => Guard::Unmodified((*key).to_owned(), entry.modified),
@@ -530,20 +530,20 @@ fn metadata_of(machine: &MachineId, snapshot: &Snapshot) -> Result<(Guard, Metad
 }
 
 /// What tells this registry from another, read now.
-pub(crate) async fn sight(store: &dyn Store) -> Result<Sight, StoreError> {
-    Ok(sight_of(&store.list(&Sight::KEYS).await?))
+pub(crate) async fn identity(store: &dyn Store) -> Result<Identity, StoreError> {
+    Ok(identity_of(&store.list(&Identity::KEYS).await?))
 }
 
-fn sight_of(snapshot: &Snapshot) -> Sight {
-    let mut sight = Sight {
+fn identity_of(snapshot: &Snapshot) -> Identity {
+    let mut identity = Identity {
         revision: snapshot.revision,
-        ..Sight::default()
+        ..Identity::default()
     };
     for (key, entry) in &snapshot.entries {
         // What cannot be read stands in it as that.
-        let _ = sight.take(key, Some((&*entry.value, entry.created, entry.modified)));
+        let _ = identity.take(key, Some((&*entry.value, entry.created, entry.modified)));
     }
-    sight
+    identity
 }
 
 /// A new cluster id: 32 random hexadecimal digits.

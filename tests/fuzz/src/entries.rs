@@ -12,7 +12,7 @@ use fleet_core::record::{
     self, AcceptanceRecord, ClusterRecord, Event, Grant, Known, LeaderRecord, MachineRecord,
     MetadataRecord, Past, Progress, ReportBase, ReportChanges, UnitRecord,
 };
-use fleet_core::trust::{Memory, Sight, judge};
+use fleet_core::trust::{Identity, Memory, judge};
 use fleet_core::unit::{Content, Parsed, UnitName};
 use fleetd::config::fragment::Fragment;
 use fleetd::registry::Registry;
@@ -148,8 +148,8 @@ pub fn registry_value(bytes: &[u8]) {
     again::<ClusterRecord>(bytes);
     again::<LeaderRecord>(bytes);
     again::<AcceptanceRecord>(bytes);
-    let mut sight = Sight::default();
-    for key in Sight::KEYS {
+    let mut sight = Identity::default();
+    for key in Identity::KEYS {
         let _ = sight.take(key, Some((bytes, 1, 1)));
     }
     let _ = judge(&Memory::Never, &sight);

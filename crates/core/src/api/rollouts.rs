@@ -265,5 +265,5 @@ pub enum OrderAction {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SchedulingBody {
     /// What may start there.
-    pub scheduling: crate::record::Scheduling,
+    pub scheduling: crate::machine::Scheduling,
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::record::{Candidate, Phase, Revision};
+use crate::record::{Candidate, Revision};
+use crate::rollout::Phase;
 use crate::unit::{Content, Parsed};
 
 fn name(text: &str) -> UnitName {

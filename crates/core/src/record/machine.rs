@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{Metadata, MetadataOverlay};
+use crate::machine::{Metadata, MetadataOverlay, Scheduling, SessionId};
 
 /// A machine's presence: `machines/<id>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,9 +17,6 @@ pub struct MachineRecord {
     #[serde(default)]
     pub session: SessionId,
 }
-
-/// One uninterrupted presence of a machine: the id of its lease.
-pub type SessionId = i64;
 
 /// A machine that was here at some time: `known/<id>`. Unlike its presence it stays, so that a machine that is
 /// switched off is missed.
@@ -40,33 +37,4 @@ pub struct MetadataRecord {
     /// What may start there.
     #[serde(default, skip_serializing_if = "Scheduling::is_normal")]
     pub scheduling: Scheduling,
-}
-
-/// What may start on a machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheduling {
-    /// Everything that belongs there.
-    #[default]
-    Normal,
-    /// Nothing new or updated; what runs goes on.
-    Cordoned,
-    /// Nothing; what ran is stopped.
-    Drained,
-}
-
-impl Scheduling {
-    /// Whether anything may start.
-    pub fn is_normal(&self) -> bool {
-        *self == Self::Normal
-    }
-
-    /// The word that listings and the API use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::Cordoned => "cordoned",
-            Self::Drained => "drained",
-        }
-    }
 }

@@ -10,14 +10,12 @@ mod unit;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::machine::{Known, MachineRecord, MetadataRecord, Scheduling, SessionId};
+pub use self::machine::{Known, MachineRecord, MetadataRecord};
 pub use self::report::{
     Listed, MachineReport, ReportBase, ReportChanges, UnitReport, UnitReports, Units, decode_report,
 };
 pub use self::rollout::{Event, EventKind, Grant, Progress};
-pub use self::unit::{
-    Candidate, Ended, Outcome, Owner, Past, Phase, Revision, TargetState, UnitRecord,
-};
+pub use self::unit::{Candidate, Outcome, Owner, Past, Revision, UnitRecord};
 use crate::machine::MachineId;
 use crate::unit::UnitName;
 
@@ -125,7 +123,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::unit::Content;
+    use crate::unit::{Content, TargetState};
 
     fn record() -> UnitRecord {
         UnitRecord {

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SessionId;
-use crate::machine::MachineId;
+use crate::machine::{MachineId, SessionId};
 use crate::unit::UnitName;
 
 /// The leader's permission for one machine to run one revision of a unit: `grants/<id>/<name>`.

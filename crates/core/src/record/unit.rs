@@ -1,49 +1,13 @@
 //! Units and their revisions, as the registry holds them.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::is_zero;
 use crate::machine::MachineId;
-use crate::unit::{Content, UnitFile, process_fingerprint};
-
-/// What is wanted of a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TargetState {
-    /// In the registry only.
-    Inactive,
-    /// Its file is in place on every machine it belongs to, and systemd knows it.
-    Loaded,
-    /// Loaded, and started once.
-    Launched,
-}
-
-impl TargetState {
-    /// The word that files, listings and the API use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inactive => "inactive",
-            Self::Loaded => "loaded",
-            Self::Launched => "launched",
-        }
-    }
-
-    /// Reads the word.
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Inactive, Self::Loaded, Self::Launched]
-            .into_iter()
-            .find(|state| state.as_str() == word)
-    }
-}
-
-impl fmt::Display for TargetState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use crate::rollout::{Ended, Phase};
+use crate::unit::{Content, TargetState, UnitFile, process_fingerprint};
 
 /// One version of a unit file's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,49 +52,6 @@ pub struct Candidate {
     /// Machines on which it failed, and somebody said to go on all the same.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub failed_on: BTreeSet<MachineId>,
-}
-
-/// Which way a candidate is going.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// Machines are given it, within the budget.
-    Rolling,
-    /// Nothing moves until somebody resumes it, undoes it, or submits another.
-    Paused,
-    /// Machines are given the stable revision again, within the budget.
-    RollingBack,
-}
-
-impl Phase {
-    /// The word that listings and the API use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rolling => "rolling",
-            Self::Paused => "paused",
-            Self::RollingBack => "rolling-back",
-        }
-    }
-}
-
-/// How a rollout ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ended {
-    /// The candidate is stable now.
-    Done,
-    /// The candidate is gone.
-    RolledBack,
-}
-
-impl Ended {
-    /// The word that listings and the API use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::RolledBack => "rolled-back",
-        }
-    }
 }
 
 /// A unit's last rollout.

@@ -64,7 +64,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::record::{Candidate, Phase, Revision, TargetState};
+    use crate::record::{Candidate, Revision};
+    use crate::rollout::Phase;
+    use crate::unit::TargetState;
 
     fn record(stable: u64, candidate: Option<u64>) -> UnitRecord {
         let revision = |number| Revision {

@@ -16,16 +16,61 @@
 //!
 //! [`Grant`]: crate::record::Grant
 
-mod change;
 mod choice;
 mod orders;
 mod step;
-mod succession;
+mod supersede;
 mod survey;
+mod transition;
 
-pub use self::change::Changed;
+use serde::{Deserialize, Serialize};
+
 pub use self::choice::{Choice, Present, choose, confirms};
 pub use self::orders::{Order, OrderError, follow};
-pub use self::step::{Change, GrantTo, OnMachine, Situation, Step, Unknown, step};
-pub use self::succession::{Succession, succeed, surplus};
+pub use self::step::{GrantTo, OnMachine, Situation, Step, Unknown, step};
+pub use self::supersede::{Succession, succeed, surplus};
 pub use self::survey::{Presence, Survey, Surveyed};
+pub use self::transition::{Changed, Transition};
+
+/// Which way a candidate is going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Machines are given it, within the budget.
+    Rolling,
+    /// Nothing moves until somebody resumes it, undoes it, or submits another.
+    Paused,
+    /// Machines are given the stable revision again, within the budget.
+    RollingBack,
+}
+
+impl Phase {
+    /// The word that listings and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::Paused => "paused",
+            Self::RollingBack => "rolling-back",
+        }
+    }
+}
+
+/// How a rollout ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// The candidate is stable now.
+    Done,
+    /// The candidate is gone.
+    RolledBack,
+}
+
+impl Ended {
+    /// The word that listings and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::RolledBack => "rolled-back",
+        }
+    }
+}

@@ -13,8 +13,8 @@ fn seen() -> Seen {
     }
 }
 
-fn sight(cluster: Option<(&str, u64)>, revision: u64) -> Sight {
-    Sight {
+fn identity(cluster: Option<(&str, u64)>, revision: u64) -> Identity {
+    Identity {
         cluster: cluster.map_or(ClusterKey::Absent, |(id, made)| ClusterKey::Is {
             id: id.to_owned(),
             made,
@@ -26,25 +26,25 @@ fn sight(cluster: Option<(&str, u64)>, revision: u64) -> Sight {
     }
 }
 
-fn accepts(sight: Sight, from: &str, cluster: &str, at: u64, written: u64) -> Sight {
+fn accepts(identity: Identity, from: &str, cluster: &str, at: u64, written: u64) -> Identity {
     let record = AcceptanceRecord {
         from: from.to_owned(),
         cluster: cluster.to_owned(),
         at,
         by: "somebody".to_owned(),
     };
-    Sight {
+    Identity {
         acceptance: Some((record, written)),
-        ..sight
+        ..identity
     }
 }
 
 /// `obey`, `new`, or the beginning of the reason why not.
-fn verdict(memory: &Memory, sight: &Sight) -> String {
-    match judge(memory, sight) {
-        Verdict::Obey(_) => "obey".to_owned(),
-        Verdict::New { .. } => "new".to_owned(),
-        Verdict::Hold { reason, .. } => reason,
+fn verdict(memory: &Memory, identity: &Identity) -> String {
+    match judge(memory, identity) {
+        Judgement::Obey(_) => "obey".to_owned(),
+        Judgement::New { .. } => "new".to_owned(),
+        Judgement::Hold { reason, .. } => reason,
     }
 }
 
@@ -52,16 +52,16 @@ fn verdict(memory: &Memory, sight: &Sight) -> String {
 #[test]
 fn a_backup_that_has_grown_past_what_was_seen_is_a_backup_all_the_same() {
     let ours = Memory::Of(seen());
-    let lacks = |instructed| Sight {
+    let lacks = |instructed| Identity {
         instructed: Some(instructed),
-        ..sight(Some(("c1", 5)), 200)
+        ..identity(Some(("c1", 5)), 200)
     };
     let held = verdict(&ours, &lacks(89));
     assert!(held.contains("older than revision 90"), "{held}");
     for instructed in [90, 150] {
         assert_eq!(verdict(&ours, &lacks(instructed)), "obey");
     }
-    let Verdict::Obey(seen) = judge(&ours, &lacks(150)) else {
+    let Judgement::Obey(seen) = judge(&ours, &lacks(150)) else {
         panic!("held")
     };
     assert_eq!(seen.instructed, 150);
@@ -71,50 +71,53 @@ fn a_backup_that_has_grown_past_what_was_seen_is_a_backup_all_the_same() {
 fn a_registry_is_obeyed_where_it_is_the_one_that_was_seen_and_moves_forward() {
     let ours = || Memory::Of(seen());
     let upgraded = Memory::Of(Seen { made: 0, ..seen() });
-    for (memory, sight, expected) in [
-        (Memory::Never, sight(None, 3), "new"),
-        (Memory::Never, sight(Some(("c1", 5)), 7), "obey"),
+    for (memory, identity, expected) in [
+        (Memory::Never, identity(None, 3), "new"),
+        (Memory::Never, identity(Some(("c1", 5)), 7), "obey"),
         (
             Memory::Lost(LOST.to_owned()),
-            sight(Some(("c1", 5)), 700),
+            identity(Some(("c1", 5)), 700),
             "desired.json and seen.json",
         ),
         (
             Memory::Lost(LOST.to_owned()),
-            sight(None, 700),
+            identity(None, 700),
             "desired.json and seen.json",
         ),
-        (ours(), sight(Some(("c1", 5)), 100), "obey"),
-        (ours(), sight(Some(("c1", 5)), 120), "obey"),
-        (upgraded, sight(Some(("c1", 5)), 120), "obey"),
-        (ours(), sight(None, 200), "the registry is empty"),
-        (ours(), sight(None, 2), "the registry is empty"),
+        (ours(), identity(Some(("c1", 5)), 100), "obey"),
+        (ours(), identity(Some(("c1", 5)), 120), "obey"),
+        (upgraded, identity(Some(("c1", 5)), 120), "obey"),
+        (ours(), identity(None, 200), "the registry is empty"),
+        (ours(), identity(None, 2), "the registry is empty"),
         (
             ours(),
-            sight(Some(("c2", 5)), 200),
+            identity(Some(("c2", 5)), 200),
             "the registry is of cluster c2",
         ),
         (
             ours(),
-            sight(Some(("c1", 5)), 99),
+            identity(Some(("c1", 5)), 99),
             "the registry was restored",
         ),
         (
             ours(),
-            sight(Some(("c1", 150)), 200),
+            identity(Some(("c1", 150)), 200),
             "the registry was wiped and filled again",
         ),
     ] {
-        let told = verdict(&memory, &sight);
-        assert!(told.starts_with(expected), "{memory:?} {sight:?}: {told}");
+        let told = verdict(&memory, &identity);
+        assert!(
+            told.starts_with(expected),
+            "{memory:?} {identity:?}: {told}"
+        );
     }
 }
 
 #[test]
 fn an_id_that_cannot_be_read_is_no_empty_registry() {
-    let damaged = Sight {
+    let damaged = Identity {
         cluster: ClusterKey::Unreadable("newer".to_owned()),
-        ..sight(None, 200)
+        ..identity(None, 200)
     };
     for memory in [Memory::Never, Memory::Of(seen())] {
         let told = verdict(&memory, &damaged);
@@ -124,20 +127,22 @@ fn an_id_that_cannot_be_read_is_no_empty_registry() {
 
 #[test]
 fn a_restored_registry_stays_held_when_it_has_grown_past_what_was_seen() {
-    let Verdict::Hold { seen, .. } = judge(&Memory::Of(seen()), &sight(Some(("c1", 5)), 99)) else {
+    let Judgement::Hold { seen, .. } = judge(&Memory::Of(seen()), &identity(Some(("c1", 5)), 99))
+    else {
         panic!("obeyed")
     };
     let memory = Memory::Of(seen.expect("it was seen"));
-    assert!(verdict(&memory, &sight(Some(("c1", 5)), 5_000)).contains("restored"));
+    assert!(verdict(&memory, &identity(Some(("c1", 5)), 5_000)).contains("restored"));
 }
 
 #[test]
 fn another_registry_that_is_older_says_nothing_of_its_own() {
-    let Verdict::Hold { seen, .. } = judge(&Memory::Of(seen()), &sight(Some(("c2", 5)), 9)) else {
+    let Judgement::Hold { seen, .. } = judge(&Memory::Of(seen()), &identity(Some(("c2", 5)), 9))
+    else {
         panic!("obeyed")
     };
     let memory = Memory::Of(seen.expect("it was seen"));
-    assert_eq!(verdict(&memory, &sight(Some(("c1", 5)), 120)), "obey");
+    assert_eq!(verdict(&memory, &identity(Some(("c1", 5)), 120)), "obey");
 }
 
 #[test]
@@ -147,29 +152,33 @@ fn an_acceptance_counts_for_its_machines_once_and_only_where_it_was_written() {
         ..seen()
     });
     let ours = Memory::Of(seen());
-    let c2 = || sight(Some(("c2", 1)), 50);
-    for (memory, sight, counts) in [
+    let c2 = || identity(Some(("c2", 1)), 50);
+    for (memory, identity, counts) in [
         (&ours, accepts(c2(), "c1", "c2", 11, 50), true),
         (&ours, accepts(c2(), "c9", "c2", 11, 50), false),
         (&ours, accepts(c2(), "c1", "c3", 11, 50), false),
         (&ours, accepts(c2(), "c1", "c2", 10, 50), false),
         (&ours, accepts(c2(), "c1", "c2", 11, 51), false),
-        (&ours, accepts(sight(None, 50), "c1", "c2", 11, 50), false),
+        (
+            &ours,
+            accepts(identity(None, 50), "c1", "c2", 11, 50),
+            false,
+        ),
         (
             &restored,
-            accepts(sight(Some(("c1", 5)), 90), "c1", "c1", 11, 90),
+            accepts(identity(Some(("c1", 5)), 90), "c1", "c1", 11, 90),
             true,
         ),
         (
             &restored,
-            accepts(sight(Some(("c1", 5)), 90), "c1", "c1", 10, 40),
+            accepts(identity(Some(("c1", 5)), 90), "c1", "c1", 10, 40),
             false,
         ),
     ] {
-        let told = verdict(memory, &sight);
-        assert_eq!(told == "obey", counts, "{sight:?}: {told}");
+        let told = verdict(memory, &identity);
+        assert_eq!(told == "obey", counts, "{identity:?}: {told}");
     }
-    let Verdict::Obey(now) = judge(&ours, &accepts(c2(), "c1", "c2", 11, 50)) else {
+    let Judgement::Obey(now) = judge(&ours, &accepts(c2(), "c1", "c2", 11, 50)) else {
         panic!("held")
     };
     assert_eq!(
@@ -181,9 +190,9 @@ fn an_acceptance_counts_for_its_machines_once_and_only_where_it_was_written() {
 
 #[test]
 fn every_acceptance_that_was_seen_is_remembered() {
-    let with = accepts(sight(Some(("c1", 5)), 120), "c0", "c1", 44, 110);
+    let with = accepts(identity(Some(("c1", 5)), 120), "c0", "c1", 44, 110);
     for memory in [Memory::Never, Memory::Of(seen())] {
-        let Verdict::Obey(now) = judge(&memory, &with) else {
+        let Judgement::Obey(now) = judge(&memory, &with) else {
             panic!("held")
         };
         assert_eq!(now.accepted, 44);
@@ -192,7 +201,7 @@ fn every_acceptance_that_was_seen_is_remembered() {
 
 #[test]
 fn no_acceptance_keeps_later_ones_from_counting() {
-    let c2 = || sight(Some(("c2", 1)), 50);
+    let c2 = || identity(Some(("c2", 1)), 50);
     let now = 1_800_000_000_000;
     for (at, counts) in [
         (0, false),
@@ -207,9 +216,9 @@ fn no_acceptance_keeps_later_ones_from_counting() {
         assert_eq!(told == "obey", counts, "{at}: {told}");
         // Some have seen it in a registry that they follow, and some belong to the one that it accepts.
         let seen_in = |id: &str, memory: Memory| {
-            let sight = accepts(sight(Some((id, 5)), 120), "c0", id, at, 110);
-            match judge(&memory, &sight) {
-                Verdict::Obey(seen) => seen,
+            let identity = accepts(identity(Some((id, 5)), 120), "c0", id, at, 110);
+            match judge(&memory, &identity) {
+                Judgement::Obey(seen) => seen,
                 other => panic!("{other:?}"),
             }
         };
@@ -224,7 +233,7 @@ fn no_acceptance_keeps_later_ones_from_counting() {
             };
             for there in [c2(), accepts(c2(), "c9", "c2", at, 50)] {
                 let record = accept(&trust, &there, "c2", "me", now, "new").expect("accepted");
-                let accepted = Sight {
+                let accepted = Identity {
                     acceptance: Some((record, 50)),
                     ..there
                 };
@@ -242,21 +251,21 @@ fn what_is_accepted_is_what_was_shown_and_newer_than_all_before() {
         ..Trust::of(memory)
     };
     let ours = held(Memory::Of(seen()));
-    let old = accepts(sight(Some(("c2", 1)), 50), "c9", "c2", 30, 40);
+    let old = accepts(identity(Some(("c2", 1)), 50), "c9", "c2", 30, 40);
     let record = accept(&ours, &old, "c2", "me", 20, "new").expect("accepted");
     assert_eq!(
         (record.from.as_str(), record.cluster.as_str()),
         ("c1", "c2")
     );
     assert_eq!(record.at, 31);
-    let empty = accept(&ours, &sight(None, 2), "", "me", 20, "new").expect("accepted");
+    let empty = accept(&ours, &identity(None, 2), "", "me", 20, "new").expect("accepted");
     assert_eq!((empty.cluster.as_str(), empty.at), ("new", 20));
     let followed = Trust {
         footing: Footing::Followed,
         ..ours.clone()
     };
-    let refused = |trust: &Trust, sight: &Sight, shown| {
-        accept(trust, sight, shown, "me", 20, "new").expect_err("refused")
+    let refused = |trust: &Trust, identity: &Identity, shown| {
+        accept(trust, identity, shown, "me", 20, "new").expect_err("refused")
     };
     assert_eq!(refused(&followed, &old, "c2"), NotAcceptable::Followed);
     assert!(matches!(
@@ -268,7 +277,7 @@ fn what_is_accepted_is_what_was_shown_and_newer_than_all_before() {
         refused(&lost, &old, "c2"),
         NotAcceptable::Unknown(_)
     ));
-    let mut newer = Sight { ..old.clone() };
+    let mut newer = Identity { ..old.clone() };
     let bytes: &[u8] = br#"{"format":2,"from":"c1"}"#;
     let taken = newer.take(crate::keys::ACCEPTANCE, Some((bytes, 1, 40)));
     assert!(matches!(taken, Some(Err(_))));

@@ -9,17 +9,15 @@
 
 use std::fmt;
 
-use crate::api::UnitOption;
-
 use super::lines::{BLANKS, joined_lines};
-use super::original;
+use super::{UnitOption, fleet_v1};
 
 /// How bad a [`Note`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// What the note is about is ignored; the rest of the file counts.
     Warning,
-    /// The file must not be accepted: systemd or the original refuses it.
+    /// The file must not be accepted: systemd or fleet 1.0 refuses it.
     Error,
 }
 
@@ -30,7 +28,7 @@ pub struct Note {
     pub line: usize,
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong, and what is done about it; the original's words where it had some.
+    /// What is wrong, and what is done about it; fleet 1.0's words where it had some.
     pub text: String,
 }
 
@@ -66,7 +64,7 @@ impl UnitFile {
     /// Reads a unit file. It never fails: what cannot be used becomes a note.
     pub fn parse(bytes: &[u8]) -> Self {
         let mut file = Self {
-            options: original::options(bytes),
+            options: fleet_v1::options(bytes),
             ..Self::default()
         };
         let lines = joined_lines(bytes);
@@ -107,7 +105,7 @@ impl UnitFile {
                 Severity::Warning,
                 "a line before the first section: systemd ignores it",
             ),
-            // systemd ignores such a line; the original refused the file, and so does fleet.
+            // systemd ignores such a line; fleet 1.0 refused the file, and so does fleet.
             (_, None) => self.note(
                 line,
                 Severity::Error,
@@ -140,7 +138,7 @@ impl UnitFile {
         &self.assignments
     }
 
-    /// The options as the original's library read them, for its hash and its API; never for decisions.
+    /// The options as fleet 1.0's library read them, for its hash and its API; never for decisions.
     pub fn options(&self) -> &[UnitOption] {
         &self.options
     }
@@ -199,13 +197,13 @@ fn text(line: &[u8]) -> Option<&str> {
         .map(|text| text.trim_matches(BLANKS))
 }
 
-/// The name in a section header, given from behind its `[`, or what systemd or the original has against it.
+/// The name in a section header, given from behind its `[`, or what systemd or fleet 1.0 has against it.
 fn section_name(header: &str) -> Result<&str, String> {
     let Some((name, garbage)) = header.split_once(']') else {
         return Err("unable to find end of section".to_owned());
     };
     if !garbage.is_empty() {
-        // The original left the name out and printed bytes, and scripts may look for that.
+        // fleet 1.0 left the name out and printed bytes, and scripts may look for that.
         let bytes: Vec<String> = garbage.trim().bytes().map(|b| b.to_string()).collect();
         return Err(format!(
             "found garbage after section name : [{}]",

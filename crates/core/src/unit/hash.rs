@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha1::{Digest, Sha1};
 
-use crate::api::UnitOption;
+use crate::unit::UnitOption;
 
 use super::serialize;
 

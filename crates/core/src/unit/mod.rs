@@ -7,23 +7,27 @@
 mod content;
 mod difference;
 mod file;
+mod fleet_v1;
 mod hash;
 mod lines;
 mod name;
+mod option;
 mod options;
-mod original;
 mod policy;
 mod service_type;
+mod target;
 
 pub use content::Content;
 pub use difference::{Difference, Effect, difference, process_fingerprint};
 pub use file::{Assignment, Note, Severity, UnitFile};
+pub use fleet_v1::serialize;
 pub use hash::Hash;
 pub use name::{NAME_MAX, NameError, UnitKind, UnitName};
+pub use option::UnitOption;
 pub use options::{FleetOptions, OptionsError, X_FLEET};
-pub use original::serialize;
 pub use policy::{MaxUnavailable, OnFailure, Policy, UpdateStrategy};
 pub use service_type::{ServiceType, service_type};
+pub use target::TargetState;
 
 /// A unit with its file read, so that it is read once.
 #[derive(Clone, Debug, PartialEq, Eq)]

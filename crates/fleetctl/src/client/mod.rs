@@ -14,8 +14,7 @@ use fleet_core::api::{
     AcceptBody, ClusterStatus, ErrorBody, Machine, MachinePage, MetadataOp, RegistryStanding, Unit,
     UnitPage, UnitStatus, V1,
 };
-use fleet_core::record::TargetState;
-use fleet_core::unit::{Content, UnitName};
+use fleet_core::unit::{Content, TargetState, UnitName};
 use hyper::body::Bytes;
 use hyper::header::SERVER;
 use hyper::http::response::Parts;

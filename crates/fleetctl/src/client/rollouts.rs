@@ -4,7 +4,7 @@ use fleet_core::api::{
     EventList, Explanation, OrderBody, Plan, PlanBody, RevisionContent, RevisionList, RolloutList,
     RolloutStatus, SchedulingBody,
 };
-use fleet_core::record::Scheduling;
+use fleet_core::machine::Scheduling;
 use hyper::Method;
 
 use super::{Client, ClientError, LONG_POLL, encode, found};

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueHint};
 use fleet_core::api::UnitStatus;
-use fleet_core::record::TargetState;
 use fleet_core::submission::may_become;
-use fleet_core::unit::{Parsed, UnitName};
+use fleet_core::unit::{Parsed, TargetState, UnitName};
 
 use super::batch::{Batch, before_any};
 use super::blocking::Blocking;

@@ -30,7 +30,8 @@ pub(crate) use fd_forward::FdForward;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use fleet_core::record::{Scheduling, TargetState};
+use fleet_core::machine::Scheduling;
+use fleet_core::unit::TargetState;
 
 use crate::client::Client;
 use crate::listing::Listing;

@@ -7,8 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use fleet_core::api::Machine;
-use fleet_core::machine::MachineId;
-use fleet_core::record::Scheduling;
+use fleet_core::machine::{MachineId, Scheduling};
 use tokio::time::Instant;
 
 use super::batch::Batch;

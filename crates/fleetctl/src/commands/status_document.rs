@@ -3,7 +3,7 @@
 use fleet_core::api::{
     ClusterStatus, OfflineMachine, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
 };
-use fleet_core::record::TargetState;
+use fleet_core::unit::TargetState;
 use serde::Serialize;
 
 use super::rows::{Details, LastRow};

@@ -3,8 +3,7 @@
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use fleet_core::api::Unit;
-use fleet_core::record::TargetState;
-use fleet_core::unit::UnitName;
+use fleet_core::unit::{TargetState, UnitName};
 
 use super::batch::{Batch, before_any};
 use super::blocking::Blocking;

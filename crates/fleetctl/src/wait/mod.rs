@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::ValueEnum;
 use fleet_core::api::{LastRollout, UnitOnMachine, UnitStatus};
-use fleet_core::record::{Ended, Phase, TargetState};
-use fleet_core::unit::UnitName;
+use fleet_core::rollout::{Ended, Phase};
+use fleet_core::unit::{TargetState, UnitName};
 use tokio::time::Instant;
 
 use crate::client::{Client, ClientError};

@@ -10,9 +10,10 @@ use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{
     self, Candidate, Event, EventKind, Grant, Known, MachineRecord, MachineReport, Outcome, Owner,
-    Past, Phase, Progress, Revision, TargetState, UnitRecord, UnitReport,
+    Past, Progress, Revision, UnitRecord, UnitReport,
 };
-use fleet_core::unit::UnitName;
+use fleet_core::rollout::Phase;
+use fleet_core::unit::{TargetState, UnitName};
 use fleetd::registry::Registry;
 use fleetd::store::{Embedded, Write};
 use tokio::net::UnixListener;
@@ -249,7 +250,7 @@ fn revision(number: u64, content: &str) -> Revision {
 }
 
 /// How a rollout of the third revision ended.
-pub(crate) fn ended(ended: record::Ended, reason: &str) -> Outcome {
+pub(crate) fn ended(ended: fleet_core::rollout::Ended, reason: &str) -> Outcome {
     Outcome {
         revision: 3,
         ended,

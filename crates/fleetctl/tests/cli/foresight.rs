@@ -3,7 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use fleet_core::record::{EventKind, Scheduling};
+use fleet_core::machine::Scheduling;
+use fleet_core::record::EventKind;
 
 use crate::cluster::{Cluster, MACHINES, WEB};
 

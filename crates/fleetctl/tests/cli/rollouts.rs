@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use fleet_core::record::{Ended, Phase};
+use fleet_core::rollout::{Ended, Phase};
 
 use crate::cluster::{Cluster, ended};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use fleet_core::record::TargetState;
+use fleet_core::unit::TargetState;
 use tokio::time::Instant;
 
 use crate::awaited::{Change, Reported};

@@ -12,7 +12,7 @@ use crate::fleet::{Fleet, file};
 use crate::hub::Hub;
 use crate::process::Usage;
 
-use fleet_core::record::TargetState;
+use fleet_core::unit::TargetState;
 
 /// How much longer than a lease a cut is, so that it takes every session with it.
 const LONGER: Duration = Duration::from_secs(4);

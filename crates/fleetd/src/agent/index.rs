@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::keys;
-use fleet_core::machine::{MachineId, Metadata, overlay};
+use fleet_core::machine::{MachineId, Metadata, Scheduling, SessionId, overlay};
 use fleet_core::place::{Placeable, Verdict, place, restrict};
 use fleet_core::plan::Desired;
-use fleet_core::record::{
-    self, DestroyedRecord, Grant, MetadataRecord, Scheduling, SessionId, UnitRecord,
-};
-use fleet_core::trust::Sight;
+use fleet_core::record::{self, DestroyedRecord, Grant, MetadataRecord, UnitRecord};
+use fleet_core::trust::Identity;
 use fleet_core::unit::UnitName;
 
 use super::indexed::{Chosen, Indexed};
@@ -82,7 +80,7 @@ pub(super) struct Index {
     /// The session that grants were asked for then.
     session: Option<SessionId>,
     /// Which registry it is, and the store revision that all of it stands at.
-    pub(super) sight: Sight,
+    pub(super) identity: Identity,
     /// What could not be read, by key.
     pub(super) problems: BTreeMap<String, String>,
 }
@@ -99,7 +97,7 @@ impl Index {
             written: BTreeMap::new(),
             touched: None,
             session: None,
-            sight: Sight::default(),
+            identity: Identity::default(),
             problems: BTreeMap::new(),
         }
     }
@@ -127,13 +125,13 @@ impl Index {
             .retain(|name, _| snapshot.entries.contains_key(&keys::unit(name)));
         self.set = MetadataRecord::default();
         self.grants.clear();
-        self.sight = Sight::default();
+        self.identity = Identity::default();
         self.problems.clear();
         self.written.clear();
         for (key, entry) in snapshot.entries {
             self.put(&key, &entry);
         }
-        self.sight.revision = snapshot.revision;
+        self.identity.revision = snapshot.revision;
         self.note_instructed();
     }
 
@@ -146,12 +144,12 @@ impl Index {
             }
         }
         // Commits may come out of order between prefixes; a registry that went back shows when it is listed.
-        self.sight.revision = self.sight.revision.max(batch.revision);
+        self.identity.revision = self.identity.revision.max(batch.revision);
         self.note_instructed();
     }
 
     fn note_instructed(&mut self) {
-        self.sight.instructed = Some(self.written.values().max().copied().unwrap_or_default());
+        self.identity.instructed = Some(self.written.values().max().copied().unwrap_or_default());
     }
 
     fn put(&mut self, key: &str, entry: &Entry) {
@@ -159,7 +157,7 @@ impl Index {
             self.written.insert(key.to_owned(), entry.modified);
         }
         let told = (&*entry.value, entry.created, entry.modified);
-        let read = match self.sight.take(key, Some(told)) {
+        let read = match self.identity.take(key, Some(told)) {
             Some(read) => read,
             None if key == keys::metadata(&self.me) => {
                 self.touch_all();
@@ -213,7 +211,7 @@ impl Index {
     fn delete(&mut self, key: &str) {
         self.problems.remove(key);
         self.written.remove(key);
-        if self.sight.take(key, None).is_some() {
+        if self.identity.take(key, None).is_some() {
             // It tells which registry it is, and nothing else.
         } else if key == keys::metadata(&self.me) {
             self.touch_all();

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use fleet_core::machine::{Scheduling, SessionId};
 use fleet_core::place::{Placeable, conflict};
 use fleet_core::plan::Desired;
-use fleet_core::record::{Grant, Revision, Scheduling, SessionId, TargetState, UnitRecord};
+use fleet_core::record::{Grant, Revision, UnitRecord};
 use fleet_core::rollout::{Choice, Present, choose, confirms};
-use fleet_core::unit::{Content, FleetOptions, Parsed, UnitName, service_type};
+use fleet_core::unit::{Content, FleetOptions, Parsed, TargetState, UnitName, service_type};
 
 /// One revision of a unit, read.
 #[derive(Debug)]

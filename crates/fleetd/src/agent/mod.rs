@@ -30,10 +30,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::machine::MachineId;
+use fleet_core::machine::{MachineId, Scheduling};
 use fleet_core::plan::Desired;
-use fleet_core::record::{MachineRecord, Scheduling};
-use fleet_core::trust::{Footing, Held, Memory, Seen, Trust, Verdict, judge};
+use fleet_core::record::MachineRecord;
+use fleet_core::trust::{Footing, Held, Judgement, Memory, Seen, Trust, judge};
 use fleet_core::unit::UnitName;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -303,37 +303,37 @@ impl Agent {
         self.trust
             .send_if_modified(|trust| replace(&mut trust.away, false));
         let memory = obeyed.map_or_else(|| self.memory.clone(), Memory::Of);
-        let verdict = judge(&memory, &self.index.sight);
+        let verdict = judge(&memory, &self.index.identity);
         let is_held = matches!(self.footing, Footing::Held(_));
-        if is_held && !is_list && matches!(verdict, Verdict::Obey(_)) {
+        if is_held && !is_list && matches!(verdict, Judgement::Obey(_)) {
             // What is known of it may be part of what it was, and part of what it is now.
             self.wants_list = true;
             return None;
         }
         self.footing = match &verdict {
-            Verdict::Obey(_) => Footing::Followed,
-            Verdict::New { .. } => Footing::New,
-            Verdict::Hold { reason, .. } => Footing::Held(Held {
+            Judgement::Obey(_) => Footing::Followed,
+            Judgement::New { .. } => Footing::New,
+            Judgement::Hold { reason, .. } => Footing::Held(Held {
                 reason: reason.clone(),
                 ..Held::default()
             }),
         };
         let reason = match verdict {
-            Verdict::Obey(seen) if self.index.metadata_is_damaged() => {
+            Judgement::Obey(seen) if self.index.metadata_is_damaged() => {
                 // What is changed here is meant for this registry all the same, say that metadata.
                 if !matches!(&self.memory, Memory::Of(known) if !is_other(known, &seen)) {
                     self.remember(seen);
                 }
                 METADATA_IS_DAMAGED.to_owned()
             }
-            Verdict::Obey(seen) => {
+            Judgement::Obey(seen) => {
                 if self.held.take().is_some() {
                     tracing::info!(cluster = %seen.cluster, "following the registry");
                 }
                 return Some(seen);
             }
-            Verdict::New { reason } => reason,
-            Verdict::Hold { reason, seen } => {
+            Judgement::New { reason } => reason,
+            Judgement::Hold { reason, seen } => {
                 if let Some(seen) = seen {
                     self.remember(seen);
                 }
@@ -384,8 +384,8 @@ impl Agent {
 
     /// The session has changed: grants may have become valid, though the registry is as it was.
     fn adopt_again(&mut self) -> Option<BTreeSet<UnitName>> {
-        match judge(&self.memory, &self.index.sight) {
-            Verdict::Obey(seen) if self.held.is_none() => Some(self.adopt(seen)),
+        match judge(&self.memory, &self.index.identity) {
+            Judgement::Obey(seen) if self.held.is_none() => Some(self.adopt(seen)),
             _ => None,
         }
     }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::machine::MachineId;
-use fleet_core::record::{self, Known, MachineRecord, ReportBase, SessionId};
+use fleet_core::machine::{MachineId, SessionId};
+use fleet_core::record::{self, Known, MachineRecord, ReportBase};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 

@@ -49,7 +49,7 @@ fn revision(number: u64) -> record::Revision {
 
 fn launched() -> record::UnitRecord {
     record::UnitRecord {
-        target: record::TargetState::Launched,
+        target: fleet_core::unit::TargetState::Launched,
         stable: revision(1),
         candidate: None,
         last: None,
@@ -64,7 +64,7 @@ async fn a_session_that_is_certain_again_makes_its_grants_count_though_no_event_
     let name = UnitName::parse("a.service").expect("valid");
     let candidate = record::Candidate {
         revision: revision(2),
-        phase: record::Phase::Rolling,
+        phase: fleet_core::rollout::Phase::Rolling,
         reason: String::new(),
         since: 0,
         failed_on: Default::default(),

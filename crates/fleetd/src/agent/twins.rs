@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use fleet_core::keys;
-use fleet_core::machine::MachineId;
-use fleet_core::record::{self, MachineRecord, SessionId};
+use fleet_core::machine::{MachineId, SessionId};
+use fleet_core::record::{self, MachineRecord};
 
 use crate::store::{Entry, Snapshot};
 

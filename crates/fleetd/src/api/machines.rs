@@ -5,8 +5,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use fleet_core::api::{Machine, MachinePage, MetadataOp, MetadataValue};
-use fleet_core::machine::{MachineId, too_long};
-use fleet_core::record::Scheduling;
+use fleet_core::machine::{MachineId, Scheduling, too_long};
 
 use super::error::{ApiError, Result};
 use super::page::page;

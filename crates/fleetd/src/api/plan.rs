@@ -11,9 +11,8 @@ use fleet_core::keys;
 use fleet_core::machine::Metadata;
 use fleet_core::place::{Placeable, Reason, Verdict, place};
 use fleet_core::preview::{Existing, OnMachine, Proposed, preview};
-use fleet_core::record::TargetState;
 use fleet_core::submission::may_become;
-use fleet_core::unit::{Content, Parsed, UnitName};
+use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
 
 use super::error;
 use super::units::content_of;

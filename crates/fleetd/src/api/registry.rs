@@ -9,7 +9,7 @@ use fleet_core::trust::{Footing, Trust};
 
 use super::error::{ApiError, Result};
 use super::{Api, BY, body};
-use crate::registry::{random_id, sight};
+use crate::registry::{identity, random_id};
 
 pub(super) async fn get(State(api): State<Api>) -> Result<Json<RegistryStanding>> {
     standing(&api).await.map(Json)
@@ -34,7 +34,7 @@ pub(super) async fn accept(
 }
 
 async fn standing(api: &Api) -> Result<RegistryStanding> {
-    let sight = sight(&**api.registry.store()).await?;
+    let identity = identity(&**api.registry.store()).await?;
     let trust: Trust = api.registry.trust();
     let (state, reason) = match &trust.footing {
         Footing::Unheard => ("unknown", String::new()),
@@ -46,11 +46,11 @@ async fn standing(api: &Api) -> Result<RegistryStanding> {
     let names =
         |names: Vec<fleet_core::unit::UnitName>| names.iter().map(ToString::to_string).collect();
     Ok(RegistryStanding {
-        registry_revision: sight.revision,
+        registry_revision: identity.revision,
         state: state.to_owned(),
         reason,
         belongs_to: trust.belongs_to().unwrap_or_default().to_owned(),
-        cluster: sight.cluster.id().unwrap_or_default().to_owned(),
+        cluster: identity.cluster.id().unwrap_or_default().to_owned(),
         stops: names(held.stops),
         starts: names(held.starts),
         changes: names(held.changes),

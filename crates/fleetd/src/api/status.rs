@@ -166,8 +166,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use fleet_core::record::{Owner, TargetState};
-    use fleet_core::unit::Content;
+    use fleet_core::record::Owner;
+    use fleet_core::unit::{Content, TargetState};
     use tokio::time::Instant;
 
     use super::news::LONGEST_WAIT;

@@ -7,11 +7,13 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fleet_core::api::{Unit, UnitOption, UnitPage};
+use fleet_core::api::{Unit, UnitPage};
 use fleet_core::keys;
-use fleet_core::record::{CONTENT_MAX, Listed, Owner, TargetState};
+use fleet_core::record::{CONTENT_MAX, Listed, Owner};
 use fleet_core::submission::{Submission, may_become};
-use fleet_core::unit::{Content, Note, Parsed, UnitFile, UnitName, serialize};
+use fleet_core::unit::{
+    Content, Note, Parsed, TargetState, UnitFile, UnitName, UnitOption, serialize,
+};
 use serde::Deserialize;
 
 use super::error::{ApiError, Result};

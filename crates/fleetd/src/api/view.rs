@@ -5,14 +5,13 @@ use std::sync::OnceLock;
 
 use fleet_core::api::Problem;
 use fleet_core::keys;
-use fleet_core::machine::{MachineId, Metadata, overlay};
+use fleet_core::machine::{MachineId, Metadata, Scheduling, overlay};
 use fleet_core::place::{Placeable, Verdict, place};
 use fleet_core::record::{
     self, AcceptanceRecord, ClusterRecord, Grant, Known, LeaderRecord, MachineRecord,
-    MachineReport, MetadataRecord, Past, Phase, Progress, RecordError, Revision, Scheduling,
-    UnitRecord,
+    MachineReport, MetadataRecord, Past, Progress, RecordError, Revision, UnitRecord,
 };
-use fleet_core::rollout::Presence;
+use fleet_core::rollout::{Phase, Presence};
 use fleet_core::unit::{Parsed, UnitName};
 use serde::de::DeserializeOwned;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use fleet_core::directory::Known;
-use fleet_core::record::{Owner, TargetState};
-use fleet_core::unit::{Content, Parsed, UnitName};
+use fleet_core::record::Owner;
+use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
 
 use crate::history::readable;
 use crate::registry::{Registry, RegistryError};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use fleet_core::machine::MachineId;
-use fleet_core::record::{Revision, TargetState, UnitRecord};
-use fleet_core::unit::UnitName;
+use fleet_core::record::{Revision, UnitRecord};
+use fleet_core::unit::{TargetState, UnitName};
 
 use super::index::Index;
 use crate::store::{Batch, Change, Entry};

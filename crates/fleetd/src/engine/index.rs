@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{self, MachineReport, Progress, RecordError};
-use fleet_core::trust::Sight;
+use fleet_core::trust::Identity;
 use fleet_core::unit::UnitName;
 use serde::de::DeserializeOwned;
 
@@ -49,7 +49,7 @@ pub(super) struct News {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// Which registry it is.
-    pub(super) sight: Sight,
+    pub(super) identity: Identity,
     pub(super) units: BTreeMap<UnitName, Unit>,
     pub(super) machines: BTreeMap<MachineId, Machine>,
     pub(super) progress: BTreeMap<UnitName, Written<Progress>>,
@@ -81,7 +81,7 @@ impl Index {
         for (key, entry) in bases.into_iter().chain(others) {
             self.take(key, Some(entry));
         }
-        self.sight.revision = snapshot.revision;
+        self.identity.revision = snapshot.revision;
         let came_back = known.machines.iter().filter(|(id, before)| {
             let now = self.machines.get(*id).filter(|now| now.known.is_some());
             before.is_noted_offline() && now.is_some_and(|now| !now.is_noted_offline())
@@ -199,7 +199,7 @@ impl Index {
     /// Keys of any other form are none of ours.
     fn read(&mut self, key: &str, entry: Option<&Entry>) -> Result<(), RecordError> {
         let told = entry.map(|entry| (&*entry.value, entry.created, entry.modified));
-        if let Some(read) = self.sight.take(key, told) {
+        if let Some(read) = self.identity.take(key, told) {
             return read;
         }
         if let Some(name) = keys::unit_of(key) {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use fleet_core::keys;
 use fleet_core::record::{self, ClusterRecord, Event, EventKind};
 use fleet_core::rollout::Step;
-use fleet_core::trust::{ClusterKey, Sight, Verdict, judge};
+use fleet_core::trust::{ClusterKey, Identity, Judgement, judge};
 use fleet_core::unit::UnitName;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -171,11 +171,11 @@ impl<'a> Leadership<'a> {
                 let entries = snapshot.entries.iter();
                 let instructs = entries.filter(|(key, _)| keys::instructs(key, &self.engine.me));
                 let newest = instructs.map(|(_, entry)| entry.modified).max();
-                let sight = Sight {
+                let identity = Identity {
                     instructed: Some(newest.unwrap_or_default()),
-                    ..self.index.sight.clone()
+                    ..self.index.identity.clone()
                 };
-                if let Verdict::Hold { reason, .. } = judge(&memory, &sight) {
+                if let Judgement::Hold { reason, .. } = judge(&memory, &identity) {
                     tracing::debug!("nothing is decided for now: {reason}");
                     return Err(StoreError::Refused);
                 }
@@ -221,7 +221,7 @@ impl<'a> Leadership<'a> {
 
     /// What a new leader does once.
     async fn begin(&mut self) -> Result<()> {
-        if self.index.sight.cluster == ClusterKey::Absent {
+        if self.index.identity.cluster == ClusterKey::Absent {
             let id = (self.engine.new_cluster_id)();
             tracing::info!(cluster = %id, "the registry is new and has its id now");
             let mut decision = Decision::default();

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use fleet_core::machine::{Metadata, overlay};
+use fleet_core::machine::{Metadata, Scheduling, SessionId, overlay};
 use fleet_core::record::{
-    self, Grant, Known, MachineRecord, MachineReport, MetadataRecord, RecordError, Scheduling,
-    SessionId,
+    self, Grant, Known, MachineRecord, MachineReport, MetadataRecord, RecordError,
 };
 use fleet_core::unit::UnitName;
 

@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fleet_core::keys;
-use fleet_core::machine::{MachineId, Metadata};
+use fleet_core::machine::{MachineId, Metadata, Scheduling};
 use fleet_core::place::{Placeable, Verdict, place, restrict};
-use fleet_core::record::Scheduling;
 use fleet_core::rollout::{OnMachine, Situation, Unknown};
 use fleet_core::unit::UnitName;
 

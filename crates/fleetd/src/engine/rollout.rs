@@ -6,7 +6,7 @@
 
 use fleet_core::keys;
 use fleet_core::record::{EventKind, Progress};
-use fleet_core::rollout::{Change, Step};
+use fleet_core::rollout::{Step, Transition};
 use fleet_core::unit::UnitName;
 
 use super::decision::{BATCH, Decision, about};
@@ -64,7 +64,7 @@ fn add_change(
     decision: &mut Decision,
     name: &UnitName,
     unit: &Unit,
-    change: &Change,
+    change: &Transition,
     history: &History,
     now: u64,
 ) -> Option<bool> {
@@ -77,7 +77,7 @@ fn add_change(
     }
     let (kind, reason) = told(change);
     let mut event = about(name, unit.record.newest().number, kind, reason, now);
-    if let Change::Pause(_, failed) = change {
+    if let Transition::Pause(_, failed) = change {
         event.machines.clone_from(failed);
     }
     decision.events.push(event);
@@ -115,11 +115,11 @@ fn first_progress(unit: &Unit, now: u64) -> Progress {
     }
 }
 
-fn told(change: &Change) -> (EventKind, &str) {
+fn told(change: &Transition) -> (EventKind, &str) {
     match change {
-        Change::Promote(outcome) => (EventKind::Promoted, &outcome.reason),
-        Change::EndRollback(outcome) => (EventKind::RolledBack, &outcome.reason),
-        Change::RollBack(reason) => (EventKind::RollingBack, reason),
-        Change::Pause(reason, _) => (EventKind::Paused, reason),
+        Transition::Promote(outcome) => (EventKind::Promoted, &outcome.reason),
+        Transition::EndRollback(outcome) => (EventKind::RolledBack, &outcome.reason),
+        Transition::RollBack(reason) => (EventKind::RollingBack, reason),
+        Transition::Pause(reason, _) => (EventKind::Paused, reason),
     }
 }

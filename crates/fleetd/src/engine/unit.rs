@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fleet_core::record::{Candidate, Phase, UnitRecord};
+use fleet_core::record::{Candidate, UnitRecord};
+use fleet_core::rollout::Phase;
 use fleet_core::unit::{Content, FleetOptions, UnitFile, UnitName};
 
 use crate::store::Entry;

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use fleet_core::directory::{Fingerprint, Known};
-use fleet_core::record::TargetState;
-use fleet_core::unit::{Content, UnitName};
+use fleet_core::unit::{Content, TargetState, UnitName};
 
 use super::{PublishError, Publisher};
 

@@ -32,8 +32,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fleet_core::directory::{self, Action, Decision, Directory, Known, MARKER, Published};
-use fleet_core::record::TargetState;
-use fleet_core::unit::{Content, UnitName};
+use fleet_core::unit::{Content, TargetState, UnitName};
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep};
 

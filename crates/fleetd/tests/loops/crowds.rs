@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fleet_core::keys;
-use fleet_core::record::{self, Candidate, Phase, TargetState, UnitRecord};
+use fleet_core::record::{self, Candidate, UnitRecord};
+use fleet_core::rollout::Phase;
+use fleet_core::unit::TargetState;
 use fleetd::store::Write;
 
 use crate::fleet::{service, unit};

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::machine::{MachineId, Metadata, overlay};
+use fleet_core::machine::{MachineId, Metadata, SessionId, overlay};
 use fleet_core::place::{Placeable, Verdict, place};
 use fleet_core::record::{
-    self, ClusterRecord, Grant, MachineRecord, MachineReport, MetadataRecord, Owner, SessionId,
-    TargetState, UnitRecord, UnitReport,
+    self, ClusterRecord, Grant, MachineRecord, MachineReport, MetadataRecord, Owner, UnitRecord,
+    UnitReport,
 };
 use fleet_core::trust::Trust;
-use fleet_core::unit::{Content, Parsed, UnitName};
+use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
 use fleetd::agent::{Agent, Config, Standing};
 use fleetd::health::Heart;
 use fleetd::registry::Registry;

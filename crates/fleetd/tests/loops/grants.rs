@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::record::{self, Candidate, Grant, Phase, Revision};
+use fleet_core::record::{self, Candidate, Grant, Revision};
+use fleet_core::rollout::Phase;
 use fleet_core::unit::Content;
 use tokio::time::sleep;
 

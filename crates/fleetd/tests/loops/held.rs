@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::machine::MachineId;
-use fleet_core::record::{self, AcceptanceRecord, ClusterRecord, Owner, Scheduling, TargetState};
+use fleet_core::machine::{MachineId, Scheduling};
+use fleet_core::record::{self, AcceptanceRecord, ClusterRecord, Owner};
 use fleet_core::trust::Footing;
-use fleet_core::unit::UnitName;
+use fleet_core::unit::{TargetState, UnitName};
 use fleetd::daemon::publisher::AsOwner;
 use fleetd::engine::Engine;
 use fleetd::health::Heart;

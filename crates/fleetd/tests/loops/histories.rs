@@ -6,8 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fleet_core::record::TargetState;
-use fleet_core::unit::UnitName;
+use fleet_core::unit::{TargetState, UnitName};
 use fleetd::store::Embedded;
 use tokio::time::sleep;
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use fleet_core::record::TargetState;
+use fleet_core::unit::TargetState;
 
 use crate::fleet::{Fleet, quiet, service};
 use crate::weather::Sky;

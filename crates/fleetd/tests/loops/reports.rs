@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::record::{self, Known, MachineRecord, TargetState, UnitReport};
+use fleet_core::record::{self, Known, MachineRecord, UnitReport};
+use fleet_core::unit::TargetState;
 use fleetd::store::{Store as _, Write};
 use fleetd::systemd::fake::{Behaviour, Outcome};
 use fleetd::systemd::{Systemd as _, SystemdError};
@@ -328,7 +329,7 @@ async fn a_unit_that_crashes_in_a_loop_does_not_fill_the_registry() {
 
 #[tokio::test(start_paused = true)]
 async fn an_ordinary_start_or_stop_is_one_report_and_a_long_one_is_told_meanwhile() {
-    use fleet_core::record::TargetState;
+    use fleet_core::unit::TargetState;
     let fleet = Fleet::of(1).await;
     quiet().await;
     let revision = async || fleet.store.list(&[]).await.expect("lists").revision;

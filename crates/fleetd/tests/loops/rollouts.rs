@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::record::{
-    Ended, EventKind, MetadataRecord, Past, Phase, Progress, ReportChanges, Scheduling, TargetState,
-};
+use fleet_core::machine::Scheduling;
+use fleet_core::record::{EventKind, MetadataRecord, Past, Progress, ReportChanges};
+use fleet_core::rollout::{Ended, Phase};
+use fleet_core::unit::TargetState;
 use fleetd::store::Store as _;
 use tokio::time::sleep;
 

@@ -1,7 +1,9 @@
 //! Machines on which not everything may start.
 
 use fleet_core::keys;
-use fleet_core::record::{self, MetadataRecord, Scheduling, TargetState};
+use fleet_core::machine::Scheduling;
+use fleet_core::record::{self, MetadataRecord};
+use fleet_core::unit::TargetState;
 
 use crate::fleet::{Fleet, quiet, service, set};
 use crate::weather::Sky;

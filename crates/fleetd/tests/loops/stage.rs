@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::machine::{MachineId, Metadata};
+use fleet_core::machine::{MachineId, Metadata, Scheduling};
 use fleet_core::record::{
     self, Candidate, Event, EventKind, Grant, Known, MachineRecord, MachineReport, MetadataRecord,
-    Phase, ReportChanges, Revision, Scheduling, TargetState, UnitRecord, UnitReport,
+    ReportChanges, Revision, UnitRecord, UnitReport,
 };
-use fleet_core::rollout::{Choice, Present, choose};
-use fleet_core::unit::{Content, UnitFile, UnitName};
+use fleet_core::rollout::{Choice, Phase, Present, choose};
+use fleet_core::unit::{Content, TargetState, UnitFile, UnitName};
 use fleetd::engine::Engine;
 use fleetd::health::Heart;
 use fleetd::store::{Embedded, LeaseId, Store, Write};

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::record::{Grant, Phase};
+use fleet_core::record::Grant;
+use fleet_core::rollout::Phase;
 use fleetd::store::Store as _;
 use tokio::time::sleep;
 

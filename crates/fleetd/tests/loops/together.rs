@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_core::record::{Owner, TargetState};
+use fleet_core::record::Owner;
 use fleet_core::submission::Submission;
-use fleet_core::unit::Content;
+use fleet_core::unit::{Content, TargetState};
 use fleetd::registry::{Registry, RegistryError, UNITS_MAX};
 use fleetd::store::{Embedded, Store as _, StoreError};
 use futures_util::future::join_all;

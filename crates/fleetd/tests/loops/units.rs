@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_core::record::TargetState;
+use fleet_core::unit::TargetState;
 use fleetd::systemd::{Systemd as _, SystemdError};
 use tokio::time::sleep;
 

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use fleet_core::keys;
-use fleet_core::record::{Grant, Progress, Scheduling};
+use fleet_core::machine::Scheduling;
+use fleet_core::record::{Grant, Progress};
 use fleet_core::trust::Footing;
 use fleetd::registry::{Registry, RegistryError};
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use fleet_core::api::{RolloutMachine, RolloutStatus};
-use fleet_core::record::{Ended, Phase, TargetState};
+use fleet_core::rollout::{Ended, Phase};
+use fleet_core::unit::TargetState;
 
 /// Where an update is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use fleet_core::api::{RolloutMachine, RolloutStatus};
-use fleet_core::record::TargetState;
+use fleet_core::unit::TargetState;
 
 use super::super::missing::no_such_unit;
 use super::document::RolloutDocument;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use fleet_core::api::Machine;
 use fleet_core::machine::Metadata;
-use fleet_core::record::Scheduling;
+use fleet_core::machine::Scheduling;
 use serde::Serialize;
 
 use crate::describe;

@@ -10,8 +10,9 @@ use axum::http::{Method, Request, StatusCode};
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{
-    self, Event, EventKind, Grant, Known, MachineRecord, MachineReport, Phase, UnitReport,
+    self, Event, EventKind, Grant, Known, MachineRecord, MachineReport, UnitReport,
 };
+use fleet_core::rollout::Phase;
 use fleet_core::unit::UnitName;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;

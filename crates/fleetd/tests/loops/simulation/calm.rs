@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::record::{self, ClusterRecord, Phase, Scheduling, TargetState};
-use fleet_core::rollout::Order;
+use fleet_core::machine::Scheduling;
+use fleet_core::record::{self, ClusterRecord};
+use fleet_core::rollout::{Order, Phase};
 use fleet_core::trust::Memory;
-use fleet_core::unit::UnitName;
+use fleet_core::unit::{TargetState, UnitName};
 use fleetd::store::{Snapshot, Store as _, Write};
 use tokio::time::sleep;
 

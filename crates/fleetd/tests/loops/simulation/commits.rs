@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::keys;
-use fleet_core::record::{self, Event, EventKind, Grant, Phase, UnitRecord};
+use fleet_core::record::{Event, EventKind, Grant, UnitRecord};
+use fleet_core::rollout::Phase;
 use fleet_core::unit::UnitName;
 use fleetd::store::{Batch, Change, Entry};
 
@@ -98,7 +99,7 @@ impl Ledger {
                 Some(it) if it.phase == Phase::Paused => EventKind::Paused,
                 Some(_) => EventKind::RollingBack,
                 None => match record.last.as_ref().map(|last| last.ended) {
-                    Some(record::Ended::Done) => EventKind::Promoted,
+                    Some(fleet_core::rollout::Ended::Done) => EventKind::Promoted,
                     _ => EventKind::RolledBack,
                 },
             };

@@ -1,6 +1,7 @@
 //! Draws a story from a seed: all of it, before anything is played.
 
-use fleet_core::record::{Scheduling, TargetState};
+use fleet_core::machine::Scheduling;
+use fleet_core::unit::TargetState;
 
 use super::nature::options;
 use super::step::{Among, Bad, Hand, Lost, Of, Ordered, Seen, Step, Story, Whose};

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::machine::{MachineId, Metadata, overlay};
+use fleet_core::machine::{MachineId, Metadata, Scheduling, SessionId, overlay};
 use fleet_core::place::{Placeable, Verdict, place};
 use fleet_core::record::{
-    self, ClusterRecord, Grant, LeaderRecord, MachineRecord, MachineReport, MetadataRecord, Phase,
-    Revision, Scheduling, SessionId, TargetState, UnitRecord, UnitReport,
+    self, ClusterRecord, Grant, LeaderRecord, MachineRecord, MachineReport, MetadataRecord,
+    Revision, UnitRecord, UnitReport,
 };
-use fleet_core::unit::{Parsed, UnitName};
+use fleet_core::rollout::Phase;
+use fleet_core::unit::{Parsed, TargetState, UnitName};
 use fleetd::store::{Batch, Change, Entry, Snapshot};
 use tokio::time::Instant;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use fleet_core::directory::File;
 use fleet_core::keys;
-use fleet_core::record::{Owner, TargetState};
+use fleet_core::record::Owner;
 use fleet_core::trust::Footing;
-use fleet_core::unit::{Content, UnitName};
+use fleet_core::unit::{Content, TargetState, UnitName};
 use fleetd::registry::{Registry, Result};
 use fleetd::store::{Embedded, Store as _, Write};
 use tokio::time::{Instant, sleep};

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::TargetState;
-use fleet_core::unit::Content;
+use fleet_core::unit::{Content, TargetState};
 use fleetd::engine::Engine;
 use fleetd::health::Heart;
 use fleetd::store::{Change, Embedded, Store as _};

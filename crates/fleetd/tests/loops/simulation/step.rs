@@ -1,8 +1,9 @@
 //! What may happen to a fleet: people's commands and faults, as values. A history is a list of them, drawn before anything
 //! is played, so that it can be written down, shortened, and played again.
 
-use fleet_core::record::{Scheduling, TargetState};
+use fleet_core::machine::Scheduling;
 use fleet_core::rollout::Order;
+use fleet_core::unit::TargetState;
 use serde::{Deserialize, Serialize};
 
 use crate::weather::Sky;

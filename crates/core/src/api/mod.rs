@@ -22,21 +22,10 @@ pub use self::rollouts::{
     SchedulingBody,
 };
 use crate::record::UnitReport;
-use crate::unit::Content;
+use crate::unit::{Content, UnitOption};
 
 /// Where API v1 lives.
 pub const V1: &str = "/fleet/v1";
-
-/// One line of a unit file, as the original's API carries it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnitOption {
-    /// What stands before `=`.
-    pub name: String,
-    /// What stands in `[...]`.
-    pub section: String,
-    /// What stands behind `=`.
-    pub value: String,
-}
 
 /// A unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::record::{Candidate, HISTORY_KEPT, Past, Phase, Revision, TargetState, UnitRecord};
-use crate::unit::UnitFile;
+use crate::record::{Candidate, HISTORY_KEPT, Past, Revision, UnitRecord};
+use crate::rollout::Phase;
+use crate::unit::{TargetState, UnitFile};
 
 /// A unit with a newer revision.
 #[derive(Clone, Debug, PartialEq, Eq)]

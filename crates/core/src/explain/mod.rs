@@ -4,12 +4,12 @@
 //! what its systemd says), put as a list that a person can read from the top. The first that does not hold is the answer.
 
 use crate::api::{ExplainedMachine, Predicate};
-use crate::machine::{MachineId, Metadata};
-use crate::moment::moment;
+use crate::machine::{MachineId, Metadata, Scheduling};
 use crate::place::{Placeable, Verdict, conflict, place};
-use crate::record::{Scheduling, TargetState, UnitRecord, UnitReport};
+use crate::record::{UnitRecord, UnitReport};
 use crate::rollout::{Choice, Presence, Present, choose};
-use crate::unit::UnitName;
+use crate::timestamp::timestamp;
+use crate::unit::{TargetState, UnitName};
 
 /// A unit, as far as the question is about it.
 #[derive(Clone, Debug)]
@@ -258,7 +258,7 @@ fn live(machine: &OnMachine<'_>) -> Judged {
     let (holds, reason) = match machine.presence {
         Presence::Live(_) => (true, "the machine is here".to_owned()),
         Presence::Offline(since) => {
-            let since = since.map(|at| format!(" since {}", moment(at)));
+            let since = since.map(|at| format!(" since {}", timestamp(at)));
             let since = since.unwrap_or_default();
             (
                 false,

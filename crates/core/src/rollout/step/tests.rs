@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
 use super::*;
 use crate::record::Revision;
 
@@ -204,16 +206,19 @@ fn a_failure_rolls_back_and_says_where_and_why() {
     fleet.report(0, failed(2));
     let change = fleet.step().change;
     let text = "it failed on 00000000: failed (exit-code)";
-    assert_eq!(change, Some(Change::RollBack(text.to_owned())));
+    assert_eq!(change, Some(Transition::RollBack(text.to_owned())));
     fleet.policy.on_failure = OnFailure::Pause;
     let change = fleet.step().change;
-    assert_eq!(change, Some(Change::Pause(text.to_owned(), vec![id(0)])));
+    assert_eq!(
+        change,
+        Some(Transition::Pause(text.to_owned(), vec![id(0)]))
+    );
     // Somebody resumed it: the same failure does not stop it again, another does.
     fleet.candidate().failed_on.insert(id(0));
     assert_eq!(fleet.step().change, None);
     fleet.grant(1, 2, true);
     fleet.report(1, failed(2));
-    assert!(matches!(fleet.step().change, Some(Change::Pause(..))));
+    assert!(matches!(fleet.step().change, Some(Transition::Pause(..))));
 }
 
 #[test]
@@ -241,7 +246,7 @@ fn a_rollback_gives_the_stable_revision_back_within_the_budget() {
         reason: "it failed".to_owned(),
         at: 1_000,
     };
-    assert_eq!(fleet.step().change, Some(Change::EndRollback(outcome)));
+    assert_eq!(fleet.step().change, Some(Transition::EndRollback(outcome)));
 }
 
 #[test]
@@ -255,7 +260,10 @@ fn a_rollback_takes_a_grant_back_that_a_machine_has_not_acted_on() {
     fleet.now = 10_000_000;
     assert_eq!(fleet.step().change, None);
     fleet.report(0, up(1));
-    assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
+    assert!(matches!(
+        fleet.step().change,
+        Some(Transition::EndRollback(_))
+    ));
 }
 
 #[test]
@@ -264,7 +272,10 @@ fn a_rollback_is_never_rolled_back() {
     fleet.candidate().phase = Phase::RollingBack;
     fleet.grant(0, 1, true);
     fleet.report(0, failed(1));
-    assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
+    assert!(matches!(
+        fleet.step().change,
+        Some(Transition::EndRollback(_))
+    ));
 }
 
 #[test]
@@ -277,13 +288,13 @@ fn the_candidate_becomes_stable_when_every_machine_is_done() {
     fleet.report(1, up(1));
     assert_eq!(fleet.step().change, None);
     fleet.report(1, up(2));
-    let Some(Change::Promote(outcome)) = fleet.step().change else {
+    let Some(Transition::Promote(outcome)) = fleet.step().change else {
         panic!("not promoted")
     };
     assert_eq!(outcome.reason, "available on 3 of 3 machines");
     assert!(matches!(
         Fleet::rolling(0, 1).step().change,
-        Some(Change::Promote(_))
+        Some(Transition::Promote(_))
     ));
 }
 
@@ -295,7 +306,7 @@ fn cordoned_machines_and_taken_names_hold_nothing_up() {
     fleet.machines[1].problem = Some("the name is taken by /etc/systemd/system");
     fleet.grant(2, 2, true);
     fleet.report(2, up(2));
-    assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
+    assert!(matches!(fleet.step().change, Some(Transition::Promote(_))));
 }
 
 /// It was there, and was updated, before somebody else's unit took its name.
@@ -310,7 +321,7 @@ fn a_machine_that_cannot_have_the_unit_costs_no_budget_and_is_not_waited_for() {
         fleet.grant(at, 2, true);
         fleet.report(at, up(2));
     }
-    let Some(Change::Promote(outcome)) = fleet.step().change else {
+    let Some(Transition::Promote(outcome)) = fleet.step().change else {
         panic!("not promoted")
     };
     let reason = "available on 2 of 3 machines; not on 00000000: the name is taken";
@@ -322,11 +333,14 @@ fn a_machine_that_cannot_have_the_unit_costs_no_budget_and_is_not_waited_for() {
         fleet.grant(at, 1, true);
         fleet.report(at, up(1));
     }
-    assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
+    assert!(matches!(
+        fleet.step().change,
+        Some(Transition::EndRollback(_))
+    ));
     // Also where it is the only one.
     fleet.machines.retain(|machine| machine.problem.is_some());
     fleet.candidate().phase = Phase::Rolling;
-    assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
+    assert!(matches!(fleet.step().change, Some(Transition::Promote(_))));
 }
 
 #[test]
@@ -336,9 +350,9 @@ fn an_update_that_works_nowhere_is_not_promoted_because_nothing_worked_before() 
         fleet.grant(at, 2, false);
         fleet.report(at, failed(2));
     }
-    assert!(matches!(fleet.step().change, Some(Change::RollBack(_))));
+    assert!(matches!(fleet.step().change, Some(Transition::RollBack(_))));
     fleet.report(1, up(2));
-    assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
+    assert!(matches!(fleet.step().change, Some(Transition::Promote(_))));
 }
 
 #[test]
@@ -359,7 +373,7 @@ fn a_rollout_that_makes_no_progress_in_time_has_failed() {
     fleet.now = 60_999;
     assert_eq!(fleet.step().change, None);
     fleet.now = 61_000;
-    let Some(Change::RollBack(reason)) = fleet.step().change else {
+    let Some(Transition::RollBack(reason)) = fleet.step().change else {
         panic!("it goes on")
     };
     insta::assert_snapshot!(reason, @"no further machine became available for 1m: waiting for 00000000: told, not there yet, 00000000: its turn, 00000000: its turn");
@@ -431,7 +445,7 @@ fn a_second_update_counts_who_is_still_busy_with_the_first() {
     fleet.grant(1, 3, true);
     fleet.report(1, failed(3));
     assert!(
-        matches!(fleet.step().change, Some(Change::RollBack(_))),
+        matches!(fleet.step().change, Some(Transition::RollBack(_))),
         "it was available before the first of the two"
     );
 }
@@ -450,12 +464,15 @@ fn a_machine_of_which_nobody_knows_how_it_stands_counts_as_down_and_holds_nothin
         fleet.grant(at, 2, true);
         fleet.report(at, up(2));
     }
-    assert!(matches!(fleet.step().change, Some(Change::Promote(_))));
+    assert!(matches!(fleet.step().change, Some(Transition::Promote(_))));
     // And comes back with them.
     fleet.candidate().phase = Phase::RollingBack;
     for at in 0..3 {
         fleet.grant(at, 1, true);
         fleet.report(at, up(1));
     }
-    assert!(matches!(fleet.step().change, Some(Change::EndRollback(_))));
+    assert!(matches!(
+        fleet.step().change,
+        Some(Transition::EndRollback(_))
+    ));
 }

@@ -1,12 +1,12 @@
 //! What submitting and launching a unit file would do on each machine, without doing it.
 
 use crate::api::{Batches, PlannedMachine, PlannedUnit};
-use crate::machine::MachineId;
-use crate::moment::moment;
+use crate::machine::{MachineId, Scheduling};
 use crate::place::{Verdict, restrict};
-use crate::record::{Scheduling, TargetState, UnitRecord, UnitReport};
+use crate::record::{UnitRecord, UnitReport};
 use crate::rollout::Presence;
-use crate::unit::{Difference, Effect, Parsed, UpdateStrategy, difference};
+use crate::timestamp::timestamp;
+use crate::unit::{Difference, Effect, Parsed, TargetState, UpdateStrategy, difference};
 
 /// A unit file that may be submitted.
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ impl Proposed<'_> {
             }
             (_, Verdict::Not(_), _) => ("not-matched", machine.verdict.to_string()),
             (Presence::Offline(since), ..) => {
-                let since = since.map(|at| format!(" since {}", moment(at)));
+                let since = since.map(|at| format!(" since {}", timestamp(at)));
                 let reason = format!("the machine is offline{}", since.unwrap_or_default());
                 ("deferred", reason)
             }

@@ -19,8 +19,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
-use crate::record::{CONTENT_MAX, Past, TargetState, UnitRecord};
-use crate::unit::{Content, UnitName};
+use crate::record::{CONTENT_MAX, Past, UnitRecord};
+use crate::unit::{Content, TargetState, UnitName};
 
 /// The file that says: this is the directory, not the empty mount point below it. Hidden, so that it is
 /// never taken for a unit.

@@ -4,15 +4,16 @@
 //! what is decided here. A machine counts as unavailable from the moment it is granted another revision until it
 //! reports that it runs it, steadily. So whoever decides next, from whatever it sees, finds the budget spent.
 
-use std::fmt;
-use std::time::Duration;
+mod clock;
 
-use crate::machine::MachineId;
-use crate::record::{
-    Candidate, Ended, Grant, Outcome, Phase, Progress, SessionId, TargetState, UnitRecord,
-    UnitReport,
-};
-use crate::unit::{OnFailure, Policy};
+use std::fmt;
+
+use self::clock::{Clock, millis};
+use super::Transition;
+use crate::machine::{MachineId, SessionId};
+use crate::record::{Candidate, Grant, Outcome, Progress, UnitRecord, UnitReport};
+use crate::rollout::{Ended, Phase};
+use crate::unit::{OnFailure, Policy, TargetState};
 
 /// A unit, and how it stands on the live machines.
 #[derive(Clone, Debug)]
@@ -88,7 +89,7 @@ pub struct Step {
     /// Why these may, for people.
     pub why: String,
     /// What becomes of the rollout. Never together with grants.
-    pub change: Option<Change>,
+    pub change: Option<Transition>,
     /// The progress to write down; none leaves it as it is.
     pub progress: Option<Progress>,
     /// What the rollout waits for, for people; none if there is nothing left to do.
@@ -106,24 +107,8 @@ pub struct GrantTo {
     pub grant: Grant,
 }
 
-/// What becomes of a rollout.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The candidate becomes stable; the stable revision goes into the history.
-    Promote(Outcome),
-    /// Machines go back to the stable revision from now on, because of this.
-    RollBack(String),
-    /// Nothing moves any more, because of this; the candidate failed on these machines.
-    Pause(String, Vec<MachineId>),
-    /// Every machine is back; the candidate goes into the history.
-    EndRollback(Outcome),
-}
-
 /// Machines that a text names before it says how many more there are.
 const NAMED: usize = 3;
-
-/// Progress is written down at most that often in the time of its deadline: it is only for the deadline.
-const PROGRESS_WRITES: u32 = 20;
 
 /// Decides the next step of one unit.
 pub fn step(situation: &Situation<'_>) -> Step {
@@ -256,7 +241,7 @@ fn end(towards: &Towards<'_>, candidate: &Candidate) -> Step {
             named(&without.iter().collect::<Vec<_>>())
         ),
     };
-    change(Change::Promote(Outcome {
+    change(Transition::Promote(Outcome {
         revision: candidate.revision.number,
         ended: Ended::Done,
         reason,
@@ -283,7 +268,7 @@ fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         .since
         .saturating_add(millis(towards.situation.policy.progress_deadline));
     if away.is_empty() && (unsettled.is_empty() || towards.situation.now >= deadline) {
-        return change(Change::EndRollback(Outcome {
+        return change(Transition::EndRollback(Outcome {
             revision: candidate.revision.number,
             ended: Ended::RolledBack,
             reason: candidate.reason.clone(),
@@ -304,7 +289,7 @@ fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     }
 }
 
-fn change(change: Change) -> Step {
+fn change(change: Transition) -> Step {
     Step {
         change: Some(change),
         ..Step::default()
@@ -392,9 +377,9 @@ impl<'a> Towards<'a> {
     /// `failed`: the machines that somebody who resumes it pardons.
     fn fail(&self, reason: String, failed: &[&Standing<'_>]) -> Step {
         change(match self.situation.policy.on_failure {
-            OnFailure::Rollback => Change::RollBack(reason),
+            OnFailure::Rollback => Transition::RollBack(reason),
             OnFailure::Pause => {
-                Change::Pause(reason, failed.iter().map(|it| it.id.clone()).collect())
+                Transition::Pause(reason, failed.iter().map(|it| it.id.clone()).collect())
             }
         })
     }
@@ -502,59 +487,5 @@ fn named(machines: &[&Standing<'_>]) -> String {
     text
 }
 
-/// When a rollout last made progress.
-struct Clock {
-    up_at: u64,
-    write: Option<Progress>,
-    wake_at: Option<u64>,
-}
-
-impl Clock {
-    fn of(towards: &Towards<'_>, done: usize) -> Self {
-        let (situation, now) = (towards.situation, towards.situation.now);
-        let deadline = situation.policy.progress_deadline;
-        let fresh = Progress {
-            unit: situation.created,
-            revision: towards.revision,
-            done,
-            at: now,
-        };
-        let known = situation
-            .progress
-            .filter(|it| (it.unit, it.revision) == (fresh.unit, fresh.revision));
-        let Some(known) = known else {
-            return Self {
-                up_at: now.saturating_add(millis(deadline)),
-                wake_at: Some(now.saturating_add(millis(deadline))),
-                write: Some(fresh),
-            };
-        };
-        let more = done > known.done;
-        let last = situation.counted(known.at);
-        let write_at = last.saturating_add(millis(deadline / PROGRESS_WRITES));
-        let up_at = if more { now } else { last }.saturating_add(millis(deadline));
-        let write = (more && now >= write_at).then_some(fresh);
-        Self {
-            up_at,
-            wake_at: Some(if more && write.is_none() {
-                write_at
-            } else {
-                up_at
-            }),
-            write,
-        }
-    }
-
-    fn is_up(&self, now: u64) -> bool {
-        now >= self.up_at
-    }
-}
-
-/// A time in milliseconds, as far as it fits.
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
-#[path = "step_tests.rs"]
 mod tests;

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::succession::{Succession, succeed};
-use crate::moment::moment;
-use crate::record::{Candidate, Ended, Past, Phase, Revision, TargetState, UnitRecord};
-use crate::unit::UnitName;
+use super::supersede::{Succession, succeed};
+use crate::record::{Candidate, Past, Revision, UnitRecord};
+use crate::rollout::{Ended, Phase};
+use crate::timestamp::timestamp;
+use crate::unit::{TargetState, UnitName};
 
 /// What is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,7 +262,7 @@ impl Asked<'_> {
             .ok_or_else(|| OrderError::NoRollout {
                 unit: self.unit.clone(),
                 stable: stable.number,
-                since: moment(promoted.map_or(stable.at, |last| last.at)),
+                since: timestamp(promoted.map_or(stable.at, |last| last.at)),
             })
     }
 

@@ -1,4 +1,4 @@
-//! A moment as people read it.
+//! A time as people read it.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 pub(crate) const BEYOND: u64 = 253_402_300_800_000;
 
 /// A time, in milliseconds since 1970, as `2026-11-22 06:40:41 UTC`.
-pub fn moment(at: u64) -> String {
+pub fn timestamp(at: u64) -> String {
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at));
     match time.filter(|_| at < BEYOND) {
         Some(time) => humantime::format_rfc3339_seconds(time)
@@ -23,9 +23,9 @@ mod tests {
 
     #[test]
     fn any_number_has_a_text() {
-        assert_eq!(moment(1_700_000_000_999), "2023-11-14 22:13:20 UTC");
-        assert_eq!(moment(BEYOND - 1), "9999-12-31 23:59:59 UTC");
-        assert_eq!(moment(BEYOND), "an unknown time");
-        assert_eq!(moment(u64::MAX), "an unknown time");
+        assert_eq!(timestamp(1_700_000_000_999), "2023-11-14 22:13:20 UTC");
+        assert_eq!(timestamp(BEYOND - 1), "9999-12-31 23:59:59 UTC");
+        assert_eq!(timestamp(BEYOND), "an unknown time");
+        assert_eq!(timestamp(u64::MAX), "an unknown time");
     }
 }

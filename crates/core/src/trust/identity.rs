@@ -5,7 +5,7 @@ use crate::record::{self, AcceptanceRecord, ClusterRecord, RecordError};
 
 /// What tells a registry from another, and from its own past.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sight {
+pub struct Identity {
     /// Its id.
     pub cluster: ClusterKey,
     /// The newest acceptance, and the store revision that wrote it.
@@ -53,7 +53,7 @@ impl ClusterKey {
     }
 }
 
-impl Sight {
+impl Identity {
     /// The keys that it is made of.
     pub const KEYS: [&'static str; 2] = [keys::CLUSTER, keys::ACCEPTANCE];
 

@@ -1,7 +1,21 @@
 //! What a change makes of a unit's record.
 
-use super::Change;
-use crate::record::{Past, Phase, UnitRecord};
+use crate::machine::MachineId;
+use crate::record::{Outcome, Past, UnitRecord};
+use crate::rollout::Phase;
+
+/// What becomes of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// The candidate becomes stable; the stable revision goes into the history.
+    Promote(Outcome),
+    /// Machines go back to the stable revision from now on, because of this.
+    RollBack(String),
+    /// Nothing moves any more, because of this; the candidate failed on these machines.
+    Pause(String, Vec<MachineId>),
+    /// Every machine is back; the candidate goes into the history.
+    EndRollback(Outcome),
+}
 
 /// A unit's record after a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +26,7 @@ pub struct Changed {
     pub retired: Option<Past>,
 }
 
-impl Change {
+impl Transition {
     /// Makes the change, at that time in milliseconds since 1970. None if the unit has no candidate: there is nothing
     /// to change.
     pub fn make(&self, record: &UnitRecord, now: u64) -> Option<Changed> {
@@ -60,7 +74,9 @@ mod tests {
 
     use super::*;
     use crate::machine::MachineId;
-    use crate::record::{Candidate, Ended, Outcome, Revision, TargetState};
+    use crate::record::{Candidate, Outcome, Revision};
+    use crate::rollout::Ended;
+    use crate::unit::TargetState;
 
     fn rolling() -> UnitRecord {
         let revision = |number| Revision {
@@ -95,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_promoted_candidate_is_stable_and_what_was_stable_is_history() {
-        let promote = Change::Promote(ended(Ended::Done));
+        let promote = Transition::Promote(ended(Ended::Done));
         let changed = promote.make(&rolling(), 7).expect("a candidate");
         assert_eq!(changed.record.stable.number, 2);
         assert_eq!(changed.record.candidate, None);
@@ -106,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_candidate_that_was_rolled_back_is_history_with_the_reason() {
-        let end = Change::EndRollback(ended(Ended::RolledBack));
+        let end = Transition::EndRollback(ended(Ended::RolledBack));
         let changed = end.make(&rolling(), 7).expect("a candidate");
         assert_eq!(changed.record.stable.number, 1);
         assert_eq!(changed.record.candidate, None);
@@ -120,11 +136,11 @@ mod tests {
     #[test]
     fn a_pause_and_a_rollback_say_why_and_since_when() {
         let machine = MachineId::parse(&"a".repeat(32)).expect("valid");
-        let pause = Change::Pause("it failed".to_owned(), vec![machine.clone()]);
+        let pause = Transition::Pause("it failed".to_owned(), vec![machine.clone()]);
         for (change, phase, failed_on) in [
             (pause, Phase::Paused, BTreeSet::from([machine])),
             (
-                Change::RollBack("it failed".to_owned()),
+                Transition::RollBack("it failed".to_owned()),
                 Phase::RollingBack,
                 BTreeSet::new(),
             ),
@@ -142,7 +158,7 @@ mod tests {
     fn without_a_candidate_nothing_changes() {
         let mut record = rolling();
         record.candidate = None;
-        let change = Change::RollBack(String::new());
+        let change = Transition::RollBack(String::new());
         assert_eq!(change.make(&record, 7), None);
     }
 }

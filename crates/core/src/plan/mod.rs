@@ -316,5 +316,4 @@ fn still_running<'a>(
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

@@ -5,12 +5,11 @@ use crate::api::{
     Condition, LastRollout, RolloutMachine, RolloutPolicy, RolloutProgress, RolloutRow,
     RolloutStatus,
 };
-use crate::machine::MachineId;
+use crate::machine::{MachineId, Scheduling, SessionId};
 use crate::place::{Reason, Verdict};
-use crate::record::{
-    Grant, Outcome, Phase, Progress, Scheduling, SessionId, TargetState, UnitRecord, UnitReport,
-};
-use crate::unit::{FleetOptions, Parsed, service_type};
+use crate::record::{Grant, Outcome, Progress, UnitRecord, UnitReport};
+use crate::rollout::Phase;
+use crate::unit::{FleetOptions, Parsed, TargetState, service_type};
 
 /// A unit on all machines.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::UnitOption;
+use crate::unit::UnitOption;
 
 use super::Content;
 

@@ -4,13 +4,16 @@
 //! everything. It is none: the machine keeps what runs, changes nothing in such a registry, and says so, until a
 //! person accepts the registry for the machines of that cluster.
 
-mod sight;
+mod identity;
+mod judge;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::sight::{ClusterKey, Sight};
+pub use self::identity::{ClusterKey, Identity};
+pub use self::judge::judge;
+use self::judge::{is_newer, newest, unreadable};
 use crate::record::{AcceptanceRecord, is_zero};
 use crate::unit::UnitName;
 
@@ -51,7 +54,7 @@ pub enum Memory {
 
 /// What to do with the registry's present content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Judgement {
     /// Act on it.
     Obey(Seen),
     /// It has no id yet, and this machine belongs to none: an engine may make it.
@@ -85,7 +88,7 @@ pub enum Footing {
     /// Nothing was read of it yet.
     #[default]
     Unheard,
-    /// It has no id yet; see [`Verdict::New`].
+    /// It has no id yet; see [`Judgement::New`].
     New,
     /// It is followed.
     Followed,
@@ -156,134 +159,6 @@ pub const LOST: &str = "desired.json and seen.json in the state directory cannot
 /// What a person is told to do about a registry that is held.
 pub const ACCEPT: &str = "to accept it as it is, for the whole fleet: fleetctl accept-registry";
 
-/// Judges a registry by what is seen of it.
-pub fn judge(memory: &Memory, sight: &Sight) -> Verdict {
-    let seen = match memory {
-        Memory::Never => return first(sight),
-        Memory::Lost(why) => {
-            return Verdict::Hold {
-                reason: why.clone(),
-                seen: None,
-            };
-        }
-        Memory::Of(seen) => seen,
-    };
-    if let Some(seen) = accepted(seen, sight) {
-        return Verdict::Obey(seen);
-    }
-    let is_older = older_than(seen, sight).is_some();
-    match (wrong(seen, sight), &sight.cluster) {
-        (Some(reason), _) => Verdict::Hold {
-            reason,
-            seen: Some(Seen {
-                // Only of its own registry, which may grow past what was seen.
-                restored: seen.restored || (is_older && sight.is_of(&seen.cluster)),
-                ..seen.clone()
-            }),
-        },
-        (None, cluster) => Verdict::Obey(Seen {
-            revision: sight.revision,
-            instructed: sight.instructed.unwrap_or(seen.instructed),
-            made: cluster.made().unwrap_or(seen.made),
-            accepted: newest(seen.accepted, sight.accepted_at()),
-            ..seen.clone()
-        }),
-    }
-}
-
-/// Judges the first registry of a machine.
-fn first(sight: &Sight) -> Verdict {
-    match &sight.cluster {
-        ClusterKey::Absent => Verdict::New {
-            reason: "the registry has no cluster id yet: waiting for an engine to make it"
-                .to_owned(),
-        },
-        ClusterKey::Unreadable(why) => Verdict::Hold {
-            reason: unreadable(why),
-            seen: None,
-        },
-        ClusterKey::Is { id, made } => Verdict::Obey(Seen {
-            cluster: id.clone(),
-            made: *made,
-            revision: sight.revision,
-            instructed: sight.instructed.unwrap_or_default(),
-            restored: false,
-            accepted: newest(0, sight.accepted_at()),
-        }),
-    }
-}
-
-/// Whether an acceptance's `at` comes after another's. They go round in a circle, and after it is the half ahead: so one
-/// from no clock of this world (a damaged value, `u64::MAX`) counts for nothing, and there is a newer one than any.
-fn is_newer(at: u64, than: u64) -> bool {
-    let ahead = at.wrapping_sub(than);
-    ahead != 0 && ahead <= u64::MAX / 2
-}
-
-fn newest(one: u64, other: u64) -> u64 {
-    if is_newer(other, one) { other } else { one }
-}
-
-/// The revision that was seen, and that the registry does not have any more.
-fn older_than(seen: &Seen, sight: &Sight) -> Option<u64> {
-    if sight.revision < seen.revision {
-        return Some(seen.revision);
-    }
-    let lacks = sight.instructed.is_some_and(|it| it < seen.instructed);
-    lacks.then_some(seen.instructed)
-}
-
-fn unreadable(why: &str) -> String {
-    format!(
-        "the registry's cluster id (the key `cluster`) cannot be read: {why}; keeping what runs"
-    )
-}
-
-/// What is wrong with a registry, for a machine that has seen that one.
-fn wrong(seen: &Seen, sight: &Sight) -> Option<String> {
-    let belongs = &seen.cluster;
-    match &sight.cluster {
-        ClusterKey::Absent => Some(format!(
-            "the registry is empty, but this machine belongs to cluster {belongs}: keeping what runs; restore the registry, or, {ACCEPT}"
-        )),
-        ClusterKey::Unreadable(why) => Some(unreadable(why)),
-        ClusterKey::Is { id, .. } if id != belongs => Some(format!(
-            "the registry is of cluster {id}, but this machine belongs to cluster {belongs}: keeping what runs; mend etcd_servers, or, {ACCEPT}"
-        )),
-        ClusterKey::Is { made, .. } if seen.made != 0 && *made != seen.made => Some(format!(
-            "the registry was wiped and filled again: its id was made anew since this machine has seen it; keeping what runs; {ACCEPT}"
-        )),
-        ClusterKey::Is { .. } if seen.restored || older_than(seen, sight).is_some() => {
-            Some(format!(
-                "the registry was restored from a backup: it is older than revision {}, which this machine has seen; keeping what runs; {ACCEPT}",
-                older_than(seen, sight).unwrap_or(seen.revision)
-            ))
-        }
-        ClusterKey::Is { .. } => None,
-    }
-}
-
-/// What to remember if somebody has accepted this registry for machines of that cluster since.
-fn accepted(seen: &Seen, sight: &Sight) -> Option<Seen> {
-    let (acceptance, written) = sight.acceptance.as_ref()?;
-    let ClusterKey::Is { id, made } = &sight.cluster else {
-        return None;
-    };
-    let counts = acceptance.from == seen.cluster
-        && acceptance.cluster == *id
-        && is_newer(acceptance.at, seen.accepted)
-        // What was listed before is not what somebody accepted.
-        && sight.revision >= *written;
-    counts.then(|| Seen {
-        cluster: id.clone(),
-        made: *made,
-        revision: sight.revision,
-        instructed: sight.instructed.unwrap_or_default(),
-        restored: false,
-        accepted: acceptance.at,
-    })
-}
-
 /// Why a registry cannot be accepted here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAcceptable {
@@ -319,7 +194,7 @@ pub enum NotAcceptable {
 /// with it in the same commit.
 pub fn accept(
     trust: &Trust,
-    sight: &Sight,
+    identity: &Identity,
     shown: &str,
     by: &str,
     now: u64,
@@ -331,7 +206,7 @@ pub fn accept(
         (Footing::Held(held), _) => return Err(NotAcceptable::Unknown(held.reason.clone())),
         (Footing::New | Footing::Followed, _) => return Err(NotAcceptable::Followed),
     };
-    let id = match &sight.cluster {
+    let id = match &identity.cluster {
         ClusterKey::Absent => "",
         ClusterKey::Is { id, .. } => id,
         ClusterKey::Unreadable(why) => return Err(NotAcceptable::Unreadable(unreadable(why))),
@@ -342,12 +217,12 @@ pub fn accept(
             now: id.to_owned(),
         });
     }
-    if let Some(why) = &sight.newer_acceptance {
+    if let Some(why) = &identity.newer_acceptance {
         return Err(NotAcceptable::Newer(why.clone()));
     }
     let cluster = if id.is_empty() { new_id } else { id };
     // Newer than each that this machine has seen, whatever the clock says; than its own memory in any case.
-    let next = newest(seen.accepted, sight.accepted_at()).wrapping_add(1);
+    let next = newest(seen.accepted, identity.accepted_at()).wrapping_add(1);
     let next = newest(next, now);
     Ok(AcceptanceRecord {
         from: seen.cluster.clone(),

@@ -1,0 +1,41 @@
+//! What is wanted of a unit.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What is wanted of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetState {
+    /// In the registry only.
+    Inactive,
+    /// Its file is in place on every machine it belongs to, and systemd knows it.
+    Loaded,
+    /// Loaded, and started once.
+    Launched,
+}
+
+impl TargetState {
+    /// The word that files, listings and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inactive => "inactive",
+            Self::Loaded => "loaded",
+            Self::Launched => "launched",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Inactive, Self::Loaded, Self::Launched]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+}
+
+impl fmt::Display for TargetState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
