@@ -1,6 +1,6 @@
 //! Strangers' bytes: every file of the kept corpora, and bytes that were changed by chance, through what reads them.
 
-#[path = "../../../tests/fuzz/src/entries.rs"]
+#[path = "../../../fuzz/src/entries.rs"]
 // Public for the fuzz targets.
 #[allow(unreachable_pub, reason = "shared with a crate that exports them")]
 mod entries;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     let files = std::fs::read_dir(folder.join(name)).expect("a corpus");
     let mut files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
     files.sort();
@@ -39,7 +39,7 @@ fn every_file_of_the_corpora_is_read_without_a_panic() {
 /// The fuzzer is built by hand only, so that what it calls is looked after here.
 #[test]
 fn there_is_a_fuzz_target_for_every_kind_that_calls_it() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
     for (name, _) in ENTRIES {
         let target = folder.join(format!("fuzz_targets/{name}.rs"));
@@ -53,7 +53,7 @@ fn there_is_a_fuzz_target_for_every_kind_that_calls_it() {
     assert_eq!(targets.count(), ENTRIES.len());
     // Every crate that the entries use is among its dependencies.
     let (_, dependencies) = manifest.split_once("[dependencies]").expect("a table");
-    for line in include_str!("../../../tests/fuzz/src/entries.rs").lines() {
+    for line in include_str!("../../../fuzz/src/entries.rs").lines() {
         let used = line
             .strip_prefix("use ")
             .and_then(|path| path.split("::").next());

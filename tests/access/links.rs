@@ -1,0 +1,95 @@
+//! Shows that fleetd, as root, writes through no link that somebody planted, and hangs on nothing that is no file.
+
+use anyhow::ensure;
+use lab::Lab;
+
+use crate::support::looking::{SOON, listed, runs_everywhere, sleeper, told};
+
+/// Links to a file that is not fleet's, and that the fence around its service lets it write, wherever fleetd writes.
+const PLANTED: [&str; 6] = [
+    "/run/fleet/units/a.service",
+    "/run/fleet/units/.incoming",
+    "/run/fleet/marks.new",
+    "/run/fleet/marks.json",
+    "/var/lib/fleet/desired.new",
+    "/var/lib/fleet/directory.new",
+];
+
+#[test]
+fn planted_links_are_replaced_and_never_written_through() {
+    Lab::builder().etcd(1).test(|lab| {
+        let host = lab.host(1);
+        listed(lab)?;
+        host.exec(&["systemctl", "stop", "fleet.service"])?.ok()?;
+        host.write_file("/run/fleet/precious", "precious")?;
+        for link in PLANTED {
+            host.sh(&format!(
+                "mkdir -p $(dirname {link}); ln -sfn /run/fleet/precious {link}"
+            ))?
+            .ok()?;
+        }
+        host.exec(&["systemctl", "start", "fleet.service"])?.ok()?;
+        host.write_file("/etc/fleet/units/a.service", sleeper(1000))?;
+        runs_everywhere(lab, "a.service", 1000)?;
+        ensure!(host.read_file("/run/fleet/precious")? == "precious");
+        let others = host
+            .sh("find /run/fleet /var/lib/fleet \\( -type l -o -perm /022 \\) -printf '%p\\n'")?
+            .ok()?;
+        ensure!(others.is_empty(), "{others}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lock_that_is_a_link_or_a_pipe_is_not_followed() {
+    Lab::builder().etcd(1).test(|lab| {
+        let host = lab.host(1);
+        listed(lab)?;
+        host.write_file("/run/fleet/precious", "precious")?;
+        for plant in ["ln -s /run/fleet/precious", "mkfifo"] {
+            host.exec(&["systemctl", "stop", "fleet.service"])?.ok()?;
+            host.sh(&format!(
+                "rm /var/lib/fleet/lock; {plant} /var/lib/fleet/lock"
+            ))?
+            .ok()?;
+            // Refused at once, in words, rather than waiting for the other end of a pipe.
+            let started = host.sh("timeout 20 systemctl start fleet.service")?;
+            ensure!(started.code == 1, "{started:?}");
+            let journal = host.journal(50)?;
+            ensure!(
+                journal.contains("/var/lib/fleet/lock is no plain file: remove it"),
+                "{journal}"
+            );
+            ensure!(host.read_file("/run/fleet/precious")? == "precious");
+            host.sh("rm /var/lib/fleet/lock; systemctl start fleet.service")?
+                .ok()?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_no_file_in_the_units_directory_holds_up_nothing() {
+    Lab::builder().etcd(1).test(|lab| {
+        let host = lab.host(1);
+        listed(lab)?;
+        let units = "/etc/fleet/units";
+        host.sh(&format!(
+            "mkfifo {units}/pipe.service; ln -s /dev/zero {units}/zero.service; ln -s loop.service {units}/loop.service; \
+             mkfifo /root/pipe; ln -s /root/pipe {units}/far.service"
+        ))?
+        .ok()?;
+        host.write_file("/root/linked", sleeper(2000))?;
+        host.sh(&format!("ln -s /root/linked {units}/linked.service"))?.ok()?;
+        host.write_file("/etc/fleet/units/a.service", sleeper(1000))?;
+        runs_everywhere(lab, "a.service", 1000)?;
+        // A link is whoever may write there naming a file: it is followed, as systemd follows it in /etc/systemd/system.
+        runs_everywhere(lab, "linked.service", 2000)?;
+        for name in ["pipe", "zero", "far"] {
+            told(lab, &format!("{name}.service"), true)?;
+        }
+        lab.wait_until(SOON, "the directory tells of the pipe", || {
+            Ok(host.fleetctl(&["status"])?.stdout.contains("not a regular file"))
+        })
+    });
+}

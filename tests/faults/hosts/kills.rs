@@ -1,0 +1,202 @@
+//! Shows that a fleetd which is killed again and again, while people change everything, loses nothing and repeats nothing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use lab::{Host, Lab};
+
+use super::install;
+use crate::support::workload::{SOON, active, write};
+
+const CHANGES: usize = 40;
+
+/// A line for each start and each stop, with the revision's number.
+fn content(revision: u32) -> String {
+    format!(
+        "[Service]\nExecStart=/bin/sh -c 'echo start {revision} >> /srv/%n; exec sleep infinity'\nExecStopPost=/bin/sh -c 'echo stop {revision} >> /srv/%n'\n[X-Fleet]\nUpdateStrategy=all\n"
+    )
+}
+
+/// xorshift: what matters is that a seed repeats it.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+fn seed() -> Result<u64> {
+    match std::env::var("FLEET_TEST_SEED") {
+        Ok(seed) => seed.parse().context("FLEET_TEST_SEED must be a number"),
+        Err(_) => Ok(SystemTime::UNIX_EPOCH.elapsed()?.as_secs()),
+    }
+}
+
+#[test]
+fn a_fleetd_that_is_killed_at_random_under_load_loses_nothing_and_repeats_nothing() {
+    Lab::builder().hosts(2).etcd(1).test(|lab| {
+        let seed = seed()?;
+        eprintln!("FLEET_TEST_SEED={seed}");
+        for host in lab.hosts() {
+            // The usual two seconds until the next start would be too calm.
+            host.write_file(
+                "/etc/systemd/system/fleet.service.d/test.conf",
+                "[Service]\nRestartSec=100ms\n",
+            )?;
+        }
+        install(lab)?;
+        order(lab, "keep.service", Some(1))?;
+        active(lab, "keep.service", lab.hosts())?;
+
+        let over = AtomicBool::new(false);
+        let wanted = thread::scope(|scope| {
+            let killer = scope.spawn(|| kill_on(lab, &mut Chance(seed | 1), &over));
+            let wanted = change(lab, &mut Chance((seed << 1) | 1));
+            over.store(true, Ordering::Relaxed);
+            let kills = killer
+                .join()
+                .map_err(|_| anyhow::anyhow!("the killer panicked"))??;
+            eprintln!("{kills} kills");
+            ensure!(kills > 5, "only {kills} kills");
+            wanted
+        })?;
+
+        lab.wait_until(SOON * 2, "every host agrees with what was ordered", || {
+            for (name, unit) in &wanted {
+                for host in lab.hosts() {
+                    let state = host.systemctl_show(name, "ActiveState")?;
+                    let trail = host.read_file(&format!("/srv/{name}")).unwrap_or_default();
+                    let last = trail.lines().last().unwrap_or_default();
+                    match unit.now {
+                        Some(revision) => ensure!(
+                            state == "active" && last == format!("start {revision}"),
+                            "{name} on {} is {state}, wanted {revision}:\n{trail}",
+                            host.name()
+                        ),
+                        None => ensure!(
+                            state == "inactive"
+                                && !host.path(&format!("/run/fleet/units/{name}")).exists(),
+                            "{name} on {} is {state}, though it is destroyed",
+                            host.name()
+                        ),
+                    }
+                }
+            }
+            Ok(true)
+        })?;
+        let files = lab
+            .host(1)
+            .fleetctl(&["list-unit-files", "--no-legend", "--fields=unit"])?
+            .ok()?;
+        let kept: Vec<&str> = wanted
+            .iter()
+            .filter(|(_, unit)| unit.now.is_some())
+            .map(|(name, _)| &**name)
+            .collect();
+        ensure!(
+            files
+                .split_whitespace()
+                .eq(["keep.service"].into_iter().chain(kept)),
+            "the registry has\n{files}"
+        );
+        for host in lab.hosts() {
+            judge(host, &wanted)?;
+        }
+        Ok(())
+    });
+}
+
+#[derive(Default)]
+struct Unit {
+    /// The revision that should run; none once it is destroyed.
+    now: Option<u32>,
+    newest: u32,
+    /// How many orders there were that stop what runs.
+    stops: usize,
+}
+
+/// Orders at random, and answers what was ordered.
+fn change(lab: &Lab, chance: &mut Chance) -> Result<BTreeMap<String, Unit>> {
+    let mut units: BTreeMap<String, Unit> = BTreeMap::new();
+    for _ in 0..CHANGES {
+        let name = format!("u{}.service", chance.below(8));
+        let unit = units.entry(name.clone()).or_default();
+        let destroy = unit.now.is_some() && chance.below(3) == 0;
+        unit.stops += usize::from(unit.now.is_some());
+        unit.now = (!destroy).then(|| {
+            unit.newest += 1;
+            unit.newest
+        });
+        order(lab, &name, unit.now)?;
+        thread::sleep(Duration::from_millis(chance.below(200)));
+    }
+    Ok(units)
+}
+
+/// Has the revision run, or (none) the unit destroyed. The fleetd that is asked may be killed in between.
+fn order(lab: &Lab, name: &str, revision: Option<u32>) -> Result<()> {
+    let host = lab.host(1);
+    let command = match revision {
+        Some(revision) => {
+            write(host, name, &content(revision))?;
+            format!("cd /root; fleetctl start --no-block --replace {name}")
+        }
+        None => format!("fleetctl destroy {name}"),
+    };
+    lab.wait_until(SOON, &format!("`{command}` is answered"), || {
+        Ok(host.sh(&command)?.code == 0)
+    })
+}
+
+/// Kills fleetds until it is over, and answers how many.
+fn kill_on(lab: &Lab, chance: &mut Chance, over: &AtomicBool) -> Result<u32> {
+    let mut kills = 0;
+    while !over.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(100 + chance.below(900)));
+        let host = &lab.hosts()[usize::try_from(chance.below(2))?];
+        let pid = host.main_pid("fleet.service")?;
+        if pid != 0 && host.sh(&format!("kill -KILL {pid}"))?.code == 0 {
+            kills += 1;
+        }
+    }
+    Ok(kills)
+}
+
+/// Nothing was stopped without an order, and no revision was started twice.
+fn judge(host: &Host, wanted: &BTreeMap<String, Unit>) -> Result<()> {
+    let kept = host.read_file("/srv/keep.service")?;
+    ensure!(
+        kept == "start 1\n",
+        "{}: the unit that nobody touched:\n{kept}",
+        host.name()
+    );
+    for (name, unit) in wanted {
+        let trail = host.read_file(&format!("/srv/{name}")).unwrap_or_default();
+        let count = |text: &str| trail.lines().filter(|line| *line == text).count();
+        for revision in 1..=unit.newest {
+            ensure!(
+                count(&format!("start {revision}")) <= 1,
+                "{}: revision {revision} of {name} ran twice:\n{trail}",
+                host.name()
+            );
+        }
+        let stops = trail
+            .lines()
+            .filter(|line| line.starts_with("stop"))
+            .count();
+        ensure!(
+            stops <= unit.stops,
+            "{}: {name} was stopped {stops} times, by {} orders:\n{trail}",
+            host.name(),
+            unit.stops
+        );
+    }
+    Ok(())
+}

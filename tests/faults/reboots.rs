@@ -1,0 +1,91 @@
+//! Shows that a machine comes back with its units, with the registry and without it.
+
+use anyhow::ensure;
+use lab::{Host, Lab};
+
+use crate::support::workload::{self, SOON, active, at_rest, launch, runs, works};
+
+#[test]
+fn a_machine_that_reboots_runs_everything_once_more() {
+    Lab::builder().hosts(3).etcd(1).test(|lab| {
+        workload::start(lab)?;
+        let (rebooted, cut) = (lab.host(2), lab.host(3));
+        rebooted.reboot()?;
+        cut.power_off()?;
+        cut.power_on()?;
+        for host in [rebooted, cut] {
+            lab.wait_until(SOON, "every unit ran once more", || {
+                Ok(runs(host)?.values().all(|runs| *runs == 2))
+            })?;
+        }
+        at_rest(lab)?;
+        works(lab, "after.service")?;
+        for host in [rebooted, cut] {
+            ensure!(
+                runs(host)?.values().all(|runs| *runs == 2),
+                "{}: {:?}",
+                host.name(),
+                runs(host)?
+            );
+        }
+        ensure!(
+            runs(lab.host(1))?.values().all(|runs| *runs == 1),
+            "the host that stayed up: {:?}",
+            runs(lab.host(1))?
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn without_a_registry_units_come_back_from_disk_and_what_changed_meanwhile_arrives_later() {
+    Lab::builder().hosts(3).etcd(1).test(|lab| {
+        workload::start(lab)?;
+        let (speaker, rebooted, cut) = (lab.host(1), lab.host(2), lab.host(3));
+        launch(speaker, "goes.service")?;
+        active(lab, "goes.service", lab.hosts())?;
+        for host in [rebooted, cut] {
+            host.power_off()?;
+        }
+        // Changed while they are off, and then the registry goes too: it is dead, which is noticed at once, or it hangs.
+        speaker.fleetctl(&["destroy", "goes.service"])?.ok()?;
+        launch(speaker, "comes.service")?;
+        let comes_back = |host: &Host| {
+            active(lab, "goes.service", [host])?;
+            lab.wait_until(SOON, "every unit ran once more", || {
+                Ok(runs(host)?.values().all(|runs| *runs == 2))
+            })?;
+            ensure!(
+                !host.is_active("comes.service"),
+                "{} knows what it cannot know",
+                host.name()
+            );
+            Ok(())
+        };
+        lab.member(1).kill()?;
+        rebooted.power_on()?;
+        comes_back(rebooted)?;
+        lab.member(1).restart()?;
+        lab.member(1).pause()?;
+        cut.power_on()?;
+        comes_back(cut)?;
+        lab.member(1).resume()?;
+        active(lab, "comes.service", lab.hosts())?;
+        lab.wait_until(SOON, "what was destroyed stops", || {
+            Ok(!lab
+                .hosts()
+                .iter()
+                .any(|host| host.is_active("goes.service")))
+        })?;
+        works(lab, "after.service")?;
+        for host in [rebooted, cut] {
+            ensure!(
+                runs(host)?.values().all(|runs| *runs == 2),
+                "{}: {:?}",
+                host.name(),
+                runs(host)?
+            );
+        }
+        Ok(())
+    });
+}

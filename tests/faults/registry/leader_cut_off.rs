@@ -1,0 +1,122 @@
+//! Shows that a leader which is cut off or stalls in the middle of an update, and lives, leads no more: another one goes on within
+//! the budget, and nothing that the old one decides lands, neither then nor at its return.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lab::{Host, Lab};
+
+use super::{clean, on_six_hosts, rolled_out, told, version};
+use crate::support::workload::{SOON, fleet_journal, fleetd, leader, status_text};
+use crate::updates::rollouts::trail::{self, Trail};
+use crate::updates::rollouts::{settled, started, submit};
+
+const UNIT: &str = "a.service";
+
+#[test]
+fn a_leader_that_is_cut_off_or_stalls_is_followed_by_another_and_nothing_of_it_lands() {
+    on_six_hosts(1, |lab| {
+        started(lab, UNIT, &version(1))?;
+        lost(lab, 2, Host::partition, Host::heal, true).context("it is cut off")?;
+        // It goes on in the middle of its work, where it leads, with all that it has not read yet.
+        let signal = |host: &Host, signal: &str| {
+            let pid = fleetd(host)?;
+            host.sh(&format!("kill -{signal} {pid}"))?.ok().map(drop)
+        };
+        lost(
+            lab,
+            3,
+            |host| signal(host, "STOP"),
+            |host| signal(host, "CONT"),
+            false,
+        )
+        .context("it stands still")
+    });
+}
+
+/// The leader is lost in the middle of an update, alive, and comes back when another one has finished.
+fn lost(
+    lab: &Lab,
+    number: u32,
+    lose: impl Fn(&Host) -> Result<()>,
+    find: impl Fn(&Host) -> Result<()>,
+    is_awake: bool,
+) -> Result<()> {
+    let old = lab.host(leader(lab, lab.host(1))?);
+    let here: Vec<&Host> = lab
+        .hosts()
+        .iter()
+        .filter(|it| it.number() != old.number())
+        .collect();
+    let (speaker, pid) = (here[0], fleetd(old)?);
+    let since = trail::now()?;
+    submit(speaker, UNIT, &version(number))?;
+    lab.wait_until(SOON, "a host is under way", || {
+        Ok(Trail::of(lab, UNIT, since)?.went() > 0)
+    })?;
+    lose(old)?;
+    let mut new = 0;
+    lab.wait_until(SOON, "another one leads", || {
+        new = leader(lab, speaker)?;
+        Ok(new != old.number() && leading(here.iter().copied())? == [new])
+    })?;
+    if is_awake {
+        // Awake, it knows by its own clock that its claim is over.
+        told(lab, old, "the registry is away; units run on as they are")?;
+        ensure!(leading(lab.hosts())? == [new]);
+    }
+    settled(lab, speaker, UNIT)?;
+    let claim = claim(lab)?;
+    let decided = decisions(speaker)?;
+
+    find(old)?;
+    lab.wait_until(SOON, "the old one knows that it leads no more", || {
+        Ok(leading(lab.hosts())? == [new] && fleet_journal(old)?.contains("no longer leading"))
+    })?;
+    clean(lab)?;
+    settled(lab, speaker, UNIT)?;
+    lab.wait_until(SOON, "the old leader's host has had its turn", || {
+        Ok(Trail::of(lab, UNIT, since)?.tried(number) == lab.hosts().len())
+    })?;
+    // Longer than a claim lasts: whatever the old one had begun has come to its end.
+    std::thread::sleep(Duration::from_secs(4));
+    ensure!(leading(lab.hosts())? == [new] && leader(lab, old)? == new);
+    ensure!(self::claim(lab)? == claim, "somebody else led meanwhile");
+    ensure!(fleetd(old)? == pid, "it was another fleetd that returned");
+    let after = decisions(speaker)?;
+    ensure!(after.starts_with(&decided), "{decided:?} became {after:?}");
+    let takeovers = |events: &[String]| {
+        let leading = events.iter().filter(|line| line.contains("  leading  "));
+        leading.count()
+    };
+    ensure!(takeovers(&after) == takeovers(&decided), "{after:?}");
+
+    rolled_out(&Trail::of(lab, UNIT, since)?, number)
+}
+
+/// The numbers of the hosts whose fleetd says that it leads.
+fn leading<'a>(hosts: impl IntoIterator<Item = &'a Host>) -> Result<Vec<usize>> {
+    let mut leading = Vec::new();
+    for host in hosts {
+        if status_text(host)?.contains("leading") {
+            leading.push(host.number());
+        }
+    }
+    Ok(leading)
+}
+
+/// The claim as etcd has it, with the revision that made it.
+fn claim(lab: &Lab) -> Result<String> {
+    let answer = lab
+        .member(1)
+        .etcdctl(&["get", "--write-out=json", "/_coreos.com/fleet/leader"])?
+        .ok()?;
+    let answer: serde_json::Value = serde_json::from_str(&answer)?;
+    Ok(answer["kvs"].to_string())
+}
+
+/// What leaders have decided, in its order.
+fn decisions(host: &Host) -> Result<Vec<String>> {
+    let events = host.fleetctl(&["events", "--full"])?.ok()?;
+    Ok(events.lines().map(str::to_owned).collect())
+}

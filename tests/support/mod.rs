@@ -1,0 +1,4 @@
+//! What several behaviours share.
+
+pub(crate) mod looking;
+pub(crate) mod workload;

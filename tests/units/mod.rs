@@ -1,0 +1,12 @@
+//! A unit that is submitted, or lies in a units directory, does on its machines what its file says.
+
+mod bad_units;
+mod global;
+mod hanging_units;
+mod name_clash;
+mod packaged_units;
+mod real_systemd;
+mod reports;
+mod standalone;
+mod units_directory;
+mod units_directory_owners;

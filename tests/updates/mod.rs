@@ -1,0 +1,5 @@
+//! How a new revision reaches the machines, and what people order about it.
+
+pub(crate) mod orders;
+mod rollout_verbs;
+pub(crate) mod rollouts;
