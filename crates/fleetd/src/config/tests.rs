@@ -5,25 +5,33 @@ use super::options::{OPTIONS, Opt};
 const PAGE: &str = include_str!("../../../../docs/reference/configuration.md");
 const EXAMPLE: &str = include_str!("../../../../units/fleet.conf.example");
 
-fn row(option: &Opt) -> String {
+/// The lines of the page about an option: what it means, one sentence a line, its default and its form.
+fn entry(option: &Opt) -> Vec<String> {
+    if let Some(reason) = option.unused() {
+        return vec![format!("* `{}`: {reason}.", option.name)];
+    }
     let default = match option.default {
-        "" => String::new(),
+        "" => "none".to_owned(),
         default => format!("`{default}`"),
     };
-    match option.unused() {
-        Some(reason) => format!("| `{}` | {reason} |", option.name),
-        None => format!(
-            "| `{}` | {} | {default} | {} |",
-            option.name, option.meaning, option.unit
-        ),
-    }
+    let meaning = format!("* `{}`: {}", option.name, option.meaning);
+    let mut lines: Vec<_> = meaning
+        .replace(". ", ".\n  ")
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    lines.push(format!("  Default: {default}."));
+    lines.push(format!("  Form: {}.", option.unit));
+    lines
 }
 
 #[test]
-fn the_page_has_a_row_for_every_option_and_no_other() {
-    let expected: Vec<_> = OPTIONS.iter().map(row).collect();
-    let rows: Vec<_> = PAGE.lines().filter(|l| l.starts_with("| `")).collect();
-    assert_eq!(rows, expected, "\n{}\n", expected.join("\n"));
+fn the_page_has_an_entry_for_every_option_and_no_other() {
+    let expected: Vec<_> = OPTIONS.iter().flat_map(entry).collect();
+    let is_entry = |line: &&str| line.starts_with("* `") || line.starts_with("  ");
+    let (_, options) = PAGE.split_once("\n## Options\n").expect("its heading");
+    let lines: Vec<_> = options.lines().filter(is_entry).collect();
+    assert_eq!(lines, expected, "\n{}\n", expected.join("\n"));
 }
 
 #[test]
