@@ -1,5 +1,5 @@
 //! What strangers' bytes go through, one function for each kind. None may panic, whatever the bytes are, and each
-//! holds a law of its own. They take nothing but bytes; `crates/fleetd/tests/bytes.rs` calls them.
+//! holds a law of its own. They take nothing but bytes; `crates/fleetd/tests/it/bytes/mod.rs` calls them.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

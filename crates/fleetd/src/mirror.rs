@@ -19,12 +19,12 @@ use crate::store::{Batch, Change, Snapshot, Store, StoreError, Watch};
 
 /// What a follower is told.
 #[derive(Debug)]
-pub enum Event {
+pub enum Update {
     /// All there is, in place of whatever was known.
     Reset(Snapshot),
     /// One commit's changes.
     Changed(Batch),
-    /// The registry is away; what is known stays. Said once, until the next [`Event::Reset`].
+    /// The registry is away; what is known stays. Said once, until the next [`Update::Reset`].
     Away(StoreError),
 }
 
@@ -43,7 +43,7 @@ pub fn follow(
     store: Arc<dyn Store>,
     prefixes: Vec<String>,
     backoff: Backoff,
-) -> mpsc::Receiver<Event> {
+) -> mpsc::Receiver<Update> {
     follow_with(store, prefixes, backoff, |_| None)
 }
 
@@ -54,7 +54,7 @@ pub fn follow_with(
     prefixes: Vec<String>,
     backoff: Backoff,
     beside: Beside,
-) -> mpsc::Receiver<Event> {
+) -> mpsc::Receiver<Update> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         tokio::select! {
@@ -72,8 +72,8 @@ async fn run(
     prefixes: Vec<String>,
     mut backoff: Backoff,
     beside: Beside,
-    events: mpsc::Sender<Event>,
-) -> Result<(), mpsc::error::SendError<Event>> {
+    events: mpsc::Sender<Update>,
+) -> Result<(), mpsc::error::SendError<Update>> {
     let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
     let mut away = false;
     loop {
@@ -81,10 +81,10 @@ async fn run(
             Ok((snapshot, mut watch)) => {
                 let began = Instant::now();
                 away = false;
-                events.send(Event::Reset(snapshot)).await?;
+                events.send(Update::Reset(snapshot)).await?;
                 loop {
                     match next(&*store, &mut *watch, beside).await {
-                        Ok(batch) => events.send(Event::Changed(batch)).await?,
+                        Ok(batch) => events.send(Update::Changed(batch)).await?,
                         Err(error) => {
                             // A watch that breaks at once every time is not made anew at once every time.
                             if began.elapsed() > LASTING {
@@ -100,7 +100,7 @@ async fn run(
         // A compacted watch is normal; a list at once puts it right.
         if !matches!(error, StoreError::Compacted(_)) && !away {
             away = true;
-            events.send(Event::Away(error)).await?;
+            events.send(Update::Away(error)).await?;
         }
         tokio::time::sleep(backoff.wait()).await;
     }

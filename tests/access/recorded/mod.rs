@@ -2,7 +2,7 @@
 
 mod api;
 mod sessions;
-#[path = "../../../crates/fleetd/tests/api/transcript.rs"]
+#[path = "../../../crates/fleetd/tests/it/api/transcript.rs"]
 mod transcript;
 
 use std::time::Duration;

@@ -158,8 +158,8 @@ impl Store for Line {
         }))
     }
 
-    async fn grant(&self, ttl: Duration) -> Result<LeaseId> {
-        self.pass(async |store| store.grant(ttl).await).await
+    async fn create_lease(&self, ttl: Duration) -> Result<LeaseId> {
+        self.pass(async |store| store.create_lease(ttl).await).await
     }
 
     async fn renew(&self, lease: LeaseId) -> Result<()> {

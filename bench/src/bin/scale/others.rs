@@ -132,7 +132,7 @@ struct Other {
 
 impl Other {
     async fn enter(store: EtcdStore, me: MachineId, units: usize) -> Result<Self> {
-        let lease = store.grant(LEASE).await?;
+        let lease = store.create_lease(LEASE).await?;
         let presence = MachineRecord {
             session: lease.0,
             primary_ip: String::new(),

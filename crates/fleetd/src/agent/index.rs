@@ -10,8 +10,8 @@ use fleet_core::record::{self, DestroyedRecord, Grant, MetadataRecord, UnitRecor
 use fleet_core::trust::Identity;
 use fleet_core::unit::UnitName;
 
-use super::indexed::{Chosen, Indexed};
-use crate::mirror::Event;
+use super::unit::{Chosen, Indexed};
+use crate::mirror::Update;
 use crate::store::{Batch, Change, Entry, Snapshot};
 
 /// The prefixes that concern the machine.
@@ -28,15 +28,15 @@ pub(super) fn prefixes(me: &MachineId) -> Vec<String> {
 }
 
 /// Whether this may be about who is in the registry under the machine's id.
-pub(super) fn is_about_place(me: &MachineId, event: &Event) -> bool {
+pub(super) fn is_about_place(me: &MachineId, event: &Update) -> bool {
     let place = keys::machine(me);
     match event {
-        Event::Reset(_) => true,
-        Event::Changed(batch) => batch.changes.iter().any(|change| {
+        Update::Reset(_) => true,
+        Update::Changed(batch) => batch.changes.iter().any(|change| {
             let (Change::Put(key, _) | Change::Delete(key)) = change;
             key.starts_with(&place)
         }),
-        Event::Away(_) => false,
+        Update::Away(_) => false,
     }
 }
 

@@ -13,17 +13,16 @@
 //! state of before stands: from memory, or after a restart from the state directory. Without either, nothing is
 //! touched at all.
 
-mod base;
+mod desired_file;
+mod duplicate_id;
 mod host;
 mod index;
-mod indexed;
-mod marks;
-mod report;
-mod saved;
+mod report_base;
 mod session;
 #[cfg(test)]
 mod tests;
-mod twins;
+mod unit;
+mod unit_report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -38,14 +37,14 @@ use fleet_core::unit::UnitName;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use self::desired_file::{Saved, is_other};
+use self::host::Marks;
 use self::host::{Cause, Host};
 use self::index::Index;
-use self::marks::Marks;
-use self::saved::{Saved, is_other};
-use self::session::{Alive, Said, Session, Word};
+use self::session::{Alive, Outgoing, ReportBody, Session};
 use crate::backoff::Backoff;
 use crate::health::Heart;
-use crate::mirror::{self, Event};
+use crate::mirror::{self, Update};
 use crate::store::Store;
 use crate::systemd::{Dirty, Systemd};
 
@@ -72,7 +71,7 @@ pub struct Config {
 
 /// What the agent shows of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct AgentStatus {
     /// How many units this machine should have.
     pub wanted: usize,
     /// How many of them are ready.
@@ -112,14 +111,14 @@ pub struct Agent {
     away: Option<String>,
     /// Whether it has the desired state of a registry.
     on_disk: bool,
-    word: watch::Sender<Word>,
+    word: watch::Sender<Outgoing>,
     /// From the session.
     alive: watch::Sender<Option<Alive>>,
     /// From the session: that another machine has this one's id.
     twin: watch::Sender<Option<String>>,
     /// To the session: counts what may be news under this machine's id.
     place: watch::Sender<u64>,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<AgentStatus>,
     trust: watch::Sender<Trust>,
 }
 
@@ -167,7 +166,7 @@ impl Agent {
     }
 
     /// Follows how the agent stands.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
+    pub fn standing(&self) -> watch::Receiver<AgentStatus> {
         self.standing.subscribe()
     }
 
@@ -265,7 +264,7 @@ impl Agent {
 
     /// Takes a burst of events as one change of the desired state. Answers the units of which something else is wanted; none
     /// where nothing is wanted otherwise than before. Only its end counts: behind an instruction may come an empty registry.
-    fn take_all(&mut self, burst: impl Iterator<Item = Event>) -> Option<BTreeSet<UnitName>> {
+    fn take_all(&mut self, burst: impl Iterator<Item = Update>) -> Option<BTreeSet<UnitName>> {
         let obeyed = burst.fold(None, |obeyed, event| self.take(event, obeyed));
         let changed = obeyed.map(|seen| self.adopt(seen));
         self.tell_trust();
@@ -280,18 +279,18 @@ impl Agent {
 
     /// Takes an event into the index. Answers what to adopt the index as, none if it is not to be obeyed; `obeyed` is
     /// that answer of the event before.
-    fn take(&mut self, event: Event, obeyed: Option<Seen>) -> Option<Seen> {
+    fn take(&mut self, event: Update, obeyed: Option<Seen>) -> Option<Seen> {
         if index::is_about_place(&self.config.me, &event) {
             self.place.send_modify(|news| *news += 1);
         }
-        let is_list = matches!(event, Event::Reset(_));
+        let is_list = matches!(event, Update::Reset(_));
         match event {
-            Event::Reset(snapshot) => {
+            Update::Reset(snapshot) => {
                 self.wants_list = false;
                 self.index.reset(snapshot);
             }
-            Event::Changed(batch) => self.index.apply(batch),
-            Event::Away(error) => {
+            Update::Changed(batch) => self.index.apply(batch),
+            Update::Away(error) => {
                 let text = format!("the registry is away; units run on as they are: {error}");
                 tracing::warn!("{text}");
                 self.held = Some(text);
@@ -435,15 +434,15 @@ impl Agent {
                 .clone()
                 .map(|why| ("state directory".to_owned(), why)),
         );
-        let standing = Standing {
+        let standing = AgentStatus {
             wanted: desired.map_or(0, BTreeMap::len),
             ready: units.map_or(0, |units| units.values().filter(|unit| unit.ready).count()),
             held: self.held.clone(),
             problems: problems.clone(),
         };
         problems.extend(self.held.clone().map(|why| ("registry".to_owned(), why)));
-        let word = Word {
-            said: Said {
+        let word = Outgoing {
+            said: ReportBody {
                 units: units.cloned(),
                 problems,
             },

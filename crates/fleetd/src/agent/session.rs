@@ -8,7 +8,7 @@
 //! A commit that got no answer may be made later, after another one of this or of the next session. Every commit writes
 //! the report, guarded by how it was, so that one which comes late is refused.
 //!
-//! Another machine may have the same id: see [`twins`](super::twins).
+//! Another machine may have the same id: see [`duplicate_id`](super::duplicate_id).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use fleet_core::record::{self, Known, MachineRecord, ReportBase};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::base::{Base, Changes, Units};
-use super::twins::{Place, Twins};
+use super::duplicate_id::{Place, Twins};
+use super::report_base::{Base, Changes, Units};
 use crate::backoff::Backoff;
 use crate::store::{Guard, LeaseId, Result, Store, StoreError, Write};
 
@@ -44,15 +44,15 @@ const NOT_TAKEN: &str = "the registry does not take its report";
 
 /// What the agent has to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Word {
-    pub(super) said: Said,
+pub(super) struct Outgoing {
+    pub(super) said: ReportBody,
     /// systemd has a job for one of its units.
     pub(super) is_moving: bool,
 }
 
 /// What a report says: its units are compared and copied at no cost while they are the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct ReportBody {
     /// None before the first look at them.
     pub(super) units: Option<Arc<Units>>,
     pub(super) problems: BTreeMap<String, String>,
@@ -86,13 +86,13 @@ pub(super) struct Session {
     /// From the agent: there may be news under this machine's id.
     pub(super) place: watch::Receiver<u64>,
     /// From the agent.
-    pub(super) word: watch::Receiver<Word>,
+    pub(super) word: watch::Receiver<Outgoing>,
     /// From the units directory, by subject.
     pub(super) directory: watch::Receiver<BTreeMap<String, String>>,
 }
 
 /// A lease, and when it is renewed.
-struct Held {
+struct Lease {
     id: LeaseId,
     ends: Instant,
     renew_at: Instant,
@@ -126,13 +126,13 @@ impl Session {
     /// machine is visible.
     async fn hold(
         &mut self,
-        granted: &mut Option<Held>,
+        granted: &mut Option<Lease>,
         backoff: &mut Backoff,
         told: &mut Option<String>,
     ) -> Result<()> {
         let mut lease = match granted.take().filter(|it| Instant::now() < it.ends) {
             Some(lease) => lease,
-            None => self.grant().await?,
+            None => self.create_lease().await?,
         };
         let id = lease.id;
         // Before anybody else knows of the session: no grant for it comes earlier.
@@ -210,7 +210,7 @@ impl Session {
     /// Leaves the place to the other machine of this id, where that one and people can see it, until it is free.
     async fn stand_aside(
         &mut self,
-        mut lease: Held,
+        mut lease: Lease,
         mut twins: Twins,
         backoff: &mut Backoff,
     ) -> Result<()> {
@@ -243,10 +243,10 @@ impl Session {
         self.store.revoke(lease.id).await
     }
 
-    async fn grant(&self) -> Result<Held> {
+    async fn create_lease(&self) -> Result<Lease> {
         let asked = Instant::now();
-        let id = self.store.grant(self.ttl).await?;
-        Ok(Held {
+        let id = self.store.create_lease(self.ttl).await?;
+        Ok(Lease {
             id,
             ends: asked + self.ttl,
             renew_at: asked + self.ttl / 3,
@@ -254,13 +254,13 @@ impl Session {
     }
 
     /// Makes this machine visible. Answers the store revision that did.
-    async fn enter(&self, lease: LeaseId, said: &Said, base: &mut Base) -> Result<u64> {
+    async fn enter(&self, lease: LeaseId, said: &ReportBody, base: &mut Base) -> Result<u64> {
         let at = self.written_at().await?;
         self.write(lease, at, true, said, base).await
     }
 
     /// Renews a lease, if the registry answers. Answers whether it did.
-    async fn renew(&self, lease: &mut Held, backoff: &mut Backoff) -> Result<bool> {
+    async fn renew(&self, lease: &mut Lease, backoff: &mut Backoff) -> Result<bool> {
         let asked = Instant::now();
         let renewed = timeout_at(lease.ends, self.store.renew(lease.id)).await;
         let unanswered = || StoreError::Unavailable("no renewal of its lease was answered".into());
@@ -298,7 +298,7 @@ impl Session {
         });
     }
 
-    fn tell_alive(&self, lease: &Held) {
+    fn tell_alive(&self, lease: &Lease) {
         let (session, until) = (lease.id.0, lease.ends);
         self.alive.send_if_modified(|alive| {
             let was = alive.as_ref().and_then(Alive::session);
@@ -307,7 +307,7 @@ impl Session {
         });
     }
 
-    fn current(&self) -> Said {
+    fn current(&self) -> ReportBody {
         let mut said = self.word.borrow().said.clone();
         said.problems.extend(self.directory.borrow().clone());
         said
@@ -335,7 +335,7 @@ impl Session {
         lease: LeaseId,
         at: Option<u64>,
         all: bool,
-        said: &Said,
+        said: &ReportBody,
         base: &mut Base,
     ) -> Result<u64> {
         let units = said.units.clone().unwrap_or_default();

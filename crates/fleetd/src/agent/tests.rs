@@ -85,7 +85,7 @@ async fn a_session_that_is_certain_again_makes_its_grants_count_though_no_event_
         (keys::unit(&name), entry(record::encode(&unit), 2)),
         (granted, entry(record::encode(&grant), 3)),
     ];
-    let all = Event::Reset(Snapshot {
+    let all = Update::Reset(Snapshot {
         revision: 10,
         entries: entries.into(),
     });
@@ -112,7 +112,7 @@ async fn another_file_behind_the_same_number_restarts_nothing_by_itself() {
             cluster("c1"),
             (keys::unit(&name), entry(record::encode(unit), 2)),
         ];
-        Event::Reset(Snapshot {
+        Update::Reset(Snapshot {
             revision: 10,
             entries: entries.into(),
         })
@@ -154,16 +154,16 @@ async fn a_desired_state_of_an_older_version_is_read() {
 async fn a_registry_that_was_wiped_right_after_a_change_is_not_followed() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut agent = agent(&folder);
-    let ours = Event::Reset(Snapshot {
+    let ours = Update::Reset(Snapshot {
         revision: 10,
         entries: [cluster("c1")].into(),
     });
     assert!(agent.take_all([ours].into_iter()).is_some());
-    let change = Event::Changed(Batch {
+    let change = Update::Changed(Batch {
         revision: 11,
         changes: vec![Change::Delete("units/a.service".to_owned())],
     });
-    let wiped = Event::Reset(Snapshot {
+    let wiped = Update::Reset(Snapshot {
         revision: 12,
         entries: [cluster("c2")].into(),
     });
@@ -207,13 +207,13 @@ async fn only_a_list_ends_a_hold() {
     let mut agent = agent(&folder);
     let list = |revision| {
         let entries = [cluster("c1")].into();
-        [Event::Reset(Snapshot { revision, entries })].into_iter()
+        [Update::Reset(Snapshot { revision, entries })].into_iter()
     };
     agent.take_all(list(10)).expect("obeyed");
     let (key, ours) = cluster("c1");
     let event = |revision, change| {
         let changes = vec![change];
-        [Event::Changed(Batch { revision, changes })].into_iter()
+        [Update::Changed(Batch { revision, changes })].into_iter()
     };
     assert_eq!(agent.take_all(event(11, Change::Delete(key.clone()))), None);
     // News of another prefix that was on its way, say.
@@ -234,7 +234,7 @@ async fn a_desired_state_of_a_newer_version_is_refused_and_left_as_it_is() {
     let told = agent.disk.clone().expect("told");
     assert!(told.contains("desired.json"), "{told}");
     assert!(told.contains("its format is 2, and this version reads up to 1: upgrade fleetd here"));
-    let ours = Event::Reset(Snapshot {
+    let ours = Update::Reset(Snapshot {
         revision: 10,
         entries: [cluster("c1")].into(),
     });

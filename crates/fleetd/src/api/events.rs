@@ -9,7 +9,7 @@ use fleet_core::unit::UnitName;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ApiError, Result};
-use super::news::{self, LONGEST_WAIT};
+use super::long_poll::{self, LONGEST_WAIT};
 use super::{Api, Query};
 use crate::store::{Entry, Snapshot};
 
@@ -34,7 +34,8 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ev
         }
         // What was listed holds nothing that is asked for; only what comes after it may.
         after = Some(snapshot.revision);
-        if let Ok(waited) = timeout_at(deadline, news::wait(&**store, &[keys::EVENTS], after)).await
+        if let Ok(waited) =
+            timeout_at(deadline, long_poll::wait(&**store, &[keys::EVENTS], after)).await
         {
             waited?;
         }

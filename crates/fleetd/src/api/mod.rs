@@ -8,8 +8,8 @@ mod discovery;
 mod error;
 mod events;
 mod explain;
+mod long_poll;
 mod machines;
-mod news;
 mod page;
 mod plan;
 mod registry;
@@ -294,7 +294,7 @@ mod tests {
             std::future::pending().await
         }
 
-        async fn grant(&self, _: Duration) -> Result<LeaseId> {
+        async fn create_lease(&self, _: Duration) -> Result<LeaseId> {
             std::future::pending().await
         }
 

@@ -18,7 +18,7 @@ use fleet_core::unit::{Parsed, UnitName};
 
 use super::error::{ApiError, Result};
 use super::view::{View, ViewedUnit};
-use super::{Api, BY, Query, body, news};
+use super::{Api, BY, Query, body, long_poll};
 use crate::registry::now;
 
 /// What a unit's standing depends on. Other units matter too: they may conflict with it.
@@ -58,7 +58,7 @@ pub(super) async fn get(
     query: Query,
 ) -> Result<Json<RolloutStatus>> {
     let name = UnitName::parse(&name).map_err(|_| ApiError::no_unit())?;
-    news::wait(&**api.registry.store(), &DETAILED, query.after).await?;
+    long_poll::wait(&**api.registry.store(), &DETAILED, query.after).await?;
     Ok(Json(status(&api, &name).await?))
 }
 

@@ -17,7 +17,7 @@ use serde::de::IgnoredAny;
 use super::error::{ApiError, Result};
 use super::reports::{Report, every_report};
 use super::view::{View, ViewedMachine, ViewedUnit};
-use super::{Api, Query, news};
+use super::{Api, Query, long_poll};
 
 pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus>> {
     let prefixes = [
@@ -89,7 +89,7 @@ pub(super) async fn unit(
     // Other units matter too: they may conflict with this one.
     let prefixes = [keys::UNITS, keys::MACHINES, keys::METADATA, keys::REPORTS];
     let store = api.registry.store();
-    news::wait(&**store, &prefixes, query.after).await?;
+    long_poll::wait(&**store, &prefixes, query.after).await?;
     let view = View::of_unit(&**store, &prefixes, &name).await?;
     let unit = view.units.get(&name).ok_or_else(ApiError::no_unit)?;
     let candidate = unit.record.candidate.as_ref();
@@ -170,7 +170,7 @@ mod tests {
     use fleet_core::unit::{Content, TargetState};
     use tokio::time::Instant;
 
-    use super::news::LONGEST_WAIT;
+    use super::long_poll::LONGEST_WAIT;
     use super::*;
     use crate::registry::Registry;
     use crate::store::Embedded;

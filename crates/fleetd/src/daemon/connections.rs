@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::callers::Caller;
+use super::authorize::Caller;
 
 /// How long a client may take from one answer, or from connecting, to the end of its next request's headers. Whoever
 /// keeps a connection open between requests connects again after that.

@@ -1,14 +1,14 @@
 //! The daemon: reads its configuration, and puts store, agent, engine, units directory and API together.
 
 mod address;
-mod callers;
+mod authorize;
 mod connections;
 mod lock;
 mod logging;
 mod notify;
 mod peers;
-pub mod publisher;
 mod sockets;
+mod stdout;
 mod tls;
 
 use std::path::Path;
@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     if args.check_config {
         let check = check::check(&args, std::env::vars_os());
-        return match crate::stdout::print(&check.text) {
+        return match stdout::print(&check.text) {
             Ok(()) => ExitCode::from(check.exit_code),
             Err(_) => ExitCode::FAILURE,
         };
@@ -88,7 +88,7 @@ async fn run(settings: Settings) -> Result<()> {
     let engine = Engine::new(stores.engine, me.clone(), hearts[1].clone(), random_id);
     let engine = engine.trusting(agent.trust());
     let (problems, directory_problems) = watch::channel(Default::default());
-    let publisher = publisher::AsOwner {
+    let publisher = crate::registry::AsOwner {
         registry: registry.clone(),
         owner: Owner::Directory(me.clone()),
     };
@@ -96,7 +96,7 @@ async fn run(settings: Settings) -> Result<()> {
         &settings.source_directory,
         &settings.state_directory,
         Arc::new(publisher),
-        publisher::check,
+        crate::registry::check,
         problems,
     );
     let listeners = sockets::listen(&settings)?;

@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at};
 
-use crate::agent::Standing;
+use crate::agent::AgentStatus;
 use crate::engine::Claim;
 use crate::health::Heart;
 
@@ -22,7 +22,7 @@ pub(super) fn stopping() {
 
 /// Keeps the status line true, and the watchdog quiet as long as every heart beats.
 pub(super) async fn keep_telling(
-    mut standing: watch::Receiver<Standing>,
+    mut standing: watch::Receiver<AgentStatus>,
     mut claims: watch::Receiver<Option<Claim>>,
     hearts: Vec<Heart>,
 ) {
@@ -47,7 +47,7 @@ pub(super) async fn keep_telling(
     }
 }
 
-fn status(standing: &Standing, leads: bool) -> String {
+fn status(standing: &AgentStatus, leads: bool) -> String {
     let mut line = format!("{} of {} units ready", standing.ready, standing.wanted);
     if leads {
         line.push_str("; leading");
@@ -80,10 +80,10 @@ mod tests {
 
     #[test]
     fn the_status_line_says_what_is_wrong() {
-        let mut standing = Standing {
+        let mut standing = AgentStatus {
             wanted: 3,
             ready: 2,
-            ..Standing::default()
+            ..AgentStatus::default()
         };
         assert_eq!(status(&standing, true), "2 of 3 units ready; leading");
         standing.held = Some("registry unavailable: no route".to_owned());

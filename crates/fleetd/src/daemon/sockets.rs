@@ -18,7 +18,7 @@ use listenfd::ListenFd;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::sync::Semaphore;
 
-use super::callers::Caller;
+use super::authorize::Caller;
 use super::connections;
 use super::peers::{self, Groups};
 use super::tls::Tls;

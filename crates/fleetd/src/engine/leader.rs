@@ -1,247 +1,471 @@
-//! Leadership: a claim in the registry under a lease, held by one engine at a time.
+//! One engine's time as the leader: it follows the registry, decides, and writes what it decided.
 //!
 //! ```text
-//!   Waiting --claim is free--> Claiming --won--> Leading --lease lost, or in doubt--> Waiting
-//!      ^                          |
-//!      +---------- lost ----------+
+//!   listing --all there is--> following --burst of changes--> deciding --commit--> deciding ... nothing left
+//!      ^                          ^                              |                                 |
+//!      |                          +------------------------------|---------------------------------+
+//!      +---------- back-off <--- refused, or unavailable --------+
 //! ```
 //!
-//! Waiting costs one watch and no traffic; only the leader renews a lease. Every write of a leader is guarded by
-//! the claim's creation revision, so one that has lost its claim without knowing is refused by the registry.
+//! What it wrote itself it knows at once. After a commit that was refused, or ended without an answer, it lists all
+//! anew before it decides anything.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::machine::MachineId;
-use fleet_core::record::{self, LeaderRecord, RecordError};
-use fleet_core::trust::Trust;
-use tokio::sync::{mpsc, watch};
+use fleet_core::record::{self, ClusterRecord, Event, EventKind};
+use fleet_core::rollout::Step;
+use fleet_core::trust::{ClusterKey, Identity, Judgement, judge};
+use fleet_core::unit::UnitName;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::commit::{Decision, line};
+use super::election::Claim;
+use super::index::{Index, PREFIXES};
+use super::{Engine, garbage, presence, rollout};
 use crate::backoff::Backoff;
-use crate::mirror::{self, Event};
-use crate::store::{Change, Entry, Guard, LeaseId, Result, Store, StoreError, Write};
+use crate::mirror;
+use crate::registry::history;
+use crate::store::{Guard, Result, Snapshot, StoreError, Write};
 
-/// How long a leader that died is still the leader. The store adds up to a second; together they bound the
-/// hand-over, which is to take less than five seconds.
-const CLAIM_TTL: Duration = Duration::from_secs(3);
+/// How long changes of presence are gathered: when a switch fails, people are told once.
+const GATHERING: Duration = Duration::from_secs(1);
 
-/// A claim on leadership. It does not change; when it is lost, it is replaced by none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    created: u64,
+/// How long a rollout that the registry does not take waits before it is tried again, in milliseconds: somebody may have
+/// made room, or given the right that was missing.
+const TAKEN_AGAIN: u64 = 10_000;
+
+/// The shortest wait for a time, in milliseconds.
+const SOONEST: u64 = 100;
+
+/// The longest wait for a time of the wall clock, which may be set.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// Units that are looked at together, and granted what they may in as few commits as that takes: an agent takes what comes in
+/// one commit as one change, and systemd reads its files anew but once.
+const TOGETHER: usize = 60;
+
+/// How many events are kept, and how many more there may be before the oldest are removed.
+const EVENTS_KEPT: usize = 1000;
+const EVENTS_MORE: usize = 100;
+
+/// One leadership.
+pub(super) struct Leadership<'a> {
+    engine: &'a Engine,
+    claim: &'a Claim,
+    /// When it began, and when that was in milliseconds since 1970.
+    began: (Instant, u64),
+    index: Index,
+    /// The newest commit of its own, since the last list.
+    written: u64,
+    /// When to look at a unit again, by its own clock.
+    wakes: BTreeMap<UnitName, u64>,
+    /// Units whose rollout the registry does not take, as it was told: the reason names keys that are others each time.
+    stuck: BTreeSet<UnitName>,
+    /// When to look at presence.
+    presence_at: Option<Instant>,
+    /// When to forget a machine, in milliseconds since 1970.
+    forget_at: Option<u64>,
+    has_begun: bool,
+    /// The keys of all events.
+    events: BTreeSet<String>,
+    /// The newest key, of whichever leader.
+    last_event: (u64, u64),
+    backoff: Backoff,
+    /// The trouble that was last told, until it is over.
+    told: Option<String>,
 }
 
-impl Claim {
-    /// Fences a write: it lands only while this claim stands.
-    pub fn guard(&self) -> Guard {
-        Guard::CreatedAt(keys::LEADER.to_owned(), self.created)
-    }
-}
-
-/// Runs for leadership until it is dropped, and tells `claims` what it holds. While `trust` says that the registry is
-/// held, it neither claims it nor keeps a claim.
-pub(super) async fn run(
-    store: Arc<dyn Store>,
-    me: MachineId,
-    claims: watch::Sender<Option<Claim>>,
-    trust: watch::Receiver<Trust>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let backoff = Backoff::new(me.as_str());
-    let mut events = mirror::follow(
-        store.clone(),
-        vec![keys::LEADER.to_owned()],
-        backoff.clone(),
-    );
-    let mut retry = backoff;
-    let mut seen = Seen::Claimed;
-    let mut denied = None;
-    loop {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            event = events.recv() => {
-                let Some(event) = event else { return };
-                seen.take(&event);
-                continue;
-            }
-            () = until(trust.clone(), Trust::may_lead), if seen != Seen::Claimed => {}
-        }
-        if let Seen::Damaged(at) = seen {
-            // Nobody's lease ends it.
-            let removed = remove(&*store, at).await;
-            match removed {
-                Ok(()) => tracing::warn!(
-                    "the claim on leadership (the key `leader`) was damaged, and is removed"
-                ),
-                Err(StoreError::Refused) => {}
-                Err(error) => {
-                    tracing::debug!("cannot remove the damaged claim: {error}");
-                    sleep(retry.wait()).await;
-                    continue;
-                }
-            }
-            seen = Seen::Claimed;
-            continue;
-        }
-        match claim(&*store, &me).await {
-            Ok(Some((lease, claim))) => {
-                tracing::info!("leading");
-                denied = None;
-                retry.reset();
-                claims.send_replace(Some(claim));
-                seen = Seen::Claimed;
-                let stopped = tokio::select! {
-                    biased;
-                    _ = stop.wait_for(|stop| *stop) => true,
-                    () = until(trust.clone(), |trust| !trust.may_lead()) => {
-                        tracing::warn!("no longer leading: the registry is held here");
-                        false
-                    }
-                    error = lead(&*store, lease, &mut events, &mut seen) => {
-                        tracing::warn!("no longer leading: {error}");
-                        false
-                    }
-                };
-                claims.send_replace(None);
-                // At once, so that another engine leads at once; a lease that is gone already is no error.
-                if let Err(error) = store.revoke(lease).await {
-                    tracing::warn!("the claim is left to its lease: {error}");
-                }
-                if stopped {
-                    return;
-                }
-            }
-            // Another engine was first; its claim is on its way here.
-            Ok(None) => seen = Seen::Claimed,
-            Err(error) => {
-                let text = error.to_string();
-                if matches!(error, StoreError::Denied(_)) && denied.as_ref() != Some(&text) {
-                    // Nobody leads until somebody mends it.
-                    tracing::warn!("cannot claim leadership: {text}");
-                    denied = Some(text);
-                } else {
-                    tracing::debug!("cannot claim leadership: {text}");
-                }
-                sleep(retry.wait()).await;
-            }
+impl<'a> Leadership<'a> {
+    pub(super) fn new(engine: &'a Engine, claim: &'a Claim) -> Self {
+        Self {
+            began: (Instant::now(), (engine.clock)()),
+            engine,
+            claim,
+            index: Index::default(),
+            written: 0,
+            wakes: BTreeMap::new(),
+            stuck: BTreeSet::new(),
+            presence_at: None,
+            forget_at: None,
+            has_begun: false,
+            events: BTreeSet::new(),
+            last_event: (0, 0),
+            backoff: Backoff::new(engine.me.as_str()),
+            told: None,
         }
     }
-}
 
-/// Waits until it is so; for ever where nobody tells any more.
-async fn until(mut trust: watch::Receiver<Trust>, is_so: impl Fn(&Trust) -> bool) {
-    if trust.wait_for(|trust| is_so(trust)).await.is_err() {
-        std::future::pending().await
+    /// Leads until it is dropped: the claim is lost.
+    pub(super) async fn run(mut self) -> Infallible {
+        loop {
+            let error = self.follow().await;
+            let text = error.to_string();
+            // Somebody was first, or the claim is lost, which is on its way here.
+            let is_normal = matches!(error, StoreError::Refused);
+            if !is_normal && self.told.as_ref() != Some(&text) {
+                tracing::warn!("the leader's work waits: {text}");
+                self.told = Some(text);
+            }
+            sleep(self.backoff.wait()).await;
+        }
     }
-}
 
-/// What is seen of the claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    Free,
-    /// Somebody holds it, or may.
-    Claimed,
-    /// Something is there that no engine wrote, and the store revision that did.
-    Damaged(u64),
-}
-
-impl Seen {
-    fn take(&mut self, event: &Event) {
-        match event {
-            Event::Reset(snapshot) => *self = Self::of(snapshot.entries.get(keys::LEADER)),
-            Event::Changed(batch) => {
-                for change in &batch.changes {
-                    match change {
-                        Change::Put(key, entry) if key == keys::LEADER => {
-                            *self = Self::of(Some(entry));
+    /// Lists all there is and goes on from there, until something makes it doubt what it knows; answers what.
+    async fn follow(&mut self) -> StoreError {
+        let prefixes = PREFIXES.iter().map(|prefix| (*prefix).to_owned()).collect();
+        let backoff = Backoff::new(self.engine.me.as_str());
+        let mut events = mirror::follow(self.engine.store.clone(), prefixes, backoff);
+        self.written = 0;
+        let mut is_followed = false;
+        loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => {
+                    let _busy = self.engine.heart.busy();
+                    let Some(mut event) = event else {
+                        return StoreError::Unavailable("nobody follows it any more".to_owned());
+                    };
+                    // Of a burst only the end counts.
+                    loop {
+                        self.engine.heart.still_busy();
+                        match self.take(event) {
+                            Ok(followed) => is_followed = followed,
+                            Err(error) => return error,
                         }
-                        Change::Delete(key) if key == keys::LEADER => *self = Self::Free,
-                        _ => {}
+                        match events.try_recv() {
+                            Ok(next) => event = next,
+                            Err(_) => break,
+                        }
                     }
                 }
+                // Until it is followed nothing is done about what is due, which stays due.
+                () = sleep_until(self.due()), if is_followed => {}
             }
-            Event::Away(_) => {}
+            // What was seen before the registry went away may be old by now.
+            if is_followed {
+                let _busy = self.engine.heart.busy();
+                if let Err(error) = self.work().await {
+                    return error;
+                }
+                self.backoff.reset();
+                self.told = None;
+            }
         }
     }
 
-    fn of(entry: Option<&Entry>) -> Self {
-        let Some(entry) = entry else {
-            return Self::Free;
+    /// Answers whether the registry is followed from here on.
+    fn take(&mut self, event: mirror::Update) -> Result<bool> {
+        match event {
+            // A list that was made before the last commit, and not yet taken.
+            mirror::Update::Reset(snapshot) if snapshot.revision < self.written => {
+                return Err(StoreError::Refused);
+            }
+            mirror::Update::Reset(snapshot) => {
+                self.index.reset(&snapshot);
+                // The claim may be as old as the backup that this comes from, and the agent not know of it yet. Or the
+                // agent has seen more since this was listed.
+                let memory = self.engine.trust.borrow().memory.clone();
+                let entries = snapshot.entries.iter();
+                let instructs = entries.filter(|(key, _)| keys::instructs(key, &self.engine.me));
+                let newest = instructs.map(|(_, entry)| entry.modified).max();
+                let identity = Identity {
+                    instructed: Some(newest.unwrap_or_default()),
+                    ..self.index.identity.clone()
+                };
+                if let Judgement::Hold { reason, .. } = judge(&memory, &identity) {
+                    tracing::debug!("nothing is decided for now: {reason}");
+                    return Err(StoreError::Refused);
+                }
+            }
+            mirror::Update::Changed(batch) => self.index.apply(batch),
+            mirror::Update::Away(error) => {
+                tracing::warn!("nothing is decided for now: {error}");
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The time in milliseconds since 1970, by a clock that nobody sets: what waits for a time waits for it to pass.
+    fn time(&self) -> u64 {
+        let (began, at) = self.began;
+        at.saturating_add(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// When there is something to look at though nothing happened.
+    fn due(&self) -> Instant {
+        let until = |at: u64, now: u64| Duration::from_millis(at.saturating_sub(now));
+        let woken = self.wakes.values().min().map(|at| until(*at, self.time()));
+        let forgets = self.forget_at.map(|at| until(at, (self.engine.clock)()));
+        let wait = [woken, forgets].into_iter().flatten().min();
+        let due = Instant::now() + wait.map_or(LONGEST_WAIT, |wait| wait.min(LONGEST_WAIT));
+        self.presence_at.map_or(due, |at| at.min(due))
+    }
+
+    async fn work(&mut self) -> Result<()> {
+        if !self.has_begun {
+            self.begin().await?;
+            self.has_begun = true;
+        }
+        if std::mem::take(&mut self.index.news.left) {
+            self.commit_all(garbage::of_rollouts(&self.index)).await?;
+        }
+        self.look_at_presence().await?;
+        self.look_at_units().await?;
+        self.index.rest();
+        Ok(())
+    }
+
+    /// What a new leader does once.
+    async fn begin(&mut self) -> Result<()> {
+        if self.index.identity.cluster == ClusterKey::Absent {
+            let id = (self.engine.new_cluster_id)();
+            tracing::info!(cluster = %id, "the registry is new and has its id now");
+            let mut decision = Decision::default();
+            let absent = Guard::Absent(keys::CLUSTER.to_owned());
+            decision.guards.push(absent);
+            decision.put(keys::CLUSTER.to_owned(), &ClusterRecord { id });
+            self.commit(decision).await?;
+        }
+        let left = self
+            .engine
+            .store
+            .list(&[keys::HISTORY, keys::EVENTS])
+            .await?;
+        let Snapshot { mut entries, .. } = left;
+        let is_event = |key: &str| key.starts_with(keys::EVENTS);
+        self.events = entries
+            .keys()
+            .filter(|key| is_event(key))
+            .cloned()
+            .collect();
+        entries.retain(|key, _| !is_event(key));
+        let newest = self
+            .events
+            .iter()
+            .filter_map(|key| keys::event_of(key))
+            .max();
+        self.last_event = self.last_event.max(newest.unwrap_or_default());
+        self.commit_all(garbage::of_histories(&self.index, &entries))
+            .await?;
+        let event = Event {
+            at: (self.engine.clock)(),
+            kind: EventKind::Leading,
+            unit: None,
+            revision: 0,
+            machines: vec![self.engine.me.clone()],
+            reason: "it holds the claim now".to_owned(),
         };
-        match record::decode::<LeaderRecord>(&entry.value) {
-            Ok(_) | Err(RecordError::Newer(_)) => Self::Claimed,
-            Err(_) => Self::Damaged(entry.modified),
+        let events = vec![event];
+        self.commit(Decision {
+            events,
+            ..Decision::default()
+        })
+        .await
+    }
+
+    async fn look_at_presence(&mut self) -> Result<()> {
+        let now = (self.engine.clock)();
+        if std::mem::take(&mut self.index.news.presence) {
+            let at = Instant::now() + GATHERING;
+            self.presence_at.get_or_insert(at);
+        }
+        let is_due = self.presence_at.is_some_and(|at| at <= Instant::now())
+            || self.forget_at.is_some_and(|at| at <= now);
+        if is_due {
+            let presence = presence::decide(&self.index, now);
+            self.commit_all(presence.decisions).await?;
+            self.index.news.returned.clear();
+            // Its own notes are no news.
+            self.index.news.presence = false;
+            self.presence_at = None;
+            self.forget_at = presence.next;
+        }
+        Ok(())
+    }
+
+    /// Goes on until every unit waits for something.
+    async fn look_at_units(&mut self) -> Result<()> {
+        let now = self.time();
+        let woken = self.wakes.iter().filter(|(_, at)| **at <= now);
+        self.index
+            .news
+            .units
+            .extend(woken.map(|(name, _)| name.clone()));
+        loop {
+            let names = self.next_units();
+            if names.is_empty() {
+                return Ok(());
+            }
+            match self.look_at(&names).await {
+                // Of one of them: it is not to stop the others.
+                Err(StoreError::Rejected(_) | StoreError::Denied(_)) => {
+                    for name in names {
+                        self.look_alone(name).await?;
+                    }
+                }
+                done => done?,
+            }
         }
     }
-}
 
-/// Removes what is in the place of the claim, unless somebody has written it since.
-async fn remove(store: &dyn Store, at: u64) -> Result<()> {
-    let key = keys::LEADER.to_owned();
-    let guard = Guard::Unmodified(key.clone(), at);
-    store.commit(vec![guard], vec![Write::Delete(key)]).await?;
-    Ok(())
-}
-
-/// Answers none if another engine was first.
-async fn claim(store: &dyn Store, me: &MachineId) -> Result<Option<(LeaseId, Claim)>> {
-    let lease = store.grant(CLAIM_TTL).await?;
-    let write = Write::Put {
-        key: keys::LEADER.to_owned(),
-        value: record::encode(&LeaderRecord {
-            machine: me.clone(),
-        }),
-        lease: Some(lease),
-    };
-    let guard = Guard::Absent(keys::LEADER.to_owned());
-    match store.commit(vec![guard], vec![write]).await {
-        Ok(created) => Ok(Some((lease, Claim { created }))),
-        Err(error) => {
-            // A claim that was made without our hearing of it goes with its lease.
-            let _ = store.revoke(lease).await;
-            match error {
-                StoreError::Refused => Ok(None),
-                error => Err(error),
+    /// The next units for which there may be something to do.
+    fn next_units(&mut self) -> Vec<UnitName> {
+        let mut names = Vec::new();
+        while names.len() < TOGETHER
+            && let Some(name) = self.index.news.units.pop_first()
+        {
+            self.wakes.remove(&name);
+            if self.index.is_active(&name) {
+                names.push(name);
             }
+        }
+        names
+    }
+
+    async fn look_alone(&mut self, name: UnitName) -> Result<()> {
+        match self.look_at(std::slice::from_ref(&name)).await {
+            // Too large, say, or a key that no role allows. It stays where it is, and the others go on.
+            Err(StoreError::Rejected(why) | StoreError::Denied(why)) => {
+                self.index.news.units.remove(&name);
+                self.wakes.insert(name.clone(), self.time() + TAKEN_AGAIN);
+                let text = format!("unit {name}: its rollout cannot go on: {why}");
+                if self.stuck.insert(name) {
+                    tracing::warn!("{text}");
+                } else {
+                    tracing::debug!("{text}");
+                }
+                Ok(())
+            }
+            done => done,
         }
     }
-}
 
-/// Keeps the claim until it is lost or in doubt; answers why.
-async fn lead(
-    store: &dyn Store,
-    lease: LeaseId,
-    events: &mut mpsc::Receiver<Event>,
-    seen: &mut Seen,
-) -> StoreError {
-    let mut lease_ends = Instant::now() + CLAIM_TTL;
-    let mut renew_at = Instant::now() + CLAIM_TTL / 3;
-    loop {
-        tokio::select! {
-            biased;
-            () = sleep_until(renew_at) => {
-                let asked = Instant::now();
-                let renewed = tokio::time::timeout_at(lease_ends, store.renew(lease)).await;
-                match renewed.unwrap_or(Err(StoreError::LeaseLost)) {
-                    Ok(()) => {
-                        lease_ends = asked + CLAIM_TTL;
-                        renew_at = asked + CLAIM_TTL / 3;
-                    }
-                    Err(StoreError::Unavailable(_)) if Instant::now() < lease_ends => {
-                        renew_at = Instant::now() + CLAIM_TTL / 10;
-                    }
-                    Err(error) => return error,
-                }
+    /// Decides what these units do next, and commits it. What is decided of one does not depend on what is written of another.
+    async fn look_at(&mut self, names: &[UnitName]) -> Result<()> {
+        let now = self.time();
+        let mut steps = Vec::new();
+        for name in names {
+            self.engine.heart.still_busy();
+            let Some(situation) = self.index.situation(name, now) else {
+                continue;
+            };
+            let step = fleet_core::rollout::step(&situation);
+            if let Some(at) = step.wake_at {
+                self.wakes.insert(name.clone(), at.max(now + SOONEST));
             }
-            Some(event) = events.recv() => {
-                seen.take(&event);
-                if *seen != Seen::Claimed {
-                    return StoreError::LeaseLost;
-                }
-            }
+            steps.push((name, step));
         }
+        let histories = self.histories(&steps).await?;
+        let mut together = Decision::default();
+        for (name, step) in steps {
+            let history = history::of(&histories, name);
+            // What is written is news of the unit itself, so that it is looked at again.
+            let decided = rollout::decide(&self.index, name, step, &history, now);
+            let Some(mut decision) = decided else {
+                continue;
+            };
+            self.write_events(&mut decision);
+            if !together.writes.is_empty() && !together.fits(&decision) {
+                self.send(std::mem::take(&mut together)).await?;
+            }
+            together.join(decision);
+        }
+        if !together.writes.is_empty() {
+            self.send(together).await?;
+        }
+        names.iter().for_each(|name| {
+            self.stuck.remove(name);
+        });
+        Ok(())
+    }
+
+    /// The older revisions of the units whose rollout changes.
+    async fn histories(&self, steps: &[(&UnitName, Step)]) -> Result<Snapshot> {
+        let changed = steps.iter().filter(|(_, step)| step.change.is_some());
+        let prefixes: Vec<String> = changed.map(|(name, _)| keys::history_of(name)).collect();
+        if prefixes.is_empty() {
+            return Ok(Snapshot::default());
+        }
+        let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+        self.engine.store.list(&prefixes).await
+    }
+
+    async fn commit_all(&mut self, decisions: Vec<Decision>) -> Result<()> {
+        for decision in decisions {
+            self.engine.heart.still_busy();
+            self.commit(decision).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, mut decision: Decision) -> Result<()> {
+        self.write_events(&mut decision);
+        self.send(decision).await
+    }
+
+    /// Puts its events among its writes.
+    fn write_events(&mut self, decision: &mut Decision) {
+        let wall = (self.engine.clock)();
+        for event in &mut decision.events {
+            // For people, whose clock may have been set meanwhile.
+            event.at = wall;
+            let key = self.event_key(event.at);
+            decision.guards.push(Guard::Absent(key.clone()));
+            decision.writes.push(Write::Put {
+                key: key.clone(),
+                value: record::encode(event),
+                lease: None,
+            });
+            // Whether or not it lands: to remove one that is not there is no error.
+            self.events.insert(key);
+        }
+    }
+
+    async fn send(&mut self, decision: Decision) -> Result<()> {
+        let Decision {
+            mut guards,
+            writes,
+            events,
+        } = decision;
+        guards.push(self.claim.guard());
+        let revision = self.engine.store.commit(guards, writes.clone()).await?;
+        self.written = self.written.max(revision);
+        self.index.wrote(writes, revision);
+        for event in &events {
+            tracing::info!("{}", line(event));
+        }
+        self.prune().await
+    }
+
+    /// A new key, above every other.
+    fn event_key(&mut self, at: u64) -> String {
+        self.last_event = keys::next_event(self.last_event, at);
+        keys::event(self.last_event.0, self.last_event.1)
+    }
+
+    async fn prune(&mut self) -> Result<()> {
+        if self.events.len() < EVENTS_KEPT + EVENTS_MORE {
+            return Ok(());
+        }
+        let surplus = self.events.len() - EVENTS_KEPT;
+        let oldest: Vec<String> = self
+            .events
+            .iter()
+            .take(surplus.min(EVENTS_MORE))
+            .cloned()
+            .collect();
+        let writes = oldest.iter().cloned().map(Write::Delete).collect();
+        self.engine
+            .store
+            .commit(vec![self.claim.guard()], writes)
+            .await?;
+        for key in oldest {
+            self.events.remove(&key);
+        }
+        Ok(())
     }
 }

@@ -5,17 +5,18 @@
 //! is needed to start or stop anything. Scheduling of units that are not global (`fleet_core::schedule`) belongs here
 //! too, as a pure step whose writes are guarded by the claim.
 
-mod decision;
+mod commit;
+mod election;
 #[cfg(test)]
 mod fixture;
+mod garbage;
 mod index;
 mod leader;
-mod leadership;
-mod leftovers;
 mod machine;
-mod placement;
+mod places;
 mod presence;
 mod rollout;
+mod situation;
 mod unit;
 
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use fleet_core::machine::MachineId;
 use fleet_core::trust::Trust;
 use tokio::sync::watch;
 
-pub use self::leader::Claim;
-use self::leadership::Leadership;
+pub use self::election::Claim;
+use self::leader::Leadership;
 use crate::health::Heart;
 use crate::registry;
 use crate::store::Store;
@@ -82,7 +83,7 @@ impl Engine {
     /// Runs until `stop` says so; a leader then gives its claim back.
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let mut claims = self.claims.subscribe();
-        let running = leader::run(
+        let running = election::run(
             self.store.clone(),
             self.me.clone(),
             self.claims.clone(),

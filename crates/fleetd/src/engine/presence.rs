@@ -9,7 +9,7 @@ use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{Event, EventKind, Known};
 
-use super::decision::{BATCH, Decision};
+use super::commit::{BATCH, Decision};
 use super::index::Index;
 use crate::store::{Guard, Write};
 

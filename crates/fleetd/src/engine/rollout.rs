@@ -9,11 +9,11 @@ use fleet_core::record::{EventKind, Progress};
 use fleet_core::rollout::{Step, Transition};
 use fleet_core::unit::UnitName;
 
-use super::decision::{BATCH, Decision, about};
+use super::commit::{BATCH, Decision, about};
 use super::index::Index;
 use super::machine::Written;
 use super::unit::Unit;
-use crate::history::{History, retire};
+use crate::registry::history::{History, retire};
 use crate::store::{Guard, Write};
 
 /// What to commit now; none if there is nothing to do. Of many grants the first, for whoever asks again. `history`:

@@ -3,7 +3,7 @@
 //! Keys are text, relative to the configured prefix. A *store revision* counts the commits of the whole
 //! store; it has nothing to do with the revisions of a unit.
 //!
-//! [`EtcdStore`] keeps the keys in etcd, [`Embedded`] in this process. One suite of laws, `tests/store.rs`,
+//! [`EtcdStore`] keeps the keys in etcd, [`Embedded`] in this process. One suite of laws, `tests/it/store/`,
 //! runs on both.
 
 mod embedded;
@@ -146,7 +146,7 @@ pub trait Watch: Send {
     async fn next(&mut self) -> Result<Batch>;
 }
 
-/// The seam. The laws that both stores keep are in `tests/store.rs`.
+/// The seam. The laws that both stores keep are in `tests/it/store/`.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Reads all keys that start with any of the prefixes, at one revision. A whole key is a prefix too.
@@ -189,7 +189,7 @@ pub trait Store: Send + Sync {
     async fn watch(&self, prefixes: &[&str], after: u64) -> Result<Box<dyn Watch>>;
 
     /// Takes a lease that ends unless renewed within `ttl` (whole seconds, 2 at least).
-    async fn grant(&self, ttl: Duration) -> Result<LeaseId>;
+    async fn create_lease(&self, ttl: Duration) -> Result<LeaseId>;
 
     /// Renews a lease for another `ttl`.
     async fn renew(&self, lease: LeaseId) -> Result<()>;

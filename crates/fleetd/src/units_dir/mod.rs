@@ -10,12 +10,11 @@
 //! Every round starts from the files themselves, so a lost event costs at most a minute, and a registry
 //! that is away costs nothing but time: what was not done is found undone in the next round.
 
-mod gone;
+mod disk;
+mod grace;
+mod memory;
 mod problems;
-mod scan;
-mod shown;
 mod state;
-mod watch;
 
 #[cfg(test)]
 mod fake;
@@ -36,11 +35,10 @@ use fleet_core::unit::{Content, TargetState, UnitName};
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep};
 
-use gone::{GONE, Gone};
+use disk::{RECENT, Scan, Watch};
+use grace::{GONE, Grace};
+pub use memory::Memory;
 use problems::Findings;
-use scan::{RECENT, Scan};
-pub use shown::Shown;
-use watch::Watch;
 
 /// How long to wait after an event for those that come with it: a copy of fifty files is one round.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -108,14 +106,14 @@ pub struct UnitsDir {
     findings: Findings,
     watch: Option<Watch>,
     /// The directory, where it is in memory.
-    shown: Option<Shown>,
+    shown: Option<Memory>,
     /// What was published; an error while its file is damaged.
     published: Result<Published, String>,
     /// Whether that is on disk.
     saved: bool,
     /// The directory as it was when last nothing was left to do.
     settled: Option<Directory>,
-    gone: Gone,
+    gone: Grace,
     retry: Duration,
 }
 
@@ -140,13 +138,13 @@ impl UnitsDir {
             watch: None,
             shown: None,
             settled: None,
-            gone: Gone::default(),
+            gone: Grace::default(),
             retry: RETRY,
         }
     }
 
     /// The same for a directory in memory.
-    pub fn showing(self, shown: &Shown) -> Self {
+    pub fn showing(self, shown: &Memory) -> Self {
         let shown = Some(shown.seen_anew());
         Self { shown, ..self }
     }

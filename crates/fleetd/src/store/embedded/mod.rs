@@ -191,8 +191,8 @@ impl Store for Embedded {
         }))
     }
 
-    async fn grant(&self, ttl: Duration) -> Result<LeaseId> {
-        let lease = self.0.state().grant(ttl, Instant::now());
+    async fn create_lease(&self, ttl: Duration) -> Result<LeaseId> {
+        let lease = self.0.state().create_lease(ttl, Instant::now());
         tokio::spawn(expire(Arc::downgrade(&self.0), lease));
         Ok(lease)
     }

@@ -144,7 +144,7 @@ impl State {
     }
 
     /// A lease without keys.
-    pub(super) fn grant(&mut self, ttl: Duration, now: Instant) -> LeaseId {
+    pub(super) fn create_lease(&mut self, ttl: Duration, now: Instant) -> LeaseId {
         self.last_lease += 1;
         let lease = LeaseId(self.last_lease);
         let ends = now + ttl;
@@ -290,7 +290,7 @@ mod tests {
     fn a_lease_whose_time_is_up_is_over_even_before_anyone_ends_it() {
         let mut state = State::after_restart(None);
         let now = Instant::now();
-        let lease = state.grant(Duration::from_secs(2), now);
+        let lease = state.create_lease(Duration::from_secs(2), now);
         let end = now + Duration::from_secs(2);
         let write = Write::Put {
             key: "leader".into(),

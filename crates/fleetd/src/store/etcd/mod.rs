@@ -293,7 +293,7 @@ impl Store for EtcdStore {
         }))
     }
 
-    async fn grant(&self, ttl: Duration) -> Result<LeaseId> {
+    async fn create_lease(&self, ttl: Duration) -> Result<LeaseId> {
         // A grant whose answer is lost leaves a lease without keys, which ends by itself.
         let seconds = ttl.as_secs() as i64;
         let request = |connection: Arc<endpoints::Connection>| async move {

@@ -1,12 +1,12 @@
 //! The real systemd: unit files in a directory of fleet's, the manager over the system bus.
 
 mod files;
-mod guard;
 mod jobs;
-mod linking;
+mod link_batch;
 mod links;
 mod proxy;
 mod session;
+mod tamper_watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,11 +23,11 @@ use zbus::OwnedObjectPath;
 use super::changes::Changes;
 use super::{Details, Dirty, Links, OnDisk, Result, Systemd, SystemdError};
 use files::Directory;
-use guard::Guard;
 use jobs::Jobs;
-use linking::Linking;
+use link_batch::Linking;
 use proxy::{UnitRow, can_exist, unit_object};
 use session::{Bus, CALL, RELOAD, Session};
+use tamper_watch::Guard;
 
 /// A new job takes the place of one that waits, as `systemctl start` does it.
 const MODE: &str = "replace";

@@ -1,0 +1,143 @@
+//! What the report says of one unit: whether it does what it should, and since when.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet_core::plan::{Desired, Observed};
+use fleet_core::record::UnitReport;
+use fleet_core::systemd::{Course, failed, ready};
+use fleet_core::unit::UnitName;
+use tokio::time::Instant;
+
+use super::host::unit_file::InPlace;
+use crate::systemd::Details;
+
+/// A unit that fleet has put here, as it was last seen.
+pub(super) struct Row<'a> {
+    pub(super) name: &'a UnitName,
+    pub(super) file: &'a InPlace,
+    pub(super) seen: Observed,
+    pub(super) details: Details,
+    /// Its own conditions keep it from starting.
+    pub(super) skipped: bool,
+    pub(super) want: Option<&'a Desired>,
+}
+
+impl Row<'_> {
+    /// What a process of it that fleet started depends on.
+    fn launched(&self) -> Option<&String> {
+        self.seen.mark.as_ref()?.launched.as_ref()
+    }
+
+    fn runs_as_wanted(&self) -> bool {
+        let wanted = self.want.filter(|want| want.launch);
+        wanted.is_some_and(|want| self.launched() == Some(&want.process))
+    }
+
+    fn is_ready(&self) -> bool {
+        let Some(want) = self.want else { return false };
+        let state = &self.seen.state;
+        let as_wanted = if want.launch {
+            let (kind, service) = (self.name.kind(), self.file.service);
+            self.runs_as_wanted() && ready(kind, service, state, &self.details.result, self.skipped)
+        } else {
+            state.load == "loaded"
+        };
+        as_wanted && self.seen.file.as_ref() == Some(&want.content)
+    }
+
+    /// When it becomes available, or became it, if nothing happens to it; none if it is not even ready.
+    fn available_at(&self, now: Instant) -> Option<Instant> {
+        let want = self.want.filter(|_| self.is_ready())?;
+        let lasts = want.launch && self.seen.state.active != "inactive";
+        if lasts && !want.min_ready.is_zero() {
+            // Another run has another time, whoever started it.
+            self.details.active_since?.checked_add(want.min_ready)
+        } else {
+            // What is only loaded, and what has done its work, cannot crash any more.
+            Some(now)
+        }
+    }
+
+    /// `failure`: what went wrong with it in the last plan.
+    pub(super) fn report(
+        self,
+        failure: Option<&String>,
+        availability: &Availability,
+    ) -> UnitReport {
+        let available = availability.are.contains(self.name);
+        let course = Course {
+            launched: self.runs_as_wanted(),
+            state: &self.seen.state,
+            result: &self.details.result,
+            restarts: self.details.restarts,
+            was_available: availability.were.contains_key(self.name),
+            skipped: self.skipped,
+        };
+        let failed = || {
+            let failed = || failed(self.name.kind(), self.file.service, course);
+            failure.cloned().or_else(failed)
+        };
+        let wanted = self.want.is_some();
+        UnitReport {
+            failed: (wanted && !available).then(failed).flatten(),
+            ready: self.is_ready(),
+            available,
+            skipped: self.runs_as_wanted() && self.skipped,
+            deferred: self.want.is_some_and(|want| want.deferred),
+            grant: self.want.map_or(0, |want| want.grant),
+            launched: self.launched().is_some(),
+            revision: self.seen.mark.as_ref().map_or(0, |mark| mark.revision),
+            hash: self.file.hash.to_string(),
+            load: self.seen.state.load,
+            active: self.seen.state.active,
+            sub: self.seen.state.sub,
+            since: self.details.since,
+            restarts: self.details.restarts,
+            result: self.details.result,
+        }
+    }
+}
+
+/// Which units are available. Noted when a unit was just looked at, so that the time alone makes none of them available.
+#[derive(Default)]
+pub(super) struct Availability {
+    are: BTreeSet<UnitName>,
+    /// Those that were since they were started, and what these processes depend on.
+    were: BTreeMap<UnitName, String>,
+    /// Those that become it unless something happens to them, and when.
+    will: BTreeMap<UnitName, Instant>,
+}
+
+impl Availability {
+    /// Notes how it stands with a unit; `row`: none where fleet has not put it here.
+    pub(super) fn note(&mut self, name: &UnitName, row: Option<&Row<'_>>) {
+        let now = Instant::now();
+        let at = row.and_then(|row| row.available_at(now));
+        let is = at.is_some_and(|at| at <= now);
+        let launched = row.and_then(Row::launched);
+        match is {
+            true => self.are.insert(name.clone()),
+            false => self.are.remove(name),
+        };
+        match launched {
+            Some(process) if is => {
+                self.were.insert(name.clone(), process.clone());
+            }
+            // Down for now, in the same process.
+            Some(_) if self.were.get(name) == launched => {}
+            _ => {
+                self.were.remove(name);
+            }
+        }
+        match at.filter(|_| !is) {
+            Some(at) => self.will.insert(name.clone(), at),
+            None => self.will.remove(name),
+        };
+    }
+
+    /// When the next of these units becomes available, and which.
+    pub(super) fn next(&self) -> Option<(Instant, UnitName)> {
+        let next = self.will.iter().min_by_key(|(_, at)| **at);
+        next.map(|(name, at)| (*at, name.clone()))
+    }
+}

@@ -1,0 +1,110 @@
+//! The units directory's hand in the registry.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use fleet_core::directory::Known;
+use fleet_core::record::Owner;
+use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
+
+use super::history::readable;
+use super::{Registry, RegistryError};
+use crate::store::StoreError;
+use crate::units_dir::{PublishError, Publisher};
+
+/// Publishes as that owner.
+pub struct AsOwner {
+    /// Into this registry.
+    pub registry: Registry,
+    /// The machine's directory.
+    pub owner: Owner,
+}
+
+#[async_trait]
+impl Publisher for AsOwner {
+    async fn known(&self, names: &[UnitName]) -> Result<BTreeMap<UnitName, Known>, PublishError> {
+        let mut known = BTreeMap::new();
+        // What a foreign registry knows is no ground to do or to forget anything.
+        self.registry.may_change().await?;
+        for name in names {
+            match self.registry.with_history(name).await {
+                Ok(Some((stored, history))) => {
+                    known.insert(name.clone(), Known::of(&stored.record, &readable(&history)));
+                }
+                Ok(None) => {}
+                // Left to the publishing of that unit, which is refused for it; others go on.
+                Err(RegistryError::Record(..)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(known)
+    }
+
+    async fn publish(
+        &self,
+        name: &UnitName,
+        content: &Content,
+        target: TargetState,
+    ) -> Result<(), PublishError> {
+        self.registry.may_change().await?;
+        let exists = self.registry.unit(name).await?.is_some();
+        let target = (!exists).then_some(target);
+        self.registry
+            .submit(name, content.clone(), self.owner.clone(), target)
+            .await?;
+        Ok(())
+    }
+
+    async fn adopt(&self, name: &UnitName) -> Result<(), PublishError> {
+        self.registry.may_change().await?;
+        if let Some(stored) = self.registry.unit(name).await? {
+            let content = stored.record.newest().content.clone();
+            self.registry
+                .submit(name, content, self.owner.clone(), None)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn disown(&self, name: &UnitName) -> Result<(), PublishError> {
+        // Not to be forgotten because a foreign registry does not have it.
+        self.registry.may_change().await?;
+        self.registry.disown(name, &self.owner).await?;
+        Ok(())
+    }
+}
+
+impl From<RegistryError> for PublishError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Store(StoreError::Rejected(text)) => Self::Refused(text),
+            RegistryError::Store(error) => Self::Unavailable(error.to_string()),
+            error @ (RegistryError::Held(_) | RegistryError::NotAcceptable(_)) => {
+                Self::Unavailable(error.to_string())
+            }
+            error @ (RegistryError::Order(_)
+            | RegistryError::NotLaunchable(_)
+            | RegistryError::TooManyUnits
+            | RegistryError::TooMuchMetadata(_)
+            | RegistryError::Metadata(..)
+            | RegistryError::NoMachine { .. }) => Self::Refused(error.to_string()),
+            RegistryError::Record(..) => Self::Refused(format!(
+                "{error}; to be rid of it: fleetctl destroy, then change the file"
+            )),
+        }
+    }
+}
+
+/// Why a file may not be launched from a directory.
+pub fn check(name: &UnitName, content: &Content) -> Result<(), String> {
+    let parsed = Parsed::parse(name.clone(), content);
+    parsed.validate().map_err(|error| error.to_string())?;
+    if parsed.options.global {
+        Ok(())
+    } else {
+        Err(
+            "not global: only units with Global=true in [X-Fleet] are launched from a directory"
+                .to_owned(),
+        )
+    }
+}

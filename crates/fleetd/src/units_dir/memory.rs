@@ -1,0 +1,67 @@
+//! A units directory in memory, for simulations: what lies in it is known in its moment, and told without the kernel.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleet_core::directory::{Directory, File};
+use tokio::sync::watch;
+
+/// The directory. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    files: Arc<watch::Sender<Directory>>,
+    seen: watch::Receiver<Directory>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let files = watch::Sender::new(Directory::Present {
+            marked: false,
+            files: BTreeMap::new(),
+        });
+        Self {
+            seen: files.subscribe(),
+            files: Arc::new(files),
+        }
+    }
+}
+
+impl Memory {
+    /// Puts an entry in place, or takes it away (none).
+    pub fn put(&self, name: &str, file: Option<File>) {
+        self.files.send_modify(|directory| {
+            if let Directory::Present { files, .. } = directory {
+                match file {
+                    Some(file) => files.insert(name.to_owned(), file),
+                    None => files.remove(name),
+                };
+            }
+        });
+    }
+
+    /// For somebody who has not looked yet.
+    pub(super) fn seen_anew(&self) -> Self {
+        Self {
+            files: self.files.clone(),
+            seen: self.files.subscribe(),
+        }
+    }
+
+    pub(super) fn look(&mut self) -> Directory {
+        self.seen.borrow_and_update().clone()
+    }
+
+    pub(super) fn mark(&self) {
+        self.files.send_modify(|directory| {
+            if let Directory::Present { marked, .. } = directory {
+                *marked = true;
+            }
+        });
+    }
+
+    /// Waits for a change since the last look. Safe to cancel.
+    pub(super) async fn changed(&mut self) {
+        // This one holds a sender.
+        let _ = self.seen.changed().await;
+    }
+}

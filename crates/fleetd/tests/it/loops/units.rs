@@ -1,0 +1,157 @@
+//! What users ask for reaches every machine, once; what cannot be done on one waits there alone.
+
+use std::time::Duration;
+
+use fleet_core::unit::TargetState;
+use fleetd::systemd::{Systemd as _, SystemdError};
+use tokio::time::sleep;
+
+use super::fleet::{Fleet, quiet, service, set, unit};
+
+#[tokio::test(start_paused = true)]
+async fn start_stop_and_destroy_reach_every_machine() {
+    let mut fleet = Fleet::of(20).await;
+    fleet.launch("a.service", service(1, "")).await;
+    quiet().await;
+    assert!(
+        fleet
+            .running()
+            .await
+            .iter()
+            .all(|up| *up == set(&["a.service"]))
+    );
+    fleet.has_converged().await;
+    fleet.set_target("a.service", TargetState::Loaded).await;
+    quiet().await;
+    fleet.has_converged().await;
+    fleet.set_target("a.service", TargetState::Launched).await;
+    quiet().await;
+    fleet.has_converged().await;
+    fleet.destroy("a.service").await;
+    quiet().await;
+    assert!(fleet.running().await.iter().all(|up| up.is_empty()));
+    fleet.has_converged().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_restarts_once_and_an_update_of_a_comment_never() {
+    let mut fleet = Fleet::of(3).await;
+    fleet.launch("a.service", service(1, "")).await;
+    quiet().await;
+    fleet.take_logs();
+    fleet.submit("a.service", service(2, ""), None).await;
+    fleet.let_all_go().await;
+    quiet().await;
+    for log in fleet.take_logs() {
+        assert_eq!(
+            log.iter()
+                .filter(|line| *line == "restart a.service")
+                .count(),
+            1
+        );
+        assert!(!log.iter().any(|line| line.starts_with("stop")), "{log:?}");
+    }
+    fleet.submit("a.service", service(2, "# new"), None).await;
+    quiet().await;
+    for log in fleet.take_logs() {
+        assert!(!log.iter().any(|line| line.contains("start")), "{log:?}");
+    }
+    fleet.has_converged().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_units_that_conflict_the_first_runs_and_the_second_takes_over() {
+    for (first, second) in [("a.service", "b.service"), ("b.service", "a.service")] {
+        let mut fleet = Fleet::of(10).await;
+        let conflicts = |other: &str| service(1, &format!("Conflicts={other}"));
+        fleet.launch(first, conflicts(second)).await;
+        fleet.launch(second, service(1, "")).await;
+        quiet().await;
+        assert!(fleet.running().await.iter().all(|up| *up == set(&[first])));
+        fleet.take_logs();
+        fleet.destroy(first).await;
+        quiet().await;
+        for log in fleet.take_logs() {
+            let at = |line: String| log.iter().position(|other| *other == line);
+            assert!(
+                at(format!("stop {first}")) < at(format!("start {second}")),
+                "{log:?}"
+            );
+        }
+        assert!(fleet.running().await.iter().all(|up| *up == set(&[second])));
+        fleet.has_converged().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_taken_is_left_alone_until_it_is_free() {
+    let mut fleet = Fleet::of(2).await;
+    let name = unit("a.service");
+    fleet.machines[0].systemd.set_foreign(&name, Some("/etc/a"));
+    fleet.launch("a.service", service(1, "")).await;
+    quiet().await;
+    assert!(fleet.machines[0].take_log().is_empty());
+    let report = fleet.report(&fleet.machines[0]).await.expect("a report");
+    assert!(
+        report.problems["a.service"].contains("/etc/a"),
+        "{report:?}"
+    );
+    assert_eq!(fleet.machines[1].running().await, set(&["a.service"]));
+    // systemd tells nobody that a file which it never read is gone.
+    fleet.machines[0].systemd.set_foreign(&name, None);
+    quiet().await;
+    fleet.has_converged().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_fails_is_tried_again_and_again_while_others_come_and_go() {
+    for method in ["write", "link", "start"] {
+        let mut fleet = Fleet::of(1).await;
+        let error = SystemdError::Refused("no".to_owned());
+        let hands = fleet.machines[0].hands.clone();
+        hands.fail(method, &unit("a.service"), Some(error));
+        fleet.launch("a.service", service(1, "")).await;
+        fleet.launch("b.service", service(1, "")).await;
+        quiet().await;
+        assert!(fleet.machines[0].running().await.contains("b.service"));
+        let tried = hands.take_tried();
+        assert!(tried.len() > 1, "{method}: tried {} times", tried.len());
+        assert!(tried.len() < 60, "{method}: tried {} times", tried.len());
+        // A unit whose state changes all the time must not push the next try away.
+        let flapping = unit("b.service");
+        let flaps = tokio::spawn({
+            let systemd = fleet.machines[0].systemd.clone();
+            async move {
+                loop {
+                    systemd.crash(&flapping);
+                    let _ = systemd.start(&flapping).await;
+                    sleep(Duration::from_millis(60)).await;
+                }
+            }
+        });
+        sleep(Duration::from_secs(15)).await;
+        assert!(
+            !hands.take_tried().is_empty(),
+            "{method}: not tried while another unit flaps"
+        );
+        flaps.abort();
+        hands.fail(method, &unit("a.service"), None);
+        quiet().await;
+        fleet.has_converged().await;
+    }
+}
+
+/// Else a history of the simulation replays differently, and a deadline counts by another clock than the leader's.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_change_is_that_of_the_clock_that_was_given() {
+    let fleet = Fleet::of(1).await;
+    let registry = fleet.registry.clone().with_clock(|| 7);
+    fleet.launch("a.service", service(1, "")).await;
+    quiet().await;
+    fleet.submit("a.service", service(2, ""), None).await;
+    let name = unit("a.service");
+    let loaded = registry.set_target(&name, TargetState::Loaded);
+    assert!(loaded.await.expect("set"));
+    let (record, _) = fleet.record("a.service").await;
+    assert_eq!(record.candidate.expect("rolling").since, 7);
+}
