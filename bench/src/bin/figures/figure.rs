@@ -39,7 +39,7 @@ figures! {
     LIST_MACHINES: "process of `list-machines`, 100 units on 3 hosts", "", "< 10", "ms";
     REBOOT: "host rebooted, 100 units: start of fleetd until all run", "31.4", "< 0.5", "s";
     LEADER: "leader killed: another, or the same again, leads", "9.3-10.4", "< 5", "s";
-    ROLLOUT: "rollout on 12 hosts, 25 % at a time, of a unit that takes 1 s to start", "", "", "s";
+    ROLLOUT: "rollout of a unit that starts in 1 s: 12 hosts, 25 % at once", "", "", "s";
     ROLLOUT_RATIO: "its time over that of the starts in its 4 batches", "", "<= 1.3", "";
     ROLLOUT_FLOOR_RATIO: "its time over that of 4 times the floor of a batch", "", "<= 1.3", "";
     ROLLOUT_WRITES: "its registry commits, a machine", "", "", "";
@@ -53,25 +53,25 @@ figures! {
     RAFT: "etcd, 3 hosts idle: raft proposals in all", "41", "0", "/s";
     CROWD_START: "1,000 units in one `fleetctl start`: all run", "", "", "s";
     CROWD_START_RATIO: "its time over that of `systemctl`, of each start", "", "<= 1.2", "";
-    CROWD_UPDATE: "1,000 units in one `fleetctl start --replace`: all run anew", "", "", "s";
+    CROWD_UPDATE: "1,000 units in one `fleetctl start --replace`: all run again", "", "", "s";
     CROWD_UPDATE_RATIO: "its time over that of `systemctl`, of each update", "", "<= 1.2", "";
     CROWD_STOP: "1,000 units in one `fleetctl stop`: all are gone", "", "", "s";
     CROWD_STOP_RATIO: "its time over that of `systemctl`, of each stop", "", "<= 1.2", "";
     CROWD_RSS: "fleetd, 1,000 units: resident memory", "", "", "MiB";
-    LOOP_FLEETD: "500 units that restart every ten seconds: processor that fleetd takes", "", "", "%";
+    LOOP_FLEETD: "500 units that restart every 10 s: processor of fleetd", "", "", "%";
     LOOP_SYSTEMD: "meanwhile: PID 1", "", "", "%";
     LOOP_FLOOR_SYSTEMD: "floor: PID 1 while such units are not fleet's", "", "", "%";
-    CROWD_FLOOR_START: "floor: `systemctl daemon-reload` and `start` of 1,000 such units", "", "", "s";
+    CROWD_FLOOR_START: "floor: `daemon-reload` and `start` of 1,000 such units", "", "", "s";
     CROWD_FLOOR_UPDATE: "floor: `systemctl daemon-reload` and `restart` of them", "", "", "s";
     CROWD_FLOOR_STOP: "floor: `systemctl stop` of the 1,000", "", "", "s";
     FLOOR_CTL: "floor: `fleetctl --version`, as every command above is run", "", "", "s";
     FLOOR_START: "floor: `systemctl start` of such a unit on one host", "", "", "s";
     FLOOR_STOP: "floor: `systemctl stop` of it", "", "", "s";
-    FLOOR_RELOAD: "floor: `systemctl daemon-reload` on 3 hosts at once, as an update needs it", "", "", "s";
+    FLOOR_RELOAD: "floor: `systemctl daemon-reload` on 3 hosts at once", "", "", "s";
     FLOOR_PUT: "floor: one put into etcd, over HTTP", "", "", "s";
-    FLOOR_MANY: "floor: `systemctl start` of 50 units on each of 3 hosts at once", "", "", "s";
+    FLOOR_MANY: "floor: `systemctl start` of 50 units on each of 3 hosts", "", "", "s";
     FLOOR_MANY_GONE: "floor: `systemctl stop` of them", "", "", "s";
-    FLOOR_BATCH: "floor: `daemon-reload` and `restart` of the unit that takes 1 s on 3 of the 12 hosts at once", "", "", "s";
+    FLOOR_BATCH: "floor: `daemon-reload`, `restart` of it on 3 of the 12 hosts", "", "", "s";
 }
 
 /// What was measured.

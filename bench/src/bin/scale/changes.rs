@@ -123,7 +123,7 @@ impl<'a> Changes<'a> {
             fleet.label(one, Some("yes")).await
         });
         let took = took.await?;
-        self.note("label of one machine", floor, &took);
+        self.note("metadata of one machine", floor, &took);
         fleet.label(one, None).await?;
         fleet.quiet().await;
         Ok(())

@@ -24,7 +24,7 @@ pub(crate) const CHANGES: [&str; 7] = [
     AMONG,
     "stop",
     "destroy",
-    "label of one machine",
+    "metadata of one machine",
     "update, all at once",
     "update, 10 % at a time",
 ];
@@ -84,7 +84,7 @@ const STORMS: [(&str, &str, &str); 13] = [
     (
         "back after a cut",
         "all follow",
-        "all lines cut until every lease has ended, and back: until all follow, s",
+        "all lines cut for a lease, and back: until all follow, s",
     ),
     (
         "back after a cut",

@@ -179,7 +179,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Sets a label of one machine, or removes it.
+    /// Sets a metadata of one machine, or removes it.
     pub(crate) async fn label(&self, number: usize, value: Option<&str>) -> Result<()> {
         let change = (id(number)?, "probe".to_owned(), value.map(str::to_owned));
         self.registry.set_metadata(&[change]).await?;

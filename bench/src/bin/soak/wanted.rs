@@ -41,7 +41,7 @@ impl Act {
             Self::Stop(_) => "stop",
             Self::Start(_) => "start of a stopped unit",
             Self::Destroy(_) => "destroy",
-            Self::Label(_) => "label set or removed",
+            Self::Label(_) => "metadata set or removed",
             Self::Drop { remove: false } => "file dropped or changed",
             Self::Drop { remove: true } => "file removed",
         }
