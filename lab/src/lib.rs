@@ -31,6 +31,7 @@
 //! A host boots in well under a second and takes about 24 MB; thirty are comfortable on a laptop.
 
 mod cgroup;
+mod chance;
 pub mod cleanup;
 mod cluster;
 mod etcd;
@@ -39,12 +40,14 @@ mod fleet;
 mod folders;
 mod host;
 mod network;
+mod page;
 pub mod requirements;
 mod rootfs;
 mod ssh;
 pub mod trail;
 mod wait;
 
+pub use chance::Chance;
 pub use cluster::{Builder, Lab};
 pub use etcd::{Member, Metrics};
 pub use exec::{Output, run};
@@ -52,4 +55,5 @@ pub use fleet::{FleetConf, binaries, cargo, repository};
 pub use folders::target;
 pub use host::Host;
 pub use network::Link;
+pub use page::write_page;
 pub use wait::wait_until;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use lab::{Host, Lab};
+use lab::{Chance, Host, Lab};
 
 use super::install;
 use crate::support::workload::{SOON, active, write};
@@ -18,18 +18,6 @@ fn content(revision: u32) -> String {
     format!(
         "[Service]\nExecStart=/bin/sh -c 'echo start {revision} >> /srv/%n; exec sleep infinity'\nExecStopPost=/bin/sh -c 'echo stop {revision} >> /srv/%n'\n[X-Fleet]\nUpdateStrategy=all\n"
     )
-}
-
-/// xorshift: what matters is that a seed repeats it.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 fn seed() -> Result<u64> {
@@ -57,8 +45,8 @@ fn a_fleetd_that_is_killed_at_random_under_load_loses_nothing_and_repeats_nothin
 
         let over = AtomicBool::new(false);
         let wanted = thread::scope(|scope| {
-            let killer = scope.spawn(|| kill_on(lab, &mut Chance(seed | 1), &over));
-            let wanted = change(lab, &mut Chance((seed << 1) | 1));
+            let killer = scope.spawn(|| kill_on(lab, &mut Chance::of(seed), &over));
+            let wanted = change(lab, &mut Chance::of(!seed));
             over.store(true, Ordering::Relaxed);
             let kills = killer
                 .join()
@@ -135,7 +123,7 @@ fn change(lab: &Lab, chance: &mut Chance) -> Result<BTreeMap<String, Unit>> {
             unit.newest
         });
         order(lab, &name, unit.now)?;
-        thread::sleep(Duration::from_millis(chance.below(200)));
+        thread::sleep(Duration::from_millis(chance.below(200) as u64));
     }
     Ok(units)
 }
@@ -159,8 +147,8 @@ fn order(lab: &Lab, name: &str, revision: Option<u32>) -> Result<()> {
 fn kill_on(lab: &Lab, chance: &mut Chance, over: &AtomicBool) -> Result<u32> {
     let mut kills = 0;
     while !over.load(Ordering::Relaxed) {
-        thread::sleep(Duration::from_millis(100 + chance.below(900)));
-        let host = &lab.hosts()[usize::try_from(chance.below(2))?];
+        thread::sleep(Duration::from_millis(100 + chance.below(900) as u64));
+        let host = &lab.hosts()[chance.below(2)];
         let pid = host.main_pid("fleet.service")?;
         if pid != 0 && host.sh(&format!("kill -KILL {pid}"))?.code == 0 {
             kills += 1;

@@ -15,8 +15,8 @@ mod standing;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use lab::{Lab, repository};
+use anyhow::Result;
+use lab::{Lab, write_page};
 
 use crate::changes::Changes;
 use crate::figure::Samples;
@@ -24,9 +24,6 @@ use crate::probe::Probe;
 
 /// Bound of the cluster's start.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// Where `--write` puts the table: in place of all that follows this line.
-const MARK: &str = "<!-- written by cargo figures --write -->\n";
 
 fn main() -> ExitCode {
     let (mut write, mut quick, mut crowded) = (false, false, false);
@@ -52,7 +49,7 @@ fn main() -> ExitCode {
     let written = page.and_then(|page| {
         println!("{page}");
         if write {
-            update(document, &page)?;
+            write_page(document, "cargo figures", &page)?;
         }
         Ok(())
     });
@@ -112,13 +109,4 @@ fn measure(quick: bool) -> Result<String> {
     step("done");
 
     Ok(format!("{machine}\n\n{}", samples.table()))
-}
-
-fn update(document: &str, page: &str) -> Result<()> {
-    let path = repository().join(document);
-    let old = std::fs::read_to_string(&path)?;
-    let (kept, _) = old
-        .split_once(MARK)
-        .with_context(|| format!("{document} has lost its mark"))?;
-    Ok(std::fs::write(&path, format!("{kept}{MARK}\n{page}"))?)
 }

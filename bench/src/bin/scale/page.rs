@@ -1,36 +1,23 @@
 //! docs/scale.md and its plots.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::figures::{CHANGES, Samples};
 use crate::plot::{self, Line};
 
-/// Where the tables go: in place of all that follows this line.
-const MARK: &str = "<!-- written by cargo scale --write -->\n";
-
 /// Writes the tables and the plots.
 pub(crate) fn write(samples: &Samples) -> Result<()> {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let path = docs.join("scale.md");
-    let old = fs::read_to_string(&path)?;
-    let (kept, _) = old
-        .split_once(MARK)
-        .context("docs/scale.md has lost its mark")?;
+    let docs = lab::repository().join("docs");
     let mut links = String::new();
     for (name, plot) in plots(samples) {
         fs::write(docs.join(name), plot)?;
         links += &format!("![{name}]({name})\n");
     }
-    let page = format!(
-        "{kept}{MARK}\n{}\n\n{links}\n{}",
-        machine()?,
-        samples.tables().trim_end()
-    );
-    Ok(fs::write(path, page + "\n")?)
+    let text = format!("{}\n\n{links}\n{}", machine()?, samples.tables());
+    lab::write_page("docs/scale.md", "cargo scale", &text)
 }
 
 /// Where and when it was measured, in one line.

@@ -5,9 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lab::{Host, Lab};
-
-use crate::chance::Chance;
+use lab::{Chance, Host, Lab};
 
 /// A fault, with the numbers of whom it strikes.
 #[derive(Clone, Debug)]

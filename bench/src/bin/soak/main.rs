@@ -4,7 +4,6 @@
 //! host is as wanted, and then checks on the hosts themselves that nothing happened that must never happen. The first
 //! broken rule ends it, with the seed, the rounds so far and the logs. `--write` puts the report into docs/soak.md.
 
-mod chance;
 mod checks;
 mod costs;
 mod faults;
@@ -16,9 +15,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lab::{FleetConf, Lab, repository, run, trail};
+use lab::{Chance, FleetConf, Lab, repository, run, trail, write_page};
 
-use crate::chance::Chance;
 use crate::checks::Kept;
 use crate::costs::Costs;
 use crate::faults::Fault;
@@ -29,9 +27,6 @@ const MEMBERS: usize = 3;
 
 /// Bound of a repeated command: everything is mended by then.
 const MENDED: Duration = Duration::from_secs(60);
-
-/// Where `--write` puts the report: in place of all that follows this line.
-const MARK: &str = "<!-- written by cargo soak --write -->\n";
 
 struct Options {
     minutes: u64,
@@ -47,7 +42,7 @@ fn main() -> ExitCode {
     let soaked = soak(&options).and_then(|report| {
         println!("{report}");
         if options.write {
-            update(&report)?;
+            write_page("docs/soak.md", "cargo soak", &report)?;
         }
         Ok(())
     });
@@ -193,13 +188,4 @@ impl Report<'_> {
         )?;
         Ok(text)
     }
-}
-
-fn update(report: &str) -> Result<()> {
-    let path = repository().join("docs/soak.md");
-    let old = std::fs::read_to_string(&path)?;
-    let (kept, _) = old
-        .split_once(MARK)
-        .context("docs/soak.md has lost its mark")?;
-    Ok(std::fs::write(&path, format!("{kept}{MARK}\n{report}"))?)
 }

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
-use lab::{Host, Lab, trail};
-
-use crate::chance::Chance;
+use lab::{Chance, Host, Lab, trail};
 
 /// Of `web.service`, so many hosts may be without it at once.
 pub(crate) const BUDGET: usize = 2;

@@ -5,7 +5,7 @@ use fleet_core::unit::TargetState;
 
 use super::nature::options;
 use super::step::{Among, Bad, Hand, Lost, Of, Ordered, Seen, Step, Story, Whose};
-use crate::chance::Chance;
+use lab::Chance;
 
 /// The units that people submit, and where each belongs.
 pub(crate) const UNITS: [(&str, &str); 3] = [

@@ -17,9 +17,6 @@ mod shrink;
 mod step;
 mod world;
 
-#[path = "../it/loops/chance.rs"]
-#[allow(dead_code, reason = "the loops use more of it")]
-mod chance;
 #[path = "../it/loops/fleet.rs"]
 #[allow(dead_code, reason = "the loops use more of it")]
 mod fleet;

@@ -8,7 +8,7 @@ use fleet_core::unit::Content;
 use fleetd::systemd::fake::{Behaviour, Outcome};
 
 use super::ledger::version;
-use crate::chance::Chance;
+use lab::Chance;
 
 /// The nature of all versions. Clones are the same one.
 #[derive(Clone)]

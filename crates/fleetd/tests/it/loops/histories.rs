@@ -10,7 +10,7 @@ use fleet_core::unit::{TargetState, UnitName};
 use fleetd::store::Embedded;
 use tokio::time::sleep;
 
-use super::chance::Chance;
+use lab::Chance;
 use super::fleet::{Fleet, cluster, quiet, service};
 use super::weather::Sky;
 

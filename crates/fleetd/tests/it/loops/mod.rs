@@ -2,7 +2,6 @@
 //! systemd, under a clock that jumps ahead when all wait.
 
 #[allow(dead_code, reason = "the simulation uses more of it")]
-mod chance;
 mod crowds;
 mod faults;
 #[allow(dead_code, reason = "the simulation uses more of it")]

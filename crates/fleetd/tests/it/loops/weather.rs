@@ -12,7 +12,7 @@ use futures_util::future::select_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::chance::Chance;
+use lab::Chance;
 
 /// What etcd's client waits for an answer.
 const CALL: Duration = Duration::from_secs(3);
