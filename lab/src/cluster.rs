@@ -1,5 +1,6 @@
 //! A lab as a whole: how it is ordered, started, watched and taken away.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -33,6 +34,10 @@ pub struct Builder {
     hosts: usize,
     members: usize,
     etcd_arguments: Vec<String>,
+    /// `None` is this machine's own release.
+    suite: Option<String>,
+    /// Of single hosts, by number.
+    suites: BTreeMap<usize, String>,
 }
 
 impl Builder {
@@ -45,6 +50,18 @@ impl Builder {
     /// The number of etcd members: 0 unless told, 1, or 3.
     pub fn etcd(mut self, members: usize) -> Self {
         self.members = members;
+        self
+    }
+
+    /// All hosts run this release of Debian, such as `trixie`, rather than this machine's own.
+    pub fn suite(mut self, suite: &str) -> Self {
+        self.suite = Some(suite.to_owned());
+        self
+    }
+
+    /// The host with this number, counted from 1, runs this release; the others keep theirs.
+    pub fn suite_of(mut self, number: usize, suite: &str) -> Self {
+        self.suites.insert(number, suite.to_owned());
         self
     }
 
@@ -63,7 +80,11 @@ impl Builder {
     pub fn start(self) -> Result<Lab> {
         requirements::requirements().context("this machine cannot hold a lab")?;
         requirements::raise_limits()?;
-        let rootfs = rootfs::provide()?;
+        let suites = self.suite_by_host()?;
+        // Before the turn: nothing of another lab waits for a download.
+        for suite in &suites {
+            rootfs::provide(suite)?;
+        }
         let place = place()?;
         let folder = Folder::create()?;
         mount(
@@ -91,8 +112,8 @@ impl Builder {
                 &self.etcd_arguments,
             )?);
         }
-        for number in 1..=self.hosts {
-            lab.hosts.push(Host::create(&lab.folder, &rootfs, number)?);
+        for (suite, number) in suites.iter().zip(1..) {
+            lab.hosts.push(Host::create(&lab.folder, suite, number)?);
         }
         lab.members.iter().try_for_each(Member::start)?;
         lab.hosts.iter().try_for_each(Host::switch_on)?;
@@ -106,7 +127,7 @@ impl Builder {
     /// # Panics
     /// When the lab does not start or `body` fails; the logs are kept then.
     pub fn test(self, body: impl FnOnce(&Lab) -> Result<()>) {
-        if let Err(why) = requirements::requirements() {
+        if let Err(why) = self.requirements() {
             return requirements::skip(&format!("{why:#}"));
         }
         let lab = self
@@ -114,6 +135,36 @@ impl Builder {
             .unwrap_or_else(|error| panic!("the lab does not start: {error:#}"));
         // The panic drops the lab, whose drop sees it and keeps the logs.
         body(&lab).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    /// The body of a test that holds on more than one release: runs as [`test`](Self::test) does, with a new lab for
+    /// this machine's release and for the Debian after it.
+    ///
+    /// # Panics
+    /// As `test` does, after printing the release.
+    pub fn test_on_all_suites(self, body: impl Fn(&Lab) -> Result<()>) {
+        let suites = rootfs::suites();
+        // Where there is no release at all, `test` says why it is skipped.
+        for suite in suites.unwrap_or_else(|_| vec![String::new()]) {
+            println!("on {suite} hosts");
+            self.clone().suite(&suite).test(&body);
+        }
+    }
+
+    fn suite_by_host(&self) -> Result<Vec<String>> {
+        let own = rootfs::suite()?;
+        let of_all = self.suite.as_ref().unwrap_or(&own);
+        let of = |number| self.suites.get(&number).unwrap_or(of_all).clone();
+        Ok((1..=self.hosts).map(of).collect())
+    }
+
+    /// Whether this machine can hold this lab. Another release must be downloaded, which needs the network.
+    fn requirements(&self) -> Result<()> {
+        requirements::requirements()?;
+        for suite in self.suite_by_host()? {
+            rootfs::provide(&suite).with_context(|| format!("needs hosts with {suite}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -124,6 +175,8 @@ impl Lab {
             hosts: 1,
             members: 0,
             etcd_arguments: vec![],
+            suite: None,
+            suites: BTreeMap::new(),
         }
     }
 

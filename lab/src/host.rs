@@ -15,6 +15,7 @@ use crate::cgroup::Cgroup;
 use crate::exec::{self, Output};
 use crate::folders::Folder;
 use crate::network::{self, Link};
+use crate::rootfs;
 use crate::wait::wait_until;
 
 /// Bound of one command inside a host. The slowest, a fleetctl that waits for units, takes a few seconds.
@@ -36,6 +37,7 @@ const MACHINE_IDS: [&str; 3] = [
 pub struct Host {
     number: usize,
     name: String,
+    suite: String,
     /// Unlike `name`, unique on this machine.
     container: String,
     link: Link,
@@ -52,8 +54,9 @@ struct Powered {
 }
 
 impl Host {
-    /// Lays out host `number` (from 1), switched off.
-    pub(crate) fn create(folder: &Folder, rootfs: &Path, number: usize) -> Result<Self> {
+    /// Lays out host `number` (from 1) with a release of Debian or Ubuntu, switched off.
+    pub(crate) fn create(folder: &Folder, suite: &str, number: usize) -> Result<Self> {
+        let rootfs = rootfs::provide(suite)?;
         let name = format!("n{number}");
         let layers = folder.ram().join(&name);
         let [upper, work, root] = ["upper", "work", "root"].map(|layer| layers.join(layer));
@@ -82,6 +85,7 @@ impl Host {
             console: layers.join("console.log"),
             root,
             name,
+            suite: suite.to_owned(),
             powered: Mutex::default(),
         };
         host.write_file("/etc/hostname", format!("{}\n", host.name))?;
@@ -97,6 +101,11 @@ impl Host {
     /// The host name: `n1`, `n2`, ...
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The release of Debian or Ubuntu, such as `bookworm`.
+    pub fn suite(&self) -> &str {
+        &self.suite
     }
 
     /// The address on the lab's network: `10.99.1.<number>`.

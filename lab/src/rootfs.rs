@@ -1,6 +1,6 @@
-//! The hosts' root file system: a minimal Debian or Ubuntu, made once and shared by all hosts.
+//! The hosts' root file systems: a minimal Debian or Ubuntu, made once for each release and shared by all hosts of it.
 //!
-//! It is of this machine's own release, so that binaries built here run there.
+//! Hosts run this machine's own release, or a newer one that a test names: binaries built here run on both.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -48,11 +48,17 @@ pub(crate) fn suite() -> Result<String> {
     }
 }
 
-/// The finished root file system, made now if it is not there yet. Half a minute, and about 250 MB.
-pub(crate) fn provide() -> Result<PathBuf> {
-    let suite = suite()?;
+/// Returns the releases on which the core of the behaviours is shown: this machine's own, then the Debian after it.
+pub(crate) fn suites() -> Result<Vec<String>> {
+    let own = suite()?;
+    let next = (own == "bookworm").then(|| "trixie".to_owned());
+    Ok([own].into_iter().chain(next).collect())
+}
+
+/// Returns the finished root file system of a release, made now if it is missing. Half a minute, and about 250 MB.
+pub(crate) fn provide(suite: &str) -> Result<PathBuf> {
     let mut recipe = DefaultHasher::new();
-    (&suite, PACKAGES, MASKED, JOURNALD).hash(&mut recipe);
+    (suite, PACKAGES, MASKED, JOURNALD).hash(&mut recipe);
     let finished = folders::base().join(format!("rootfs-{:016x}", recipe.finish()));
     let _turn = folders::turn("rootfs")?;
     if !finished.exists() {
@@ -60,7 +66,7 @@ pub(crate) fn provide() -> Result<PathBuf> {
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished)?;
         }
-        make(&suite, &unfinished)?;
+        make(suite, &unfinished)?;
         fs::rename(&unfinished, &finished)?;
     }
     Ok(finished)

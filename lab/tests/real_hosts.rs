@@ -245,7 +245,7 @@ fn a_lab_whose_process_was_killed_is_removed_by_the_next_start() {
     let mut owner = Command::new(std::env::current_exe().expect("this test binary"))
         .args([
             "--exact",
-            "lab_itself::waits_to_be_killed",
+            "waits_to_be_killed",
             "--ignored",
             "--nocapture",
         ])
@@ -272,5 +272,20 @@ fn waits_to_be_killed() {
         println!("lab id {}", lab.id());
         std::thread::sleep(SOON);
         Ok(())
+    });
+}
+
+#[test]
+fn hosts_of_one_lab_run_the_releases_they_were_given() {
+    Lab::builder().hosts(2).suite_of(2, "trixie").test(|lab| {
+        let release = |number| {
+            let host = lab.host(number);
+            let script = ". /etc/os-release; printf %s $VERSION_CODENAME";
+            anyhow::Ok((host.suite(), host.sh(script)?.ok()?))
+        };
+        let (own, found) = release(1)?;
+        ensure!(own == found, "host 1 runs {found} rather than {own}");
+        assert_eq!(release(2)?, ("trixie", "trixie".to_owned()));
+        reaches(lab, "10.99.1.2")
     });
 }
