@@ -243,12 +243,7 @@ fn a_lab_whose_process_was_killed_is_removed_by_the_next_start() {
         return requirements::skip(&format!("{why:#}"));
     }
     let mut owner = Command::new(std::env::current_exe().expect("this test binary"))
-        .args([
-            "--exact",
-            "waits_to_be_killed",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "waits_to_be_killed", "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
         .spawn()
         .expect("this test binary again");

@@ -10,9 +10,9 @@ use fleet_core::unit::{TargetState, UnitName};
 use fleetd::store::Embedded;
 use tokio::time::sleep;
 
-use lab::Chance;
 use super::fleet::{Fleet, cluster, quiet, service};
 use super::weather::Sky;
+use lab::Chance;
 
 const MACHINES: usize = 3;
 const STEPS: usize = 25;
