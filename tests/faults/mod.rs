@@ -1,6 +1,7 @@
 //! Hosts, network, registry and fleetd break; the units do not notice.
 
 mod bad_configuration;
+mod boot;
 mod full_disk;
 mod hosts;
 mod leadership;

@@ -206,12 +206,13 @@ fn config(number: usize, ttl: Duration, folder: &Path) -> Result<Config> {
     ]);
     Ok(Config {
         me: id(number)?,
-        presence: MachineRecord {
+        presence: watch::channel(MachineRecord {
             session: 0,
             primary_ip: format!("10.{}.{}.{}", number >> 16, number >> 8 & 255, number & 255),
             metadata,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
+        })
+        .1,
         ttl,
         desired_file: folder.join("desired.json"),
         marks_file: Some(folder.join("marks.json")),

@@ -50,6 +50,12 @@ impl Twins {
         }
     }
 
+    /// Its presence was written again, since the machine has another address, say.
+    pub(super) fn moved(&mut self, since: u64) {
+        self.since = since;
+        self.present = Some((String::new(), since));
+    }
+
     /// Takes what there is now.
     pub(super) fn see(&mut self, snapshot: &Snapshot) {
         self.present = None;
@@ -60,13 +66,18 @@ impl Twins {
     }
 
     fn put(&mut self, key: &str, entry: &Entry) {
+        let machine = record::decode::<MachineRecord>(&entry.value).ok();
+        let session = machine.as_ref().map(|machine| machine.session);
         let address = || {
-            let machine = record::decode::<MachineRecord>(&entry.value);
             let address = machine.map(|machine| machine.primary_ip);
-            let address = address.ok().filter(|address| !address.is_empty());
+            let address = address.filter(|address| !address.is_empty());
             address.unwrap_or_else(|| "another machine".to_owned())
         };
         if key == keys::machine(&self.me) {
+            // A write of this session that got no answer.
+            if session == Some(self.session) {
+                self.since = entry.modified;
+            }
             self.present = Some((address(), entry.modified));
         } else if keys::twin_of(key).is_some_and(|(id, twin)| id == self.me && twin != self.session)
         {

@@ -58,8 +58,8 @@ const METADATA_IS_DAMAGED: &str = "what is set for this machine cannot be read, 
 pub struct Config {
     /// The machine it is for.
     pub me: MachineId,
-    /// What it says of the machine.
-    pub presence: MachineRecord,
+    /// What it says of the machine. It may change, as the machine's address does.
+    pub presence: watch::Receiver<MachineRecord>,
     /// How long the machine counts as live without a word (`agent_ttl`).
     pub ttl: Duration,
     /// The desired state is kept here, for a start without the registry; and beside it, in `seen.json`, which registry it
@@ -134,8 +134,9 @@ impl Agent {
             .marks_file
             .clone()
             .map_or_else(Marks::in_memory, Marks::open);
+        let metadata = config.presence.borrow().metadata.clone();
         Self {
-            index: Index::new(config.me.clone(), config.presence.metadata.clone()),
+            index: Index::new(config.me.clone(), metadata),
             host: Host::new(systemd.clone(), heart.clone(), marks),
             config,
             store,

@@ -77,7 +77,7 @@ impl Alive {
 pub(super) struct Session {
     pub(super) store: Arc<dyn Store>,
     pub(super) me: MachineId,
-    pub(super) presence: MachineRecord,
+    pub(super) presence: watch::Receiver<MachineRecord>,
     pub(super) ttl: Duration,
     /// To the agent: its grants are for one session. Told anew when the session is another one, or is certain again.
     pub(super) alive: watch::Sender<Option<Alive>>,
@@ -139,6 +139,7 @@ impl Session {
         self.tell_alive(&lease);
         let mut base = Base::default();
         let mut written = self.current();
+        let mut shown = self.presence.borrow_and_update().clone();
         let here_since = match self.enter(id, &written, &mut base).await {
             // Where thousands come at once, answers are late: a lease more for each try would make them later.
             Err(error @ StoreError::Unavailable(_)) => {
@@ -156,7 +157,8 @@ impl Session {
         let mut quiet_until = pace.after_report();
         let mut differs_since = None;
         loop {
-            let pending = self.current() != written;
+            let has_moved = *self.presence.borrow() != shown;
+            let pending = has_moved || self.current() != written;
             differs_since = pending.then(|| differs_since.unwrap_or_else(Instant::now));
             let settled = differs_since.filter(|_| self.word.borrow().is_moving);
             let settled = settled.map_or(quiet_until, |since| since + SETTLING);
@@ -176,9 +178,14 @@ impl Session {
                 },
                 () = sleep_until(quiet_until.max(settled)), if pending => {
                     let report = self.current();
-                    match self.write(id, at, false, &report, &mut base).await {
+                    let machine = self.presence.borrow_and_update().clone();
+                    match self.write(id, at, has_moved, &report, &mut base).await {
                         Ok(revision) => {
                             at = Some(revision);
+                            shown = machine;
+                            if has_moved {
+                                twins.moved(revision);
+                            }
                             written = report;
                             differs_since = None;
                             quiet_until = pace.after_report();
@@ -198,6 +205,7 @@ impl Session {
                 Ok(()) = self.place.changed() => look_at = Some(Instant::now() + PAUSE),
                 Ok(()) = self.word.changed() => {}
                 Ok(()) = self.directory.changed() => {}
+                Ok(()) = self.presence.changed() => {}
             }
             match twins.place() {
                 Place::Ours => {}
@@ -405,7 +413,7 @@ impl Session {
     fn machine(&self, lease: LeaseId) -> MachineRecord {
         MachineRecord {
             session: lease.0,
-            ..self.presence.clone()
+            ..self.presence.borrow().clone()
         }
     }
 }

@@ -10,12 +10,13 @@ use crate::systemd::fake::Fake;
 fn agent(folder: &tempfile::TempDir) -> Agent {
     let config = Config {
         me: MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79").expect("valid"),
-        presence: MachineRecord {
+        presence: watch::channel(MachineRecord {
             primary_ip: String::new(),
             metadata: Default::default(),
             version: String::new(),
             session: 0,
-        },
+        })
+        .1,
         ttl: Duration::from_secs(30),
         desired_file: folder.path().join("desired.json"),
         marks_file: None,

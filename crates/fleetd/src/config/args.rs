@@ -1,9 +1,10 @@
 //! The flags of fleetd: a few of its own, and one for every option of the table.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command, FromArgMatches};
+use clap::{Arg, ArgMatches, Command, FromArgMatches, Parser as _};
 
 use super::options::{Kind, OPTIONS, Opt};
 
@@ -12,7 +13,7 @@ use super::options::{Kind, OPTIONS, Opt};
 /// fleetd runs on every machine of a fleet. It makes this machine's systemd agree with what the registry
 /// (etcd) wants, serves the API that fleetctl talks to, and takes its turn in leading updates.
 #[derive(clap::Parser, Clone, Debug)]
-#[command(name = "fleetd", version, after_help = PRECEDENCE)]
+#[command(name = "fleetd", version = VERSION, after_help = PRECEDENCE)]
 pub struct Args {
     /// Read this file instead of /etc/fleet/fleet.conf. It must exist.
     #[arg(long, value_name = "FILE")]
@@ -30,6 +31,31 @@ pub struct Args {
     /// The options of fleet.conf.
     #[command(flatten)]
     pub flags: Flags,
+}
+
+/// Printed behind the name, in fleet 1.0's words.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"));
+
+impl Args {
+    /// Reads a command line, and ends the process where it is wrong or asks for help. Long flags may have one dash, as in
+    /// every unit file written for fleet 1.0.
+    pub fn of(command_line: impl IntoIterator<Item = OsString>) -> Self {
+        Self::parse_from(two_dashes(command_line))
+    }
+}
+
+/// Gives long flags with one dash their second.
+fn two_dashes(command_line: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    command_line.into_iter().map(|argument| {
+        let bytes = argument.as_encoded_bytes();
+        // `-h` and `-V` are short flags; no value of an option begins with a dash.
+        if bytes.len() > 2 && bytes[0] == b'-' && bytes[1].is_ascii_alphabetic() {
+            let mut long = OsString::from("-");
+            long.push(argument);
+            return long;
+        }
+        argument
+    })
 }
 
 const PRECEDENCE: &str = "Every option may stand in the file as KEY=VALUE (etcd_servers=...), in the \
@@ -156,6 +182,28 @@ mod tests {
     fn flags_of_the_original_that_mean_nothing_are_still_taken() {
         let args = Args::try_parse_from(["fleetd", "--verify-units", "--systemd_user=false"]);
         assert_eq!(args.expect("valid").flags.0.len(), 2);
+    }
+
+    #[test]
+    fn a_long_flag_may_have_one_dash() {
+        let line = [
+            "fleetd",
+            "-config",
+            "/f.conf",
+            "-verbosity=1",
+            "-verify_units=false",
+            "--public-ip=10.0.0.1",
+        ];
+        let args = Args::of(line.map(OsString::from));
+        assert_eq!(args.config, Some("/f.conf".into()));
+        let names: Vec<_> = args.flags.0.keys().copied().collect();
+        assert_eq!(names, ["public_ip", "verbosity", "verify_units"]);
+        for flag in ["-version", "--version", "-V"] {
+            let line = two_dashes(["fleetd", flag].map(OsString::from));
+            let told = Args::try_parse_from(line).expect_err("it only tells");
+            let version = concat!("fleetd version ", env!("CARGO_PKG_VERSION"), "\n");
+            assert_eq!(told.to_string(), version);
+        }
     }
 
     #[test]

@@ -7,24 +7,34 @@ use super::args::Args;
 use super::fragment::Origin;
 use super::inputs::Inputs;
 use super::options::{Kind, OPTIONS, Opt};
-use super::{EX_CONFIG, Settings};
+use super::{EX_CONFIG, Note, Problem, Settings};
 
 /// What `--check-config` found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// For standard output, with a closing newline.
     pub text: String,
-    /// 0, or [`EX_CONFIG`] if fleetd would not start.
+    /// 0, or [`EX_CONFIG`] if anything is wrong.
     pub exit_code: u8,
 }
 
-/// Reads the sources as [`Settings::load`] does, and describes them instead.
-pub fn check(args: &Args, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Check {
-    describe(&Inputs::gather(args, variables))
+/// Reads the sources as [`Settings::load`] does, and describes them instead. `look`: what else is wrong with settings that
+/// fleetd starts with, and what an operator should know.
+pub fn check(
+    args: &Args,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    look: impl Fn(&Settings) -> (Vec<Problem>, Vec<Note>),
+) -> Check {
+    describe(Inputs::gather(args, variables), look)
 }
 
-fn describe(inputs: &Inputs) -> Check {
-    let (_, problems) = Settings::validate(inputs);
+fn describe(mut inputs: Inputs, look: impl Fn(&Settings) -> (Vec<Problem>, Vec<Note>)) -> Check {
+    let (settings, mut problems) = Settings::validate(&inputs);
+    if let Some(settings) = &settings {
+        let (more, notes) = look(settings);
+        problems.extend(more);
+        inputs.notes.extend(notes);
+    }
     let mut text = String::new();
     let rows = OPTIONS.iter().filter(|option| option.unused().is_none());
     for option in rows {
@@ -68,7 +78,7 @@ mod tests {
 
     fn describe_file(text: &str) -> Check {
         let file = Fragment::from_file(Path::new("/etc/fleet/fleet.conf"), text.as_bytes());
-        describe(&Inputs::merge([file]))
+        describe(Inputs::merge([file]), |_| (Vec::new(), Vec::new()))
     }
 
     #[test]

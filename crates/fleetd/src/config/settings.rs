@@ -20,6 +20,8 @@ pub struct Settings {
     pub verbosity: u16,
     /// How the registry is reached; unused where `standalone`.
     pub etcd: EtcdConfig,
+    /// The file that has the password of etcd's user. `None` if no file has it.
+    pub password_file: Option<PathBuf>,
     /// Whether the registry is this machine's own, kept in `state_directory`.
     pub standalone: bool,
     /// The address that listings show; none to take that of the default route.
@@ -146,6 +148,10 @@ impl Reader<'_> {
     fn settings(&mut self) -> Option<Settings> {
         // Every value is read before the first `?`, so that every problem is found.
         let etcd = self.etcd();
+        let password_file = match self.inputs.get("etcd_password").1 {
+            Origin::File(path, _) => Some(path),
+            _ => None,
+        };
         let verbosity = self.value("verbosity", |text| values::number(text, 0));
         let public_ip = self.optional("public_ip", values::address);
         let metadata = self.value("metadata", values::metadata);
@@ -163,6 +169,7 @@ impl Reader<'_> {
         Some(Settings {
             verbosity: verbosity?,
             etcd: etcd?,
+            password_file,
             standalone: self.inputs.standalone,
             public_ip: public_ip?,
             metadata: metadata?,
@@ -274,6 +281,7 @@ mod tests {
                 username: None,
                 password: None,
             },
+            password_file: None,
             standalone: false,
             public_ip: None,
             metadata: {},

@@ -3,18 +3,42 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 /// What opening a link answers that must not be followed.
 const LOOP: i32 = Errno::LOOP.raw_os_error();
 
-/// Takes the lock. The kernel gives it back when the answer is dropped, or the process ends.
-pub(super) fn take(state_directory: &Path) -> Result<File> {
-    let path = state_directory.join("lock");
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LockError {
+    /// Exit: the other one does this one's work.
+    #[error("another fleetd (pid {pid}) runs with the same directory {directory}; stop it first", directory = directory.display())]
+    Held {
+        /// As the other one wrote it.
+        pid: String,
+        /// What both would use.
+        directory: PathBuf,
+    },
+    /// Go on: units must not wait for a disk.
+    #[error("{path}: {why}", path = path.display())]
+    Unusable {
+        /// The lock's file.
+        path: PathBuf,
+        /// What the system said, or what to do.
+        why: String,
+    },
+}
+
+/// Takes the lock of a directory. The kernel gives it back when the answer is dropped, or the process ends.
+pub(super) fn take(directory: &Path, name: &str) -> Result<File, LockError> {
+    let path = directory.join(name);
+    let unusable = |why: String| LockError::Unusable {
+        path: path.clone(),
+        why,
+    };
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -24,21 +48,20 @@ pub(super) fn take(state_directory: &Path) -> Result<File> {
         // A link is not followed, and a pipe not waited for.
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
         .open(&path)
-        .or_else(|error| match error.raw_os_error() {
-            Some(LOOP) => bail!("{} is no plain file: remove it", path.display()),
-            _ => Err(error).with_context(|| format!("cannot open {}", path.display())),
+        .map_err(|error| match error.raw_os_error() {
+            Some(LOOP) => unusable("it is no plain file: remove it".to_owned()),
+            _ => unusable(error.to_string()),
         })?;
     if !file.metadata().is_ok_and(|found| found.is_file()) {
-        bail!("{} is no plain file: remove it", path.display());
+        return Err(unusable("it is no plain file: remove it".to_owned()));
     }
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
         let _ = file.read_to_string(&mut pid);
-        bail!(
-            "another fleetd (pid {}) runs with the state directory {}; stop it first",
-            pid.trim(),
-            state_directory.display()
-        );
+        return Err(LockError::Held {
+            pid: pid.trim().to_owned(),
+            directory: directory.to_owned(),
+        });
     }
     // For the message above only: a disk that is full is no reason not to run.
     let _ = file
@@ -58,9 +81,13 @@ mod tests {
         let (lock, victim) = (folder.path().join("lock"), folder.path().join("victim"));
         std::fs::write(&victim, "precious").expect("written");
         std::os::unix::fs::symlink(&victim, &lock).expect("linked");
-        let told = || take(folder.path()).expect_err("refused").to_string();
+        let told = || {
+            take(folder.path(), "lock")
+                .expect_err("refused")
+                .to_string()
+        };
         assert!(
-            told().ends_with("/lock is no plain file: remove it"),
+            told().ends_with("/lock: it is no plain file: remove it"),
             "{}",
             told()
         );
@@ -69,7 +96,7 @@ mod tests {
         let fifo = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, &lock, fifo, 0o600.into(), 0).expect("made");
         assert!(
-            told().ends_with("/lock is no plain file: remove it"),
+            told().ends_with("/lock: it is no plain file: remove it"),
             "{}",
             told()
         );
@@ -78,13 +105,13 @@ mod tests {
     #[test]
     fn a_second_daemon_is_told_of_the_first() {
         let folder = tempfile::tempdir().expect("a folder");
-        let first = take(folder.path()).expect("free");
-        let error = take(folder.path()).expect_err("taken").to_string();
+        let first = take(folder.path(), "lock").expect("free");
+        let error = take(folder.path(), "lock").expect_err("taken").to_string();
         assert!(
             error.contains(&format!("another fleetd (pid {})", std::process::id())),
             "{error}"
         );
         drop(first);
-        take(folder.path()).expect("free again");
+        take(folder.path(), "lock").expect("free again");
     }
 }

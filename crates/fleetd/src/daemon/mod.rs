@@ -3,28 +3,36 @@
 mod address;
 mod authorize;
 mod connections;
+mod files;
 mod lock;
 mod logging;
 mod notify;
 mod peers;
+mod problems;
 mod sockets;
 mod stdout;
 mod tls;
 
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use clap::Parser as _;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{MachineRecord, Owner};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use self::lock::LockError;
+use self::problems::Problems;
+use self::sockets::Opener;
+
 use crate::agent::{self, Agent};
 use crate::api;
-use crate::config::{Args, EX_CONFIG, Settings, check};
+use crate::config::{Args, EX_CONFIG, Note, Problem, Settings, check};
 use crate::engine::Engine;
 use crate::health::Heart;
 use crate::registry::{Registry, random_id};
@@ -32,12 +40,18 @@ use crate::store::{Embedded, EtcdStore, Store};
 use crate::systemd::dbus::Dbus;
 use crate::units_dir::UnitsDir;
 
+/// Where fleetd ends the wait for what it still does on other threads, such as a question to a name server.
+const END: Duration = Duration::from_millis(100);
+
+/// How often a state directory that cannot be written is tried again.
+const DISK_AGAIN: Duration = Duration::from_secs(5);
+
 /// Runs fleetd as the command line says. Exit codes: 0 stopped on request, 1 could not go on, 2 usage, 78 a
 /// configuration that cannot be used.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::of(std::env::args_os());
     if args.check_config {
-        let check = check::check(&args, std::env::vars_os());
+        let check = check::check(&args, std::env::vars_os(), look);
         return match stdout::print(&check.text) {
             Ok(()) => ExitCode::from(check.exit_code),
             Err(_) => ExitCode::FAILURE,
@@ -51,10 +65,10 @@ pub fn main() -> ExitCode {
         }
     };
     logging::start(settings.verbosity);
-    for note in notes {
+    for note in notes.into_iter().chain(look(&settings).1) {
         tracing::warn!("{note}");
     }
-    match run(settings) {
+    match on_a_thread(run(settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -63,31 +77,47 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// One thread does everything: the work is waiting, and a thread more is memory on every host.
-#[tokio::main(flavor = "current_thread")]
+/// What is wrong with settings that fleetd starts with, and what an operator should know of them.
+fn look(settings: &Settings) -> (Vec<Problem>, Vec<Note>) {
+    let problems = files::problems(settings).into_iter();
+    let problems = problems.map(|(thing, why)| Problem(format!("{thing}: {why}")));
+    let notes = files::exposed(settings).into_iter().map(Note);
+    (problems.collect(), notes.collect())
+}
+
+/// Runs to the end on this thread alone: the work is waiting, and a thread more is memory on every host. Does not wait for
+/// threads that still ask a name server.
+fn on_a_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(END);
+    result
+}
+
 async fn run(settings: Settings) -> Result<()> {
-    std::fs::create_dir_all(&settings.state_directory).with_context(|| {
-        format!(
-            "cannot make the state directory {}",
-            settings.state_directory.display()
-        )
-    })?;
-    let _lock = lock::take(&settings.state_directory)?;
     let me = machine_id(Path::new("/etc/machine-id"))?;
+    let problems = Problems::default();
+    let runtime_directory = settings.units_directory.parent();
+    let _lock = only_one(runtime_directory.unwrap_or(Path::new("/")), &problems)?;
+    let state = match lock_state(&settings) {
+        Err(error @ LockError::Held { .. }) => return Err(error.into()),
+        state => state,
+    };
     let stores = open_stores(&settings)?;
     let hearts = [Heart::default(), Heart::default()];
 
     let systemd = Arc::new(Dbus::new(settings.units_directory.clone()));
+    let (record, presence) = watch::channel(machine_record(&settings));
     let agent = Agent::new(
-        agent_config(&settings, &me)?,
+        agent_config(&settings, &me, presence),
         stores.agent,
-        systemd,
+        systemd.clone(),
         hearts[0].clone(),
     );
     let registry = Registry::new(stores.api).trusting(agent.trust());
     let engine = Engine::new(stores.engine, me.clone(), hearts[1].clone(), random_id);
     let engine = engine.trusting(agent.trust());
-    let (problems, directory_problems) = watch::channel(Default::default());
+    let (of_directory, directory_problems) = watch::channel(Default::default());
     let publisher = crate::registry::AsOwner {
         registry: registry.clone(),
         owner: Owner::Directory(me.clone()),
@@ -97,15 +127,20 @@ async fn run(settings: Settings) -> Result<()> {
         &settings.state_directory,
         Arc::new(publisher),
         crate::registry::check,
-        problems,
+        of_directory,
     );
-    let listeners = sockets::listen(&settings)?;
+    let (opener, listeners) = Opener::new(&settings, &problems);
     let router = api::router(registry.clone(), settings.token_limit);
     let (stop, stopping) = watch::channel(false);
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), machine = %me, "fleetd is up");
     notify::ready();
-    let status = notify::keep_telling(agent.standing(), engine.claims(), hearts.to_vec());
+    let status = notify::keep_telling(
+        agent.standing(),
+        engine.claims(),
+        problems.subscribe(),
+        hearts.to_vec(),
+    );
     let engine = async {
         if settings.disable_engine {
             let mut stopping = stopping.clone();
@@ -121,17 +156,29 @@ async fn run(settings: Settings) -> Result<()> {
             units_dir.run().await
         }
     };
+    let (all, all_problems) = watch::channel(Default::default());
     let groups = peers::Groups::of(&settings);
     groups.tell();
     let serving = sockets::serve(listeners, router, groups);
+    let followed = async {
+        tokio::join!(
+            problems::join(problems.subscribe(), directory_problems, all),
+            keep_state(&settings, state, &problems),
+            files::watch(&settings, &problems),
+            opener.run(&systemd),
+            keep_address(&settings, &record),
+        )
+        .0
+    };
     // Whatever ends without being asked to is a fault: the service manager starts a whole daemon again, and no unit
     // notices.
     tokio::pin!(engine);
     tokio::select! {
-        () = agent.run(directory_problems) => bail!("the agent ended"),
+        () = agent.run(all_problems) => bail!("the agent ended"),
         () = &mut engine => bail!("the engine ended"),
         never = units_dir => match never {},
-        result = serving => result.context("the API ended"),
+        never = serving => match never {},
+        never = followed => match never {},
         () = status => bail!("the watchdog ended"),
         result = asked_to_stop() => {
             result?;
@@ -143,6 +190,53 @@ async fn run(settings: Settings) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Makes sure that this is the only fleetd with these units. A lock that cannot be taken for another reason keeps no unit
+/// down.
+fn only_one(runtime_directory: &Path, problems: &Problems) -> Result<Option<File>> {
+    let made = fs::create_dir_all(runtime_directory);
+    match lock::take(runtime_directory, "fleetd.lock") {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error @ LockError::Held { .. }) => Err(error.into()),
+        Err(error) => {
+            let why = made.err().map(|error| format!(" ({error})"));
+            let why = format!("{error}{}", why.unwrap_or_default());
+            problems.set("runtime directory", Some(why));
+            Ok(None)
+        }
+    }
+}
+
+fn lock_state(settings: &Settings) -> Result<File, LockError> {
+    // What is wrong with it, the lock says.
+    let _ = fs::create_dir_all(&settings.state_directory);
+    lock::take(&settings.state_directory, "lock")
+}
+
+/// Keeps the lock of the state directory, and takes it as soon as the directory can be written.
+async fn keep_state(settings: &Settings, mut state: Result<File, LockError>, problems: &Problems) {
+    while let Err(error) = &state {
+        let text = format!(
+            "{error}: units run on and follow the registry; after a reboot without it, this machine starts what it knew before"
+        );
+        problems.set("state_directory", Some(text));
+        tokio::time::sleep(DISK_AGAIN).await;
+        state = lock_state(settings);
+    }
+    problems.set("state_directory", None);
+    std::future::pending().await
+}
+
+async fn keep_address(settings: &Settings, record: &watch::Sender<MachineRecord>) {
+    if settings.public_ip.is_some() {
+        return;
+    }
+    let endpoints = match settings.standalone {
+        true => &[],
+        false => &settings.etcd.endpoints[..],
+    };
+    address::follow(endpoints, record).await;
 }
 
 /// The registry's store, for those who use it.
@@ -173,22 +267,30 @@ fn open_stores(settings: &Settings) -> Result<Stores> {
     })
 }
 
-fn agent_config(settings: &Settings, me: &MachineId) -> Result<agent::Config> {
+/// What is known of the machine before anything is asked for.
+fn machine_record(settings: &Settings) -> MachineRecord {
+    let configured = settings.public_ip.map(|address| address.to_string());
+    MachineRecord {
+        session: 0,
+        primary_ip: configured.unwrap_or_default(),
+        metadata: settings.metadata.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn agent_config(
+    settings: &Settings,
+    me: &MachineId,
+    presence: watch::Receiver<MachineRecord>,
+) -> agent::Config {
     let runtime = settings.units_directory.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(runtime)
-        .with_context(|| format!("cannot make the runtime directory {}", runtime.display()))?;
-    Ok(agent::Config {
+    agent::Config {
         me: me.clone(),
-        presence: MachineRecord {
-            session: 0,
-            primary_ip: address::primary(settings),
-            metadata: settings.metadata.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
+        presence,
         ttl: settings.agent_ttl,
         desired_file: settings.state_directory.join("desired.json"),
         marks_file: Some(runtime.join("marks.json")),
-    })
+    }
 }
 
 fn machine_id(path: &Path) -> Result<MachineId> {

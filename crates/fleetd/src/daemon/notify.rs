@@ -6,6 +6,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at};
 
+use super::problems::ByThing;
 use crate::agent::AgentStatus;
 use crate::engine::Claim;
 use crate::health::Heart;
@@ -24,6 +25,7 @@ pub(super) fn stopping() {
 pub(super) async fn keep_telling(
     mut standing: watch::Receiver<AgentStatus>,
     mut claims: watch::Receiver<Option<Claim>>,
+    mut problems: watch::Receiver<ByThing>,
     hearts: Vec<Heart>,
 ) {
     let watchdog = sd_notify::watchdog_enabled();
@@ -33,11 +35,13 @@ pub(super) async fn keep_telling(
         let line = status(
             &standing.borrow_and_update(),
             claims.borrow_and_update().is_some(),
+            &problems.borrow_and_update(),
         );
         tell(&[NotifyState::Status(&line)]);
         tokio::select! {
             Ok(()) = standing.changed() => {}
             Ok(()) = claims.changed() => {}
+            Ok(()) = problems.changed() => {}
             _ = tick.tick() => {
                 if watchdog.is_some() && hearts.iter().all(Heart::beats) {
                     tell(&[NotifyState::Watchdog]);
@@ -47,7 +51,7 @@ pub(super) async fn keep_telling(
     }
 }
 
-fn status(standing: &AgentStatus, leads: bool) -> String {
+fn status(standing: &AgentStatus, leads: bool, own: &ByThing) -> String {
     let mut line = format!("{} of {} units ready", standing.ready, standing.wanted);
     if leads {
         line.push_str("; leading");
@@ -56,15 +60,18 @@ fn status(standing: &AgentStatus, leads: bool) -> String {
         line.push_str("; ");
         line.push_str(held);
     }
-    if let Some((subject, text)) = standing.problems.iter().next() {
-        let count = match standing.problems.len() {
-            1 => "1 problem".to_owned(),
-            many => format!("{many} problems, the first"),
+    // What keeps fleetd from its work is more urgent than one unit.
+    let rest = (standing.problems.iter()).filter(|(thing, _)| !own.contains_key(*thing));
+    let mut all = own.iter().chain(rest);
+    if let Some((thing, text)) = all.next() {
+        let count = match all.count() {
+            0 => "1 problem".to_owned(),
+            more => format!("{} problems, the first", more + 1),
         };
-        // One line, whatever somebody else's error text holds.
-        line.push_str(&format!("; {count}: {subject}: {text}").replace('\n', " "));
+        line.push_str(&format!("; {count}: {thing}: {text}"));
     }
-    line
+    // systemd reads each line as an assignment. The registry's and others' texts must not make one.
+    line.replace(char::is_control, " ")
 }
 
 fn tell(states: &[NotifyState<'_>]) {
@@ -78,31 +85,56 @@ fn tell(states: &[NotifyState<'_>]) {
 mod tests {
     use super::*;
 
+    fn named(thing: &str, text: &str) -> ByThing {
+        ByThing::from([(thing.to_owned(), text.to_owned())])
+    }
+
     #[test]
     fn the_status_line_says_what_is_wrong() {
+        let fine = ByThing::new();
         let mut standing = AgentStatus {
             wanted: 3,
             ready: 2,
             ..AgentStatus::default()
         };
-        assert_eq!(status(&standing, true), "2 of 3 units ready; leading");
+        assert_eq!(
+            status(&standing, true, &fine),
+            "2 of 3 units ready; leading"
+        );
         standing.held = Some("registry unavailable: no route".to_owned());
         assert_eq!(
-            status(&standing, false),
+            status(&standing, false, &fine),
             "2 of 3 units ready; registry unavailable: no route"
         );
         standing.held = None;
-        let full = ("state directory".to_owned(), "no space left".to_owned());
-        standing.problems.extend([full]);
+        let full = named("state directory", "no space left");
+        standing.problems.extend(full);
         assert_eq!(
-            status(&standing, true),
+            status(&standing, true, &fine),
             "2 of 3 units ready; leading; 1 problem: state directory: no space left"
         );
-        let masked = ("a.service".to_owned(), "somebody\nmasked it".to_owned());
-        standing.problems.extend([masked]);
+        let masked = named("a.service", "somebody\nmasked it");
+        standing.problems.extend(masked);
         assert_eq!(
-            status(&standing, false),
+            status(&standing, false, &fine),
             "2 of 3 units ready; 2 problems, the first: a.service: somebody masked it"
+        );
+        assert_eq!(
+            status(&standing, false, &named("10.0.0.1:80", "taken")),
+            "2 of 3 units ready; 3 problems, the first: 10.0.0.1:80: taken"
+        );
+    }
+
+    #[test]
+    fn text_of_the_registry_makes_no_second_assignment() {
+        let standing = AgentStatus {
+            held: Some("of cluster zz\nMAINPID=1\r\n\u{85}STATUS=fine\u{7f}".to_owned()),
+            ..AgentStatus::default()
+        };
+        let line = status(&standing, false, &ByThing::new());
+        assert_eq!(
+            line,
+            "0 of 0 units ready; of cluster zz MAINPID=1    STATUS=fine "
         );
     }
 }

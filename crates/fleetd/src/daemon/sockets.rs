@@ -1,28 +1,39 @@
-//! Where the API is served: on the sockets that systemd hands over, else on one of fleetd's own.
+//! Where the API is served: on the sockets that systemd hands over. Where fleet.socket failed, fleetd opens its addresses
+//! itself, as soon as each can be opened: an address that is absent or taken at boot keeps no unit down.
 
+use std::convert::Infallible;
 use std::fs;
 use std::future::ready;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, lchown};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
 use axum::serve::ListenerExt as _;
-use futures_util::future::FutureExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use listenfd::ListenFd;
+use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_user_timeout;
-use tokio::sync::Semaphore;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::authorize::Caller;
 use super::connections;
 use super::peers::{self, Groups};
+use super::problems::Problems;
 use super::tls::Tls;
+use crate::backoff::Backoff;
 use crate::config::Settings;
+use crate::systemd::dbus::Dbus;
+
+/// The unit whose addresses fleetd opens where systemd did not.
+const FLEET_SOCKET: &str = "fleet.socket";
 
 /// Root and the socket's group may use the API.
 const MODE: u32 = 0o660;
@@ -33,6 +44,9 @@ const CONNECTIONS: usize = 256;
 
 /// For how long a TCP client may take nothing of what it is sent, in milliseconds.
 const STALLED_MS: u32 = 10_000;
+
+/// The longest pause before an address that could not be opened is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A socket that the API is served on.
 pub(super) enum Listener {
@@ -45,33 +59,153 @@ pub(super) enum Listener {
     Refused(TcpListener, String),
 }
 
-/// Takes the sockets that were handed over. Without any, makes `listen`.
-pub(super) fn listen(settings: &Settings) -> Result<Vec<Listener>> {
-    let mut handed = ListenFd::from_env();
-    let mut listeners = Vec::new();
-    for index in 0..handed.len() {
-        if let Ok(Some(socket)) = handed.take_unix_listener(index) {
-            listeners.push(Listener::Unix(socket));
-        } else if let Ok(Some(socket)) = handed.take_tcp_listener(index) {
-            listeners.push(over_tcp(socket, settings)?);
-        } else {
-            bail!("socket {index} that was handed over is no stream socket; see fleet.socket");
-        }
-    }
-    if listeners.is_empty() {
-        listeners.push(Listener::Unix(bind(
-            &settings.listen,
-            Groups::of(settings).rules().read.id,
-        )?));
-    }
-    Ok(listeners)
+/// Where a socket can be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Address {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
 }
 
-/// How a TCP socket that was handed over is served.
-fn over_tcp(socket: TcpListener, settings: &Settings) -> Result<Listener> {
-    let address = socket
-        .local_addr()
-        .context("a socket that was handed over")?;
+impl Address {
+    /// Reads an entry of systemd's `Listen` property. `None` if it is no stream socket, or an abstract one.
+    fn of(kind: &str, text: &str) -> Option<Self> {
+        match kind {
+            "Stream" if text.starts_with('/') => Some(Self::Unix(text.into())),
+            "Stream" => text.parse().ok().map(Self::Tcp),
+            _ => None,
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Unix(path) => path.display().to_string(),
+            Self::Tcp(address) => address.to_string(),
+        }
+    }
+
+    fn open(&self, settings: &Settings) -> Result<Listener> {
+        match self {
+            Self::Unix(path) => {
+                let group = Groups::of(settings).rules().read.id;
+                bind(path, group).map(Listener::Unix)
+            }
+            Self::Tcp(address) => Ok(over_tcp(TcpListener::bind(address)?, settings)),
+        }
+    }
+}
+
+/// Opens the API's sockets.
+pub(super) struct Opener {
+    settings: Settings,
+    problems: Problems,
+    /// To the server.
+    opened: mpsc::UnboundedSender<Listener>,
+    /// What could not be opened yet.
+    missing: Vec<Address>,
+    /// Whether systemd is to be asked for the addresses of fleet.socket.
+    asks: bool,
+}
+
+impl Opener {
+    /// Takes the sockets that were handed over. Without any, tries to open `listen`.
+    pub(super) fn new(
+        settings: &Settings,
+        problems: &Problems,
+    ) -> (Self, mpsc::UnboundedReceiver<Listener>) {
+        let (opened, listeners) = mpsc::unbounded_channel();
+        let mut opener = Self {
+            settings: settings.clone(),
+            problems: problems.clone(),
+            opened,
+            missing: Vec::new(),
+            asks: false,
+        };
+        let mut handed = ListenFd::from_env();
+        for index in 0..handed.len() {
+            if let Ok(Some(socket)) = handed.take_unix_listener(index) {
+                opener.serve(Listener::Unix(socket));
+            } else if let Ok(Some(socket)) = handed.take_tcp_listener(index) {
+                opener.serve(over_tcp(socket, settings));
+            } else {
+                let why = format!(
+                    "socket {index} that systemd handed over is no stream socket; write ListenStream="
+                );
+                problems.set(FLEET_SOCKET, Some(why));
+            }
+        }
+        if handed.len() == 0 {
+            opener.missing.push(Address::Unix(settings.listen.clone()));
+            // Run by hand, it has no unit of its own.
+            opener.asks = std::env::var_os("NOTIFY_SOCKET").is_some();
+            opener.try_missing();
+        }
+        (opener, listeners)
+    }
+
+    /// Opens what is missing, again and again until nothing is.
+    pub(super) async fn run(mut self, systemd: &Dbus) {
+        let mut pause = Backoff::new("sockets").up_to(LONGEST_PAUSE);
+        while self.asks || !self.missing.is_empty() {
+            if self.asks {
+                self.ask(systemd).await;
+                self.try_missing();
+            }
+            tokio::time::sleep(pause.wait()).await;
+            self.try_missing();
+        }
+    }
+
+    /// Learns the addresses of fleet.socket.
+    async fn ask(&mut self, systemd: &Dbus) {
+        let listens = match systemd.listens(FLEET_SOCKET).await {
+            Ok(listens) => listens,
+            Err(error) => {
+                tracing::debug!("systemd does not say where {FLEET_SOCKET} listens: {error}");
+                return;
+            }
+        };
+        self.asks = false;
+        let own = Address::Unix(self.settings.listen.clone());
+        for (kind, text) in listens {
+            match Address::of(&kind, &text) {
+                Some(address) if address == own => {}
+                Some(address) => self.missing.push(address),
+                None => self.problems.set(
+                    FLEET_SOCKET,
+                    Some(format!("{kind} {text} cannot be served; write ListenStream= with a path or an address")),
+                ),
+            }
+        }
+    }
+
+    fn try_missing(&mut self) {
+        for address in std::mem::take(&mut self.missing) {
+            match address.open(&self.settings) {
+                Ok(listener) => {
+                    self.problems.set(&address.shown(), None);
+                    tracing::info!("{} is open", address.shown());
+                    self.serve(listener);
+                }
+                Err(error) => {
+                    let why =
+                        format!("the API is not served there, and fleetd tries again: {error:#}");
+                    self.problems.set(&address.shown(), Some(why));
+                    self.missing.push(address);
+                }
+            }
+        }
+    }
+
+    fn serve(&self, listener: Listener) {
+        // Without a server, fleetd is about to end.
+        let _ = self.opened.send(listener);
+    }
+}
+
+/// How a TCP socket is served.
+fn over_tcp(socket: TcpListener, settings: &Settings) -> Listener {
+    let address = socket.local_addr().map(|address| address.to_string());
+    let address = address.unwrap_or_else(|_| "of unknown address".to_owned());
     if let Some(files) = &settings.api_tls {
         let tls = Tls::new(files.clone());
         // Units must not wait for a certificate: whoever connects meanwhile is not served.
@@ -83,13 +217,13 @@ fn over_tcp(socket: TcpListener, settings: &Settings) -> Result<Listener> {
                 tracing::error!("{address} is served to nobody until this is put right: {error}")
             }
         }
-        return Ok(Listener::Tls(socket, Arc::new(tls)));
+        return Listener::Tls(socket, Arc::new(tls));
     }
     if settings.insecure_tcp {
         tracing::warn!(
             "insecure_tcp=true: anybody who reaches {address} can run anything as root on every machine"
         );
-        return Ok(Listener::Tcp(socket));
+        return Listener::Tcp(socket);
     }
     let why = format!(
         "fleetd does not serve the TCP socket {address} that systemd handed over: anybody who reaches it could \
@@ -97,7 +231,7 @@ fn over_tcp(socket: TcpListener, settings: &Settings) -> Result<Listener> {
          api_keyfile in fleet.conf to serve clients with a certificate (insecure_tcp=true serves anybody)"
     );
     tracing::error!("{why}");
-    Ok(Listener::Refused(socket, why))
+    Listener::Refused(socket, why)
 }
 
 /// Opens a socket for root and, where fleetd may give it away, that group.
@@ -109,7 +243,7 @@ fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener> {
                 "{shown} is in the way of the API's socket: remove it, or set listen in fleet.conf"
             )
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
+        Ok(_) if is_served(path) => {
             bail!(
                 "somebody serves {shown} already: another fleetd, or fleet.socket; stop it, or set listen in fleet.conf"
             )
@@ -134,50 +268,89 @@ fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener> {
     Ok(socket)
 }
 
-/// Serves the API on all of them.
-pub(super) async fn serve(listeners: Vec<Listener>, router: Router, groups: Groups) -> Result<()> {
-    // Whoever can connect over the network takes no place from root on this machine.
-    let local = Arc::new(Semaphore::new(CONNECTIONS));
-    let remote = Arc::new(Semaphore::new(CONNECTIONS));
+/// Whether somebody listens there. A server whose queue is full does, and must not hold fleetd up.
+fn is_served(path: &Path) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let asked = SocketAddrUnix::new(path).and_then(|address| {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &address)
+    });
+    matches!(asked, Ok(()) | Err(Errno::AGAIN))
+}
+
+/// Serves the API on every socket that comes.
+pub(super) async fn serve(
+    mut listeners: mpsc::UnboundedReceiver<Listener>,
+    router: Router,
+    groups: Groups,
+) -> Infallible {
+    let places = Places::default();
     let mut serving = FuturesUnordered::new();
-    for listener in listeners {
-        let router = router.clone();
-        serving.push(match listener {
-            Listener::Unix(socket) => {
-                socket.set_nonblocking(true)?;
-                let socket = tokio::net::UnixListener::from_std(socket)?;
-                let groups = groups.clone();
-                let open = move |stream: tokio::net::UnixStream| {
-                    // Now, while the process that connected is most likely there.
-                    let caller = peers::peer(&stream).map_or_else(
-                        || Caller::Refused("the kernel does not say who asks".to_owned()),
-                        |peer| Caller::Local(groups.rules(), peer),
-                    );
-                    ready(Some((stream, caller)))
-                };
-                connections::serve(socket, open, router, local.clone()).boxed()
-            }
-            Listener::Tls(socket, tls) => {
-                let open = move |stream| {
-                    let tls = tls.clone();
-                    async move { Some((tls.accept(stream).await?, Caller::Trusted)) }
-                };
-                connections::serve(tcp(socket)?, open, router, remote.clone()).boxed()
-            }
-            Listener::Tcp(socket) => {
-                let open = |stream| ready(Some((stream, Caller::Trusted)));
-                connections::serve(tcp(socket)?, open, router, remote.clone()).boxed()
-            }
-            Listener::Refused(socket, why) => {
-                let open = move |stream| ready(Some((stream, Caller::Refused(why.clone()))));
-                connections::serve(tcp(socket)?, open, router, remote.clone()).boxed()
-            }
-        });
+    loop {
+        tokio::select! {
+            Some(listener) = listeners.recv() => match on(listener, &router, &groups, &places) {
+                Ok(served) => serving.push(served),
+                Err(error) => tracing::error!("a socket cannot be served: {error}"),
+            },
+            Some(never) = serving.next() => match never {},
+            else => std::future::pending().await,
+        }
     }
-    match serving.next().await {
-        Some(never) => match never {},
-        None => bail!("there is no socket to serve the API on"),
+}
+
+/// Whoever can connect over the network takes no place from root on this machine.
+struct Places {
+    local: Arc<Semaphore>,
+    remote: Arc<Semaphore>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            local: Arc::new(Semaphore::new(CONNECTIONS)),
+            remote: Arc::new(Semaphore::new(CONNECTIONS)),
+        }
     }
+}
+
+fn on(
+    listener: Listener,
+    router: &Router,
+    groups: &Groups,
+    places: &Places,
+) -> io::Result<BoxFuture<'static, Infallible>> {
+    let router = router.clone();
+    Ok(match listener {
+        Listener::Unix(socket) => {
+            socket.set_nonblocking(true)?;
+            let socket = tokio::net::UnixListener::from_std(socket)?;
+            let groups = groups.clone();
+            let open = move |stream: tokio::net::UnixStream| {
+                // Now, while the process that connected is most likely there.
+                let caller = peers::peer(&stream).map_or_else(
+                    || Caller::Refused("the kernel does not say who asks".to_owned()),
+                    |peer| Caller::Local(groups.rules(), peer),
+                );
+                ready(Some((stream, caller)))
+            };
+            connections::serve(socket, open, router, places.local.clone()).boxed()
+        }
+        Listener::Tls(socket, tls) => {
+            let open = move |stream| {
+                let tls = tls.clone();
+                async move { Some((tls.accept(stream).await?, Caller::Trusted)) }
+            };
+            connections::serve(tcp(socket)?, open, router, places.remote.clone()).boxed()
+        }
+        Listener::Tcp(socket) => {
+            let open = |stream| ready(Some((stream, Caller::Trusted)));
+            connections::serve(tcp(socket)?, open, router, places.remote.clone()).boxed()
+        }
+        Listener::Refused(socket, why) => {
+            let open = move |stream| ready(Some((stream, Caller::Refused(why.clone()))));
+            connections::serve(tcp(socket)?, open, router, places.remote.clone()).boxed()
+        }
+    })
 }
 
 /// A TCP socket whose connections end when the other side takes nothing for a while. A unix socket needs no such bound:
@@ -195,6 +368,23 @@ fn tcp(socket: TcpListener) -> io::Result<impl axum::serve::Listener<Io = tokio:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_fleet_socket_are_read_as_systemd_writes_them() {
+        let path = Some(Address::Unix("/run/fleet.sock".into()));
+        assert_eq!(Address::of("Stream", "/run/fleet.sock"), path);
+        for text in ["10.97.7.7:49153", "[::]:49153"] {
+            let address = text.parse().expect("an address");
+            assert_eq!(Address::of("Stream", text), Some(Address::Tcp(address)));
+        }
+        for (kind, text) in [
+            ("Datagram", "10.97.7.7:49153"),
+            ("Stream", "@abstract"),
+            ("FIFO", "/x"),
+        ] {
+            assert_eq!(Address::of(kind, text), None, "{kind} {text}");
+        }
+    }
 
     #[test]
     fn the_socket_is_for_root_and_its_group_only() {

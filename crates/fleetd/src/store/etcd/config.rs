@@ -5,12 +5,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Finds a peer that is silent although dead within 13 s. etcd cuts connections that ping more often than
 /// every 5 s.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where distributions keep the certificates of the authorities that the system trusts: Debian and Arch, Fedora, SUSE,
+/// Alpine.
+const SYSTEM_AUTHORITIES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
 /// Where etcd is, and who asks.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,7 +32,7 @@ pub struct EtcdConfig {
     pub prefix: String,
     /// How long one request may take.
     pub request_timeout: Duration,
-    /// The PEM file of the authorities that sign etcd's certificates; `https://` needs it.
+    /// The PEM file of the authorities that sign etcd's certificates; `None` for those of the system.
     pub ca_file: Option<PathBuf>,
     /// The PEM file of the certificate that this machine shows.
     pub cert_file: Option<PathBuf>,
@@ -60,6 +71,35 @@ pub enum ConfigError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// A file is something else.
+    #[error("{option} {path}: {why}", path = path.display())]
+    Content {
+        /// The setting that names it.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What it lacks.
+        why: String,
+    },
+    /// Nothing says which certificates to trust.
+    #[error(
+        "etcd_servers has an https:// server, etcd_cafile is not set, and this system has no authorities ({first} and the like); \
+         set etcd_cafile, or install ca-certificates",
+        first = SYSTEM_AUTHORITIES[0]
+    )]
+    NoAuthorities,
+}
+
+impl ConfigError {
+    /// The option that it is about.
+    fn option(&self) -> &'static str {
+        match self {
+            Self::NoEndpoint | Self::Endpoint(_) => "etcd_servers",
+            Self::Half { given, .. } => given,
+            Self::File { option, .. } | Self::Content { option, .. } => option,
+            Self::NoAuthorities => "etcd_cafile",
+        }
+    }
 }
 
 impl Default for EtcdConfig {
@@ -102,16 +142,33 @@ impl EtcdConfig {
             *endpoint = normal_endpoint(endpoint)?;
         }
         self.prefix = format!("{}/", self.prefix.trim_end_matches('/'));
-        let is_https = |endpoint: &String| endpoint.starts_with("https://");
-        if self.endpoints.iter().any(is_https) && self.ca_file.is_none() {
-            return Err(ConfigError::Half {
-                given: "an https:// server in etcd_servers",
-                missing: "etcd_cafile",
-            });
-        }
         self.user()?;
-        self.tls()?;
+        both(
+            ("etcd_certfile", self.cert_file.as_deref()),
+            ("etcd_keyfile", self.key_file.as_deref()),
+        )?;
         Ok(self)
+    }
+
+    /// What is wrong now with the files that TLS takes, by option. They are read anew for each connection, so this is no
+    /// reason not to start.
+    pub fn file_problems(&self) -> Vec<(&'static str, String)> {
+        if !self.endpoints.iter().any(|url| url.starts_with("https://")) {
+            return Vec::new();
+        }
+        let certificates = |text: &[u8]| CertificateDer::pem_slice_iter(text).collect();
+        let key = |text: &[u8]| PrivateKeyDer::from_pem_slice(text).map(|_| Vec::new());
+        let authorities = match &self.ca_file {
+            Some(path) => read_pem("etcd_cafile", path, certificates),
+            None => system_authorities().map(drop),
+        };
+        let cert =
+            (self.cert_file.iter()).map(|path| read_pem("etcd_certfile", path, certificates));
+        let key = (self.key_file.iter()).map(|path| read_pem("etcd_keyfile", path, key));
+        let all = std::iter::once(authorities).chain(cert).chain(key);
+        all.filter_map(Result::err)
+            .map(|error| (error.option(), error.to_string()))
+            .collect()
     }
 
     /// What a connection to that endpoint is made with. Reads the files each time, so that a renewed
@@ -140,10 +197,11 @@ impl EtcdConfig {
     }
 
     fn tls(&self) -> Result<TlsOptions, ConfigError> {
-        let mut tls = TlsOptions::new();
-        if let Some(path) = &self.ca_file {
-            tls = tls.ca_certificate(Certificate::from_pem(read("etcd_cafile", path)?));
-        }
+        let authorities = match &self.ca_file {
+            Some(path) => read("etcd_cafile", path)?,
+            None => system_authorities()?,
+        };
+        let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(authorities));
         let pair = both(
             ("etcd_certfile", self.cert_file.as_deref()),
             ("etcd_keyfile", self.key_file.as_deref()),
@@ -176,6 +234,32 @@ fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
         option,
         path: path.to_owned(),
         cause,
+    })
+}
+
+fn system_authorities() -> Result<Vec<u8>, ConfigError> {
+    let found = SYSTEM_AUTHORITIES
+        .iter()
+        .find_map(|path| std::fs::read(path).ok());
+    found.ok_or(ConfigError::NoAuthorities)
+}
+
+/// Reads a file as what it should be.
+fn read_pem(
+    option: &'static str,
+    path: &Path,
+    parse: impl Fn(&[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error>,
+) -> Result<(), ConfigError> {
+    let why = match parse(&read(option, path)?) {
+        Ok(found) if option == "etcd_keyfile" || !found.is_empty() => return Ok(()),
+        Ok(_) => "no certificate in it".to_owned(),
+        Err(pem::Error::NoItemsFound) => "no private key in it".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(ConfigError::Content {
+        option,
+        path: path.to_owned(),
+        why,
     })
 }
 
@@ -234,11 +318,37 @@ mod tests {
     }
 
     #[test]
-    fn https_asks_for_the_authority_to_trust() {
-        assert_eq!(
-            with_endpoint("https://a:1").expect_err("no authority"),
-            "an https:// server in etcd_servers is set and etcd_cafile is not; set both"
-        );
+    fn tls_files_are_looked_at_and_stop_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| folder.path().join(name);
+        let config = EtcdConfig {
+            endpoints: vec!["https://a:1".into()],
+            ca_file: Some(file("ca")),
+            cert_file: Some(file("cert")),
+            key_file: Some(file("key")),
+            ..EtcdConfig::default()
+        };
+        config.clone().checked().expect("no reason not to start");
+        let options = |config: &EtcdConfig| -> Vec<_> {
+            let found = config.file_problems().into_iter();
+            found.map(|(option, _)| option).collect()
+        };
+        let all = ["etcd_cafile", "etcd_certfile", "etcd_keyfile"];
+        assert_eq!(options(&config), all);
+        std::fs::write(file("ca"), "no certificate").expect("written");
+        assert_eq!(options(&config), all);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let own = rcgen::CertificateParams::new(["a".to_owned()]).expect("a name");
+        let own = own.self_signed(&key).expect("signed").pem();
+        std::fs::write(file("ca"), &own).expect("written");
+        std::fs::write(file("cert"), &own).expect("written");
+        std::fs::write(file("key"), key.serialize_pem()).expect("written");
+        assert_eq!(config.file_problems(), []);
+        let plain = EtcdConfig {
+            ca_file: Some(file("none")),
+            ..EtcdConfig::default()
+        };
+        assert_eq!(plain.file_problems(), []);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct EtcdStore {
 }
 
 impl EtcdStore {
-    /// A store for these settings. Reads the files they name, and connects with the first request.
+    /// A store for these settings. Connects with the first request, and reads the files that they name then.
     pub fn new(config: EtcdConfig) -> Result<Self, ConfigError> {
         let config = config.checked()?;
         Ok(Self {

@@ -73,6 +73,15 @@ impl Dbus {
         self.bus().session().await
     }
 
+    /// Returns where a socket unit listens, as pairs such as `Stream` and `/run/fleet.sock`; nothing if there is none.
+    pub async fn listens(&self, socket: &str) -> Result<Vec<(String, String)>> {
+        let session = self.session().await?;
+        let interface = "org.freedesktop.systemd1.Socket";
+        let object = unit_object(socket);
+        let listens = session.property(&object, interface, "Listen").await?;
+        Ok(listens.unwrap_or_default())
+    }
+
     async fn job(&self, method: &str, name: &UnitName) -> Result<()> {
         let slot = self.jobs.take(name.as_str()).await?;
         // Only now: the wait may outlive a session.

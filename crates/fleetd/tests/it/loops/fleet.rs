@@ -112,12 +112,13 @@ impl Machine {
     pub(crate) fn start(&mut self) {
         let config = Config {
             me: self.id.clone(),
-            presence: MachineRecord {
+            presence: watch::channel(MachineRecord {
                 session: 0,
                 primary_ip: String::new(),
                 metadata: self.metadata.clone(),
                 version: String::new(),
-            },
+            })
+            .1,
             ttl: AGENT_TTL,
             desired_file: self.desired_file(),
             marks_file: Some(self.marks_file()),

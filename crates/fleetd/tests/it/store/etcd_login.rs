@@ -212,16 +212,15 @@ async fn certificates_are_shown_and_checked_on_both_sides() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_missing_is_named_before_anything_is_sent() {
+async fn a_missing_file_is_named_once_it_is_needed_and_read_later() {
     let config = EtcdConfig {
+        endpoints: vec!["https://127.0.0.1:9".to_owned()],
         ca_file: Some("/nonexistent/ca.pem".into()),
         ..EtcdConfig::default()
     };
-    let error = EtcdStore::new(config)
-        .expect_err("there is no such file")
-        .to_string();
-    assert!(
-        error.starts_with("etcd_cafile /nonexistent/ca.pem: No such file"),
-        "{error}"
-    );
+    let store = EtcdStore::new(config).expect("no reason not to start");
+    let error = store.list(&[""]).await.expect_err("there is no such file");
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    let text = "etcd_cafile /nonexistent/ca.pem: No such file";
+    assert!(error.to_string().contains(text), "{error}");
 }

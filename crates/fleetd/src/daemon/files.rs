@@ -1,0 +1,72 @@
+//! Files that fleet.conf names and that others put in place: certificates and keys. They may come after boot, so what is
+//! wrong with them is a problem of this machine, and keeps no unit down.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::problems::{ByThing, Problems};
+use super::tls::Tls;
+use crate::config::Settings;
+
+/// How often files that could not be used are looked at again. Connections read them anyway.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What is wrong with the files now, by option.
+pub(super) fn problems(settings: &Settings) -> ByThing {
+    let mut problems = ByThing::new();
+    if !settings.standalone {
+        let found = settings.etcd.file_problems();
+        problems.extend(found.into_iter().map(|(name, why)| (name.to_owned(), why)));
+    }
+    if let Some(files) = &settings.api_tls
+        && let Err(error) = Tls::new(files.clone()).current()
+    {
+        problems.insert("certificates of the API".to_owned(), error.to_string());
+    }
+    problems
+}
+
+/// Keeps the problems with files true until there is none.
+pub(super) async fn watch(settings: &Settings, known: &Problems) {
+    let mut named = ByThing::new();
+    loop {
+        let now = problems(settings);
+        for thing in named.keys().filter(|thing| !now.contains_key(*thing)) {
+            known.set(thing, None);
+        }
+        for (thing, text) in &now {
+            known.set(thing, Some(text.clone()));
+        }
+        if now.is_empty() {
+            return;
+        }
+        named = now;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Notes on secrets that every local user can read.
+pub(super) fn exposed(settings: &Settings) -> Vec<String> {
+    let keys = [
+        ("etcd_keyfile", settings.etcd.key_file.as_deref()),
+        (
+            "api_keyfile",
+            settings.api_tls.as_ref().map(|tls| &*tls.key),
+        ),
+        ("etcd_password", settings.password_file.as_deref()),
+    ];
+    let exposed = keys.into_iter().filter_map(|(option, path)| {
+        let path = path.filter(|path| is_for_all(path))?;
+        Some(format!(
+            "{option}: every local user can read {path}; chmod 600 {path}",
+            path = path.display()
+        ))
+    });
+    exposed.collect()
+}
+
+fn is_for_all(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
+}

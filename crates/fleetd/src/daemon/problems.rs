@@ -1,0 +1,88 @@
+//! What fleetd cannot open, read or write on this machine: in its status line, and a problem of the machine in
+//! `fleetctl status`, for as long as it lasts.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use tokio::sync::watch;
+
+/// Texts by the thing that they are about.
+pub(super) type ByThing = BTreeMap<String, String>;
+
+/// The problems that the daemon itself has.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Problems(watch::Sender<ByThing>);
+
+impl Problems {
+    /// Sets what is wrong with a thing; `None` once nothing is. Logs what changes.
+    pub(super) fn set(&self, thing: &str, problem: Option<String>) {
+        self.0.send_if_modified(|known| match problem {
+            Some(text) if known.get(thing) == Some(&text) => false,
+            Some(text) => {
+                tracing::error!("{thing}: {text}");
+                known.insert(thing.to_owned(), text);
+                true
+            }
+            None => {
+                let was_wrong = known.remove(thing).is_some();
+                if was_wrong {
+                    tracing::info!("{thing}: works now");
+                }
+                was_wrong
+            }
+        });
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<ByThing> {
+        self.0.subscribe()
+    }
+}
+
+/// Keeps `all` equal to what both say together.
+pub(super) async fn join(
+    mut one: watch::Receiver<ByThing>,
+    mut other: watch::Receiver<ByThing>,
+    all: watch::Sender<ByThing>,
+) -> Infallible {
+    loop {
+        let mut together = one.borrow_and_update().clone();
+        together.extend(other.borrow_and_update().clone());
+        all.send_if_modified(|known| {
+            let differs = *known != together;
+            *known = together;
+            differs
+        });
+        tokio::select! {
+            Ok(()) = one.changed() => {}
+            Ok(()) = other.changed() => {}
+            else => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_stays_until_it_is_taken_back() {
+        let problems = Problems::default();
+        let seen = problems.subscribe();
+        problems.set("listen", Some("taken".to_owned()));
+        problems.set("disk", Some("full".to_owned()));
+        problems.set("listen", None);
+        let left: Vec<_> = seen.borrow().clone().into_iter().collect();
+        assert_eq!(left, [("disk".to_owned(), "full".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn both_sources_of_problems_are_shown_together() {
+        let (mine, directory) = (Problems::default(), Problems::default());
+        let (all, mut seen) = watch::channel(ByThing::new());
+        tokio::spawn(join(mine.subscribe(), directory.subscribe(), all));
+        mine.set("disk", Some("full".to_owned()));
+        directory.set("a.service", Some("empty".to_owned()));
+        let both = seen.wait_for(|seen| seen.len() == 2).await;
+        assert!(both.expect("joined").contains_key("a.service"));
+    }
+}

@@ -1,0 +1,35 @@
+//! The address that a machine is listed under.
+
+use lab::Lab;
+
+use super::{comes_back, listed_address, prepare};
+use crate::support::looking::SOON;
+
+#[test]
+fn an_address_is_found_after_boot_and_followed() {
+    Lab::builder().etcd(1).test(|lab| {
+        let host = prepare(lab)?;
+        // What follows is longer than a lease is renewed after, for who only looks then.
+        host.sh("ip address flush dev eth0")?.ok()?;
+        comes_back(lab, host)?;
+        let listed_as = |address: &str| {
+            lab.wait_until(SOON, &format!("the machine is listed as {address}"), || {
+                Ok(listed_address(host)? == address)
+            })
+        };
+        host.sh("ip address add 10.99.1.1/16 dev eth0")?.ok()?;
+        listed_as("10.99.1.1")?;
+        let session = host
+            .sh("journalctl --unit=fleet.service | grep -c 'fleetd is up'")?
+            .ok()?;
+        // Connections that etcd has with the old one break.
+        host.sh("ip address flush dev eth0; ip address add 10.99.1.77/16 dev eth0")?
+            .ok()?;
+        listed_as("10.99.1.77")?;
+        let now = host
+            .sh("journalctl --unit=fleet.service | grep -c 'fleetd is up'")?
+            .ok()?;
+        anyhow::ensure!(session == now, "fleetd was restarted");
+        Ok(())
+    });
+}
