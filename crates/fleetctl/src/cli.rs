@@ -11,6 +11,7 @@ use crate::completion::{Complete, Completion};
 use crate::connect::Connect;
 use crate::exit;
 use crate::go_flags::with_go_flags;
+use crate::help::{Help, Options, presented, suggest};
 use crate::man::Man;
 use crate::output::{say, talk};
 use crate::paint::When;
@@ -23,10 +24,11 @@ use crate::paint::When;
     infer_subcommands = true,
     disable_version_flag = true,
     disable_help_flag = true,
+    disable_help_subcommand = true,
     after_help = "Examples:
   fleetctl start --wait hello.service     run hello.service on every machine that matches
-  fleetctl status hello.service           see how it fares everywhere
-  fleetctl list-machines                  see the machines
+  fleetctl status hello.service           show it on every machine
+  fleetctl list-machines                  list the machines
 
 Exit codes:
   0  done
@@ -34,8 +36,8 @@ Exit codes:
   2  the command line is wrong
   3  status: a unit is not active everywhere where it belongs
   4  status, wait, rollout, explain: there is no such unit
-  5, 6, 7  rollout status: it goes on, it is paused, it was rolled back
-plan and diff exit 0 if nothing would change, 1 if something would, 3 if that cannot be told.
+  5, 6, 7  rollout status: in progress, paused, rolled back
+plan and diff exit 0 if nothing would change, 1 if something would, 3 if that is unknown.
 
 Commands may be shortened (`fleetctl list-m`). In the environment, FLEETCTL_ENDPOINT
 stands for --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on for global options."
@@ -77,10 +79,16 @@ pub(crate) enum Verb {
 /// What asks no fleetd, and so works wherever the global options and the environment point to.
 #[derive(Subcommand)]
 pub(crate) enum Alone {
-    /// Connect standard input and output to fleetd's socket: what --tunnel runs on the other machine
+    /// Connect standard input and output to fleetd's socket, for --tunnel
     FdForward(FdForward),
     /// Print the version
+    #[command(after_help = "Example:
+  fleetctl version")]
     Version,
+    /// Print help of a command
+    Help(Help),
+    /// List the options that every command takes
+    Options(Options),
     /// Gone: fleetd checks a unit file when it is submitted
     #[command(hide = true)]
     Verify {
@@ -102,6 +110,8 @@ impl Alone {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::FdForward(forward) => forward.run()?,
+            Self::Help(help) => help.run(with_go_flags(Cli::command()))?,
+            Self::Options(options) => options.run(&with_go_flags(Cli::command()))?,
             Self::Version => say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?,
             Self::Verify { .. } => {
                 talk(
@@ -141,11 +151,15 @@ impl Cli {
         Self::from(env::args_os())
     }
 
-    fn from<T: Into<OsString> + Clone>(
+    /// Reads a command line.
+    pub(crate) fn from<T: Into<OsString> + Clone>(
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Self, clap::Error> {
-        let matches = with_go_flags(Self::command()).try_get_matches_from(arguments)?;
-        Self::from_arg_matches(&matches)
+        let mut command = presented(with_go_flags(Self::command()));
+        match command.try_get_matches_from_mut(arguments) {
+            Ok(matches) => Self::from_arg_matches(&matches),
+            Err(error) => Err(suggest(error, &mut command)),
+        }
     }
 }
 

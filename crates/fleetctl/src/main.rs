@@ -11,6 +11,7 @@ mod document;
 mod endpoint;
 mod exit;
 mod go_flags;
+mod help;
 mod listing;
 mod local;
 mod machine;
@@ -46,7 +47,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Verb::Asking(command)) => ask(command, &cli.connect, cli.color),
         Some(Verb::Alone(command)) => command.run(),
         None => {
-            output::write(Cli::command().render_help().to_string().as_bytes())?;
+            let overview = help::presented(Cli::command()).render_help();
+            output::write(overview.to_string().as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
     }

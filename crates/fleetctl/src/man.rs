@@ -6,6 +6,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, Command};
 use clap_mangen::roff::{Roff, bold, roman};
 
+use crate::help::grouped;
 use crate::output::write;
 
 /// Prints the man page, as roff.
@@ -35,9 +36,24 @@ fn page(command: Command) -> io::Result<Vec<u8>> {
     for block in plain {
         block.write(&mut roff, "PP");
     }
-    roff.control("SH", ["COMMANDS"]);
     page.extend(roff.to_roff().into_bytes());
-    commands(&mut command, &mut page)?;
+    let names = |commands: Vec<&Command>| -> Vec<String> {
+        commands.iter().map(|it| it.get_name().to_owned()).collect()
+    };
+    let groups: Vec<_> = grouped(&command)
+        .into_iter()
+        .map(|(heading, commands)| (heading, names(commands)))
+        .collect();
+    for (heading, names) in groups {
+        let mut roff = Roff::new();
+        roff.control("SH", [&*heading.to_uppercase()]);
+        page.extend(roff.to_roff().into_bytes());
+        for name in names {
+            if let Some(below) = command.find_subcommand_mut(&name) {
+                section(below, &mut page)?;
+            }
+        }
+    }
     man.render_options_section(&mut page)?;
     let mut roff = Roff::new();
     for block in headed {
@@ -67,26 +83,25 @@ fn compact(command: Command) -> Command {
         .mut_subcommands(compact)
 }
 
-/// A part for each command, and for those below it.
-fn commands(of: &mut Command, page: &mut Vec<u8>) -> io::Result<()> {
-    for command in of.get_subcommands_mut() {
-        if command.is_hide_set() || command.get_name() == "help" {
-            continue;
+/// Writes the part of a command, and those of the commands below it.
+fn section(command: &mut Command, page: &mut Vec<u8>) -> io::Result<()> {
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").to_owned();
+    let about = command.get_about().map(ToString::to_string);
+    let mut roff = Roff::new();
+    roff.control("SS", [&*usage]);
+    roff.text([roman(about.unwrap_or_default())]);
+    page.extend(roff.to_roff().into_bytes());
+    page.extend(options(command)?);
+    let mut roff = Roff::new();
+    for block in blocks(command) {
+        block.write(&mut roff, "PP");
+    }
+    page.extend(roff.to_roff().into_bytes());
+    for below in command.get_subcommands_mut() {
+        if !below.is_hide_set() && below.get_name() != "help" {
+            section(below, page)?;
         }
-        let usage = command.render_usage().to_string();
-        let usage = usage.trim_start_matches("Usage: ").to_owned();
-        let about = command.get_about().map(ToString::to_string);
-        let mut roff = Roff::new();
-        roff.control("SS", [&*usage]);
-        roff.text([roman(about.unwrap_or_default())]);
-        page.extend(roff.to_roff().into_bytes());
-        page.extend(options(command)?);
-        let mut roff = Roff::new();
-        for block in blocks(command) {
-            block.write(&mut roff, "PP");
-        }
-        page.extend(roff.to_roff().into_bytes());
-        commands(command, page)?;
     }
     Ok(())
 }

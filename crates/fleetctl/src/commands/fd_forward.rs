@@ -14,7 +14,9 @@ use crate::endpoint::Endpoint;
 
 #[derive(Args)]
 #[command(
-    after_help = "`fleetctl --tunnel HOST` runs it on HOST by ssh. An SSH key may be confined to it, in authorized_keys:
+    after_help = "`fleetctl --tunnel HOST` runs it on HOST by ssh. An SSH key can be restricted to it.
+
+Example, a line of authorized_keys:
   restrict,command=\"fleetctl fd-forward /run/fleet.sock\" ssh-ed25519 AAAA..."
 )]
 pub(crate) struct FdForward {

@@ -43,22 +43,22 @@ use crate::remote::Ssh;
 pub(crate) enum Command {
     /// Upload units to the cluster without starting them
     Submit(launch::Submit),
-    /// Put units into place on every machine where they belong, without starting them
+    /// Put units on every machine where they belong, without starting them
     Load(launch::Load),
     /// Start units on every machine where they belong
     Start(launch::Start),
     /// Restart units on every machine, a few machines at a time
     Restart(rollout::Restart),
-    /// Stop units on every machine, and keep them loaded
+    /// Stop units on every machine and keep them loaded
     Stop(stop::Stop),
-    /// Stop units and take them off every machine, and keep them in the registry
+    /// Stop units and remove them from every machine, but not from the registry
     #[command(after_help = "Examples:
   fleetctl unload hello.service
   fleetctl unload 'web@*'")]
     Unload(stop::Stop),
-    /// Stop units, take them off every machine and remove them from the registry
+    /// Stop units and remove them from every machine and from the registry
     Destroy(stop::Destroy),
-    /// Print a unit file as the registry has it
+    /// Print a unit file from the registry
     Cat(show::Cat),
     /// List the state of units on every machine
     #[command(after_help = "Examples:
@@ -91,33 +91,33 @@ Examples:
   fleetctl list-globals --no-legend --fields=unit,desired,available"
     )]
     ListGlobals(Listing<rows::GlobalRow>),
-    /// Show what starting unit files would do to each machine, and change nothing
+    /// Show what starting unit files would do to each machine
     Plan(plan::PlanUnits),
-    /// Compare unit files with what the registry has, and say what that would restart
+    /// Compare unit files with the registry and show what would restart
     Diff(diff::Diff),
-    /// Follow an update, pause it, resume it, undo it; list revisions
+    /// Follow, pause, resume or undo an update; list revisions
     Rollout(rollout::Rollout),
-    /// Say why a unit runs on a machine or does not, and what would change it
+    /// Explain why a unit runs on a machine or does not
     Explain(explain::Explain),
-    /// Print what was decided about rollouts and machines, and why
+    /// Print events of units and machines, with reasons
     Events(events::Events),
-    /// Let nothing new start on machines, and update nothing there
+    /// Start and update nothing on machines
     Cordon(scheduling::Cordon),
     /// Let units start on machines again
     Uncordon(scheduling::Cordon),
-    /// Stop every unit on machines, and start none there
+    /// Stop every unit on machines and start none there
     Drain(scheduling::Drain),
-    /// Show how units fare on every machine; without units, the cluster at a glance
+    /// Show units on every machine; without units, show the cluster
     Status(status::Status),
     /// Wait until units are ready, active or gone on every machine
     Wait(wait::Wait),
-    /// Print what a unit logs, from all its machines in the order of time
+    /// Print the logs of units from all machines, ordered by time
     Journal(journal::Journal),
-    /// Run a command, or a shell, on a machine of the cluster
+    /// Run a command or a shell on a machine
     Ssh(ssh::SshCommand),
     /// Set and remove metadata of a machine
     Metadata(metadata::ChangeMetadata),
-    /// Let the whole fleet follow a registry that it holds: one that was wiped, restored, or is another's
+    /// Accept a registry that was wiped, restored or replaced
     AcceptRegistry(accept_registry::AcceptRegistry),
 }
 

@@ -32,17 +32,26 @@ pub(crate) struct Rollout {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Show how an update goes; with --watch, until it is over
+    /// Show an update; with --watch, until it ends
     Status(status::Status),
     /// List the revisions of a unit, or print one
     History(history::History),
-    /// Stop an update where it is, until it is resumed, undone or replaced
+    /// Pause an update until it is resumed, undone or replaced
+    #[command(after_help = "Example:
+  fleetctl rollout pause web.service")]
     Pause(Named),
-    /// Go on with an update that is paused, also where machines failed
+    /// Continue a paused update, even if machines failed
+    #[command(after_help = "Example:
+  fleetctl rollout resume web.service")]
     Resume(Named),
-    /// Take an update back; without one, roll out what was stable before
+    /// Undo an update; without one, roll out the stable revision before
+    #[command(after_help = "Examples:
+  fleetctl rollout undo web.service
+  fleetctl rollout undo --to 3 web.service")]
     Undo(Undo),
     /// Restart a unit on every machine, within its budget, as a new revision with the same content
+    #[command(after_help = "Example:
+  fleetctl rollout restart web.service")]
     Restart(Named),
 }
 
