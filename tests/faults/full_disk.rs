@@ -51,7 +51,7 @@ fn free(host: &Host, directory: &str) -> Result<()> {
 
 fn told(lab: &Lab, host: &Host, what: &str) -> Result<()> {
     lab.wait_until(SOON, &format!("a problem with {what} is told"), || {
-        let status = lab.host(1).fleetctl(&["status"])?.ok()?;
+        let status = lab.host(1).fleetctl(&["status"])?.stdout;
         let row = format!("{}... ", &host.machine_id()[..8]);
         let full = "No space left";
         Ok(status
@@ -69,7 +69,7 @@ fn clean(lab: &Lab, host: &Host) -> Result<()> {
         Ok(!lab
             .host(1)
             .fleetctl(&["status"])?
-            .ok()?
+            .stdout
             .contains(&format!("{}... ", &host.machine_id()[..8])))
     })
 }

@@ -26,7 +26,7 @@
 //!        +----------------- UnitReport ----------------------+
 //! ```
 //!
-//! For people, the same values become [`explain`], [`preview`] and [`rollout::Survey`]; [`api`] holds their wire shapes.
+//! For people, the same values become [`explain`], [`preview`], [`problem`] and [`rollout::Survey`]; [`api`] holds their wire shapes.
 
 pub mod access;
 pub mod api;
@@ -37,6 +37,7 @@ pub mod machine;
 pub mod place;
 pub mod plan;
 pub mod preview;
+pub mod problem;
 pub mod record;
 pub mod rollout;
 pub mod submission;

@@ -34,7 +34,7 @@ Exit codes:
   0  done
   1  refused, failed, or fleetd does not answer
   2  the command line is wrong
-  3  status: a unit is not active everywhere where it belongs
+  3  status: a unit is not active everywhere where it belongs; without units: there are problems
   4  status, wait, rollout, explain: there is no such unit
   5, 6, 7  rollout status: in progress, paused, rolled back
 plan and diff exit 0 if nothing would change, 1 if something would, 3 if that is unknown.

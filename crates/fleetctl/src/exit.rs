@@ -9,6 +9,9 @@ pub(crate) const USAGE: u8 = 2;
 /// A unit is not active everywhere where it belongs.
 pub(crate) const NOT_ACTIVE: u8 = 3;
 
+/// `status` without units: there are problems.
+pub(crate) const PROBLEMS: u8 = 3;
+
 /// There is no such unit in the registry.
 pub(crate) const NO_SUCH_UNIT: u8 = 4;
 

@@ -38,7 +38,7 @@ fn start(host: &Host, name: &str, content: &str) -> Result<()> {
 fn told(lab: &Lab, host: &Host, text: &str) -> Result<()> {
     let mut seen = (String::new(), String::new());
     let told = lab.wait_until(SOON, &format!("{text:?} is told"), || {
-        let status = lab.host(1).fleetctl(&["status"])?.ok()?;
+        let status = lab.host(1).fleetctl(&["status"])?.stdout;
         seen = (status, status_text(host)?);
         let machine = format!("{}... ", &host.machine_id()[..8]);
         let mut lines = seen.0.lines();
@@ -58,7 +58,7 @@ fn told(lab: &Lab, host: &Host, text: &str) -> Result<()> {
 /// Waits until nothing is wrong with the host any more.
 fn clean(lab: &Lab, host: &Host) -> Result<()> {
     lab.wait_until(SOON, "no problem is told any more", || {
-        let status = lab.host(1).fleetctl(&["status"])?.ok()?;
+        let status = lab.host(1).fleetctl(&["status"])?.stdout;
         ensure!(status.contains("Problems: none"), "{status}");
         let line = status_text(host)?;
         ensure!(!line.contains("problem"), "{line}");

@@ -68,7 +68,7 @@ fn a_machine_that_is_cut_off_runs_on_is_missed_and_catches_up() {
 fn missed(lab: &Lab, speaker: &Host, lost: &Host) -> Result<()> {
     let mut seen = String::new();
     let missed = lab.wait_until(SOON, "it is missed", || {
-        seen = speaker.fleetctl(&["status"])?.ok()?;
+        seen = speaker.fleetctl(&["status"])?.stdout;
         let row = format!("{}/{} since 20", short(lost), lost.address());
         Ok(seen.contains("Machines: 2\n") && seen.contains(" Offline: 1") && seen.contains(&row))
     });

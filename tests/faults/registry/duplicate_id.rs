@@ -27,7 +27,7 @@ fn two_hosts_with_one_machine_id_run_on_and_say_so_until_one_has_its_own() {
         told(lab, listed, &of_aside)?;
         told(lab, aside, &of_listed)?;
         lab.wait_until(SOON, "fleetctl status tells what is wrong and what to do", || {
-            let status = speaker.fleetctl(&["status"])?.ok()?;
+            let status = speaker.fleetctl(&["status"])?.stdout;
             let id = format!("{}... machine id: {of_aside}", &original.machine_id()[..8]);
             Ok(status.contains(&id) && status.contains("rm /etc/machine-id /var/lib/dbus/machine-id; systemd-machine-id-setup; reboot"))
         })?;

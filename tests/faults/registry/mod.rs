@@ -88,7 +88,7 @@ fn clean(lab: &Lab) -> Result<()> {
                     !line.contains("registry") && !line.contains("problem"),
                     "{line}"
                 );
-                let status = host.fleetctl(&["status"])?.ok()?;
+                let status = host.fleetctl(&["status"])?.stdout;
                 ensure!(
                     status.contains("Problems: none") && !status.contains("Offline"),
                     "{status}"

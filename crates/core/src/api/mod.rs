@@ -21,6 +21,7 @@ pub use self::rollouts::{
     RolloutList, RolloutMachine, RolloutPolicy, RolloutProgress, RolloutRow, RolloutStatus,
     SchedulingBody,
 };
+use crate::problem::ProblemKind;
 use crate::record::UnitReport;
 use crate::unit::{Content, UnitOption};
 
@@ -299,10 +300,13 @@ pub struct OfflineMachine {
     pub since: Option<u64>,
 }
 
-/// Something wrong on a machine, or in the registry (then the machine is empty).
+/// Something wrong: on a machine, or without one with a unit or in the registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Problem {
+    /// What it is about, for programs.
+    #[serde(skip_serializing_if = "ProblemKind::is_other")]
+    pub kind: ProblemKind,
     /// The machine.
     #[serde(rename = "machineID")]
     pub machine_id: String,

@@ -3,6 +3,7 @@
 mod accept_registry;
 mod batch;
 mod blocking;
+mod cluster_text;
 mod diff;
 mod events;
 mod explain;

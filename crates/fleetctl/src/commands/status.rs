@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Args;
-use fleet_core::api::{ClusterStatus, OfflineMachine, UnitOnMachine, UnitStatus};
+use fleet_core::api::{ClusterStatus, UnitOnMachine, UnitStatus};
 
+use super::cluster_text::cluster_text;
 use super::log_lines::{LogLines, log_lines};
 use super::missing::tell_missing;
 use super::status_document::{ClusterStatusRow, UnitStatusRow, is_active};
@@ -22,11 +23,11 @@ use crate::select::{Unknown, known_units};
 use crate::watch::{self, Look};
 
 #[derive(Args)]
-#[command(after_help = "Exit codes with units, as systemctl's:
-  0  all are active wherever they belong
+#[command(after_help = "Exit codes:
+  0  all units are active wherever they belong; without units: there are no problems
   1  fleetd does not answer, or refuses
-  3  some are not active
-  4  some do not exist
+  3  some units are not active; without units: there are problems
+  4  some units do not exist
 
 Examples:
   fleetctl status
@@ -67,16 +68,7 @@ impl Status {
         paint: Paint,
     ) -> anyhow::Result<ExitCode> {
         if self.names.is_empty() {
-            watch::show(self.watch, async |look| {
-                if look == Look::Again {
-                    tokio::time::sleep(watch::PAUSE).await;
-                }
-                let cluster = client.cluster_status().await;
-                let cluster = cluster.context("Error retrieving status of the cluster")?;
-                self.cluster(&cluster)
-            })
-            .await?;
-            return Ok(ExitCode::SUCCESS);
+            return self.run_cluster(client).await;
         }
         let ssh = &ssh.on_port(self.ssh_port);
         let found = self.find(client).await?;
@@ -94,6 +86,24 @@ impl Status {
             let text = self.units(&now.statuses, ssh, paint).await?;
             found = Some(now);
             Ok(text)
+        })
+        .await?;
+        Ok(code)
+    }
+
+    async fn run_cluster(&self, client: &mut Client) -> anyhow::Result<ExitCode> {
+        let mut code = ExitCode::SUCCESS;
+        watch::show(self.watch, async |look| {
+            if look == Look::Again {
+                tokio::time::sleep(watch::PAUSE).await;
+            }
+            let cluster = client.cluster_status().await;
+            let cluster = cluster.context("Error retrieving status of the cluster")?;
+            code = match cluster.problems.is_empty() {
+                true => ExitCode::SUCCESS,
+                false => exit::PROBLEMS.into(),
+            };
+            self.cluster(&cluster)
         })
         .await?;
         Ok(code)
@@ -275,61 +285,10 @@ fn machine_line(
     line
 }
 
-fn cluster_text(cluster: &ClusterStatus) -> String {
-    let or = |text: &str, none: &str| if text.is_empty() { none } else { text }.to_owned();
-    let mut lines = vec![
-        format!(
-            "Registry: {}, revision {}",
-            or(&cluster.cluster, "no cluster id yet"),
-            cluster.registry_revision
-        ),
-        format!("  Leader: {}", or(&cluster.leader, "none")),
-        format!("Machines: {}", cluster.machines),
-        format!("   Units: {}", cluster.units),
-        match cluster.problems.len() {
-            0 => "Problems: none".to_owned(),
-            n => format!("Problems: {n}"),
-        },
-    ];
-    lines.extend(cluster.problems.iter().map(|problem| {
-        let place = match problem.machine_id.as_str() {
-            "" => "registry".to_owned(),
-            id => describe::short_id(id),
-        };
-        format!("  {place} {}: {}", problem.subject, problem.text)
-    }));
-    lines.extend(offline_lines(&cluster.offline));
-    lines.join("\n")
-}
-
-/// How many machines that are offline are named: a rack, not the fleet.
-const OFFLINE_NAMED: usize = 10;
-
-/// Those that are missed, where somebody is.
-fn offline_lines(offline: &[OfflineMachine]) -> Vec<String> {
-    if offline.is_empty() {
-        return Vec::new();
-    }
-    let mut lines = vec![format!(
-        " Offline: {}; what runs there is not known, and catches up at its return",
-        offline.len()
-    )];
-    lines.extend(offline.iter().take(OFFLINE_NAMED).map(|machine| {
-        let name = describe::machine(&machine.machine_id, &machine.primary_ip, false);
-        let since = machine.since.map(describe::date);
-        format!("  {name} since {}", since.as_deref().unwrap_or("just now"))
-    }));
-    if let Some(more @ 1..) = offline.len().checked_sub(OFFLINE_NAMED) {
-        lines.push(format!("  and {more} more"));
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::paint::When;
-    use fleet_core::api::Problem;
     use fleet_core::record::UnitReport;
     use std::time::Duration;
 
@@ -429,43 +388,5 @@ mod tests {
         assert!(is_active(&status));
         status.desired_state = "loaded".into();
         assert!(!is_active(&status));
-    }
-
-    #[test]
-    fn the_cluster_at_a_glance_names_every_problem() {
-        let cluster = ClusterStatus {
-            registry_revision: 17,
-            machines: 3,
-            units: 1,
-            offline: vec![OfflineMachine {
-                machine_id: "4".repeat(32),
-                primary_ip: "10.99.1.4".into(),
-                since: Some(SINCE),
-            }],
-            problems: vec![
-                Problem {
-                    machine_id: "1".repeat(32),
-                    subject: "hello.service".into(),
-                    text: "the name is taken".into(),
-                },
-                Problem {
-                    subject: "units/x.service".into(),
-                    text: "it is damaged".into(),
-                    ..Problem::default()
-                },
-            ],
-            ..ClusterStatus::default()
-        };
-        insta::assert_snapshot!(cluster_text(&cluster), @r"
-        Registry: no cluster id yet, revision 17
-          Leader: none
-        Machines: 3
-           Units: 1
-        Problems: 2
-          11111111... hello.service: the name is taken
-          registry units/x.service: it is damaged
-         Offline: 1; what runs there is not known, and catches up at its return
-          44444444.../10.99.1.4 since 2026-11-22 06:40:41 UTC
-        ");
     }
 }

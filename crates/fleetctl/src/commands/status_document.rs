@@ -144,10 +144,11 @@ struct OfflineRow<'a> {
     since: Option<String>,
 }
 
-/// Something wrong on a machine; without one, in the registry.
+/// A problem: on a machine, or without one of a unit or the registry.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ProblemRow<'a> {
+    kind: &'a str,
     machine: Option<&'a str>,
     subject: &'a str,
     text: &'a str,
@@ -156,6 +157,7 @@ struct ProblemRow<'a> {
 impl<'a> From<&'a ClusterStatus> for ClusterStatusRow<'a> {
     fn from(status: &'a ClusterStatus) -> Self {
         let problem = |problem: &'a Problem| ProblemRow {
+            kind: problem.kind.as_str(),
             machine: present(&problem.machine_id),
             subject: &problem.subject,
             text: &problem.text,

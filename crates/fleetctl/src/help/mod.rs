@@ -4,7 +4,7 @@
 
 mod foreign;
 
-use clap::builder::Str;
+use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Command};
 
@@ -152,7 +152,7 @@ pub(crate) fn presented(command: Command) -> Command {
         .mut_args(|arg| match is_shared(&arg) {
             true => arg.hide(true),
             // It stands with the command's own options.
-            false => arg.help_heading(None::<Str>),
+            false => arg.help_heading(Resettable::Reset),
         })
         .mut_subcommands(with_footer)
         .override_usage("fleetctl [OPTIONS] COMMAND [ARGUMENT]...")

@@ -1,5 +1,6 @@
 //! `status`: a unit on every machine with the reasons, and the cluster at a glance. Ours, not the original's.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::Json;
@@ -8,11 +9,13 @@ use fleet_core::api::{
     ClusterStatus, LastRollout, OfflineMachine, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
 };
 use fleet_core::keys;
-use fleet_core::machine::MachineId;
+use fleet_core::machine::{MachineId, Metadata};
 use fleet_core::place::{Verdict, restrict};
+use fleet_core::problem::{self, ProblemKind};
+use fleet_core::record::Listed;
 use fleet_core::rollout::Presence;
 use fleet_core::unit::UnitName;
-use serde::de::IgnoredAny;
+use serde::Deserialize;
 
 use super::error::{ApiError, Result};
 use super::reports::{Report, every_report};
@@ -41,7 +44,9 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
         },
     });
     let offline = offline.collect();
+    let of_units = unit_problems(&view);
     let mut problems = view.damaged;
+    problems.extend(of_units);
     // They are most of the registry: read part by part, and of each only what is wrong.
     let told = |told: &mut Vec<Problem>, report: &Report| told.extend(problems_in(report));
     problems.extend(every_report(&api, view.revision, told).await?);
@@ -56,23 +61,82 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
     }))
 }
 
-/// What a machine says is wrong with it, and that its report cannot be read, where that is so.
+/// Returns the problems that the records of units show.
+fn unit_problems(view: &View) -> Vec<Problem> {
+    let mut machines: BTreeMap<&Metadata, usize> = BTreeMap::new();
+    for machine in view.machines.values() {
+        *machines.entry(&machine.metadata).or_default() += 1;
+    }
+    let places: Vec<_> = machines
+        .into_iter()
+        .map(|(metadata, machines)| (view.place(metadata), machines))
+        .collect();
+    let of_unit = |(name, unit): (&UnitName, &ViewedUnit)| {
+        let verdicts = places.iter().filter_map(|(verdicts, machines)| {
+            let verdict = verdicts.get(name)?;
+            Some((verdict.clone(), *machines))
+        });
+        let problems = problem::of_record(&unit.record, verdicts);
+        let subject = name.to_string();
+        problems.into_iter().map(move |problem| Problem {
+            kind: problem.kind(),
+            machine_id: String::new(),
+            subject: subject.clone(),
+            text: problem.to_string(),
+        })
+    };
+    view.units.iter().flat_map(of_unit).collect()
+}
+
+/// What a report says of a unit that may have failed.
+#[derive(Deserialize)]
+struct Outcome<'a> {
+    #[serde(borrow)]
+    active: Cow<'a, str>,
+    #[serde(borrow, default)]
+    result: Cow<'a, str>,
+    #[serde(default)]
+    failed: Option<String>,
+}
+
+/// Returns what a machine reports as wrong, its failed units, and that its report cannot be read if that is so.
 fn problems_in(report: &Report) -> Vec<Problem> {
     let machine = &report.machine;
-    let problem = |machine_id, subject, text| Problem {
+    let problem = |kind, machine_id, subject, text| Problem {
+        kind,
         machine_id,
         subject,
         text,
     };
-    // The units are passed over.
-    match report.decode::<IgnoredAny>() {
+    match report.decode::<Listed<'_, Outcome<'_>>>() {
         Ok(report) => {
-            let problems = report.problems.into_iter();
-            problems
-                .map(|(subject, text)| problem(machine.to_string(), subject, text))
+            let own = report.problems;
+            let failed: Vec<_> = report
+                .units
+                .into_iter()
+                // Its own problem says more than that it failed.
+                .filter(|(name, _)| !own.contains_key(&**name))
+                .filter_map(|(name, unit)| {
+                    let failed = unit.failed.as_deref();
+                    let failed = problem::of_report(&unit.active, &unit.result, failed)?;
+                    let text = failed.to_string();
+                    Some(problem(
+                        failed.kind(),
+                        machine.to_string(),
+                        name.into_owned(),
+                        text,
+                    ))
+                })
+                .collect();
+            own.into_iter()
+                .map(|(subject, text)| {
+                    problem(ProblemKind::Other, machine.to_string(), subject, text)
+                })
+                .chain(failed)
                 .collect()
         }
         Err(error) => vec![problem(
+            ProblemKind::Other,
             String::new(),
             keys::report(machine),
             error.to_string(),

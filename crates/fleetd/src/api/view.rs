@@ -7,6 +7,7 @@ use fleet_core::api::Problem;
 use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata, Scheduling, overlay};
 use fleet_core::place::{Placeable, Verdict, place};
+use fleet_core::problem::ProblemKind;
 use fleet_core::record::{
     self, AcceptanceRecord, ClusterRecord, Grant, Known, LeaderRecord, MachineRecord,
     MachineReport, MetadataRecord, Past, Progress, RecordError, Revision, UnitRecord,
@@ -279,6 +280,7 @@ impl<'a> Records<'a> {
 
     fn damaged(&mut self, key: &str, error: &RecordError) {
         self.damaged.push(Problem {
+            kind: ProblemKind::Other,
             machine_id: String::new(),
             subject: key.to_owned(),
             text: error.to_string(),
