@@ -1,7 +1,7 @@
-//! Who may do what over the API: root everything, one group read, one group change.
+//! Rights over the API: root has all, one group may read, one group may change.
 //!
-//! The kernel says who is at the other end of a unix socket; a TLS certificate says it over the network. What a
-//! group's name means on this machine, and who is in it, is found out by the caller.
+//! The kernel says who is at the other end of a unix socket; a TLS certificate says it over the
+//! network. The caller looks up the number and the members of a group on this machine.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,12 +9,13 @@ use std::fmt;
 /// Root's user id.
 const ROOT: u32 = 0;
 
-/// What a request takes.
+/// The right that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Right {
-    /// To be told of units, machines and what leaders decided, unit files included.
+    /// To read units, unit files, machines and decisions of leaders.
     Read,
-    /// To change units, metadata, rollouts. Whoever may, can run anything as root on every machine.
+    /// To change units, metadata and rollouts. This right can run anything as root on every
+    /// machine.
     Change,
 }
 
@@ -27,10 +28,10 @@ pub struct Group {
     pub id: Option<u32>,
 }
 
-/// Who has which right.
+/// The users and groups that have each right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Who fleetd runs as; that user has every right, as root has.
+    /// The user that fleetd runs as; it has every right, as root has.
     pub own_user: u32,
     /// Whose members may read.
     pub read: Group,
@@ -38,7 +39,7 @@ pub struct Rules {
     pub change: Group,
 }
 
-/// Who asks over a unix socket.
+/// The process at the other end of a unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The user id.

@@ -7,9 +7,9 @@ use crate::machine::{MachineId, SessionId};
 use crate::timestamp::BEYOND;
 use crate::unit::UnitName;
 
-/// A random id, made once; tells one registry from another.
+/// A random id, made once; it distinguishes one registry from another.
 pub const CLUSTER: &str = "cluster";
-/// That somebody has accepted the registry as it is, for machines that held it.
+/// The record that a person accepted the registry as it is, for machines that held it.
 pub const ACCEPTANCE: &str = "acceptance";
 /// The engines' claim on leadership, under a lease.
 pub const LEADER: &str = "leader";
@@ -65,8 +65,8 @@ pub fn machine(id: &MachineId) -> String {
     format!("{MACHINES}{id}")
 }
 
-/// That another machine of that id is there too, and stands aside: below the presence, so that who may write the one may
-/// write the other.
+/// Records that another machine has that id too, and stands aside. It is below the presence, so one
+/// right of etcd covers both.
 pub fn twin(id: &MachineId, session: SessionId) -> String {
     format!("{MACHINES}{id}/{session}")
 }
@@ -77,7 +77,7 @@ pub fn twin_of(key: &str) -> Option<(MachineId, SessionId)> {
     Some((exactly(machine)?, session.parse().ok()?))
 }
 
-/// What was set for a machine at run time.
+/// The metadata and scheduling that were set for a machine at run time.
 pub fn metadata(id: &MachineId) -> String {
     format!("{METADATA}{id}")
 }
@@ -87,7 +87,7 @@ pub fn report(id: &MachineId) -> String {
     format!("{REPORTS}{id}")
 }
 
-/// What a machine's report is written over: below it, so that who may write the one may write the other.
+/// The base of a machine's report. It is below the report, so one right of etcd covers both.
 pub fn report_base(id: &MachineId) -> String {
     format!("{REPORTS}{id}/base")
 }
@@ -102,7 +102,7 @@ pub fn grants_of(id: &MachineId) -> String {
     format!("{GRANTS}{id}/")
 }
 
-/// What the leader lets a machine run of a unit.
+/// The revision of a unit that the leader lets a machine run.
 pub fn grant(id: &MachineId, name: &UnitName) -> String {
     format!("{GRANTS}{id}/{name}")
 }
@@ -125,8 +125,8 @@ pub fn event_of(key: &str) -> Option<(u64, u64)> {
     (at < BEYOND && event(at, count) == key).then_some((at, count))
 }
 
-/// The key after that one's, for something that happened at that time. The clock of a new leader may be behind that of
-/// the one before it, and events stay in the order in which they were decided.
+/// The key after that one's, for something that happened at that time. The clock of a new leader
+/// may be behind that of the one before. Events stay in the order of decisions.
 pub fn next_event(last: (u64, u64), at: u64) -> (u64, u64) {
     match last {
         (last, _) if at > last => (at, 0),
@@ -151,7 +151,7 @@ pub fn rollout_of(key: &str) -> Option<UnitName> {
     UnitName::parse(key.strip_prefix(ROLLOUTS)?).ok()
 }
 
-/// Whether a key tells that machine what to run.
+/// Returns whether a key instructs that machine what to run.
 pub fn instructs(key: &str, machine: &MachineId) -> bool {
     key.starts_with(UNITS) || machine_of(METADATA, key).as_ref() == Some(machine)
 }

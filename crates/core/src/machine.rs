@@ -102,14 +102,14 @@ pub fn overlay(own: &Metadata, set: &MetadataOverlay) -> Metadata {
 /// One uninterrupted presence of a machine: the id of its lease.
 pub type SessionId = i64;
 
-/// What may start on a machine.
+/// The limits on starting units on a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheduling {
     /// Everything that belongs there.
     #[default]
     Normal,
-    /// Nothing new or updated; what runs goes on.
+    /// Nothing new or updated; units that run continue.
     Cordoned,
     /// Nothing; what ran is stopped.
     Drained,

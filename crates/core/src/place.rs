@@ -1,7 +1,7 @@
 //! Which units a machine should have, and why.
 //!
-//! Every agent decides for itself, from the same records, with this function; so does whoever explains the
-//! decision to a user.
+//! Every agent decides with this function, from the same records. The API explains the decision
+//! with the same function.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use std::fmt;
 use crate::machine::{Metadata, Scheduling};
 use crate::unit::{FleetOptions, TargetState, UnitName};
 
-/// What placing needs to know of a unit.
+/// A unit, as far as placing needs it.
 #[derive(Clone, Copy, Debug)]
 pub struct Placeable<'a> {
     /// Its name.
     pub name: &'a UnitName,
     /// The store revision that made it: between units that conflict the one created first wins.
     pub created: u64,
-    /// What is wanted of it.
+    /// The target state.
     pub target: TargetState,
     /// Its `[X-Fleet]` section.
     pub options: &'a FleetOptions,
@@ -25,7 +25,7 @@ pub struct Placeable<'a> {
 /// Why a unit does not run on a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Nobody wants it to run.
+    /// Its target state is `inactive`.
     Inactive,
     /// Templates are stored, never started.
     Template,
@@ -119,7 +119,8 @@ pub fn place<'a>(
     verdicts
 }
 
-/// What becomes of a verdict on a machine where not everything may start. `has`: the machine has the unit already.
+/// Limits a verdict on a machine that is cordoned or drained. `has`: the machine has the unit
+/// already.
 pub fn restrict(verdict: Verdict, scheduling: Scheduling, has: bool) -> Verdict {
     match (scheduling, &verdict) {
         (_, Verdict::Not(_)) | (Scheduling::Normal, _) => verdict,

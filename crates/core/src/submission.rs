@@ -1,4 +1,4 @@
-//! What a submitted unit file changes in the registry.
+//! Decides the change of the registry by a submitted unit file.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::record::{Owner, Past, Revision, UnitRecord};
 use crate::rollout::{Succession, succeed};
 use crate::unit::{Content, FleetOptions, TargetState, UnitFile, UnitName, UpdateStrategy};
 
-/// What becomes of a unit when a file is submitted for it.
+/// The effect on a unit when a file is submitted for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submission {
     /// It did not exist.
@@ -29,7 +29,7 @@ pub enum Submission {
 pub struct Submitted {
     /// The file.
     pub content: Content,
-    /// Who submits it.
+    /// The owner that submits it.
     pub owner: Owner,
     /// The target state to set; none keeps the one it has (`inactive` for a new unit).
     pub target: Option<TargetState>,
@@ -101,7 +101,7 @@ pub enum NotLaunchable {
     /// It is there for its instances to take its content from.
     #[error("cannot activate template \"{0}\"")]
     Template(UnitName),
-    /// There is nobody who would choose a machine for it.
+    /// No scheduler would choose a machine for it.
     #[error(
         "unit {0} is not global, and this version does not schedule such units to a machine: it can be submitted, shown and destroyed; \
          with Global=true in its [X-Fleet] section it runs on every matching machine"
@@ -122,7 +122,7 @@ pub fn may_become(name: &UnitName, global: bool, target: TargetState) -> Result<
     }
 }
 
-/// What is left of a unit that an owner no longer wants; none if nobody does.
+/// Returns the rest of a unit that an owner no longer wants; `None` without other owners.
 pub fn disown(existing: &UnitRecord, owner: &Owner) -> Option<UnitRecord> {
     let mut record = existing.clone();
     record.owners.remove(owner);

@@ -1,11 +1,11 @@
-//! What systemd says of units, and what that means.
+//! The states that systemd reports for units, and their meaning.
 
 use crate::unit::{ServiceType, UnitKind};
 
 /// Ends what is said of where another's unit is, if that is a mask: an administrator's no to every unit of the name.
 pub const MASKED: &str = " (masked)";
 
-/// What systemd says of a unit at one moment, in its own words.
+/// The state of a unit at one moment, in the words of systemd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     /// Load state: `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
@@ -57,12 +57,12 @@ impl State {
     }
 }
 
-/// What became of a unit since fleet last asked systemd to start it, if it did.
+/// The course of a unit since fleet last asked systemd to start it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Course<'a> {
     /// Whether fleet did.
     pub launched: bool,
-    /// Where it is now.
+    /// Its present state.
     pub state: &'a State,
     /// systemd's `Result` of its last run.
     pub result: &'a str,
@@ -101,8 +101,8 @@ pub fn ready(
     }
 }
 
-/// Why a unit will not become ready by itself, for people; none while it may. A unit that somebody stopped by hand counts
-/// as ended: nobody starts it again.
+/// Why a unit will not become ready by itself, for people; none while it may. A unit that was
+/// stopped by hand counts as ended: it is not started again.
 pub fn failed(kind: UnitKind, service: ServiceType, course: Course<'_>) -> Option<String> {
     let Course { state, result, .. } = course;
     if !matches!(state.load.as_str(), "loaded" | "not-found") {

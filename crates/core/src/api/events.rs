@@ -1,4 +1,4 @@
-//! What leaders decided, on the wire.
+//! Decisions of leaders, on the wire.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub struct EventList {
     /// How many there are besides that cannot be read: damaged, or of a kind that a newer version knows.
     #[serde(skip_serializing_if = "is_zero")]
     pub unreadable: usize,
-    /// What to ask for next.
+    /// The revision for the next request.
     pub next_after: u64,
 }
 

@@ -24,11 +24,11 @@ pub struct ExplainedMachine {
     /// The address that listings show.
     #[serde(rename = "primaryIP")]
     pub primary_ip: String,
-    /// What was asked, in this order. The first that does not hold keeps the unit away.
+    /// The conditions, in this order. The first that does not hold keeps the unit away.
     pub predicates: Vec<Predicate>,
-    /// What follows: a sentence.
+    /// The conclusion: a sentence.
     pub verdict: String,
-    /// What would change it: a sentence; absent if all is as wanted.
+    /// The change that would help: a sentence; `None` if all is as wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub would_change: Option<String>,
 }

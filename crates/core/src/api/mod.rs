@@ -1,4 +1,4 @@
-//! The wire types of API v1: the original's shapes, and what ours adds.
+//! The wire types of API v1: the shapes of fleet 1.0, and additions.
 
 mod events;
 mod explain;
@@ -25,7 +25,7 @@ use crate::problem::ProblemKind;
 use crate::record::UnitReport;
 use crate::unit::{Content, UnitOption};
 
-/// Where API v1 lives.
+/// The path of API v1.
 pub const V1: &str = "/fleet/v1";
 
 /// A unit.
@@ -39,13 +39,13 @@ pub struct Unit {
         deserialize_with = "content_from_base64"
     )]
     pub content: Option<Content>,
-    /// What the machines report of it; the API never takes it.
+    /// The state that machines report; the API never accepts it.
     #[serde(
         skip_serializing_if = "String::is_empty",
         deserialize_with = "null_is_absent"
     )]
     pub current_state: String,
-    /// What is wanted: `inactive`, `loaded`, `launched`.
+    /// The target state: `inactive`, `loaded`, `launched`.
     #[serde(
         skip_serializing_if = "String::is_empty",
         deserialize_with = "null_is_absent"
@@ -72,7 +72,7 @@ pub struct Unit {
     pub options: Vec<UnitOption>,
 }
 
-/// Takes `null` for a member that is not there, as Go does, where the original's clients may say so.
+/// Takes `null` for a member that is not there, as Go does, where fleet 1.0's clients may say so.
 fn null_is_absent<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -146,7 +146,7 @@ pub struct MachinePage {
     pub next_page_token: Option<String>,
 }
 
-/// What one machine's systemd says of one unit.
+/// The report of one machine's systemd about one unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UnitState {
@@ -194,7 +194,7 @@ pub struct UnitStatus {
     pub registry_revision: u64,
     /// The unit.
     pub name: String,
-    /// What is wanted.
+    /// The target state.
     pub desired_state: String,
     /// Whether it is a global unit.
     pub global: bool,
@@ -250,15 +250,15 @@ pub struct UnitOnMachine {
     pub primary_ip: String,
     /// Whether the unit belongs there.
     pub placed: bool,
-    /// Whether it does not take the newest revision before somebody uncordons it: nobody should wait for that.
+    /// Whether it takes the newest revision only after `uncordon`: no client should wait for that.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub deferred: bool,
     /// Why it does, or does not.
     pub reason: String,
-    /// What that machine's systemd says; absent where fleet has put no file.
+    /// The report of that machine's systemd; `None` if fleet has put no file there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<UnitReport>,
-    /// What is wrong with it there.
+    /// The problem with the unit on that machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -280,7 +280,7 @@ pub struct ClusterStatus {
     pub offline: Vec<OfflineMachine>,
     /// How many units there are.
     pub units: usize,
-    /// What is wrong, by machine and subject.
+    /// The problems, by machine and subject.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
 }
@@ -312,14 +312,14 @@ pub struct Problem {
     pub machine_id: String,
     /// A unit, a file, the state directory.
     pub subject: String,
-    /// What is wrong, and what to do.
+    /// The problem, and what to do.
     pub text: String,
 }
 
 /// The body of every error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// What went wrong.
+    /// The failure.
     pub error: ErrorDetail,
 }
 
@@ -339,7 +339,7 @@ pub struct MetadataOp {
     pub op: String,
     /// `/ID/metadata/KEY`.
     pub path: String,
-    /// The new value: `{"value": "x"}` as the original took it, or the bare string of its document.
+    /// The new value: `{"value": "x"}` as fleet 1.0 took it, or the bare string of its document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<MetadataValue>,
 }

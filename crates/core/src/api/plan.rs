@@ -1,4 +1,4 @@
-//! What a submission would do, on the wire.
+//! The effect of a submission, on the wire.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,10 +38,10 @@ pub struct PlannedUnit {
     /// it is an update.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<String>,
-    /// What differs, or why there is nothing to do.
+    /// The difference, or why there is nothing to do.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// What is odd about the file, by line.
+    /// Notes about the file, by line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// How its machines take turns; absent if none has to wait for another.

@@ -1,8 +1,8 @@
-//! How the registry stands with a machine, and accepting it.
+//! Whether a machine follows the registry, and how a person accepts one.
 
 use serde::{Deserialize, Serialize};
 
-/// How the registry stands with the machine that answers: `GET registry`.
+/// Whether the machine that answers follows the registry: `GET registry`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RegistryStanding {

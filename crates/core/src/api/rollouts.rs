@@ -1,4 +1,4 @@
-//! Rollouts on the wire: how every global unit stands, and how one stands on every machine.
+//! Rollouts on the wire: the state of every global unit, and of one unit on every machine.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub struct RolloutList {
 pub struct RolloutRow {
     /// The unit.
     pub unit: String,
-    /// What is wanted: `inactive`, `loaded`, `launched`.
+    /// The target state: `inactive`, `loaded`, `launched`.
     pub desired_state: String,
     /// The stable revision's number.
     pub revision: u64,
@@ -39,7 +39,7 @@ pub struct RolloutRow {
     pub reason: String,
     /// Machines where it belongs.
     pub desired: usize,
-    /// Of these, those that have it, whichever revision.
+    /// Those of them that have it, in any revision.
     pub current: usize,
     /// Those that have the revision that machines are on the way to.
     pub up_to_date: usize,
@@ -49,8 +49,8 @@ pub struct RolloutRow {
     pub available: usize,
     /// Those where it will not become ready by itself.
     pub failed: usize,
-    /// Machines that will have it later: offline, cordoned or drained ones, and those that wait with an older revision
-    /// while no rollout goes on.
+    /// Machines that get it later: offline, cordoned or drained ones, and those that wait with an
+    /// older revision without a rollout.
     pub deferred: usize,
     /// Its `MachineMetadata=`, such as `az=1,az=2,disk=ssd`; empty if it runs on every machine.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -86,7 +86,7 @@ pub struct Condition {
 pub struct RolloutStatus {
     /// The registry revision that all of this was read at.
     pub registry_revision: u64,
-    /// What `GET rollouts` says of it.
+    /// The row of `GET rollouts`.
     #[serde(flatten)]
     pub row: RolloutRow,
     /// Since when it is in its phase, in milliseconds since 1970; absent without a rollout.
@@ -100,7 +100,7 @@ pub struct RolloutStatus {
     /// How many machines were done when that last became more, and when; absent without a rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<RolloutProgress>,
-    /// What the rollout waits for; absent if there is nothing left to do.
+    /// The reason why the rollout waits; `None` if nothing is left to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
     /// Every machine where it belongs, or that has it: live and offline, ordered by id.
@@ -223,7 +223,7 @@ pub struct RevisionRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RevisionContent {
-    /// What the list says of it.
+    /// The row of the list.
     #[serde(flatten)]
     pub row: RevisionRow,
     /// The file's bytes in base64.
@@ -239,14 +239,14 @@ pub struct RevisionContent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OrderBody {
-    /// What to do.
+    /// The action.
     pub action: OrderAction,
     /// To which revision; with `undo` only. None means the stable one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
 }
 
-/// What somebody orders about a unit's rollout.
+/// An order about the rollout of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderAction {
@@ -264,6 +264,6 @@ pub enum OrderAction {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SchedulingBody {
-    /// What may start there.
+    /// The limits on starting units there.
     pub scheduling: crate::machine::Scheduling,
 }

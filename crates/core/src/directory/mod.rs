@@ -1,4 +1,5 @@
-//! What to publish from a units directory: its files against what it last published and what the registry has.
+//! Decides what a units directory publishes: its files, compared with its last publication and the
+//! registry.
 //!
 //! ```text
 //! files now  --+
@@ -26,7 +27,7 @@ use crate::unit::{Content, TargetState, UnitName};
 /// never taken for a unit.
 pub const MARKER: &str = ".fleet";
 
-/// The SHA-1 of a unit file's bytes, in hexadecimal: enough to tell revisions of one unit apart.
+/// The SHA-1 of a unit file's bytes, in hexadecimal: enough to distinguish revisions of one unit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fingerprint(String);
 
@@ -38,7 +39,7 @@ impl Fingerprint {
     }
 }
 
-/// What this directory last published.
+/// The last publication of this directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// Whether the directory was seen with its marker, so that it can lose it.
@@ -58,7 +59,7 @@ pub struct Last {
     pub stale: bool,
 }
 
-/// What the registry knows of a unit.
+/// The unit in the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Its newest content: of the candidate, else of the stable revision.
@@ -70,7 +71,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// What the registry knows, going by a unit's record and its older revisions by number.
+    /// Returns the state of a unit in the registry, from its record and its older revisions by
+    /// number.
     pub fn of(record: &UnitRecord, history: &BTreeMap<u64, Past>) -> Self {
         let newest = Fingerprint::of(&record.newest().content);
         let stable = Fingerprint::of(&record.stable.content);
@@ -122,12 +124,12 @@ pub enum Directory {
     },
 }
 
-/// What the name of a directory entry means.
+/// The meaning of the name of a directory entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
     /// A unit file.
     Unit(UnitName),
-    /// Hidden, or what an editor leaves for a moment; nobody wants to hear of it.
+    /// Hidden, or left by an editor for a moment; it is never reported.
     Ignored,
     /// Neither, because of this.
     Bad(String),
@@ -169,7 +171,7 @@ impl fmt::Display for Why {
 /// One thing to do at the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Give up ownership: the file is gone. The unit is destroyed if nobody else owns it.
+    /// Give up ownership: the file is gone. The unit is destroyed if it has no other owner.
     Disown(UnitName),
     /// Submit this content, and own the unit.
     Publish {
@@ -177,7 +179,7 @@ pub enum Action {
         name: UnitName,
         /// Its file.
         content: Content,
-        /// What is wanted of the unit if it is new.
+        /// The target state of the unit if it is new.
         target: TargetState,
         /// The reason.
         why: Why,
@@ -259,16 +261,16 @@ impl fmt::Display for Held {
     }
 }
 
-/// What to do about a units directory.
+/// The actions for a units directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Nothing at all.
     Held(Held),
     /// These things.
     Act {
-        /// In this order: what goes makes room for what comes.
+        /// In this order: removals make room for additions.
         actions: Vec<Action>,
-        /// Files that somebody must mend, with what is wrong.
+        /// Files that a person must fix, with the problem.
         problems: BTreeMap<String, String>,
         /// Files that are left alone on purpose, with the reason.
         notes: BTreeMap<String, String>,
@@ -292,8 +294,8 @@ pub fn held(published: &Published, directory: &Directory) -> Option<Held> {
     emptied.then_some(Held::Emptied(published.units.len()))
 }
 
-/// The units of which `decide` must know what the registry has: those whose file differs from what was
-/// last published, or all of a directory that was emptied. None while nothing changes, so that an idle
+/// Returns the units that `decide` must look up in the registry: those whose file differs from the
+/// last publication, or all of an emptied directory. None while nothing changes, so that an idle
 /// directory asks nothing.
 pub fn questions(published: &Published, directory: &Directory) -> Vec<UnitName> {
     let files = match (held(published, directory), directory) {
@@ -382,7 +384,7 @@ const DIRECTORY_IGNORED: &str = "a directory; only files are published";
 const STALE: &str =
     "the registry has a newer revision, or went back from this one; change the file to publish it";
 
-/// What follows from one unit file.
+/// The decision about one unit file.
 enum Verdict {
     Leave,
     Do(Action),

@@ -20,9 +20,9 @@ pub struct Asked<'a> {
     pub unit: Option<(&'a UnitRecord, Placeable<'a>)>,
     /// Every unit, this one too.
     pub all: &'a [Placeable<'a>],
-    /// What a process of the stable revision depends on.
+    /// The part of the stable revision that a process depends on.
     pub stable_process: &'a str,
-    /// What the leader waits for, in its own words.
+    /// The reason why the leader waits, in its own words.
     pub waits: Option<&'a str>,
 }
 
@@ -37,15 +37,16 @@ pub struct OnMachine<'a> {
     pub presence: Presence,
     /// Its metadata as units see it.
     pub metadata: &'a Metadata,
-    /// What may start there.
+    /// The limits on starting units there.
     pub scheduling: Scheduling,
-    /// What it says of the unit; none while it has put no file in place.
+    /// Its report about the unit; `None` while it has put no file in place.
     pub report: Option<&'a UnitReport>,
-    /// What a process of the revision that it reports depends on; none if that revision is not known any more.
+    /// The part of the reported revision that a process depends on; `None` if that revision is no
+    /// longer known.
     pub process: Option<String>,
     /// The revision that a grant to its present session, for this unit, names.
     pub granted: Option<u64>,
-    /// What is wrong with the unit there.
+    /// The problem with the unit there.
     pub problem: Option<&'a str>,
     /// Why it does not follow the registry; none if it does.
     pub held: Option<&'a str>,

@@ -1,8 +1,8 @@
 //! From what a machine should have and what it has to the ordered tasks that close the gap.
 //!
-//! A plan leaves nothing to decide for whoever carries it out, and every task says why it is there. It names
-//! only what can be done now: a unit that is still stopping gets its next task when it has stopped, in the plan
-//! that is made then. Carrying a plan out and planning again gives the empty plan.
+//! A plan leaves nothing to decide for the agent that carries it out, and every task has a reason.
+//! It contains only what can be done now. A unit that is still stopping gets its next task in the
+//! plan after it has stopped. Carrying a plan out and planning again gives the empty plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::systemd::{MASKED, State};
 use crate::unit::{Content, UnitName};
 
-/// What a machine should have of one unit.
+/// The state of one unit that a machine should have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// The number of the revision.
@@ -42,7 +42,7 @@ pub struct Desired {
     pub grant: u64,
 }
 
-/// What the agent remembers of a unit that it put in place, until the next boot.
+/// The memory of the agent about a unit that it put in place, until the next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// The revision whose file is in place and linked.
@@ -52,8 +52,9 @@ pub struct Mark {
     /// Whether that file has an `[Install]` section, so that systemd has more links to it than one.
     #[serde(default = "perhaps")]
     pub installed: bool,
-    /// Whether another file has taken the place of that one since, or was about to: systemd may not have read it. The number
-    /// does not tell, since a unit that is made again begins with the numbers of the one before.
+    /// Whether another file has taken the place of that one since, or was about to: systemd may not
+    /// have read it. The number is not enough, because a unit that is created again begins with the
+    /// same numbers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unread: bool,
 }
@@ -63,18 +64,18 @@ fn perhaps() -> bool {
     true
 }
 
-/// What a machine has of one unit.
+/// The state of one unit that a machine has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// fleet's file.
     pub file: Option<Content>,
     /// Whether systemd's link to it is in place.
     pub linked: bool,
-    /// What the agent remembers.
+    /// The memory of the agent.
     pub mark: Option<Mark>,
-    /// What systemd says.
+    /// The state that systemd reports.
     pub state: State,
-    /// Where a unit of that name that is not fleet's comes from.
+    /// The origin of a unit of that name that is not fleet's.
     pub foreign: Option<String>,
 }
 
@@ -104,7 +105,7 @@ pub enum Action {
     Start,
 }
 
-/// What is asked of systemd's links to a file.
+/// The links of systemd to a file that are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Links {
     /// Whether the file has an `[Install]` section to enable.
@@ -117,7 +118,7 @@ pub struct Links {
 /// A step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// What to do.
+    /// The action.
     pub action: Action,
     /// To which unit; none for [`Action::Reload`].
     pub unit: Option<UnitName>,
@@ -144,7 +145,7 @@ impl fmt::Display for Task {
     }
 }
 
-/// What to do now, what to wait for, and what will not be done.
+/// Tasks to do now, units that wait, and units that are refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// In order.
@@ -155,7 +156,7 @@ pub struct Plan {
     pub refused: BTreeMap<UnitName, String>,
 }
 
-/// What a unit that was never seen looks like.
+/// The state of a unit that was never seen.
 fn unseen() -> Observed {
     Observed {
         file: None,
@@ -292,7 +293,7 @@ impl Plan {
     }
 }
 
-/// Why a unit is left alone where another's stands in its way.
+/// The reason why a unit is left alone if a foreign unit has its name.
 fn refusal(name: &UnitName, origin: &str) -> String {
     match origin.strip_suffix(MASKED) {
         Some(link) => format!(

@@ -1,4 +1,4 @@
-//! What submitting and launching a unit file would do on each machine, without doing it.
+//! Shows the effect of submitting and launching a unit file on each machine, without doing it.
 
 use crate::api::{Batches, PlannedMachine, PlannedUnit};
 use crate::machine::{MachineId, Scheduling};
@@ -39,11 +39,11 @@ pub struct OnMachine<'a> {
     pub primary_ip: &'a str,
     /// Whether it is here.
     pub presence: Presence,
-    /// What may start there.
+    /// The limits on starting units there.
     pub scheduling: Scheduling,
     /// Whether the proposed file belongs there, beside the other proposed files, by its metadata.
     pub verdict: Verdict,
-    /// What it says of the unit; none while it has put no file in place.
+    /// Its report about the unit; `None` while it has put no file in place.
     pub report: Option<&'a UnitReport>,
 }
 
@@ -138,7 +138,7 @@ impl Proposed<'_> {
         }
     }
 
-    /// What happens on a live machine where it belongs.
+    /// Returns the effect on a live machine where the unit belongs.
     fn where_it_belongs(
         &self,
         machine: &OnMachine<'_>,

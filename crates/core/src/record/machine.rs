@@ -22,7 +22,7 @@ pub struct MachineRecord {
 /// switched off is missed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
-    /// What it said of itself.
+    /// The record that the machine itself wrote.
     pub machine: MachineRecord,
     /// When the leader noticed that it is offline, in milliseconds since 1970; none while it is here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ pub struct Known {
 pub struct MetadataRecord {
     /// Laid over the machine's own metadata.
     pub set: MetadataOverlay,
-    /// What may start there.
+    /// The limits on starting units there.
     #[serde(default, skip_serializing_if = "Scheduling::is_normal")]
     pub scheduling: Scheduling,
 }

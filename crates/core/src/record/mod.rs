@@ -1,7 +1,7 @@
-//! What the registry holds: one type for each kind of value, as JSON with a format number.
+//! The values of the registry: one type for each kind, as JSON with a format number.
 //!
-//! Everything read from the registry is untrusted: [`decode`] turns a bad value into an error that names
-//! what is wrong, and the reader leaves that one unit or machine alone.
+//! Everything read from the registry is untrusted. [`decode`] turns a bad value into an error with
+//! the cause, and the reader leaves that one unit or machine alone.
 
 mod machine;
 mod report;
@@ -91,7 +91,7 @@ pub struct ClusterRecord {
     pub id: String,
 }
 
-/// That somebody has accepted this registry for machines that held it: `acceptance`.
+/// The record that a person accepted this registry for machines that held it: `acceptance`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptanceRecord {
     /// The cluster that these machines belonged to.
@@ -100,7 +100,7 @@ pub struct AcceptanceRecord {
     pub cluster: String,
     /// When, in milliseconds since 1970, and later than every acceptance before; on a circle, see `trust::judge`.
     pub at: u64,
-    /// Who did.
+    /// The person or program that accepted it.
     pub by: String,
 }
 

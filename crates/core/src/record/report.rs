@@ -1,8 +1,10 @@
-//! What a machine says of its units.
+//! The report of a machine about its units.
 //!
-//! A report names every unit of its machine, and must not be written whole for each change of one of them. So it lies in two
-//! values: at `reports/<id>` what changed lately, over `reports/<id>/base`, which is written anew when that became long. Only
-//! that machine writes them, in one commit where it writes both, so whoever reads both at one revision has one report.
+//! A report names every unit of its machine, and must not be written whole for each change of one
+//! of them. So it is stored in two values: `reports/<id>` has recent changes over
+//! `reports/<id>/base`. The base is written again when the changes became long. Only that machine
+//! writes them, in one commit if it writes both. So a reader of both at one revision has one
+//! report.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +20,13 @@ use crate::unit::UnitName;
 /// All that is said of units, by their names.
 pub type UnitReports = BTreeMap<UnitName, UnitReport>;
 
-/// What one machine's systemd says of fleet's units there. `C`: the units, as the reader wants to keep them.
+/// The report of one machine's systemd about the units of fleet there. `C`: the units, as the
+/// reader wants to keep them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MachineReport<C = UnitReports> {
     /// The units whose files fleet has put there.
     pub units: C,
-    /// What is wrong there, and with what: a unit, a file, the state directory.
+    /// The problems there, by subject: a unit, a file, the state directory.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub problems: BTreeMap<String, String>,
     /// Why it says nothing of its units: they were not looked at yet, say. None where `units` is all of them.
@@ -53,7 +56,7 @@ pub struct ReportChanges<C = UnitReports> {
 /// All units of a machine as they were some changes ago: `reports/<id>/base`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportBase<C = UnitReports> {
-    /// Tells the bases of one session from each other; never 0.
+    /// A number that distinguishes the bases of one session; never 0.
     pub number: u64,
     /// Its units.
     pub units: C,
@@ -218,8 +221,8 @@ pub struct UnitReport {
     /// systemd's `Result`, such as `success` or `exit-code`; empty for kinds that have none.
     #[serde(default)]
     pub result: String,
-    /// Whether fleet has started it there. Nothing else tells a oneshot that ran from one that is only loaded:
-    /// systemd forgets both at once.
+    /// Whether fleet has started it there. Nothing else distinguishes a oneshot that ran from one
+    /// that is only loaded: systemd drops both at once.
     #[serde(default)]
     pub launched: bool,
     /// Whether it does what it should, at this moment.

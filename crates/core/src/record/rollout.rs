@@ -1,4 +1,4 @@
-//! What the leader writes while it rolls an update out.
+//! The records that the leader writes during a rollout.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +7,8 @@ use crate::unit::UnitName;
 
 /// The leader's permission for one machine to run one revision of a unit: `grants/<id>/<name>`.
 ///
-/// It holds for one presence of the machine. A machine that was cut off must not act on what was decided about it
-/// before: by then its share of the budget may be another's.
+/// It holds for one presence of the machine. A machine that was cut off must not act on older
+/// decisions: another machine may have its share of the budget by then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// The store revision that made the unit: a grant does not outlive it.
@@ -17,8 +17,8 @@ pub struct Grant {
     pub revision: u64,
     /// The machine's presence at that time.
     pub session: SessionId,
-    /// Whether the unit was available there before the rollout. Where it was not, its failure says nothing about the
-    /// revision.
+    /// Whether the unit was available there before the rollout. If it was not, its failure says
+    /// nothing about the revision.
     pub was_available: bool,
 }
 
@@ -40,7 +40,7 @@ pub struct Progress {
 pub struct Event {
     /// When, in milliseconds since 1970.
     pub at: u64,
-    /// What was decided.
+    /// The decision.
     pub kind: EventKind,
     /// About which unit, if about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ pub struct Event {
     pub reason: String,
 }
 
-/// What an [`Event`] is about.
+/// The kind of an [`Event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
@@ -69,7 +69,7 @@ pub enum EventKind {
     Promoted,
     /// A rollout stopped and waits for a person.
     Paused,
-    /// A rollout goes back.
+    /// A rollback began.
     RollingBack,
     /// It is back.
     RolledBack,

@@ -18,14 +18,14 @@ pub struct Revision {
     pub at: u64,
     /// The unit file.
     pub content: Content,
-    /// How often the unit's restart was asked for since it was made. What differs in nothing else is restarted all the
-    /// same.
+    /// How often the unit's restart was asked for since it was made. A revision that differs in
+    /// nothing else is restarted anyway.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u64,
 }
 
 impl Revision {
-    /// What a process that was started from it depends on, `file` being its content: while this stays the same, no
+    /// The part of the content that a running process depends on. While it stays the same, no
     /// restart is needed.
     pub fn process(&self, file: &UnitFile) -> String {
         let fingerprint = process_fingerprint(file);
@@ -49,7 +49,7 @@ pub struct Candidate {
     pub reason: String,
     /// Since when it is, in milliseconds since 1970.
     pub since: u64,
-    /// Machines on which it failed, and somebody said to go on all the same.
+    /// Machines on which it failed before a person resumed the rollout.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub failed_on: BTreeSet<MachineId>,
 }
@@ -73,7 +73,7 @@ pub struct Past {
     /// The revision.
     #[serde(flatten)]
     pub revision: Revision,
-    /// Why it was rolled back, or that another took its place before it was stable; none for one that was stable.
+    /// The reason why it was rolled back or replaced before it was stable; `None` if it was stable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<String>,
 }
@@ -97,11 +97,11 @@ impl Past {
     }
 }
 
-/// Who wants a unit to exist. A unit is destroyed with its last owner.
+/// An owner of a unit: a reason for it to exist. A unit is destroyed with its last owner.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Owner {
-    /// Somebody submitted it over the API.
+    /// A client submitted it over the API.
     Api,
     /// It lies in that machine's units directory.
     Directory(MachineId),
@@ -110,7 +110,7 @@ pub enum Owner {
 /// A unit: `units/<name>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitRecord {
-    /// What is wanted of it.
+    /// The target state.
     pub target: TargetState,
     /// The revision that every machine runs.
     pub stable: Revision,
@@ -120,7 +120,7 @@ pub struct UnitRecord {
     /// How the last rollout ended; none before the first one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Outcome>,
-    /// Who wants it to exist.
+    /// The owners of the unit.
     pub owners: BTreeSet<Owner>,
 }
 
@@ -132,7 +132,7 @@ impl UnitRecord {
             .map_or(&self.stable, |candidate| &candidate.revision)
     }
 
-    /// The revision that machines are on the way to: the candidate, unless it goes back.
+    /// Returns the revision that machines move to: the candidate, unless it is rolled back.
     pub fn heading(&self) -> &Revision {
         match &self.candidate {
             Some(candidate) if candidate.phase != Phase::RollingBack => &candidate.revision,

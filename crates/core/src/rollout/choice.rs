@@ -2,12 +2,12 @@
 
 use crate::record::UnitRecord;
 
-/// What a machine was last told to have of a unit.
+/// The revision of a unit that a machine last accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Present<'a> {
     /// The revision's number.
     pub revision: u64,
-    /// What a process that was started from it depends on (`Revision::process`).
+    /// The part of it that a running process depends on (`Revision::process`).
     pub process: &'a str,
     /// Whether the unit was to be launched, not only loaded.
     pub launched: bool,

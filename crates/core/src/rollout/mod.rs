@@ -9,10 +9,10 @@
 //!                    Paused --------------------------+ undo
 //! ```
 //!
-//! A machine that has a unit changes to another revision, where that restarts it, only by the leader's [`Grant`].
-//! A machine that does not have it takes the stable revision by itself: what does not run cannot be taken down.
-//! So nothing that an agent does alone costs any of the budget: not a promotion, not an update submitted on top of
-//! another, not the return of machines that missed one.
+//! A machine that has a unit changes to another revision, where that restarts it, only by the
+//! leader's [`Grant`]. A machine that does not have it takes the stable revision by itself: what
+//! does not run cannot be taken down. So an agent alone never spends the budget: not at a
+//! promotion, not at a second update, and not when machines return.
 //!
 //! [`Grant`]: crate::record::Grant
 
@@ -38,7 +38,7 @@ pub use self::transition::{Changed, Transition};
 pub enum Phase {
     /// Machines are given it, within the budget.
     Rolling,
-    /// Nothing moves until somebody resumes it, undoes it, or submits another.
+    /// Nothing moves until a person resumes it, undoes it, or submits another update.
     Paused,
     /// Machines are given the stable revision again, within the budget.
     RollingBack,

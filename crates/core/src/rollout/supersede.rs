@@ -1,4 +1,4 @@
-//! What becomes of a unit's revisions when it gets a newer one.
+//! Decides about a unit's revisions when it gets a newer one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,9 +17,10 @@ pub struct Succession {
 
 /// Gives a unit, as it is to be written otherwise, a newer revision.
 ///
-/// It is rolled out if it may restart what runs: if the unit was and stays launched, and a process would differ or
-/// machines are on the way to another revision already. Else there is nothing to be careful about, and it is stable at
-/// once. `held`: why it is to wait for a person, if it is rolled out.
+/// It is rolled out if it may restart what runs. Then the unit was and stays launched, and a
+/// process would differ, or machines already move to another revision. Else there is nothing to be
+/// careful about, and it is stable at once. `held`: why it is to wait for a person, if it is rolled
+/// out.
 pub fn succeed(
     record: UnitRecord,
     was: TargetState,
@@ -63,13 +64,14 @@ pub fn succeed(
     Succession { record, retired }
 }
 
-/// What a process that was started from the revision depends on.
+/// The part of the revision that a running process depends on.
 pub(super) fn process(revision: &Revision) -> String {
     revision.process(&UnitFile::parse(revision.content.as_bytes()))
 }
 
-/// The numbers of the older revisions that go when these are retired, so that [`HISTORY_KEPT`] stay: the lowest, but not
-/// that of the last one that was stable. However many were tried and dropped since, an undo finds it.
+/// Returns the numbers of the older revisions to drop when these are retired, so that
+/// [`HISTORY_KEPT`] stay. These are the lowest, but never the last stable one. However many were
+/// tried and dropped since, an undo finds it.
 ///
 /// `kept`: by number, whether it was stable once.
 pub fn surplus(kept: &BTreeMap<u64, bool>, retired: &[Past]) -> Vec<u64> {

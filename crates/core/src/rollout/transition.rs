@@ -1,4 +1,4 @@
-//! What a change makes of a unit's record.
+//! Applies a transition to a unit's record.
 
 use crate::machine::MachineId;
 use crate::record::{Outcome, Past, UnitRecord};
@@ -7,13 +7,13 @@ use crate::rollout::Phase;
 /// What becomes of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
-    /// The candidate becomes stable; the stable revision goes into the history.
+    /// The candidate becomes stable; the old stable revision moves into the history.
     Promote(Outcome),
     /// Machines go back to the stable revision from now on, because of this.
     RollBack(String),
     /// Nothing moves any more, because of this; the candidate failed on these machines.
     Pause(String, Vec<MachineId>),
-    /// Every machine is back; the candidate goes into the history.
+    /// Every machine is back; the candidate moves into the history.
     EndRollback(Outcome),
 }
 

@@ -1,9 +1,9 @@
-//! What is seen of a registry that tells one from another.
+//! The identity of a registry: it distinguishes one from another.
 
 use crate::keys;
 use crate::record::{self, AcceptanceRecord, ClusterRecord, RecordError};
 
-/// What tells a registry from another, and from its own past.
+/// The identity of a registry, which distinguishes it from others and from its own past.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Its id.
@@ -12,7 +12,7 @@ pub struct Identity {
     pub acceptance: Option<(AcceptanceRecord, u64)>,
     /// Why the newest acceptance cannot be read, where a newer version wrote it.
     pub newer_acceptance: Option<String>,
-    /// The store revision that all of it stands at.
+    /// The store revision of all of it.
     pub revision: u64,
     /// The newest that wrote what the machine is told ([`keys::instructs`]); none if nobody looked.
     pub instructed: Option<u64>,
@@ -57,8 +57,9 @@ impl Identity {
     /// The keys that it is made of.
     pub const KEYS: [&'static str; 2] = [keys::CLUSTER, keys::ACCEPTANCE];
 
-    /// Takes what one of these keys holds now: its bytes, and the store revisions that made the key and wrote the value;
-    /// none if it is gone. Answers none for any other key. A value that cannot be read stands for none.
+    /// Takes what one of these keys holds now: its bytes, and the store revisions that made the key
+    /// and wrote the value; none if it is gone. Answers none for any other key. A value that cannot
+    /// be read counts as missing.
     pub fn take(
         &mut self,
         key: &str,

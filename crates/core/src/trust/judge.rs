@@ -59,8 +59,9 @@ fn first(identity: &Identity) -> Judgement {
     }
 }
 
-/// Whether an acceptance's `at` comes after another's. They go round in a circle, and after it is the half ahead: so one
-/// from no clock of this world (a damaged value, `u64::MAX`) counts for nothing, and there is a newer one than any.
+/// Whether an acceptance's `at` comes after another's. They form a circle, and the half ahead of a
+/// value is later than it. So a value of no real clock (a damaged one, `u64::MAX`) counts for
+/// nothing, and a newer one always exists.
 pub(super) fn is_newer(at: u64, than: u64) -> bool {
     let ahead = at.wrapping_sub(than);
     ahead != 0 && ahead <= u64::MAX / 2
@@ -85,7 +86,7 @@ pub(super) fn unreadable(why: &str) -> String {
     )
 }
 
-/// What is wrong with a registry, for a machine that has seen that one.
+/// Returns the problem with a registry, for a machine that has seen that one.
 fn wrong(seen: &Seen, identity: &Identity) -> Option<String> {
     let belongs = &seen.cluster;
     match &identity.cluster {
@@ -109,7 +110,8 @@ fn wrong(seen: &Seen, identity: &Identity) -> Option<String> {
     }
 }
 
-/// What to remember if somebody has accepted this registry for machines of that cluster since.
+/// Returns what to remember if a person has accepted this registry for machines of that cluster
+/// since.
 fn accepted(seen: &Seen, identity: &Identity) -> Option<Seen> {
     let (acceptance, written) = identity.acceptance.as_ref()?;
     let ClusterKey::Is { id, made } = &identity.cluster else {

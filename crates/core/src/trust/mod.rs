@@ -1,8 +1,9 @@
 //! Whether what the registry says may be acted on, or must be held against what was seen before.
 //!
-//! A registry that was wiped, restored from a backup, or is another cluster's looks like an instruction to stop
-//! everything. It is none: the machine keeps what runs, changes nothing in such a registry, and says so, until a
-//! person accepts the registry for the machines of that cluster.
+//! A registry that was wiped, restored from a backup, or is another cluster's looks like an
+//! instruction to stop everything. It is no such instruction. The machine keeps what runs, changes
+//! nothing in such a registry, and reports it, until a person accepts the registry for that
+//! cluster.
 
 mod identity;
 mod judge;
@@ -22,8 +23,8 @@ use crate::unit::UnitName;
 pub struct Seen {
     /// Its cluster id.
     pub cluster: String,
-    /// The store revision that made its `cluster` key; 0 where an older version wrote this. A registry that was wiped
-    /// and filled again has the same id, but made anew.
+    /// The store revision that made its `cluster` key; 0 where an older version wrote this. A
+    /// registry that was wiped and filled again has the same id, but created again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub made: u64,
     /// The newest store revision that was acted on.
@@ -40,7 +41,7 @@ pub struct Seen {
     pub accepted: u64,
 }
 
-/// What a machine remembers of registries.
+/// The memory of a machine about registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Memory {
     /// It never acted on one.
@@ -52,37 +53,37 @@ pub enum Memory {
     Of(Seen),
 }
 
-/// What to do with the registry's present content.
+/// The judgement about the registry's present content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// Act on it.
     Obey(Seen),
     /// It has no id yet, and this machine belongs to none: an engine may make it.
     New {
-        /// What is waited for.
+        /// The reason for the wait.
         reason: String,
     },
     /// Keep what runs.
     Hold {
         /// Why, and what to do.
         reason: String,
-        /// What to remember of it from now on.
+        /// The memory of it from now on.
         seen: Option<Seen>,
     },
 }
 
-/// How the registry stands with this machine, for everything here that might change something in it.
+/// Whether this machine follows the registry, for all parts of fleetd that change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trust {
-    /// What this machine remembers.
+    /// The memory of this machine.
     pub memory: Memory,
-    /// What was decided last.
+    /// The last judgement.
     pub footing: Footing,
     /// Whether the registry is away since: it may come back as another one.
     pub away: bool,
 }
 
-/// What was decided about the registry.
+/// The judgement about the registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Footing {
     /// Nothing was read of it yet.
@@ -99,7 +100,7 @@ pub enum Footing {
 /// Why the registry is not followed, and what would happen on this machine if it were.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// What is wrong, and what to do.
+    /// The problem, and what to do.
     pub reason: String,
     /// Units that would be stopped and taken away.
     pub stops: Vec<UnitName>,
@@ -121,7 +122,7 @@ impl Default for Trust {
 }
 
 impl Trust {
-    /// What a machine begins with that remembers this.
+    /// Returns the first state of a machine with this memory.
     pub fn of(memory: Memory) -> Self {
         Self {
             memory,
@@ -168,13 +169,13 @@ pub enum NotAcceptable {
     /// The machine has not read it yet.
     #[error("this machine has not read the registry yet; try again")]
     Unheard,
-    /// Nobody knows for whom it would be accepted.
+    /// The cluster to accept it for is unknown.
     #[error("{0}")]
     Unknown(String),
     /// An acceptance would take the place of one that may say more.
     #[error("the newest acceptance (the key `acceptance`) cannot be read: {0}")]
     Newer(String),
-    /// Its id has to be mended, or removed, first.
+    /// Its id must be fixed or removed first.
     #[error("{0}; restore that key, or delete it: then another id is made")]
     Unreadable(String),
     /// It is not what was shown to the person who accepts it.
@@ -182,9 +183,9 @@ pub enum NotAcceptable {
         "the registry is of cluster {now:?} by now, and not of {shown:?}, which was to be accepted; look again"
     )]
     Changed {
-        /// What the person was shown.
+        /// The id that the person saw.
         shown: String,
-        /// What it is.
+        /// The present id.
         now: String,
     },
 }

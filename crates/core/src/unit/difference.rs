@@ -1,30 +1,30 @@
-//! What systemd must do when one version of a unit file takes the place of another.
+//! Decides what systemd must do when one version of a unit file replaces another.
 
 use sha1::{Digest, Sha1};
 
 use super::{Assignment, UnitFile};
 
-/// What a change of a unit file asks of systemd.
+/// The work of systemd for a change of a unit file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// systemd sees no difference: not even a reload.
     Nothing,
     /// systemd must read the file again; what runs may go on.
     Reload,
-    /// What runs was started from something else.
+    /// The running process was started from other content.
     Restart,
 }
 
 /// An effect, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// What must be done.
+    /// The work.
     pub effect: Effect,
-    /// What differs, for people.
+    /// The difference, for people.
     pub reason: String,
 }
 
-/// What going from one file to another asks of systemd.
+/// Returns the work of systemd for a change from one file to another.
 ///
 /// It errs towards [`Effect::Restart`]: settings in another order, or other blanks within a value, count as
 /// different, because for some settings they are.
@@ -75,7 +75,7 @@ fn effect_of(section: &str, key: &str) -> Effect {
     }
 }
 
-/// The first setting in which the lists differ: one that is no longer there, else one that is new.
+/// Returns the first setting in which the lists differ: a removed one, else a new one.
 fn first_changed<'a>(old: &[&'a Assignment], new: &[&'a Assignment]) -> Option<&'a Assignment> {
     let same = |a: &Assignment, b: &Assignment| {
         (&a.section, &a.key, &a.value) == (&b.section, &b.key, &b.value)

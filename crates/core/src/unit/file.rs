@@ -15,7 +15,7 @@ use super::{UnitOption, fleet_v1};
 /// How bad a [`Note`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// What the note is about is ignored; the rest of the file counts.
+    /// The subject of the note is ignored; the rest of the file counts.
     Warning,
     /// The file must not be accepted: systemd or fleet 1.0 refuses it.
     Error,
@@ -24,11 +24,11 @@ pub enum Severity {
 /// Something wrong in a unit file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Where, counted from 1; the first line of a continued one.
+    /// The line, counted from 1; the first one of a continued line.
     pub line: usize,
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong, and what is done about it; fleet 1.0's words where it had some.
+    /// The problem and its effect, in the words of fleet 1.0 if it had any.
     pub text: String,
 }
 
@@ -41,18 +41,18 @@ impl fmt::Display for Note {
 /// One `Key=value` of a unit file, as systemd sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// The section it stands in, without brackets.
+    /// Its section, without brackets.
     pub section: String,
-    /// What stands before the first `=`, without the blanks around it.
+    /// The text before the first `=`, without the blanks around it.
     pub key: String,
-    /// What stands behind it, continuations joined, without the blanks around it. Quotes, escapes and
+    /// The text after it, continuations joined, without the blanks around it. Quotes, escapes and
     /// specifiers are left as they are.
     pub value: String,
-    /// Where, counted from 1; the first line of a continued one.
+    /// The line, counted from 1; the first one of a continued line.
     pub line: usize,
 }
 
-/// What a unit file says.
+/// A parsed unit file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnitFile {
     assignments: Vec<Assignment>,
@@ -143,7 +143,7 @@ impl UnitFile {
         &self.options
     }
 
-    /// What is wrong in the file.
+    /// The notes about the file.
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }

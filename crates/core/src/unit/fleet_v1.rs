@@ -1,12 +1,12 @@
-//! Unit files as the original fleet's library read and wrote them, which its HASH and its API show.
+//! Unit files as the library of fleet 1.0 read and wrote them, for its HASH and its API.
 //!
-//! This is a second reading beside [`UnitFile`](super::UnitFile)'s, and on purpose: it keeps the backslash
-//! and newline of a continuation inside the value, takes a comment there as part of the value, lets a comment
-//! that ends in `\` swallow the next line, and does not continue a line that ends in `\` and CR. Hashes stay
-//! comparable only if all of that stays. No decision is made from it.
+//! This is a second reading beside [`UnitFile`](super::UnitFile)'s, on purpose. It keeps the
+//! backslash and newline of a continuation inside the value, and takes a comment there as part of
+//! the value. A comment that ends in `\` swallows the next line, and a line that ends in `\` and CR
+//! is not continued. Hashes stay comparable only if all of that stays. No decision is made from it.
 //!
-//! Where the original gave up, this skips the line: [`UnitFile`](super::UnitFile) has a note for it. The
-//! original's limit of 2048 bytes a line is gone, because systemd reads lines of up to 1 MiB.
+//! If fleet 1.0 gave up on a line, this skips it: [`UnitFile`](super::UnitFile) has a note for it.
+//! The limit of 2048 bytes a line in fleet 1.0 is gone, because systemd reads lines of up to 1 MiB.
 
 use std::collections::BTreeMap;
 
@@ -52,12 +52,13 @@ pub(super) fn options(bytes: &[u8]) -> Vec<UnitOption> {
     options
 }
 
-/// Writes options as a unit file, byte for byte as the original did: each section once, in order of first
-/// appearance, with a blank line between sections.
+/// Writes options as a unit file, byte for byte as fleet 1.0 did. Each section appears once, in
+/// order of first appearance, with a blank line between sections.
 ///
-/// Meant for API clients that send options only. [`UnitFile::parse`](super::UnitFile::parse) gives the same
-/// options back, grouped by section, unless one was no line of a unit file: a value that ends in `\` swallows
-/// what follows, and a newline starts a new option. Compare the two before trusting a stranger's options.
+/// Meant for API clients that send options only. [`UnitFile::parse`](super::UnitFile::parse)
+/// returns the same options, grouped by section, if each was a line of a unit file. A value that
+/// ends in `\` swallows the next line, and a newline starts a new option. Compare the two before
+/// trusting a stranger's options.
 pub fn serialize(options: &[UnitOption]) -> Content {
     let mut places = BTreeMap::new();
     let mut written: Vec<String> = Vec::new();
@@ -71,8 +72,8 @@ pub fn serialize(options: &[UnitOption]) -> Content {
     Content::from(written.join("\n").into_bytes())
 }
 
-/// Go's JSON encoder put one U+FFFD for every byte that is not UTF-8, and the original hashed what came out
-/// of it. `from_utf8_lossy` would put one for several bytes.
+/// Go's JSON encoder put one U+FFFD for every byte that is not UTF-8, and fleet 1.0 hashed what
+/// came out of it. `from_utf8_lossy` would put one for several bytes.
 fn as_go_text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

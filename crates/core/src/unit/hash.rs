@@ -1,4 +1,4 @@
-//! The hash that listings show for a unit file, equal to what the original fleet showed.
+//! The hash that listings show for a unit file, equal to what fleet 1.0 showed.
 
 use std::fmt;
 

@@ -1,8 +1,9 @@
 //! Units: what they are called, what their files say, and what fleet reads from `[X-Fleet]`.
 //!
-//! A file is read twice, on purpose. [`UnitFile`]'s assignments are what systemd sees, and every decision is
-//! made from them. Its options are what the original fleet's library saw, and serve [`struct@Hash`] and the API
-//! only. Neither is ever written back over a file that a person wrote: bytes in, bytes out.
+//! A file is read twice, on purpose. [`UnitFile`]'s assignments are what systemd sees, and every
+//! decision is made from them. Its options are what fleet 1.0's library saw, and serve
+//! [`struct@Hash`] and the API only. Neither is ever written back over a file that a person wrote:
+//! bytes in, bytes out.
 
 mod content;
 mod difference;
@@ -34,18 +35,18 @@ pub use target::TargetState;
 pub struct Parsed {
     /// The unit's name; for an instance not its template's.
     pub name: UnitName,
-    /// What the file says.
+    /// The parsed file.
     pub file: UnitFile,
-    /// What it asks of fleet.
+    /// Its `[X-Fleet]` options.
     pub options: FleetOptions,
     /// The compatible hash.
     pub hash: Hash,
 }
 
-/// Why a unit file is not accepted. The texts are the original's, with the line where there is one.
+/// Why a unit file is not accepted. The texts are fleet 1.0's, with the line where there is one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUnit {
-    /// systemd or the original could not read it.
+    /// systemd or fleet 1.0 could not read it.
     #[error("{0}")]
     Unreadable(Note),
     /// It has no options at all.
@@ -68,7 +69,7 @@ impl Parsed {
         }
     }
 
-    /// Whether the unit may be submitted; only the first problem is told.
+    /// Returns whether the unit may be submitted; only the first problem is returned.
     pub fn validate(&self) -> Result<(), InvalidUnit> {
         let mut notes = self.file.notes().iter();
         if let Some(note) = notes.find(|note| note.severity == Severity::Error) {
@@ -80,7 +81,7 @@ impl Parsed {
         Ok(self.options.validate()?)
     }
 
-    /// What is wrong in the file and in its `[X-Fleet]` section, by line.
+    /// Returns the notes about the file and its `[X-Fleet]` section, by line.
     pub fn notes(&self) -> Vec<&Note> {
         let mut notes: Vec<_> = self
             .file

@@ -61,7 +61,7 @@ impl UnitKind {
             .map(|(kind, _)| *kind)
     }
 
-    /// The original allowed templates of these kinds only.
+    /// fleet 1.0 allowed templates of these kinds only.
     fn may_be_template(self) -> bool {
         matches!(
             self,
@@ -70,7 +70,7 @@ impl UnitKind {
     }
 }
 
-/// Why a string is no unit name. The texts are the original's.
+/// Why a string is no unit name. The texts are fleet 1.0's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The empty string.
@@ -103,15 +103,15 @@ pub enum NameError {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitName {
     name: Arc<str>,
-    /// Where the prefix ends: at the first `@`, else at the dot before the kind.
+    /// The end of the prefix: the first `@`, else the dot before the kind.
     prefix: usize,
-    /// Where the dot before the kind stands.
+    /// The position of the dot before the kind.
     dot: usize,
     kind: UnitKind,
 }
 
 impl UnitName {
-    /// Reads a name as it stands; a missing suffix is an error.
+    /// Reads a name unchanged; a missing suffix is an error.
     pub fn parse(name: &str) -> Result<Self, NameError> {
         let (prefix, dot, kind) = Self::parts(name)?;
         Ok(Self {
@@ -127,7 +127,7 @@ impl UnitName {
         Self::parts(name).map(drop)
     }
 
-    /// Where the prefix ends, where the dot before the kind stands, and the kind.
+    /// Returns the end of the prefix, the position of the dot before the kind, and the kind.
     fn parts(name: &str) -> Result<(usize, usize, UnitKind), NameError> {
         if name.is_empty() {
             return Err(NameError::Empty);
@@ -177,7 +177,7 @@ impl UnitName {
         &self.name
     }
 
-    /// What kind of unit it names.
+    /// Returns the kind of unit that it names.
     pub fn kind(&self) -> UnitKind {
         self.kind
     }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One line of a unit file, as the original's API carries it.
+/// One line of a unit file, as fleet 1.0's API carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitOption {
-    /// What stands before `=`.
+    /// The name before `=`.
     pub name: String,
-    /// What stands in `[...]`.
+    /// The section in `[...]`.
     pub section: String,
-    /// What stands behind `=`.
+    /// The value after `=`.
     pub value: String,
 }

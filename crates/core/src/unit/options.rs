@@ -1,4 +1,5 @@
-//! What a unit's `[X-Fleet]` section asks of fleet: where it runs, and beside what it must not.
+//! The `[X-Fleet]` section of a unit: on which machines it runs, and beside which units it must
+//! not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,11 +49,11 @@ pub struct FleetOptions {
     pub policy: Policy,
     /// The first such value.
     pub nonsense: Option<OptionsError>,
-    /// What is wrong in the section. Never an error: such an option is ignored.
+    /// The notes about the section. Never an error: such an option is ignored.
     pub notes: Vec<Note>,
 }
 
-/// Options that cannot be followed. The texts about contradictions are the original's.
+/// Options that cannot be followed. The texts about contradictions are fleet 1.0's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
     /// These two exclude each other.
@@ -73,7 +74,7 @@ pub enum OptionsError {
         key: String,
         /// Its value.
         value: String,
-        /// What to write instead.
+        /// A valid value.
         advice: &'static str,
     },
 }
@@ -82,8 +83,8 @@ impl FleetOptions {
     /// Reads the options that a file means for the unit of this name: for an instance, the instance's name
     /// and its template's file.
     ///
-    /// Unlike in systemd's own sections, and as in the original, an empty assignment does not drop what
-    /// stands before it: a unit bound to a region must not run everywhere for a stray `MachineMetadata=`.
+    /// As in fleet 1.0 and unlike in systemd's own sections, an empty assignment does not reset the
+    /// option. A unit bound to a region must not run everywhere for a stray `MachineMetadata=`.
     pub fn read(name: &UnitName, file: &UnitFile) -> Self {
         let mut options = Self::default();
         // A unit binds to one machine: the newer spelling first, of each the first value.
@@ -252,7 +253,8 @@ fn is_true(value: &str) -> bool {
     ["true", "yes", "1", "on", "t"].contains(&value.to_ascii_lowercase().as_str())
 }
 
-/// An unknown specifier stays as it is, as in the original; so does a template's `%i`, which has no value yet.
+/// An unknown specifier stays as it is, as in fleet 1.0; so does a template's `%i`, which has no
+/// value yet.
 fn expand(value: &str, name: &UnitName) -> String {
     let mut expanded = String::with_capacity(value.len());
     let mut rest = value;
@@ -272,8 +274,9 @@ fn expand(value: &str, name: &UnitName) -> String {
     expanded + rest
 }
 
-/// The original matched with Go's `path.Match`. For unit names, which have no `/`, the glob crate differs in
-/// three ways: it has no `\x` for a plain x, negates a class with `!`, and gives `**` a meaning of its own.
+/// fleet 1.0 matched with Go's `path.Match`. For unit names, which have no `/`, the glob crate
+/// differs in three ways. It has no `\x` for a plain x, negates a class with `!`, and gives `**` a
+/// meaning of its own.
 fn from_go_pattern(pattern: &str) -> String {
     let mut glob = String::with_capacity(pattern.len());
     let mut chars = pattern.chars();

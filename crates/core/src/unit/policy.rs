@@ -13,7 +13,7 @@ pub enum UpdateStrategy {
     Rolling,
     /// All machines at once; watched, and rolled back, like any other.
     All,
-    /// Waits until somebody resumes it, then rolls.
+    /// Waits until a person resumes it, then rolls.
     Manual,
 }
 
@@ -28,10 +28,10 @@ impl UpdateStrategy {
     }
 }
 
-/// What happens when an update fails.
+/// The reaction to a failed update.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
-    /// Every machine goes back to the stable revision.
+    /// Every machine returns to the stable revision.
     #[default]
     Rollback,
     /// It stops where it is, and waits for a person.
@@ -122,8 +122,8 @@ impl Policy {
         }
     }
 
-    /// How long a unit must be ready before it counts as available. Where the file does not say: a second for services
-    /// that systemd calls active without knowing, nothing for all else.
+    /// How long a unit must be ready before it counts as available. The default is a second for
+    /// services that systemd calls active without knowing, and zero for everything else.
     pub fn min_ready(&self, kind: UnitKind, service: ServiceType) -> Duration {
         self.min_ready.unwrap_or_else(|| {
             if kind == UnitKind::Service && !service.proves_readiness {

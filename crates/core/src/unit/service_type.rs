@@ -14,7 +14,7 @@ pub struct ServiceType {
     pub proves_readiness: bool,
 }
 
-/// Reads it as systemd does: a value systemd does not know leaves the one before it in force, and a service
+/// Reads it as systemd does. An unknown value leaves the one before it in force, and a service
 /// without `Type=`, `BusName=` and `ExecStart=` is oneshot.
 pub fn service_type(file: &UnitFile) -> ServiceType {
     const TYPES: [&str; 8] = [

@@ -1,10 +1,10 @@
-//! What is wanted of a unit.
+//! The target state of a unit.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What is wanted of a unit.
+/// The target state of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TargetState {

@@ -1,7 +1,7 @@
-//! What people order about a rollout: pause, resume, undo, restart.
+//! Orders about a rollout: pause, resume, undo, restart.
 //!
-//! An order changes the unit's record, or is refused with what stands and what to do instead. Nothing here moves a
-//! machine: that is for the leader, which reads the record.
+//! An order changes the unit's record, or is refused with the present state and the next step.
+//! Nothing here moves a machine: that is for the leader, which reads the record.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::rollout::{Ended, Phase};
 use crate::timestamp::timestamp;
 use crate::unit::{TargetState, UnitName};
 
-/// What is ordered.
+/// The order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Nothing moves any more.
@@ -24,7 +24,7 @@ pub enum Order {
     Restart,
 }
 
-/// An order that cannot be followed: what stands, and what to do.
+/// An order that cannot be followed: the present state, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     /// There is nothing to pause or resume.
@@ -46,7 +46,7 @@ pub enum OrderError {
         unit: UnitName,
         /// The candidate.
         candidate: u64,
-        /// How it stands, and what to do.
+        /// The present state, and what to do.
         standing: String,
     },
     /// Nothing runs that could be restarted.
@@ -66,7 +66,7 @@ pub enum OrderError {
         unit: UnitName,
         /// The stable revision.
         stable: u64,
-        /// What there is, as text.
+        /// The revisions that exist, as text.
         known: String,
     },
     /// That one is not known any more, or never was.
@@ -76,7 +76,7 @@ pub enum OrderError {
         unit: UnitName,
         /// The number that was asked for.
         number: u64,
-        /// What there is, as text.
+        /// The revisions that exist, as text.
         known: String,
     },
     /// It is what is wanted already.
@@ -86,7 +86,7 @@ pub enum OrderError {
         unit: UnitName,
         /// The number that was asked for.
         number: u64,
-        /// How it stands.
+        /// The present state.
         standing: String,
     },
 }
@@ -315,7 +315,7 @@ impl Asked<'_> {
         self.standing(candidate, standing)
     }
 
-    /// What there is to go back to: `; its history has 3, 4, 7 (rolled back)`.
+    /// Returns the revisions to go back to: `; its history has 3, 4, 7 (rolled back)`.
     fn known(&self) -> String {
         if self.history.is_empty() {
             return "; its history is empty".to_owned();

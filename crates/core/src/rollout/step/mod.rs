@@ -1,8 +1,9 @@
 //! Which machines may change their revision next, and when a rollout ends.
 //!
-//! **Invariant:** of the live machines where the unit belongs, no more than the budget are unavailable because of
-//! what is decided here. A machine counts as unavailable from the moment it is granted another revision until it
-//! reports that it runs it, steadily. So whoever decides next, from whatever it sees, finds the budget spent.
+//! **Invariant:** of the live machines where the unit belongs, no more than the budget are
+//! unavailable because of what is decided here. A machine counts as unavailable from the moment it
+//! is granted another revision until it reports that it runs it, steadily. So the next decision, by
+//! any leader, finds the budget spent.
 
 mod clock;
 
@@ -15,14 +16,14 @@ use crate::record::{Candidate, Grant, Outcome, Progress, UnitRecord, UnitReport}
 use crate::rollout::{Ended, Phase};
 use crate::unit::{OnFailure, Policy, TargetState};
 
-/// A unit, and how it stands on the live machines.
+/// A unit, and its state on the live machines.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
     /// The unit.
     pub record: &'a UnitRecord,
     /// The store revision that made it.
     pub created: u64,
-    /// Of the candidate, or of the stable revision if there is none.
+    /// The policy of the candidate, or of the stable revision without one.
     pub policy: Policy,
     /// How far its rollout had come.
     pub progress: Option<&'a Progress>,
@@ -30,9 +31,9 @@ pub struct Situation<'a> {
     pub machines: Vec<OnMachine<'a>>,
     /// The time, in milliseconds since 1970, by a clock that is not set while it leads.
     pub now: u64,
-    /// Since when whoever decides has known the rollout to be in its phase, by the same clock. What is written to be older
-    /// was told by another clock, which may be hours behind, or is of a while in which nobody led and nothing could make
-    /// progress: no deadline counts it.
+    /// Since when this leader has known the rollout to be in its phase, by the same clock. No
+    /// deadline counts an older time. It is from another clock, which may be hours behind, or from
+    /// a time without a leader.
     pub since: u64,
 }
 
@@ -52,23 +53,23 @@ pub struct OnMachine<'a> {
     pub session: SessionId,
     /// Whether nothing new or updated may start there.
     pub cordoned: bool,
-    /// What it may run of the unit, whatever session or unit that was for, and the store revision that wrote it.
+    /// Its grant, for whichever session or unit, and the store revision that wrote it.
     pub grant: Option<(&'a Grant, u64)>,
-    /// What it says of the unit; none while it has put no file in place.
+    /// Its report about the unit; `None` while it has put no file in place.
     pub report: Option<&'a UnitReport>,
-    /// What it says is wrong with the unit, such as a name that is taken.
+    /// The problem that it reports with the unit, such as a name that is taken.
     pub problem: Option<&'a str>,
-    /// Why nobody knows how it stands. It spends the budget and is given nothing, and a rollout ends without it, as without
-    /// one that is offline.
+    /// The reason why its state is unknown. It spends the budget and is granted nothing. A rollout
+    /// ends without it, as without an offline machine.
     pub unknown: Option<Unknown<'a>>,
 }
 
-/// Why nobody knows how a machine stands.
+/// The reason why the state of a machine is unknown.
 #[derive(Clone, Copy, Debug)]
 pub enum Unknown<'a> {
-    /// What it says cannot be read, because of this.
+    /// Its report cannot be read, for this reason.
     Unreadable(&'a str),
-    /// It has not said it, because of this.
+    /// It has not reported yet, for this reason.
     Untold(&'a str),
 }
 
@@ -81,18 +82,18 @@ impl fmt::Display for Unknown<'_> {
     }
 }
 
-/// What may happen next.
+/// The next step of a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// Machines that may go on now.
     pub grants: Vec<GrantTo>,
     /// Why these may, for people.
     pub why: String,
-    /// What becomes of the rollout. Never together with grants.
+    /// The end or change of phase of the rollout. Never together with grants.
     pub change: Option<Transition>,
     /// The progress to write down; none leaves it as it is.
     pub progress: Option<Progress>,
-    /// What the rollout waits for, for people; none if there is nothing left to do.
+    /// The reason why the rollout waits, for people; `None` if nothing is left to do.
     pub waits: Option<String>,
     /// When to look again though nothing happened, in milliseconds since 1970.
     pub wake_at: Option<u64>,

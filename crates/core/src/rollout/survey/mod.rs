@@ -1,4 +1,4 @@
-//! How a unit stands on all machines, counted as people count who know a DaemonSet.
+//! The state of a unit across all machines, with the counts of a Kubernetes DaemonSet.
 
 use super::{OnMachine, Situation, Unknown, step};
 use crate::api::{
@@ -39,20 +39,20 @@ pub struct Surveyed<'a> {
     pub primary_ip: &'a str,
     /// Whether it is here.
     pub presence: Presence,
-    /// What may start there.
+    /// The limits on starting units there.
     pub scheduling: Scheduling,
     /// Whether the revision that machines are on the way to belongs there, by its metadata: the last known, where it is
     /// offline.
     pub verdict: Verdict,
-    /// What it says of the unit; none while it has put no file in place.
+    /// Its report about the unit; `None` while it has put no file in place.
     pub report: Option<&'a UnitReport>,
-    /// What it says is wrong with the unit, such as a name that is taken.
+    /// The problem that it reports with the unit, such as a name that is taken.
     pub problem: Option<&'a str>,
-    /// Why nobody knows how it stands.
+    /// The reason why its state is unknown.
     pub unknown: Option<Unknown<'a>>,
     /// Why it does not follow the registry; none if it does.
     pub held: Option<&'a str>,
-    /// What it may run of the unit, whatever session or unit that was for, and the store revision that wrote it.
+    /// Its grant, for whichever session or unit, and the store revision that wrote it.
     pub grant: Option<(&'a Grant, u64)>,
 }
 
@@ -175,7 +175,7 @@ impl Survey<'_> {
         }
     }
 
-    /// What the leader waits for, by its own reckoning.
+    /// Returns the reason why the leader waits, by its own decision.
     pub fn waits(&self) -> Option<String> {
         let machines = self.desired().filter_map(|machine| match machine.presence {
             Presence::Live(session) => Some(OnMachine {
