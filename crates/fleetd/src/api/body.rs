@@ -20,8 +20,8 @@ pub(super) const MAX: usize = CONTENT_MAX * 2;
 /// How long a client may take to send one. fleetctl gives up after three seconds for all of it.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
-/// Takes in the whole body before anybody works on the request, so that a slow client is not taken for a slow registry.
-/// One that says it is too large is refused before any of it is read.
+/// Takes in the whole body before anybody works on the request, so that a slow client is not taken
+/// for a slow registry. A body that announces it is too large is refused before any of it is read.
 pub(super) async fn receive(request: Request) -> Result<Request> {
     let (parts, body) = request.into_parts();
     let too_large = || {
@@ -51,7 +51,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         .map_err(|error| ApiError::bad(format!("unable to decode body: {error}")))
 }
 
-/// Insists on one `Content-Type: application/json`, in the original's words.
+/// Insists on one `Content-Type: application/json`, in fleet 1.0's words.
 pub(super) fn require_json(headers: &HeaderMap) -> Result<()> {
     let refuse = |message| Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     let types: Vec<_> = headers.get_all(CONTENT_TYPE).iter().collect();

@@ -6,10 +6,11 @@ use axum::routing::{MethodRouter, get};
 use super::error::ApiError;
 use super::{Api, body};
 
-/// As the original's, with `$ENDPOINT` for the reader to fill in. What is ours is described so.
+/// As in fleet 1.0, with `$ENDPOINT` for the reader to replace. Additions to fleet 1.0 are marked
+/// there.
 const DOCUMENT: &str = include_str!("discovery.json");
 
-/// The resource itself; of all, the original refused other methods with 400 here.
+/// The resource itself; of all, fleet 1.0 refused other methods with 400 here.
 pub(super) fn document() -> MethodRouter<Api> {
     get(([(CONTENT_TYPE, body::JSON)], DOCUMENT))
         .fallback(|| async { ApiError::bad("only HTTP GET supported against this resource") })

@@ -52,7 +52,7 @@ impl ApiError {
         ErrorBody { error }
     }
 
-    /// 404 for a unit, in the original's words.
+    /// 404 for a unit, in fleet 1.0's words.
     pub(super) fn no_unit() -> Self {
         Self::new(StatusCode::NOT_FOUND, "unit does not exist")
     }

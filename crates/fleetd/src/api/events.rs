@@ -42,8 +42,8 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ev
     }
 }
 
-/// Those written after that store revision, about that unit; and how many cannot be read, whatever they are about: a
-/// newer version may have kinds that this one does not know.
+/// Returns the events written after that store revision, about that unit, and how many others
+/// cannot be read. A newer version may have kinds that this one does not know.
 fn events(
     snapshot: &Snapshot,
     after: Option<u64>,

@@ -87,7 +87,8 @@ fn answer(view: &View, name: &UnitName, only: Option<&MachineId>) -> Explanation
     }
 }
 
-/// What a process of the reported revision depends on; none if that revision is not known any more.
+/// The part of the reported revision that a process depends on; `None` if that revision is no
+/// longer known.
 fn process(view: &View, name: &UnitName, unit: &ViewedUnit, report: &UnitReport) -> Option<String> {
     let record = &unit.record;
     let number = report.revision;

@@ -52,7 +52,8 @@ pub(super) async fn list(
     Ok((warnings, Json(page)))
 }
 
-/// How many machines that are not listed are told of: somebody cloned a disk, and the first few say so.
+/// How many machines that are not listed are named: after a disk was cloned, the first few are
+/// enough.
 const TOLD: usize = 3;
 
 /// Says which machines are not listed because of their ids.

@@ -1,7 +1,8 @@
-//! API v1: the original's resources, and those of our own that `discovery.json` marks, as JSON over HTTP.
+//! API v1: the resources of fleet 1.0, and additions that `discovery.json` marks, as JSON over
+//! HTTP.
 //!
-//! Every answer is read from the registry when it is asked for, at one revision; nothing is cached, so there is
-//! nothing to be stale and nothing to keep up while nobody asks.
+//! Every answer is read from the registry for its request, at one revision. Nothing is cached, so
+//! nothing becomes stale, and an idle API costs nothing.
 
 mod body;
 mod discovery;
@@ -42,14 +43,14 @@ use crate::registry::Registry;
 /// The same API, where the oldest clients look for it.
 const V1_ALPHA: &str = "/v1-alpha";
 
-/// How long an answer may take. fleetctl waits three seconds, as the original's did: a sentence in time is worth more
-/// than what a registry with a hanging member may still answer.
+/// How long an answer may take. fleetctl waits three seconds, as in fleet 1.0. A sentence in time
+/// is worth more than a late answer of a registry with a hanging member.
 const ANSWER: Duration = Duration::from_millis(2500);
 
 /// Who orders what is ordered here, in reasons and in the journal: nobody says who they are yet.
 const BY: &str = "the API";
 
-/// What the handlers share.
+/// The state that the handlers share.
 #[derive(Clone)]
 struct Api {
     registry: Registry,
@@ -136,7 +137,7 @@ pub fn router(registry: Registry, page_limit: u16) -> Router {
         .with_state(api)
 }
 
-/// What a request takes.
+/// The right that a request needs.
 pub fn right_of(request: &Request) -> Right {
     // A plan changes nothing: it is POST for its body.
     let path = request.uri().path();
@@ -161,7 +162,8 @@ async fn apart<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> 
     made.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
-/// Answers 503 where the registry does not answer in time. Whoever waits for news (`after`) has said so.
+/// Answers 503 if the registry does not answer in time. A request that waits for news (`after`) has
+/// no such limit.
 async fn in_time(request: Request, next: Next) -> Response {
     let waits = Query::of(request.uri()).is_ok_and(|query| query.after.is_some());
     if waits {
@@ -175,7 +177,7 @@ async fn in_time(request: Request, next: Next) -> Response {
     })
 }
 
-/// Tells whoever reads that this machine does not follow what it shows.
+/// Warns readers that this machine does not follow what it shows.
 async fn warn_of_held(State(api): State<Api>, request: Request, next: Next) -> Response {
     let reads = request.method() == Method::GET && !request.uri().path().ends_with("/registry");
     let mut response = next.run(request).await;
@@ -205,7 +207,8 @@ async fn finish(response: Response) -> Response {
     response
 }
 
-/// The parts of a query that any handler reads. What nobody reads (`alt=json`) is ignored.
+/// The parts of a query that any handler reads. Parameters without a reader (`alt=json`) are
+/// ignored.
 #[derive(Debug, Default)]
 struct Query {
     page_tokens: Vec<String>,

@@ -1,15 +1,16 @@
-//! The original's pages: a token is the limit and the page number, little-endian, in the base64 of URLs. And cursors:
-//! tokens that name a key and the registry revision that all pages are of.
+//! How page tokens are made. A token of fleet 1.0 is the limit and the page number, little-endian,
+//! in the base64 of URLs. A cursor is a token that names a key and the registry revision of all
+//! pages.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 
 use super::error::{ApiError, Result};
 
-/// The most rows that a page has, whoever asks (`limit`): some megabytes.
+/// The most rows of a page, for any `limit`: some megabytes.
 pub(super) const ROWS_MAX: u16 = 10_000;
 
-/// Where a listing goes on.
+/// The place where a listing continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
     /// The registry revision that all of it is of.

@@ -19,7 +19,7 @@ use super::units::content_of;
 use super::view::View;
 use super::{Api, body};
 
-/// What the answer depends on.
+/// The keys that the answer depends on.
 const READ: [&str; 5] = [
     keys::UNITS,
     keys::MACHINES,
@@ -70,7 +70,7 @@ fn read(unit: &Unit) -> Result<(Parsed, Content), String> {
 
 type Places<'a> = BTreeMap<&'a Metadata, BTreeMap<UnitName, Verdict>>;
 
-/// Where all units belong once these are submitted and launched.
+/// Returns where all units belong once these are submitted and launched.
 fn places<'a>(view: &'a View, proposed: &[&(Parsed, Content)]) -> Places<'a> {
     let existing = view
         .placeables()

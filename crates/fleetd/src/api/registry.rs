@@ -1,4 +1,4 @@
-//! `registry`: how the registry stands with this machine, and accepting it. Ours, not the original's.
+//! `registry`: whether this machine follows the registry, and accepting it. Ours, not fleet 1.0's.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -57,7 +57,8 @@ async fn standing(api: &Api) -> Result<RegistryStanding> {
     })
 }
 
-/// What every reader is told while the registry is held here: what it shows is not what runs.
+/// Returns the warning for every reader while the registry is held here: it shows something else
+/// than what runs.
 pub(super) fn warning(trust: &Trust) -> Option<String> {
     let held = trust.held()?;
     Some(format!(

@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 use super::{Api, apart};
 use crate::store::{Entry, Snapshot, Store, StoreError};
 
-/// How many values are read first, when nobody knows yet how large they are, nor how many are wanted; and at least.
+/// How many values are read first, before their size and the wanted number are known; also the
+/// minimum.
 const FIRST: usize = 60;
 
 /// How large an answer of the store is to be, in bytes. For each, etcd looks at all keys behind it, to count them.
@@ -38,7 +39,7 @@ impl Report {
         record::decode_report(&self.changes.value, base)
     }
 
-    /// What it says of one unit; the others are passed over.
+    /// Returns its report of one unit; the others are skipped.
     pub(super) fn decode_of(&self, name: &UnitName) -> Result<MachineReport, RecordError> {
         let report = self.decode::<Listed<'_, &RawValue>>()?;
         let mut units = report.units.into_iter();
@@ -68,8 +69,8 @@ pub(super) fn reports_in(snapshot: &Snapshot) -> impl Iterator<Item = Report> {
     })
 }
 
-/// What all reports of that revision come to, each taken by `take`; of now, where the registry cannot be read as it was a
-/// moment ago.
+/// Returns the result of `take` over all reports of that revision. If the registry no longer keeps
+/// it, the present reports are read.
 pub(super) async fn every_report<T: Default + Send + 'static>(
     api: &Api,
     at: u64,
@@ -93,7 +94,7 @@ pub(super) struct Reports {
     at: Option<u64>,
     /// The last key that was read.
     after: Option<String>,
-    /// What was read last, if it may not be all of its report.
+    /// The value that was read last, if its report may not be complete.
     begun: Option<(String, Entry)>,
     more: bool,
     /// How many reports were given.
@@ -127,14 +128,14 @@ impl Reports {
         }
     }
 
-    /// Tells how many more are wanted: hardly more are read then.
+    /// Sets how many more are wanted: hardly more are read then.
     pub(super) fn want(&mut self, reports: usize) {
         let keys = reports.saturating_mul(self.values.max(1)) / self.given.max(1);
         // What is behind the last one tells that it is whole, and whether there are more.
         self.wanted = keys.saturating_add(1);
     }
 
-    /// Tells that all of them are wanted.
+    /// Sets that all of them are wanted.
     pub(super) fn want_all(&mut self) {
         self.wanted = usize::MAX;
     }
@@ -206,7 +207,8 @@ impl Reports {
         Ok(read)
     }
 
-    /// What all of them come to: a thread of its own takes each while the next ones come.
+    /// Returns the result over all of them: a separate thread takes each while the next ones
+    /// arrive.
     async fn all<T: Default + Send + 'static>(
         mut self,
         take: impl Fn(&mut T, &Report) + Clone + Send + 'static,

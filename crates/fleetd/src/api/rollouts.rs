@@ -1,4 +1,5 @@
-//! `rollouts`: how every global unit stands on the machines, one unit on each of them, its revisions, and orders.
+//! `rollouts`: the state of every global unit, of one unit on each machine, its revisions, and
+//! orders.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ use super::view::{View, ViewedUnit};
 use super::{Api, BY, Query, body, long_poll};
 use crate::registry::now;
 
-/// What a unit's standing depends on. Other units matter too: they may conflict with it.
+/// The keys that the state of a unit depends on. Other units matter too: they may conflict with it.
 const LISTED: [&str; 5] = [
     keys::UNITS,
     keys::MACHINES,
@@ -91,7 +92,7 @@ pub(super) async fn order(
     Ok(Json(status(&api, &name).await?))
 }
 
-/// What an order changed, for the journal.
+/// The change by an order, for the journal.
 fn told(name: &UnitName, order: Order, record: &UnitRecord) -> String {
     let verb = match order {
         Order::Pause => "pause",
@@ -197,7 +198,7 @@ fn unreadable(number: u64, why: &str) -> RevisionContent {
     }
 }
 
-/// Where units belong, worked out once for all machines of the same metadata.
+/// Where units belong, computed once for all machines with the same metadata.
 pub(super) struct Places<'a>(BTreeMap<&'a Metadata, BTreeMap<UnitName, Verdict>>);
 
 impl<'a> Places<'a> {

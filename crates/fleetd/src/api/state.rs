@@ -1,8 +1,9 @@
 //! `state`: what the machines' systemds say, one row for each unit on each machine.
 //!
-//! There are as many rows as machines times units. Whoever asks for a `limit` gets them machine by machine, each page
-//! read by itself at one revision, so that nobody holds them all; whoever asks for a `stream` gets all of them so, a line for
-//! each part. The original's pages are ordered by unit, for which all of them are read each time.
+//! There are as many rows as machines times units. With `limit`, rows come machine by machine, and
+//! each page is read by itself at one revision. With `stream`, all rows come this way, with a line
+//! for each part. So neither side holds them all. fleet 1.0's pages are ordered by unit, for which
+//! all of them are read each time.
 
 mod rows;
 
@@ -54,7 +55,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     Ok(Json(page).into_response())
 }
 
-/// The first machine's state, as the original answers for a global unit.
+/// Returns the state of the first machine, as fleet 1.0 answers for a global unit.
 pub(super) async fn get(
     State(api): State<Api>,
     Path(name): Path<String>,
@@ -76,7 +77,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Where they are to be looked for.
+    /// The machines to search.
     fn prefix(&self) -> String {
         let asked = self.machine.as_deref();
         let machine = asked.and_then(|id| MachineId::parse(id).ok());
@@ -84,7 +85,7 @@ impl Wanted {
         machine.map_or_else(|| keys::REPORTS.to_owned(), |id| keys::report(&id))
     }
 
-    /// Hands out the rows of one report. One that cannot be read has none.
+    /// Hands out the rows of one report. An unreadable one has none.
     fn rows(&self, report: &Report, mut take: impl FnMut(&Row<'_>)) {
         let machine = report.machine.as_str();
         if self.machine.as_ref().is_some_and(|it| it != machine) {
@@ -176,8 +177,8 @@ async fn part(api: &Api, wanted: Wanted, tokens: &[String], limit: usize) -> Res
     }
 }
 
-/// All rows, ordered by machine, then unit, in one answer: a line for each part, so that nobody holds them all. Why the rest
-/// cannot be read is the last line.
+/// Returns all rows, ordered by machine, then unit, in one answer. It has a line for each part, so
+/// that neither side holds them all. Why the rest cannot be read is the last line.
 async fn stream(api: &Api, wanted: Wanted) -> Result<Response> {
     let store = api.registry.store().clone();
     let mut reports = Reports::new(store.clone(), wanted.prefix(), None, None);
@@ -226,7 +227,7 @@ fn addresses(machines: &Snapshot) -> HashMap<MachineId, String> {
     machines.entries.iter().filter_map(address).collect()
 }
 
-/// What the lines of a stream are made of, but for the reports.
+/// The parts of the lines of a stream, except the reports.
 struct Lines {
     wanted: Wanted,
     addresses: HashMap<MachineId, String>,

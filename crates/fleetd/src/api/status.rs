@@ -1,4 +1,5 @@
-//! `status`: a unit on every machine with the reasons, and the cluster at a glance. Ours, not the original's.
+//! `status`: a unit on every machine with the reasons, and the cluster at a glance. Ours, not fleet
+//! 1.0's.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -213,7 +214,8 @@ fn on_machine(
     }
 }
 
-/// What is wrong with a unit: told under its name, or under the path of its file in a units directory.
+/// The problem with a unit, listed under its name or under the path of its file in a units
+/// directory.
 fn problem_of(name: &UnitName, problems: &BTreeMap<String, String>) -> Option<String> {
     let file = format!("/{name}");
     let by_path = || {

@@ -22,8 +22,8 @@ use super::reports::{Report, every_report};
 use super::view::{View, ViewedUnit};
 use super::{Api, BY, Query, body};
 
-/// Notes that an answer carries, and the characters of each: clients read a hundred headers at most, and a file can
-/// be odd in every one of its lines.
+/// The limits on notes in an answer, and on the characters of each. Clients read a hundred headers
+/// at most, and every line of a file may have a note.
 const NOTES_MAX: usize = 20;
 const NOTE_MAX: usize = 200;
 
@@ -87,7 +87,7 @@ fn show(name: &UnitName, unit: &ViewedUnit, content: bool) -> Unit {
     }
 }
 
-/// What a unit's current state depends on.
+/// The keys that the current state of a unit depends on.
 #[derive(Deserialize)]
 struct Readiness {
     ready: bool,
@@ -162,8 +162,8 @@ fn wanted_target(word: &str) -> Result<Option<TargetState>> {
     Ok(Some(target))
 }
 
-/// Options as a file, if it says what they say: a newline in a value, or a backslash at its end, would say something
-/// else, and what runs as root must be what was asked for.
+/// Returns options as a file, if the file means the same. A newline in a value, or a backslash at
+/// its end, would mean something else, and root must run exactly what was submitted.
 fn written(options: &[UnitOption]) -> Result<Content> {
     let content = serialize(options);
     let file = UnitFile::parse(content.as_bytes());
@@ -248,7 +248,7 @@ async fn submit(
     Ok(response)
 }
 
-/// What a submission changed, for the journal.
+/// The change by a submission, for the journal.
 fn told(name: &UnitName, submission: &Submission) -> Option<String> {
     let (record, how) = match submission {
         Submission::Unchanged => return None,

@@ -73,7 +73,7 @@ pub(super) struct ViewedMachine {
     pub(super) metadata: Metadata,
     pub(super) scheduling: Scheduling,
     pub(super) presence: Presence,
-    /// Of its fleetd.
+    /// The version of its fleetd.
     pub(super) version: String,
 }
 
@@ -85,9 +85,9 @@ pub(super) struct View {
     pub(super) machines: BTreeMap<MachineId, ViewedMachine>,
     /// Those that are remembered, and not here.
     pub(super) offline: BTreeMap<MachineId, ViewedMachine>,
-    /// Those that have the id of one that is here, and stand aside, with that id.
+    /// Machines that stand aside because a live one has their id, with that id.
     pub(super) twins: Vec<(MachineId, MachineRecord)>,
-    /// Of all units, or of the one that was asked for.
+    /// The units, all or the requested one.
     pub(super) reports: BTreeMap<MachineId, MachineReport>,
     /// With the store revisions that wrote them.
     pub(super) grants: BTreeMap<(MachineId, UnitName), (Grant, u64)>,
@@ -95,7 +95,7 @@ pub(super) struct View {
     pub(super) history: BTreeMap<(UnitName, u64), Past>,
     pub(super) cluster: Option<String>,
     pub(super) leader: Option<MachineId>,
-    /// Machines of which nobody knows how they stand, and why: presence or report cannot be read.
+    /// Machines whose state is unknown, and why: presence or report cannot be read.
     pub(super) unreadable: BTreeMap<MachineId, String>,
     /// Values that cannot be read. They are left out above, and hide nothing else.
     pub(super) damaged: Vec<Problem>,
@@ -154,7 +154,7 @@ impl View {
         })
     }
 
-    /// Where each unit belongs, for a machine with that metadata.
+    /// Returns where each unit belongs, for a machine with that metadata.
     pub(super) fn place(&self, metadata: &Metadata) -> BTreeMap<UnitName, Verdict> {
         place(self.placeables(), metadata)
     }

@@ -10,8 +10,8 @@ use super::options::{Kind, OPTIONS, Opt};
 
 /// Run systemd units on every machine that should have them.
 ///
-/// fleetd runs on every machine of a fleet. It makes this machine's systemd agree with what the registry
-/// (etcd) wants, serves the API that fleetctl talks to, and takes its turn in leading updates.
+/// fleetd runs on every machine of a fleet. It makes this machine's systemd follow the registry in
+/// etcd, serves the API for fleetctl, and takes its turn in leading updates.
 #[derive(clap::Parser, Clone, Debug)]
 #[command(name = "fleetd", version = VERSION, after_help = PRECEDENCE)]
 pub struct Args {

@@ -9,7 +9,7 @@ use super::inputs::Inputs;
 use super::options::{Kind, OPTIONS, Opt};
 use super::{EX_CONFIG, Note, Problem, Settings};
 
-/// What `--check-config` found.
+/// The result of `--check-config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// For standard output, with a closing newline.

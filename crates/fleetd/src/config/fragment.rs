@@ -1,4 +1,4 @@
-//! What one source of configuration says: a file, the environment, or the flags.
+//! The content of one source of configuration: a file, the environment, or the flags.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use ini::{Ini, ParseOption};
 use super::options::{self, VARIABLE_PREFIX};
 use super::{Note, Problem};
 
-/// Where a value was written.
+/// The place where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Nowhere.
@@ -39,23 +39,23 @@ impl fmt::Display for Origin {
 pub struct Written {
     /// The text, without quotes around it. May be a secret, so it has no `Debug`.
     pub text: String,
-    /// Where it stands.
+    /// Its place.
     pub origin: Origin,
 }
 
-/// What one source says, by option.
+/// The values of one source, by option.
 #[derive(Clone, Default)]
 pub struct Fragment {
     /// Known options only.
     pub values: BTreeMap<&'static str, Written>,
-    /// What the source says that cannot be used.
+    /// The problems: values that cannot be used.
     pub problems: Vec<Problem>,
-    /// What an operator should know.
+    /// Notes for the operator.
     pub notes: Vec<Note>,
 }
 
 impl Fragment {
-    /// What the text of a configuration file says: INI without sections.
+    /// Reads the text of a configuration file: INI without sections.
     ///
     /// Each line is read by itself, so that a bad one costs nothing but itself and every problem has a line.
     pub fn from_file(path: &Path, bytes: &[u8]) -> Self {
@@ -89,7 +89,7 @@ impl Fragment {
         self.values.insert(option.name, Written { text, origin });
     }
 
-    /// What the environment says. Variables that are not fleetd's are ignored.
+    /// Reads the environment. Variables that are not fleetd's are ignored.
     pub fn from_environment(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut fragment = Self::default();
         for (variable, value) in variables {
@@ -123,7 +123,7 @@ impl Fragment {
         fragment
     }
 
-    /// What the flags say, by option.
+    /// Reads the flags, by option.
     pub fn from_flags(flags: &BTreeMap<&'static str, String>) -> Self {
         let values = flags.iter().filter_map(|(name, text)| {
             let option = options::find(name)?;

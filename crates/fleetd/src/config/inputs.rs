@@ -10,15 +10,15 @@ use super::fragment::{Fragment, Origin, Written};
 use super::options::{self, OPTIONS};
 use super::{DEFAULT_FILE, Note, Problem};
 
-/// What all sources together say.
+/// The values of all sources together.
 #[derive(Clone, Default)]
 pub struct Inputs {
     values: BTreeMap<&'static str, Written>,
     /// Whether the registry is this machine's own, from the flag.
     pub standalone: bool,
-    /// What no source may say.
+    /// The values that no source may have.
     pub problems: Vec<Problem>,
-    /// What an operator should know.
+    /// Notes for the operator.
     pub notes: Vec<Note>,
 }
 
@@ -69,8 +69,8 @@ impl Inputs {
         inputs
     }
 
-    /// The text of an option and where it stands. An empty text means the default, wherever it stands: so
-    /// a flag can take back what the file says.
+    /// The text of an option and its place. An empty text means the default in every source, so a
+    /// flag can reset a value of the file.
     pub fn get(&self, name: &'static str) -> (&str, Origin) {
         match self.values.get(name) {
             Some(written) if !written.text.trim().is_empty() => {

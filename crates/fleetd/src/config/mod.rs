@@ -8,8 +8,8 @@
 //!                          -> Settings  typed, validated, fitting each other
 //! ```
 //!
-//! What the options are called and mean stands in one table, [`options`]. Every problem is collected
-//! before any is reported: who mends a file wants to mend it once.
+//! Names and meanings of the options are in one table, [`options`]. Every problem is collected
+//! before any is reported, so that a person fixes a file once.
 
 pub mod args;
 pub mod check;
@@ -27,8 +27,8 @@ pub use settings::{Settings, TlsFiles};
 /// The file that is read unless `--config` names another.
 pub const DEFAULT_FILE: &str = "/etc/fleet/fleet.conf";
 
-/// The exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h, which
-/// `RestartPreventExitStatus=` of the service names, because a restart does not mend it.
+/// The exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
+/// `RestartPreventExitStatus=` of the service names it, because a restart does not fix a file.
 pub const EX_CONFIG: u8 = 78;
 
 /// A sentence on what is wrong, where, and what to write instead.

@@ -1,6 +1,6 @@
 //! The table of all options: files, environment, flags, `--help` and the documentation follow it.
 
-/// What kind of text an option takes, as far as sources and listings care.
+/// The kind of text that an option takes, as far as sources and listings need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A value; the text names it in `--help`.
@@ -19,9 +19,9 @@ pub struct Opt {
     /// Its key in fleet.conf. `FLEET_` and the name in capitals is its variable, `--` and the name
     /// with dashes its flag.
     pub name: &'static str,
-    /// What it takes.
+    /// The kind of its value.
     pub kind: Kind,
-    /// The text that stands in for an absent or empty value; empty for none.
+    /// The text that replaces an absent or empty value; empty for none.
     pub default: &'static str,
     /// The unit or the form of the value.
     pub unit: &'static str,
@@ -57,7 +57,7 @@ pub fn find(name: &str) -> Option<&'static Opt> {
     OPTIONS.iter().find(|option| option.name == name)
 }
 
-/// The known name that somebody who wrote `name` most likely meant.
+/// Returns the known name that `name` most likely means.
 pub fn nearest(name: &str) -> Option<&'static str> {
     // Three edits catch a lost or doubled letter, a plural, a swapped pair; more would guess.
     const EDITS_MAX: usize = 3;

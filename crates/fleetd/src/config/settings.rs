@@ -13,7 +13,7 @@ use super::inputs::Inputs;
 use super::{ConfigError, Note, Problem, values};
 use crate::store::EtcdConfig;
 
-/// What fleetd runs with. The fields are the options of the table.
+/// The settings of fleetd. The fields are the options of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// 0 for what matters to an operator, 1 for debug, 2 and more for trace.
@@ -34,11 +34,11 @@ pub struct Settings {
     pub token_limit: u16,
     /// Whether this machine takes no part in leading and reads no `source_directory`.
     pub disable_engine: bool,
-    /// Where the agent puts unit files.
+    /// The directory where the agent puts unit files.
     pub units_directory: PathBuf,
-    /// Where people drop unit files.
+    /// The directory where people drop unit files.
     pub source_directory: PathBuf,
-    /// What must outlive a reboot.
+    /// The directory of state that outlives a reboot.
     pub state_directory: PathBuf,
     /// The API's unix socket, where none was handed over.
     pub listen: PathBuf,
@@ -46,7 +46,7 @@ pub struct Settings {
     pub api_read_group: String,
     /// The group that may read and change over unix sockets.
     pub api_change_group: String,
-    /// What TLS on TCP sockets that were handed over takes.
+    /// The files of TLS on TCP sockets that systemd hands over.
     pub api_tls: Option<TlsFiles>,
     /// Whether TCP sockets that were handed over are served to anybody, without TLS.
     pub insecure_tcp: bool,
@@ -55,7 +55,7 @@ pub struct Settings {
 /// The files of a TLS server that asks for client certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Who signs client certificates.
+    /// The authority that signs client certificates.
     pub ca: PathBuf,
     /// The server's own certificate, and those between it and its authority.
     pub cert: PathBuf,
@@ -94,7 +94,7 @@ impl Settings {
         (settings, problems)
     }
 
-    /// What is wrong between values that are each right.
+    /// Returns the conflicts between values that are each valid.
     fn conflicts(&self) -> Vec<String> {
         let mut conflicts = Vec::new();
         let etcd = &self.etcd;

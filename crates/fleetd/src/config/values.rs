@@ -24,7 +24,7 @@ pub(super) fn number(text: &str, least: u16) -> Result<u16, String> {
         })
 }
 
-/// A boolean as the original read it: Go's `strconv.ParseBool`.
+/// A boolean as fleet 1.0 read it: Go's `strconv.ParseBool`.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
@@ -42,7 +42,7 @@ pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// The name of a group, or its number. Whether there is such a group is seen when somebody asks.
+/// The name of a group, or its number. Whether such a group exists is checked at each request.
 pub(super) fn group(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-$".contains(c);
     if text.len() <= 32 && !text.starts_with('-') && text.chars().all(allowed) {
@@ -111,7 +111,7 @@ pub(super) fn time_to_live(text: &str) -> Result<Duration, String> {
     Ok(ttl)
 }
 
-/// A timeout: seconds as the original had it (`1.0`), or a duration (`1.5s`).
+/// A timeout: seconds as fleet 1.0 had it (`1.0`), or a duration (`1.5s`).
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let timeout = if plain {

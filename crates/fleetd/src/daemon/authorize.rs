@@ -8,12 +8,13 @@ use tower::ServiceExt as _;
 
 use crate::api;
 
-/// Who is at the other end of a connection, for as long as it lasts.
+/// The client at the other end of a connection, for as long as it lasts.
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
     /// A process of this machine, and the rules as they stood when it connected.
     Local(Rules, Peer),
-    /// Whoever the socket lets in may do everything: with a client certificate, or because nobody is asked for one.
+    /// Every client of the socket may do everything: it has a certificate, or the socket asks for
+    /// none.
     Trusted,
     /// Nothing is answered but this sentence.
     Refused(String),

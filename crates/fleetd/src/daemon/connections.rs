@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::authorize::Caller;
 
-/// How long a client may take from one answer, or from connecting, to the end of its next request's headers. Whoever
-/// keeps a connection open between requests connects again after that.
+/// How long a client may take from one answer, or from connecting, to the end of its next request's
+/// headers. A client that keeps a connection open between requests connects again after that.
 const HEADERS: Duration = Duration::from_secs(10);
 
 /// Between two warnings that all places are taken, lest a client that keeps them taken fills the journal.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-/// What opening a link answers that must not be followed.
+/// The error of opening a link that must not be followed.
 const LOOP: i32 = Errno::LOOP.raw_os_error();
 
 /// Why there is no lock.

@@ -1,4 +1,4 @@
-//! Where fleetd's words go: the journal with fields where there is one, else standard error.
+//! Sends logs to the journal with fields if there is one, else to standard error.
 
 use tracing::Level;
 use tracing_subscriber::Layer as _;

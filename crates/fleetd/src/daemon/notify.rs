@@ -1,4 +1,4 @@
-//! What fleetd tells its service manager: that it is up, how it stands, and that it is alive.
+//! Notifies the service manager: fleetd is ready, its status line, and its watchdog.
 
 use std::time::Duration;
 

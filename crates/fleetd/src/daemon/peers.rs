@@ -1,8 +1,9 @@
-//! Who is at the other end of a unix socket, and which groups may do what.
+//! Identifies the client of a unix socket, and reads which groups have which right.
 //!
-//! The kernel tells the user, the first group and the process of whoever connected (`SO_PEERCRED`); the other groups
-//! stand in `/proc/PID/status`. The process may have ended since, and another have its number, so what stands there
-//! counts only for the same user: nobody gains by it what the same user's other processes could not do anyway.
+//! The kernel reports the user, the first group and the process of the client (`SO_PEERCRED`). The
+//! other groups are in `/proc/PID/status`. The process may have ended since, and another may have
+//! its number, so that file counts for the same user only. A client gains nothing that other
+//! processes of the same user could not do anyway.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,7 +28,7 @@ impl Groups {
         }
     }
 
-    /// What holds now: groups come and go without fleetd.
+    /// Returns the present rules: groups change without fleetd.
     pub(super) fn rules(&self) -> Rules {
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
         let group = |name: &str| Group {
@@ -58,7 +59,7 @@ impl Groups {
     }
 }
 
-/// Who connected. None if the kernel does not say.
+/// Returns the client that connected. None if the kernel does not say.
 pub(super) fn peer(stream: &UnixStream) -> Option<Peer> {
     let connected = stream.peer_cred().ok()?;
     let user = connected.uid();

@@ -38,8 +38,8 @@ const FLEET_SOCKET: &str = "fleet.socket";
 /// Root and the socket's group may use the API.
 const MODE: u32 = 0o660;
 
-/// How many connections are served at once over all unix sockets, and as many over all TCP sockets: together well below
-/// the 1024 files that systemd lets a service open.
+/// How many connections are served at once over all unix sockets, and as many over all TCP sockets.
+/// Together this is well below the 1024 files that systemd lets a service open.
 const CONNECTIONS: usize = 256;
 
 /// For how long a TCP client may take nothing of what it is sent, in milliseconds.
@@ -55,7 +55,7 @@ pub(super) enum Listener {
     Tls(TcpListener, Arc<Tls>),
     /// Plain TCP, for anybody.
     Tcp(TcpListener),
-    /// Plain TCP that nobody has allowed: every request is answered with the reason.
+    /// Plain TCP that fleet.conf does not allow: every request is answered with the reason.
     Refused(TcpListener, String),
 }
 

@@ -26,7 +26,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const PARTING: Duration = Duration::from_secs(1);
 const UNREAD_MAX: usize = 64;
 
-/// Why nobody can be served over TLS. It takes an operator.
+/// The reason why no client can be served over TLS. It takes an operator.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsError {
     /// A file is not there, or is not what it should be.
@@ -41,7 +41,7 @@ pub(super) enum TlsError {
     Unfit(String),
 }
 
-/// What tells one content of a file from another: its inode, size, and time of change.
+/// The identity of the content of a file: its inode, size, and time of change.
 type Stamp = [Option<(u64, u64, i64, i64)>; 3];
 
 /// The server's side of TLS. Certificates that were renewed are used from the next connection on.
@@ -59,8 +59,8 @@ impl Tls {
         }
     }
 
-    /// What the files say now. Files that cannot be used leave in force what they said before: a half-copied
-    /// certificate cuts nobody off.
+    /// Returns the present content of the files. Files that cannot be used leave in force what they
+    /// said before: a half-copied certificate cuts nobody off.
     pub(super) fn current(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = [&self.files.ca, &self.files.cert, &self.files.key].map(|path| stamp(path));
@@ -83,7 +83,7 @@ impl Tls {
         }
     }
 
-    /// Does the handshake; none if there is nobody to serve.
+    /// Does the handshake; `None` if there is no client to serve.
     pub(super) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         let client = stream.peer_addr().map(|address| address.to_string());
         let client = client.unwrap_or_else(|_| "a client".to_owned());

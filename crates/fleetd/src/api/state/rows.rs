@@ -10,7 +10,7 @@ use fleet_core::api::{StatePage, UnitState};
 use fleet_core::record::UnitReport;
 use serde::{Deserialize, Serialize};
 
-/// What a row shows of a [`UnitReport`].
+/// The part of a [`UnitReport`] that a row shows.
 #[derive(Deserialize)]
 pub(super) struct Brief<'a> {
     #[serde(borrow)]
