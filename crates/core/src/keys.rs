@@ -15,9 +15,9 @@ pub const ACCEPTANCE: &str = "acceptance";
 pub const LEADER: &str = "leader";
 /// Below it, one key for each unit.
 pub const UNITS: &str = "units/";
-/// Among the units, which their watch shows: what was destroyed last, in the commit that did. No unit can have its name.
-/// So the going of one leaves a trace, without which a registry that lacks it could not be told from an older one, or from
-/// one that is being emptied.
+/// Among the units, which their watch shows: what was destroyed last, in the commit that did. No
+/// unit can have its name. So a destroyed unit leaves a trace. Without it, a registry that lacks
+/// the unit would look like an older one, or like one that is being emptied.
 pub const DESTROYED: &str = "units/+destroyed";
 /// Below it, older revisions: `history/<unit>/<number>`.
 pub const HISTORY: &str = "history/";
@@ -166,7 +166,8 @@ pub fn machine_of(prefix: &str, key: &str) -> Option<MachineId> {
     exactly(key.strip_prefix(prefix)?)
 }
 
-/// The machine of that id. One with blanks around it is nobody's: a key is never written under another name than read.
+/// The machine of that id. A key with blanks around it belongs to no machine: a key is never
+/// written under another name than read.
 fn exactly(id: &str) -> Option<MachineId> {
     let machine = MachineId::parse(id).ok()?;
     (machine.as_str() == id).then_some(machine)

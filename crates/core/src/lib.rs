@@ -1,4 +1,4 @@
-//! What fleet decides, as pure functions of values: no I/O, no clock, no randomness.
+//! The decisions of fleet, as pure functions of values: no I/O, no clock, no randomness.
 //!
 //! A **unit** is a systemd unit that fleet keeps on machines. Its record ([`record::UnitRecord`]) holds the *target state*
 //! (`inactive`, `loaded`, `launched`) and one or two *revisions*. The *stable* revision is the one that every machine
@@ -7,10 +7,11 @@
 //! A **machine** ([`machine::MachineId`]) has metadata. [`place`] compares it with the unit's `[X-Fleet]` options and
 //! says whether the unit belongs there. The machine sends a **report** ([`record::UnitReport`]) of what its systemd says.
 //!
-//! The **leader** takes [`rollout::step`] for each unit: it reads the record and all reports, and returns **grants**
-//! ([`record::Grant`]), each the permission for one machine to run one revision, or the [`rollout::Transition`] that
-//! ends the rollout. The **agent** on each machine takes [`rollout::choose`] for the revision it should have, and
-//! [`plan`] for the tasks that make systemd agree. Before both stands [`trust`]: may this registry be obeyed at all?
+//! The **leader** calls [`rollout::step`] for each unit, with the record and all reports. It
+//! returns **grants** ([`record::Grant`]), each the permission for one machine to run one revision,
+//! or the [`rollout::Transition`] that ends the rollout. The **agent** on each machine takes
+//! [`rollout::choose`] for the revision it should have, and [`plan`] for the tasks that make
+//! systemd agree. [`trust`] comes before both: may this registry be obeyed at all?
 //!
 //! ```text
 //!   fleetctl, units directory                       every machine

@@ -1,4 +1,4 @@
-//! What is wrong with units: the problems that `status` of the cluster lists beside those that machines report.
+//! The problems of units, which `status` of the cluster lists beside those that machines report.
 
 use std::collections::BTreeMap;
 use std::fmt;

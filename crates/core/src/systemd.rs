@@ -131,7 +131,7 @@ pub fn failed(kind: UnitKind, service: ServiceType, course: Course<'_>) -> Optio
     }
 }
 
-/// systemd does not tell which of the two it was, nor does it matter.
+/// systemd does not report which of the two it was, and it does not matter.
 const ENDED: &str = "it was stopped by hand or ended by itself, and is not started again: `fleetctl restart` starts it, or `systemctl start` on that machine";
 
 /// Whether a unit is inactive again when it has done its work.

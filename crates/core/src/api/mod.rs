@@ -304,7 +304,7 @@ pub struct OfflineMachine {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Problem {
-    /// What it is about, for programs.
+    /// The kind of problem, for programs.
     #[serde(skip_serializing_if = "ProblemKind::is_other")]
     pub kind: ProblemKind,
     /// The machine.

@@ -7,12 +7,13 @@
 //! registry   --+           \-> Held: nothing at all, with the reason
 //! ```
 //!
-//! **Invariant: only a change against what this directory last published is ever published.** So two
-//! directories with the same files agree, two with different files do not fight, and a unit that somebody
-//! destroyed or rolled back stays so until its file changes.
+//! **Invariant: only a change against the last publication of this directory is ever published.**
+//! So two directories with the same files agree, and two with different files do not fight. A unit
+//! that was destroyed or rolled back stays so until its file changes.
 //!
-//! **Invariant: a unit is given up only because its file is positively gone from a directory that is
-//! itself in order.** A file that cannot be read is not gone, and neither is one in a directory that lost its marker.
+//! **Invariant: a unit is given up only if its file is missing from a directory that is itself in
+//! order.** A file that cannot be read is not missing, and neither is one in a directory that lost
+//! its marker.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -97,7 +97,7 @@ impl World {
         decide(&self.published, &directory, &known, check)
     }
 
-    /// What is to be done, one line each, and then what is said of which file.
+    /// Returns the actions, one line each, and then the notes for each file.
     fn says(&self) -> String {
         match self.decide() {
             Decision::Held(held) => format!("held: {held}"),
@@ -509,7 +509,7 @@ fn any_world() -> impl Strategy<Value = World> {
         })
 }
 
-/// What a registry makes of an action, for one directory as the only owner.
+/// Applies an action to a registry, with one directory as the only owner.
 fn apply(known: &mut BTreeMap<UnitName, Known>, action: &Action) {
     match action {
         Action::Disown(name) => drop(known.remove(name)),

@@ -1,7 +1,8 @@
 //! Why a unit runs on a machine, or does not: every condition in order, and what would change the answer.
 //!
-//! The conditions are those that the agent itself goes by ([`place`](crate::place), [`choose`],
-//! what its systemd says), put as a list that a person can read from the top. The first that does not hold is the answer.
+//! The conditions are those of the agent itself: [`place`](crate::place), [`choose`] and the state
+//! of its systemd. They form a list that a person can read from the top. The first that does not
+//! hold is the answer.
 
 use crate::api::{ExplainedMachine, Predicate};
 use crate::machine::{MachineId, Metadata, Scheduling};

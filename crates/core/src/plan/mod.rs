@@ -59,7 +59,7 @@ pub struct Mark {
     pub unread: bool,
 }
 
-/// Of marks that do not say.
+/// The default for marks that do not record it.
 fn perhaps() -> bool {
     true
 }

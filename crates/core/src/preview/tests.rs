@@ -1,4 +1,4 @@
-//! What is said of each machine, as golden text.
+//! The text for each machine, as golden text.
 
 use std::collections::BTreeSet;
 

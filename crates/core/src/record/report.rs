@@ -82,8 +82,8 @@ impl Units for IgnoredAny {
     }
 }
 
-/// The units of a report in the order of their names, which are left where they stand: for who reads thousands of reports and
-/// keeps none. `U`: as much of a unit as is wanted.
+/// The units of a report in the order of their names, read in place: for readers of thousands of
+/// reports. `U`: as much of a unit as is wanted.
 #[derive(Debug)]
 pub struct Listed<'a, U>(Vec<(Cow<'a, str>, U)>);
 
@@ -148,7 +148,7 @@ impl<'de: 'a, 'a, U: Deserialize<'de>> Deserialize<'de> for Listed<'a, U> {
     }
 }
 
-/// The name of a unit, where it stands.
+/// The name of a unit, borrowed from the text.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {

@@ -4,7 +4,7 @@ use crate::machine::MachineId;
 use crate::record::{Outcome, Past, UnitRecord};
 use crate::rollout::Phase;
 
-/// What becomes of a rollout.
+/// The end or change of phase of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transition {
     /// The candidate becomes stable; the old stable revision moves into the history.

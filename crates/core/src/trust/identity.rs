@@ -14,7 +14,8 @@ pub struct Identity {
     pub newer_acceptance: Option<String>,
     /// The store revision of all of it.
     pub revision: u64,
-    /// The newest that wrote what the machine is told ([`keys::instructs`]); none if nobody looked.
+    /// The newest revision that instructed the machine ([`keys::instructs`]); `None` if it was not
+    /// read.
     pub instructed: Option<u64>,
 }
 
@@ -31,7 +32,7 @@ pub enum ClusterKey {
         /// The store revision that made the key.
         made: u64,
     },
-    /// There is one that cannot be read, and why.
+    /// It cannot be read, for this reason.
     Unreadable(String),
 }
 
@@ -57,9 +58,9 @@ impl Identity {
     /// The keys that it is made of.
     pub const KEYS: [&'static str; 2] = [keys::CLUSTER, keys::ACCEPTANCE];
 
-    /// Takes what one of these keys holds now: its bytes, and the store revisions that made the key
-    /// and wrote the value; none if it is gone. Answers none for any other key. A value that cannot
-    /// be read counts as missing.
+    /// Takes the present value of one of these keys: its bytes, and the store revisions that
+    /// created the key and wrote the value. `None` if it is missing. Answers none for any other
+    /// key. A value that cannot be read counts as missing.
     pub fn take(
         &mut self,
         key: &str,

@@ -29,8 +29,9 @@ pub struct Seen {
     pub made: u64,
     /// The newest store revision that was acted on.
     pub revision: u64,
-    /// The newest that wrote what this machine is told ([`crate::keys::instructs`]). A backup grows past `revision` by what all
-    /// machines say of themselves as soon as they reach it; past this one it does not.
+    /// The newest revision that instructed this machine ([`crate::keys::instructs`]). A backup
+    /// grows past `revision` by what all machines say of themselves as soon as they reach it; past
+    /// this one it does not.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub instructed: u64,
     /// It was older than that at some time since: its revisions mean nothing any more.
@@ -153,11 +154,11 @@ impl Trust {
     }
 }
 
-/// What a machine goes by that cannot read what it kept.
+/// The text for a machine that cannot read its memory.
 pub const LOST: &str = "desired.json and seen.json in the state directory cannot be read, so nobody knows which registry this machine belongs \
      to: keeping what runs; to take the registry as it is, stop fleetd here, remove desired.json, and start it";
 
-/// What a person is told to do about a registry that is held.
+/// The next step for a person if a registry is held.
 pub const ACCEPT: &str = "to accept it as it is, for the whole fleet: fleetctl accept-registry";
 
 /// Why a registry cannot be accepted here.
@@ -172,7 +173,7 @@ pub enum NotAcceptable {
     /// The cluster to accept it for is unknown.
     #[error("{0}")]
     Unknown(String),
-    /// An acceptance would take the place of one that may say more.
+    /// An acceptance would replace another that may contain more.
     #[error("the newest acceptance (the key `acceptance`) cannot be read: {0}")]
     Newer(String),
     /// Its id must be fixed or removed first.

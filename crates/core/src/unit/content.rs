@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A unit file's bytes, verbatim. Cheap to clone.
 ///
-/// In JSON it is a string where the bytes are UTF-8, so that a person can read a registry value, and
-/// `{"base64": "..."}` where they are not.
+/// In JSON it is a string if the bytes are UTF-8, so that a person can read a registry value.
+/// Otherwise it is `{"base64": "..."}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Content(Arc<[u8]>);
 

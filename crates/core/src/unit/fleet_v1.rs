@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(content.to_text(), "[B]\nk=1\nm=3\n\n[A]\nl=2\n");
     }
 
-    /// A file of lines that people write, in an order that nobody writes.
+    /// A file of lines that people write, in random order.
     fn file() -> impl Strategy<Value = String> {
         let line = prop_oneof![
             "\\[[A-C]\\]",

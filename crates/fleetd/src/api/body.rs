@@ -20,8 +20,8 @@ pub(super) const MAX: usize = CONTENT_MAX * 2;
 /// How long a client may take to send one. fleetctl gives up after three seconds for all of it.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
-/// Takes in the whole body before anybody works on the request, so that a slow client is not taken
-/// for a slow registry. A body that announces it is too large is refused before any of it is read.
+/// Reads the whole body before the request is handled, so that a slow client does not look like a
+/// slow registry. A body that announces it is too large is refused before any of it is read.
 pub(super) async fn receive(request: Request) -> Result<Request> {
     let (parts, body) = request.into_parts();
     let too_large = || {

@@ -47,7 +47,7 @@ const V1_ALPHA: &str = "/v1-alpha";
 /// is worth more than a late answer of a registry with a hanging member.
 const ANSWER: Duration = Duration::from_millis(2500);
 
-/// Who orders what is ordered here, in reasons and in the journal: nobody says who they are yet.
+/// The name of the API in reasons and in the journal: requests do not name their user yet.
 const BY: &str = "the API";
 
 /// The state that the handlers share.

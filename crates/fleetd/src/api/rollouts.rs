@@ -198,7 +198,7 @@ fn unreadable(number: u64, why: &str) -> RevisionContent {
     }
 }
 
-/// Where units belong, computed once for all machines with the same metadata.
+/// The verdicts about units, computed once for all machines with the same metadata.
 pub(super) struct Places<'a>(BTreeMap<&'a Metadata, BTreeMap<UnitName, Verdict>>);
 
 impl<'a> Places<'a> {

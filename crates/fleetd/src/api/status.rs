@@ -89,7 +89,7 @@ fn unit_problems(view: &View) -> Vec<Problem> {
     view.units.iter().flat_map(of_unit).collect()
 }
 
-/// What a report says of a unit that may have failed.
+/// Returns the report of a unit that may have failed.
 #[derive(Deserialize)]
 struct Outcome<'a> {
     #[serde(borrow)]

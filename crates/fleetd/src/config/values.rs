@@ -24,7 +24,7 @@ pub(super) fn number(text: &str, least: u16) -> Result<u16, String> {
         })
 }
 
-/// A boolean as fleet 1.0 read it: Go's `strconv.ParseBool`.
+/// Reads a boolean as fleet 1.0 did: Go's `strconv.ParseBool`.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),

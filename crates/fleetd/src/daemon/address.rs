@@ -16,7 +16,7 @@ use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// From TEST-NET-1 (RFC 5737): it is nobody's, so the route to it is the default route.
+/// From TEST-NET-1 (RFC 5737): no host has it, so the route to it is the default route.
 const ANYWHERE: &str = "192.0.2.1:9";
 
 /// The first of the protocols of netlink.
@@ -106,7 +106,8 @@ fn source(to: SocketAddr) -> Option<IpAddr> {
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
-/// Tells when addresses or routes change. What changed is not read: the routes are asked again.
+/// Reports when addresses or routes change. The change itself is not read: the routes are read
+/// again.
 struct News(AsyncFd<OwnedFd>);
 
 impl News {

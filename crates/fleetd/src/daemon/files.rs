@@ -13,7 +13,7 @@ use crate::config::Settings;
 /// How often files that could not be used are looked at again. Connections read them anyway.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// What is wrong with the files now, by option.
+/// Returns the present problems with the files, by option.
 pub(super) fn problems(settings: &Settings) -> ByThing {
     let mut problems = ByThing::new();
     if !settings.standalone {

@@ -19,7 +19,7 @@ pub(super) enum LockError {
     Held {
         /// As the other one wrote it.
         pid: String,
-        /// What both would use.
+        /// The path that both would use.
         directory: PathBuf,
     },
     /// Go on: units must not wait for a disk.
@@ -27,7 +27,7 @@ pub(super) enum LockError {
     Unusable {
         /// The lock's file.
         path: PathBuf,
-        /// What the system said, or what to do.
+        /// The words of the system, or the next step.
         why: String,
     },
 }

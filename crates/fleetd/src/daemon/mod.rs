@@ -40,7 +40,7 @@ use crate::store::{Embedded, EtcdStore, Store};
 use crate::systemd::dbus::Dbus;
 use crate::units_dir::UnitsDir;
 
-/// Where fleetd ends the wait for what it still does on other threads, such as a question to a name server.
+/// How long fleetd waits at its end for other threads, such as one that waits for a name server.
 const END: Duration = Duration::from_millis(100);
 
 /// How often a state directory that cannot be written is tried again.
@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What is wrong with settings that fleetd starts with, and what an operator should know of them.
+/// Returns the problems with settings that fleetd starts with anyway, and notes for the operator.
 fn look(settings: &Settings) -> (Vec<Problem>, Vec<Note>) {
     let problems = files::problems(settings).into_iter();
     let problems = problems.map(|(thing, why)| Problem(format!("{thing}: {why}")));
@@ -241,7 +241,7 @@ async fn keep_address(settings: &Settings, record: &watch::Sender<MachineRecord>
 
 /// The registry's store, for those who use it.
 struct Stores {
-    /// Somebody sits there and waits for the answer.
+    /// A person waits for the answer.
     api: Arc<dyn Store>,
     /// One of thousands, with all the time of its lease.
     agent: Arc<dyn Store>,
@@ -267,7 +267,7 @@ fn open_stores(settings: &Settings) -> Result<Stores> {
     })
 }
 
-/// What is known of the machine before anything is asked for.
+/// Returns what is known of the machine before any request.
 fn machine_record(settings: &Settings) -> MachineRecord {
     let configured = settings.public_ip.map(|address| address.to_string());
     MachineRecord {

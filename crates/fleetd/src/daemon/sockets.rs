@@ -1,5 +1,6 @@
-//! Where the API is served: on the sockets that systemd hands over. Where fleet.socket failed, fleetd opens its addresses
-//! itself, as soon as each can be opened: an address that is absent or taken at boot keeps no unit down.
+//! Serves the API on the sockets that systemd hands over. If fleet.socket failed, fleetd opens its
+//! addresses itself, as soon as each can be opened. An address that is absent or taken at boot
+//! keeps no unit down.
 
 use std::convert::Infallible;
 use std::fs;
@@ -59,7 +60,7 @@ pub(super) enum Listener {
     Refused(TcpListener, String),
 }
 
-/// Where a socket can be opened.
+/// The address of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Address {
     Unix(PathBuf),
@@ -100,7 +101,7 @@ pub(super) struct Opener {
     problems: Problems,
     /// To the server.
     opened: mpsc::UnboundedSender<Listener>,
-    /// What could not be opened yet.
+    /// The addresses that could not be opened yet.
     missing: Vec<Address>,
     /// Whether systemd is to be asked for the addresses of fleet.socket.
     asks: bool,
@@ -268,7 +269,8 @@ fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener> {
     Ok(socket)
 }
 
-/// Whether somebody listens there. A server whose queue is full does, and must not hold fleetd up.
+/// Returns whether a process listens there. A server whose queue is full does, and must not hold
+/// fleetd up.
 fn is_served(path: &Path) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let asked = SocketAddrUnix::new(path).and_then(|address| {
@@ -298,7 +300,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Whoever can connect over the network takes no place from root on this machine.
+/// Clients over the network take no place from root on this machine.
 struct Places {
     local: Arc<Semaphore>,
     remote: Arc<Semaphore>,
@@ -353,8 +355,8 @@ fn on(
     })
 }
 
-/// A TCP socket whose connections end when the other side takes nothing for a while. A unix socket needs no such bound:
-/// who stalls there is root, or somebody that root lets in.
+/// A TCP socket whose connections end when the other side takes nothing for a while. A unix socket
+/// needs no such bound: its clients are root, or users that root lets in.
 fn tcp(socket: TcpListener) -> io::Result<impl axum::serve::Listener<Io = tokio::net::TcpStream>> {
     socket.set_nonblocking(true)?;
     let socket = tokio::net::TcpListener::from_std(socket)?;

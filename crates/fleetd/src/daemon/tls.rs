@@ -59,8 +59,8 @@ impl Tls {
         }
     }
 
-    /// Returns the present content of the files. Files that cannot be used leave in force what they
-    /// said before: a half-copied certificate cuts nobody off.
+    /// Returns the present content of the files. Files that cannot be used leave the old content in
+    /// force: a half-copied certificate cuts no client off.
     pub(super) fn current(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = [&self.files.ca, &self.files.cert, &self.files.key].map(|path| stamp(path));
@@ -108,8 +108,8 @@ impl Tls {
     }
 }
 
-/// Lets a client that is refused read why. One that has sent its request already would be told only that the connection
-/// was reset, if that were closed unread.
+/// Lets a client that is refused read why. A client that has already sent its request would only
+/// see a reset, if the connection were closed unread.
 async fn part(mut stream: TcpStream) {
     let read_out = async {
         let mut unread = [0; 4096];

@@ -39,7 +39,7 @@ pub enum OrderError {
         /// Since when, as text.
         since: String,
     },
-    /// The rollout is in that phase already, or in one that does not take the order.
+    /// The rollout is in that phase already, or its phase does not allow the order.
     #[error("the rollout of unit {unit} to revision {candidate} {standing}")]
     Phase {
         /// The unit.

@@ -71,7 +71,7 @@ impl World {
         follow(order, &unit(), &self.record, &self.history, "the API", 9)
     }
 
-    /// What an order changes, or why not.
+    /// Returns the effect of an order, or why it is refused.
     fn says(&self, order: Order) -> String {
         match self.order(order) {
             Ok(Succession { record, retired }) => {

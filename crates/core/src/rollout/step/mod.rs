@@ -302,8 +302,9 @@ struct Towards<'a> {
     situation: &'a Situation<'a>,
     revision: u64,
     machines: Vec<Standing<'a>>,
-    /// Those that have nothing of the unit and say why they cannot, such as a name that is taken. Nothing moves there, so
-    /// they neither cost any of the budget nor are waited for; once they can, they take what they should have by themselves, or their turn.
+    /// Those that have nothing of the unit and say why they cannot, such as a name that is taken.
+    /// Nothing moves there, so they spend no budget, and the rollout does not wait for them. Once
+    /// they can, they take the stable revision by themselves, or take their turn.
     without: Vec<Standing<'a>>,
     budget: usize,
     unavailable: usize,
@@ -375,7 +376,7 @@ impl<'a> Towards<'a> {
             .collect()
     }
 
-    /// `failed`: the machines that somebody who resumes it pardons.
+    /// `failed`: the machines whose failures a resume pardons.
     fn fail(&self, reason: String, failed: &[&Standing<'_>]) -> Step {
         change(match self.situation.policy.on_failure {
             OnFailure::Rollback => Transition::RollBack(reason),
@@ -385,7 +386,7 @@ impl<'a> Towards<'a> {
         })
     }
 
-    /// The machines of which nobody knows how they stand, in words.
+    /// Returns the machines whose state is unknown, in words.
     fn unknown(&self) -> String {
         let machines = self.machines.iter();
         let unknown: Vec<&Standing<'_>> = machines.filter(|it| it.unknown.is_some()).collect();
@@ -442,7 +443,7 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// Whether it may be told to go anywhere, and so is waited for.
+    /// Returns whether it may be granted a revision, so that the rollout waits for it.
     fn may_move(&self) -> bool {
         !self.cordoned && self.unknown.is_none()
     }
@@ -453,7 +454,8 @@ impl<'a> Standing<'a> {
         report.failed.as_deref().filter(|_| !report.available)
     }
 
-    /// Whether nothing more can be expected of it. One that did not have the unit before is no worse off without it.
+    /// Whether nothing more can be expected of it. A machine that did not have the unit before
+    /// loses nothing without it.
     fn is_done(&self) -> bool {
         self.on && (self.available || self.failure().is_some())
             || !self.was_available && self.problem.is_some()

@@ -75,7 +75,7 @@ impl Surveyed<'_> {
         matches!(self.presence, Presence::Live(_))
     }
 
-    /// Whether it counts as one that should have the unit now.
+    /// Returns whether the machine should have the unit now.
     pub fn is_desired(&self) -> bool {
         // One of which nobody knows how it stands may have it.
         let has = self.report.is_some() || self.unknown.is_some();

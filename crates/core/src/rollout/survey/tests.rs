@@ -1,4 +1,4 @@
-//! What is counted where, and the conditions that follow.
+//! Tests the counts, and the conditions that follow.
 
 use std::collections::BTreeSet;
 
