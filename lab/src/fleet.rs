@@ -20,8 +20,13 @@ pub fn repository() -> &'static Path {
     package.parent().unwrap_or(package)
 }
 
-/// The directory with fleetd and fleetctl, built now if they are not up to date, once a process: in cargo's dev profile
-/// for tests and the demo, which build soonest, and in release for what is itself built so, such as the figures.
+/// Names a directory with a fleetd and a fleetctl that are up to date, such as one that just built
+/// them.
+pub const BINARIES: &str = "FLEET_BINARIES";
+
+/// The directory with fleetd and fleetctl, built now if they are not up to date, once a process.
+/// In cargo's dev profile for tests and the demo, which build soonest.
+/// In release for what is itself built so, such as the figures.
 pub fn binaries() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
@@ -29,6 +34,9 @@ pub fn binaries() -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
+    if let Some(directory) = env::var_os(BINARIES) {
+        return Ok(directory.into());
+    }
     let (profile, directory) = if cfg!(debug_assertions) {
         ("dev", "debug")
     } else {
@@ -46,8 +54,9 @@ fn build() -> Result<PathBuf> {
     Ok(folders::target().join(directory))
 }
 
-/// cargo in the source tree, as a person would call it. Without what the cargo around a test tells that test of its own
-/// package: ring's build script takes that for a change, and would be run anew in every test run.
+/// cargo in the source tree, as a person would call it. Without what the cargo around a test tells
+/// that test of its own package: ring's build script takes that for a change, and would be run anew
+/// in every test run.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
@@ -120,8 +129,8 @@ impl Lab {
 }
 
 impl Host {
-    /// Installs fleet as a package would, and starts it. On a host that has it, this is an upgrade of the files alone:
-    /// a running fleetd goes on until it is restarted.
+    /// Installs fleet as a package would, and starts it. On a host that has it, this is an upgrade
+    /// of the files alone: a running fleetd goes on until it is restarted.
     pub fn install_fleet(&self, conf: &FleetConf) -> Result<()> {
         let built = binaries()?;
         for binary in ["fleetd", "fleetctl"] {

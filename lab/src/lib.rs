@@ -10,9 +10,10 @@
 //!   a system bus, an overlay of its own
 //! ```
 //!
-//! A lab is one value. Everything it makes on the machine carries its id, so taking it away needs no
-//! memory of what was made: [`Lab`]'s drop, the next start after a killed test, and Ctrl-C in the demo all
-//! run the same [`cleanup::remove`]. Two labs never see each other, though they use the same addresses.
+//! A lab is one value. Everything it makes on the machine carries its id, so taking it away needs
+//! no memory of what was made: [`Lab`]'s drop, the next start after a killed test, and Ctrl-C in
+//! the demo all run the same [`cleanup::remove`]. Two labs never see each other, though they use
+//! the same addresses.
 //!
 //! ```no_run
 //! # use lab::Lab;
@@ -51,7 +52,7 @@ pub use chance::Chance;
 pub use cluster::{Builder, Lab};
 pub use etcd::{Member, Metrics};
 pub use exec::{Output, run};
-pub use fleet::{FleetConf, binaries, cargo, repository};
+pub use fleet::{BINARIES, FleetConf, binaries, cargo, repository};
 pub use folders::target;
 pub use host::Host;
 pub use network::Link;

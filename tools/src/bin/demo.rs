@@ -1,7 +1,8 @@
-//! `cargo demo`: three real hosts, one etcd, and the life of one unit on them, told with fleet's own commands.
+//! `cargo demo`: three real hosts, one etcd, and the life of one unit on them, told with fleet's
+//! own commands.
 //!
-//! Needs root and a Debian or Ubuntu; everything lives in namespaces and is gone afterwards. `--keep` leaves the
-//! hosts up until Enter or Ctrl-C.
+//! Needs root and a Debian or Ubuntu; everything lives in namespaces and is gone afterwards.
+//! `--keep` leaves the hosts up until Enter or Ctrl-C.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -14,7 +15,8 @@ use lab::{Host, Lab, cleanup, repository, requirements, wait_until};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Bound of anything the demo waits for: far above what fleet needs, and short enough to sit through.
+/// Bound of anything the demo waits for: far above what fleet needs, and short enough to sit
+/// through.
 const SOON: Duration = Duration::from_secs(20);
 
 /// What is dropped into a units directory, halfway through.
@@ -254,7 +256,8 @@ fn tell(host: &Host, line: &str) -> Result<()> {
     output.ok().map(drop)
 }
 
-/// Prints a listing of units once it has this many rows, all active: reports follow the units by milliseconds.
+/// Prints a listing of units once it has this many rows, all active: reports follow the units by
+/// milliseconds.
 fn list(host: &Host, line: &str, rows: usize) -> Result<()> {
     wait_until(SOON, &format!("{rows} active units are listed"), || {
         let listed = host.fleetctl(&["list-units", "--no-legend"])?.ok()?;

@@ -1,7 +1,7 @@
 //! Writes the man pages of fleetd: `cargo run --package fleet-tools --bin man-pages DIRECTORY`.
 //!
-//! They say what `fleetd --help` and the pages in docs/ say, because they are made of those. No part
-//! of fleetd: what runs as root on every host needs no typesetting.
+//! They say what `fleetd --help` and the pages in docs/ say, because they are made of those. No
+//! part of fleetd: what runs as root on every host needs no typesetting.
 
 mod markdown;
 

@@ -1,7 +1,8 @@
 //! Turns the pages of docs/ into parts of man pages.
 //!
-//! Of a table, each row becomes an entry: its first cell is what it is about, the second says what it is, and each of the
-//! others follows under the name of its column. Links become what they say: a terminal cannot follow them.
+//! Of a table, each row becomes an entry: its first cell is what it is about, the second says what
+//! it is, and each of the others follows under the name of its column. Links become what they say:
+//! a terminal cannot follow them.
 
 use clap_mangen::roff::{Inline, Roff, bold, italic, line_break, roman};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};

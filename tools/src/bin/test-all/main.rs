@@ -1,18 +1,40 @@
 //! `cargo test-all`: everything that CI checks, cheapest first, up to the first failure.
 //!
-//! As root it installs the distribution packages that are missing, and every test must run. Otherwise the tests that
-//! need real hosts are skipped, and listed at the end. `FLEET_TESTS_MUST_RUN=1` or `=0` decides it whoever runs.
+//! `--fast` checks format, texts and the core alone: seconds, once it is built.
+//!
+//! As root it installs the distribution packages that are missing, and every test must run.
+//! Otherwise tests that need real hosts are skipped, and listed at the end.
+//! `FLEET_TESTS_MUST_RUN=1` or `=0` decides it for any user.
 
-use std::path::Path;
+mod texts;
+mod tool;
+
+use std::env;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
-use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use lab::{repository, requirements, target};
 
+use crate::tool::{CARGO_DENY, MDBOOK, Tool};
+
 fn main() -> ExitCode {
-    match all() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let is_fast = match arguments.as_slice() {
+        [] => false,
+        [only] if only == "--fast" => true,
+        _ => {
+            eprintln!("usage: cargo test-all [--fast]");
+            return ExitCode::from(2);
+        }
+    };
+    let mut checks = Checks::new();
+    let checked = if is_fast { checks.fast() } else { checks.all() };
+    checks.print_times();
+    match checked {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\ntest-all: {error:#}");
@@ -21,110 +43,177 @@ fn main() -> ExitCode {
     }
 }
 
-fn all() -> Result<()> {
-    let started = Instant::now();
-    let skipped = target().join("skipped-tests");
-    let _ = fs::remove_file(&skipped);
-    let is_root = requirements::is_root();
-    let must_run = env::var_os(requirements::MUST_RUN).map_or(is_root, |value| value == "1");
+/// One run of the checks.
+struct Checks {
+    started: Instant,
+    /// Each step that was run, with its seconds.
+    times: Vec<(&'static str, f64)>,
+    /// Collects a line for each test or check that is skipped.
+    skipped: PathBuf,
+    must_run: bool,
+}
 
-    step("format", || cargo(&["fmt", "--all", "--check"]))?;
-    if is_root && must_run {
-        let programs = [requirements::LAB, requirements::TESTS].concat();
-        step("distribution packages", || {
-            requirements::install_packages(&programs)
+impl Checks {
+    fn new() -> Self {
+        let is_root = requirements::is_root();
+        Self {
+            started: Instant::now(),
+            times: vec![],
+            skipped: target().join("skipped-tests"),
+            must_run: env::var_os(requirements::MUST_RUN).map_or(is_root, |value| value == "1"),
+        }
+    }
+
+    /// What takes seconds, for each time a file is saved.
+    fn fast(&mut self) -> Result<()> {
+        self.texts()?;
+        self.step("lints of the core", |_| {
+            let core = ["clippy", "--package=fleet-core", "--all-targets", "--quiet"];
+            run(cargo(&core).args(["--", "--deny=warnings"]))
         })?;
+        self.step("tests of the core", |_| {
+            run(&mut cargo(&["test", "--package=fleet-core", "--quiet"]))
+        })
     }
-    step("lints", || {
-        cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--quiet",
-            "--",
-            "--deny=warnings",
-        ])
-    })?;
-    step("documentation", || {
-        run(program("cargo")
-            .args(["doc", "--workspace", "--no-deps", "--quiet"])
-            .env("RUSTDOCFLAGS", "--deny=warnings"))
-    })?;
-    step("licences, sources and duplicates of dependencies", || {
-        check_dependencies(&skipped, must_run)
-    })?;
-    // Before the tests, so that the time they take is theirs.
-    step("binaries for the hosts", || lab::binaries().map(drop))?;
-    step("tests", || {
-        let mut tests = program("cargo");
-        tests
-            .args(["test", "--workspace", "--quiet", "--no-fail-fast"])
-            .env(requirements::SKIPPED, &skipped);
-        if must_run {
-            tests.env(requirements::MUST_RUN, "1");
+
+    /// What CI runs.
+    fn all(&mut self) -> Result<()> {
+        let _ = fs::remove_file(&self.skipped);
+        self.texts()?;
+        if requirements::is_root() && self.must_run {
+            self.step("distribution packages", |_| {
+                let programs = [requirements::LAB, requirements::TESTS].concat();
+                requirements::install_packages(&programs)
+            })?;
         }
-        run(&mut tests)
-    })?;
-
-    println!(
-        "\n=== all passed in {:.0} s",
-        started.elapsed().as_secs_f64()
-    );
-    if let Ok(lines) = fs::read_to_string(&skipped) {
-        print!("{lines}");
-    }
-    Ok(())
-}
-
-/// Runs one step between a line that names it and a line with the time it took.
-fn step(name: &str, act: impl FnOnce() -> Result<()>) -> Result<()> {
-    println!("\n=== {name}");
-    let started = Instant::now();
-    act().with_context(|| name.to_owned())?;
-    println!("--- {name}: {:.1} s", started.elapsed().as_secs_f64());
-    Ok(())
-}
-
-/// Runs cargo-deny, installed below `target/tools` unless the machine has it.
-fn check_dependencies(skipped: &Path, must_run: bool) -> Result<()> {
-    let tools = target().join("tools");
-    let own = tools.join("bin/cargo-deny");
-    let arguments = [
-        "deny",
-        "check",
-        "--hide-inclusion-graph",
-        "licenses",
-        "bans",
-        "sources",
-    ];
-    if !own.exists() && !succeeds(program("cargo-deny").arg("--version")) {
-        let install = ["install", "--quiet", "--locked", "--root"];
-        if let Err(error) = run(program("cargo").args(install).arg(&tools).arg("cargo-deny")) {
-            if must_run {
-                bail!("cargo-deny cannot be installed: {error:#}");
+        self.step("lints", |_| {
+            let all = ["clippy", "--workspace", "--all-targets", "--quiet"];
+            run(cargo(&all).args(["--", "--deny=warnings"]))
+        })?;
+        self.step("documentation of the code", |_| {
+            // With the features that tests need, which `--examples` asks for: what the lints
+            // compiled is used again.
+            let doc = [
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--lib",
+                "--bins",
+                "--examples",
+            ];
+            run(cargo(&doc)
+                .arg("--quiet")
+                .env("RUSTDOCFLAGS", "--deny=warnings"))
+        })?;
+        self.step("book", |checks| {
+            checks.with(&MDBOOK, "book", |mut mdbook| {
+                run(mdbook.args(["build", "docs"]))
+            })
+        })?;
+        self.step(
+            "licences, sources and duplicates of dependencies",
+            |checks| {
+                checks.with(&CARGO_DENY, "dependencies", |mut deny| {
+                    let check = ["check", "--hide-inclusion-graph"];
+                    run(deny.args(check).args(["licenses", "bans", "sources"]))
+                })
+            },
+        )?;
+        self.step("advisories on dependencies", Self::advisories)?;
+        // Before the tests, so that the time they take is theirs.
+        self.step("build of tests and binaries", |_| {
+            run(&mut cargo(&["test", "--workspace", "--quiet", "--no-run"]))
+        })?;
+        self.step("tests", |checks| {
+            let mut tests = cargo(&["test", "--workspace", "--quiet", "--no-fail-fast"]);
+            tests
+                .env(requirements::SKIPPED, &checks.skipped)
+                // Built by the step before, as part of the tests of their crates.
+                .env(lab::BINARIES, target().join("debug"));
+            if checks.must_run {
+                tests.env(requirements::MUST_RUN, "1");
             }
-            let line =
-                format!("skipped: dependencies: cargo-deny cannot be installed: {error:#}\n");
-            print!("{line}");
-            return Ok(fs::write(skipped, line)?);
+            run(&mut tests)
+        })
+    }
+
+    fn texts(&mut self) -> Result<()> {
+        self.step("format", |_| run(&mut cargo(&["fmt", "--all", "--check"])))?;
+        self.step("texts", |_| texts::check(repository()))
+    }
+
+    /// Checks advisories where their database can be reached, which a machine without the internet
+    /// cannot.
+    fn advisories(&self) -> Result<()> {
+        self.with(&CARGO_DENY, "advisories", |mut deny| {
+            let fetched = deny.args(["fetch", "db"]).output()?;
+            if !fetched.status.success() {
+                let told = String::from_utf8_lossy(&fetched.stderr).into_owned();
+                let why = told.lines().last().unwrap_or("no reason is printed");
+                return self.skip(
+                    "advisories",
+                    &format!("their database cannot be fetched: {why}"),
+                );
+            }
+            let check = [
+                "check",
+                "--disable-fetch",
+                "--hide-inclusion-graph",
+                "advisories",
+            ];
+            run(CARGO_DENY.command()?.args(check))
+        })
+    }
+
+    /// Runs a check with a tool, or skips it if the tool cannot be installed.
+    fn with(
+        &self,
+        tool: &Tool,
+        what: &str,
+        check: impl FnOnce(Command) -> Result<()>,
+    ) -> Result<()> {
+        match tool.command() {
+            Ok(command) => check(command),
+            Err(error) => self.skip(what, &format!("{error:#}")),
         }
     }
-    let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths(
-        [tools.join("bin")]
-            .into_iter()
-            .chain(env::split_paths(&path)),
-    )?;
-    run(program("cargo").args(arguments).env("PATH", path))
+
+    fn skip(&self, what: &str, why: &str) -> Result<()> {
+        let line = format!("skipped: {what}: {why}");
+        println!("{line}");
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.skipped)?;
+        Ok(writeln!(file, "{line}")?)
+    }
+
+    /// Runs one step between a line that names it and a line with the time it took.
+    fn step(&mut self, name: &'static str, act: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        println!("\n=== {name}");
+        let started = Instant::now();
+        let acted = act(self);
+        let seconds = started.elapsed().as_secs_f64();
+        println!("--- {name}: {seconds:.1} s");
+        self.times.push((name, seconds));
+        acted.with_context(|| name.to_owned())
+    }
+
+    fn print_times(&self) {
+        println!();
+        for (name, seconds) in &self.times {
+            println!("{seconds:7.1} s  {name}");
+        }
+        println!("{:7.1} s  in all", self.started.elapsed().as_secs_f64());
+        if let Ok(lines) = fs::read_to_string(&self.skipped) {
+            print!("{lines}");
+        }
+    }
 }
 
-fn cargo(arguments: &[&str]) -> Result<()> {
-    run(program("cargo").args(arguments))
-}
-
-fn program(name: &str) -> Command {
-    let mut command = Command::new(name);
-    command.current_dir(repository());
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(repository()).args(arguments);
     command
 }
 
@@ -136,8 +225,4 @@ fn run(command: &mut Command) -> Result<()> {
         bail!("{command:?} failed");
     }
     Ok(())
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
 }
