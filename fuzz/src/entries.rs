@@ -1,5 +1,6 @@
-//! What strangers' bytes go through, one function for each kind. None may panic, whatever the bytes are, and each
-//! holds a law of its own. They take nothing but bytes; `crates/fleetd/tests/it/bytes/mod.rs` calls them.
+//! What strangers' bytes go through, one function for each kind. None may panic, whatever the bytes
+//! are, and each holds a law of its own. They take nothing but bytes;
+//! `crates/fleetd/tests/it/bytes/mod.rs` calls them.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -61,7 +62,8 @@ pub fn unit_file(bytes: &[u8]) {
     }
 }
 
-/// A name as somebody types it, and a key as somebody else wrote it: what is accepted stays below its prefix.
+/// A name as somebody types it, and a key as somebody else wrote it: what is accepted stays below
+/// its prefix.
 pub fn names(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(name) = UnitName::parse(&text) {
@@ -132,8 +134,8 @@ pub fn api_body(bytes: &[u8]) {
     });
 }
 
-/// A value of the registry, under every key in turn: refused with a reason, or read and written back the same; and
-/// what is asked of the API is answered all the same.
+/// A value of the registry, under every key in turn: refused with a reason, or read and written
+/// back the same; and what is asked of the API is answered all the same.
 pub fn registry_value(bytes: &[u8]) {
     again::<UnitRecord>(bytes);
     again::<Past>(bytes);

@@ -1,8 +1,8 @@
-//! Every host's processes in a cgroup of their own, which is also how they are ended: all at once, with no
-//! pid to mistake and no name to match.
+//! Every host's processes in a cgroup of their own, which is also how they are ended: all at once,
+//! with no pid to mistake and no name to match.
 //!
-//! With `--keep-unit`, systemd-nspawn works below the cgroup it is started in. Hosts that shared one would share
-//! one payload tree, hang in boot and kill each other's services.
+//! With `--keep-unit`, systemd-nspawn works below the cgroup it is started in. Hosts that shared
+//! one would share one payload tree, hang in boot and kill each other's services.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 
 use crate::wait::wait_until;
 
-/// The mount points of the hierarchies that systemd-nspawn uses: cgroup2, and v1's `name=systemd` where the
-/// machine still has it. The first one is cgroup2.
+/// The mount points of the hierarchies that systemd-nspawn uses: cgroup2, and v1's `name=systemd`
+/// where the machine still has it. The first one is cgroup2.
 pub(crate) fn hierarchies() -> Result<Vec<PathBuf>> {
     let mounts =
         fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
@@ -53,7 +53,8 @@ impl Cgroup {
         })
     }
 
-    /// A command that enters the cgroup before its program starts. What an earlier program left there is removed.
+    /// A command that enters the cgroup before its program starts. What an earlier program left
+    /// there is removed.
     pub(crate) fn launch(&self, program: &[&str]) -> Result<Command> {
         let mut script = String::new();
         for path in &self.paths {
@@ -70,7 +71,8 @@ impl Cgroup {
     }
 }
 
-/// Ends every process of a cgroup and of those below it, then removes them. Nothing happens if it is not there.
+/// Ends every process of a cgroup and of those below it, then removes them. Nothing happens if it
+/// is not there.
 pub(crate) fn remove(cgroup: &Path) -> Result<()> {
     if !cgroup.exists() {
         return Ok(());

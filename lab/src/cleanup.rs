@@ -12,7 +12,8 @@ use rustix::mount::{UnmountFlags, unmount};
 use crate::exec::run;
 use crate::{cgroup, folders, network};
 
-/// Where systemd-nspawn keeps a directory for each container. It removes them itself, unless it was killed.
+/// Where systemd-nspawn keeps a directory for each container. It removes them itself, unless it was
+/// killed.
 const PROPAGATE: &str = "/run/systemd/nspawn/propagate";
 
 /// Removes the labs whose process is gone. Every start of a lab does it too.
@@ -88,7 +89,8 @@ pub fn traces(id: &str) -> Result<Vec<String>> {
     }
     let mark = format!("fleet-{id}");
     for entry in fs::read_dir("/proc")?.flatten() {
-        // A process may end while it is looked at, and is a zombie until its parent has asked for it.
+        // A process may end while it is looked at, and is a zombie until its parent has asked for
+        // it.
         let of = |file| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         let belongs = of("cgroup").contains(&mark) || of("cmdline").contains(&mark);
         if belongs && !of("status").contains("\nState:\tZ") {
@@ -102,7 +104,8 @@ pub fn traces(id: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Removes the lock that a killed systemd-nspawn leaves for the root it ran on, named by device and inode.
+/// Removes the lock that a killed systemd-nspawn leaves for the root it ran on, named by device and
+/// inode.
 fn remove_nspawn_lock(root: &str) -> Result<()> {
     let root = fs::metadata(root)?;
     match fs::remove_file(format!(

@@ -14,7 +14,8 @@ use crate::folders::{self, Folder};
 use crate::host::Host;
 use crate::{cleanup, network, requirements, rootfs, wait};
 
-/// How many labs exist at once, over all processes of this checkout: what two cores carry without changing results.
+/// How many labs exist at once, over all processes of this checkout: what two cores carry without
+/// changing results.
 const AT_ONCE: usize = 2;
 
 /// Hosts and etcd members on one network; gone when dropped.
@@ -65,7 +66,8 @@ impl Builder {
         self
     }
 
-    /// More arguments for every etcd member, such as those of a listener with TLS. They win over the lab's own.
+    /// More arguments for every etcd member, such as those of a listener with TLS. They win over
+    /// the lab's own.
     pub fn etcd_arguments(mut self, arguments: &[&str]) -> Self {
         self.etcd_arguments = arguments
             .iter()
@@ -122,7 +124,8 @@ impl Builder {
         Ok(lab)
     }
 
-    /// The body of a test: starts a lab and hands it to `body`; skips, and says why, where no lab can be.
+    /// The body of a test: starts a lab and hands it to `body`; skips, and says why, where no lab
+    /// can be.
     ///
     /// # Panics
     /// When the lab does not start or `body` fails; the logs are kept then.
@@ -137,8 +140,8 @@ impl Builder {
         body(&lab).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
-    /// The body of a test that holds on more than one release: runs as [`test`](Self::test) does, with a new lab for
-    /// this machine's release and for the Debian after it.
+    /// The body of a test that holds on more than one release: runs as [`test`](Self::test) does,
+    /// with a new lab for this machine's release and for the Debian after it.
     ///
     /// # Panics
     /// As `test` does, after printing the release.
@@ -158,7 +161,8 @@ impl Builder {
         Ok((1..=self.hosts).map(of).collect())
     }
 
-    /// Whether this machine can hold this lab. Another release must be downloaded, which needs the network.
+    /// Whether this machine can hold this lab. Another release must be downloaded, which needs the
+    /// network.
     fn requirements(&self) -> Result<()> {
         requirements::requirements()?;
         for suite in self.suite_by_host()? {
@@ -211,8 +215,8 @@ impl Lab {
         &self.members[number - 1]
     }
 
-    /// Waits as [`wait_until`](crate::wait_until) does; an error has the end of each host's journal, and the logs
-    /// are kept.
+    /// Waits as [`wait_until`](crate::wait_until) does; an error has the end of each host's
+    /// journal, and the logs are kept.
     pub fn wait_until(
         &self,
         limit: Duration,

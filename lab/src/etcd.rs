@@ -1,4 +1,5 @@
-//! One etcd member among the hosts: kill it, stall it, cut it off, take its data away, count its work.
+//! One etcd member among the hosts: kill it, stall it, cut it off, take its data away, count its
+//! work.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -36,8 +37,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Lays out member `number` (from 1) of `count`, not running. `arguments` come last on its command line, where
-    /// they win.
+    /// Lays out member `number` (from 1) of `count`, not running. `arguments` come last on its
+    /// command line, where they win.
     pub(crate) fn create(
         folder: &Folder,
         number: usize,
@@ -107,7 +108,8 @@ impl Member {
                 &format!("--initial-cluster={}", self.peers),
                 "--logger=zap",
                 "--log-level=warn",
-                // Where many tests share few cores, a password is checked for longer than fleetd waits.
+                // Where many tests share few cores, a password is checked for longer than fleetd
+                // waits.
                 "--bcrypt-cost=4",
             ])?
             .args(&self.arguments)
@@ -154,8 +156,8 @@ impl Member {
         self.signal(Signal::CONT)
     }
 
-    /// Kills it and deletes its data. Once all members are wiped, starting them makes a new, empty cluster; one
-    /// wiped member of several is refused by the others.
+    /// Kills it and deletes its data. Once all members are wiped, starting them makes a new, empty
+    /// cluster; one wiped member of several is refused by the others.
     pub fn wipe(&self) -> Result<()> {
         self.kill()?;
         if self.data.exists() {
@@ -222,7 +224,8 @@ impl Member {
         Ok(kill_process(Pid::from_child(child), signal)?)
     }
 
-    /// The body of a GET. Asked on the member's own loopback, so that a partition does not hide the answer.
+    /// The body of a GET. Asked on the member's own loopback, so that a partition does not hide the
+    /// answer.
     fn get(&self, path: &str) -> Result<String> {
         self.link.inside(|| {
             let limit = Duration::from_secs(2);
@@ -259,7 +262,8 @@ impl Metrics {
         )
     }
 
-    /// The sum over all label values of a counter, such as `grpc_server_handled_total`; 0 if it is not there.
+    /// The sum over all label values of a counter, such as `grpc_server_handled_total`; 0 if it is
+    /// not there.
     pub fn sum(&self, counter: &str) -> f64 {
         let named = |name: &str| {
             name == counter

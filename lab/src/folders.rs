@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! target/lab/rootfs-<hash>/    the hosts' root file system, made once, read-only in use
-//! target/lab/run/<id>/         one lab: `owner` (locked as long as its process lives) and `ram/` (a tmpfs)
+//! target/lab/run/<id>/         one lab: `owner` (locked while its process lives), `ram/` (a tmpfs)
 //! target/lab/failed/<id>/      logs of a lab whose test failed
 //! target/lab/*.lock            one turn at a time, between processes
 //! ```
@@ -32,7 +32,8 @@ pub(crate) fn running() -> PathBuf {
     base().join("run")
 }
 
-/// Waits for a turn among all processes. The turn ends when the file is dropped, or its process dies.
+/// Waits for a turn among all processes. The turn ends when the file is dropped, or its process
+/// dies.
 pub(crate) fn turn(name: &str) -> Result<File> {
     let file = lock_file(name)?;
     file.lock()
@@ -78,9 +79,9 @@ impl Folder {
         })
     }
 
-    /// The lab's tmpfs. In memory because a teardown is then one unmount, and because overlayfs refuses an
-    /// upper layer that lies on an overlay, which is what a container's disk is. It also makes fsync cost nothing:
-    /// etcd is faster here than on a disk.
+    /// The lab's tmpfs. In memory because a teardown is then one unmount, and because overlayfs
+    /// refuses an upper layer that lies on an overlay, which is what a container's disk is. It also
+    /// makes fsync cost nothing: etcd is faster here than on a disk.
     pub(crate) fn ram(&self) -> PathBuf {
         self.path.join("ram")
     }

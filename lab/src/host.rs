@@ -18,14 +18,16 @@ use crate::network::{self, Link};
 use crate::rootfs;
 use crate::wait::wait_until;
 
-/// Bound of one command inside a host. The slowest, a fleetctl that waits for units, takes a few seconds.
+/// Bound of one command inside a host. The slowest, a fleetctl that waits for units, takes a few
+/// seconds.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Bound of a boot. A second is usual; thirty hosts at once on two cores have taken ten.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// Bound of an orderly shutdown; systemd itself would wait 90 s for a unit that ignores SIGTERM.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
-/// The ids of the first hosts: fixed, so that listings can be compared, and sorted as the hosts are.
+/// The ids of the first hosts: fixed, so that listings can be compared, and sorted as the hosts
+/// are.
 const MACHINE_IDS: [&str; 3] = [
     "190c6f8fbbd25efb88aad49e6c499b79",
     "c46a8acecb14499365bce5a3533bd6c5",
@@ -146,9 +148,11 @@ impl Host {
         Ok(powered.pid1.as_raw_nonzero().get())
     }
 
-    /// Where this machine sees a file of the host: the way to its sockets, and to files in its /run.
+    /// Where this machine sees a file of the host: the way to its sockets, and to files in its
+    /// /run.
     ///
-    /// An absolute symbolic link on the way (/var/run is one) leads out of the host; name the real place.
+    /// An absolute symbolic link on the way (/var/run is one) leads out of the host; name the real
+    /// place.
     pub fn path(&self, path: &str) -> PathBuf {
         let root = self.pid1().map_or_else(
             |_| self.root.clone(),
@@ -160,14 +164,16 @@ impl Host {
     /// Runs a command inside the host, as root, for at most a minute.
     ///
     /// # Errors
-    /// When the host is off or the time is up. A failure of the command itself is in the [`Output`].
+    /// When the host is off or the time is up. A failure of the command itself is in the
+    /// [`Output`].
     pub fn exec(&self, command: &[&str]) -> Result<Output> {
         let (pid, limit) = (
             self.pid1()?.to_string(),
             COMMAND_LIMIT.as_secs().to_string(),
         );
         let started = Instant::now();
-        // `timeout` runs inside, where it ends the command itself rather than the way into the host.
+        // `timeout` runs inside, where it ends the command itself rather than the way into the
+        // host.
         let output = exec::finish(
             Command::new("nsenter")
                 .args(["-t", &pid, "-a", "--", "timeout", "--kill-after=2", &limit])
@@ -271,8 +277,8 @@ impl Host {
         Ok(())
     }
 
-    /// Boots, and waits until systemd is done with that; units of a test may fail. A host that is on loses its power
-    /// first.
+    /// Boots, and waits until systemd is done with that; units of a test may fail. A host that is
+    /// on loses its power first.
     pub fn power_on(&self) -> Result<()> {
         self.power_off()?;
         self.switch_on()?;
@@ -404,8 +410,8 @@ fn address(number: usize) -> String {
     format!("10.99.1.{number}")
 }
 
-/// The child of a systemd-nspawn that is the first process of a pid namespace. The child before it, which sets up
-/// the mounts, is not.
+/// The child of a systemd-nspawn that is the first process of a pid namespace. The child before it,
+/// which sets up the mounts, is not.
 fn first_process(nspawn: u32) -> Option<Pid> {
     let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
     children.split_whitespace().find_map(|pid| {

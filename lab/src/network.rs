@@ -1,4 +1,5 @@
-//! One bridge in a namespace of its own, and a namespace with one cable to it for each host and etcd member.
+//! One bridge in a namespace of its own, and a namespace with one cable to it for each host and
+//! etcd member.
 
 use std::fs::File;
 use std::io::Write;
@@ -75,9 +76,11 @@ impl Link {
         format!("{NAMESPACES}/{}", self.namespace)
     }
 
-    /// Runs `act` on a thread inside the namespace: sockets that it opens belong to this end of the cable.
+    /// Runs `act` on a thread inside the namespace: sockets that it opens belong to this end of the
+    /// cable.
     pub fn inside<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        // setns changes the calling thread alone, so a thread of its own is all the separation it needs.
+        // setns changes the calling thread alone, so a thread of its own is all the separation it
+        // needs.
         let entered = || {
             let namespace = File::open(self.path())
                 .with_context(|| format!("no namespace {}", self.namespace))?;

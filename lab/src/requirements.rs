@@ -30,7 +30,8 @@ pub const TESTS: &[Program] = &[("python3", "python3"), ("faketime", "faketime")
 /// Set to 1 where a skipped test would be a lie, such as in CI: it fails instead.
 pub const MUST_RUN: &str = "FLEET_TESTS_MUST_RUN";
 
-/// Names a file that collects a line for each skipped test. The test harness hides what a passing test prints.
+/// Names a file that collects a line for each skipped test. The test harness hides what a passing
+/// test prints.
 pub const SKIPPED: &str = "FLEET_TESTS_SKIPPED";
 
 /// About twenty systemds use up the kernel's usual 128 inotify instances.
@@ -82,7 +83,8 @@ pub fn install_packages(programs: &[Program]) -> Result<()> {
     if guarded {
         run(&["systemctl", "mask", "--runtime", "etcd.service"])?.ok()?;
     }
-    // Without lists, or with stale ones, the install fails and says why; a broken third-party list is not our concern.
+    // Without lists, or with stale ones, the install fails and says why; a broken third-party list
+    // is not our concern.
     let _ = run(&["apt-get", "update", "--quiet"])?;
     let install = [
         "env",

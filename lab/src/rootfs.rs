@@ -1,6 +1,8 @@
-//! The hosts' root file systems: a minimal Debian or Ubuntu, made once for each release and shared by all hosts of it.
+//! The hosts' root file systems: a minimal Debian or Ubuntu, made once for each release and shared
+//! by all hosts of it.
 //!
-//! Hosts run this machine's own release, or a newer one that a test names: binaries built here run on both.
+//! Hosts run this machine's own release, or a newer one that a test names: binaries built here run
+//! on both.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use crate::exec::run;
 use crate::folders;
 
-/// What a plain host has, and what `fleetctl` needs to reach it from another: an SSH server (off until a test starts it), sudo.
+/// What a plain host has, and what `fleetctl` needs to reach it from another: an SSH server (off
+/// until a test starts it), sudo.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,libpam-systemd,openssh-server,sudo";
 
 /// Units that would run, or write, at moments no test chose.
@@ -48,14 +51,16 @@ pub(crate) fn suite() -> Result<String> {
     }
 }
 
-/// Returns the releases on which the core of the behaviours is shown: this machine's own, then the Debian after it.
+/// Returns the releases on which the core of the behaviours is shown: this machine's own, then the
+/// Debian after it.
 pub(crate) fn suites() -> Result<Vec<String>> {
     let own = suite()?;
     let next = (own == "bookworm").then(|| "trixie".to_owned());
     Ok([own].into_iter().chain(next).collect())
 }
 
-/// Returns the finished root file system of a release, made now if it is missing. Half a minute, and about 250 MB.
+/// Returns the finished root file system of a release, made now if it is missing. Half a minute,
+/// and about 250 MB.
 pub(crate) fn provide(suite: &str) -> Result<PathBuf> {
     let mut recipe = DefaultHasher::new();
     (suite, PACKAGES, MASKED, JOURNALD).hash(&mut recipe);

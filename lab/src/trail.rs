@@ -1,6 +1,7 @@
 //! What the hosts themselves write down about a unit: when its process came up, and when it went.
 //!
-//! All hosts share this machine's clock, so what they wrote can be laid side by side, to the microsecond.
+//! All hosts share this machine's clock, so what they wrote can be laid side by side, to the
+//! microsecond.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +12,8 @@ use anyhow::{Context, Result};
 
 /// The process of every unit here. `$3` is done before it counts as up, `$4` after.
 ///
-/// A process that is killed outright writes no end: of a host that loses its power nobody says that it was down.
+/// A process that is killed outright writes no end: of a host that loses its power nobody says that
+/// it was down.
 const PROCESS: &str = r#"#!/bin/bash
 file=/srv/$1 version=$2
 trap 'echo "$EPOCHREALTIME down $version" >> $file' EXIT
@@ -90,7 +92,8 @@ impl Trail {
         self.0.iter().filter(|(_, events)| went(events)).count()
     }
 
-    /// How many hosts were without the unit at the worst moment, and what all of them wrote, in order.
+    /// How many hosts were without the unit at the worst moment, and what all of them wrote, in
+    /// order.
     pub fn most_down(&self) -> (usize, String) {
         let mut all: Vec<(u64, bool, &str, u32)> = Vec::new();
         for (name, events) in &self.0 {

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Short against anything a test waits for, long against the cost of asking a host (a few milliseconds).
+/// Short against anything a test waits for, long against the cost of asking a host (a few
+/// milliseconds).
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks `condition` until it holds. An error from it counts as "not yet" and is told only if the time runs out.
+/// Asks `condition` until it holds. An error from it counts as "not yet" and is told only if the
+/// time runs out.
 ///
 /// # Errors
 /// When `limit` has passed: what was waited for, and the last error of the condition.

@@ -1,4 +1,5 @@
-//! Shows that the lab does what the other behaviours rely on: hosts are real, faults are real, and nothing is left.
+//! Shows that the lab does what the other behaviours rely on: hosts are real, faults are real, and
+//! nothing is left.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! Shows that the API answers whatever is sent to it with a status and a sentence, as the original did, and lives on.
+//! Shows that the API answers whatever is sent to it with a status and a sentence, as the original
+//! did, and lives on.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

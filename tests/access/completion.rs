@@ -1,11 +1,13 @@
-//! Shows what a Tab offers on a host: units and machines of the whole fleet, and nothing while fleetd is silent.
+//! Shows what a Tab offers on a host: units and machines of the whole fleet, and nothing while
+//! fleetd is silent.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
 
 use crate::support::looking::sleeper;
 
-/// As a package installs it. The function stands in for fleetctl and tells its words; the script calls the real one.
+/// As a package installs it. The function stands in for fleetctl and tells its words; the script
+/// calls the real one.
 const RC: &str = r#"PS1='$ '; bind 'set enable-bracketed-paste off'
 source /usr/share/bash-completion/completions/fleetctl
 fleetctl() { printf ran; printf '<%s>' "$@"; echo ran; }
@@ -47,7 +49,8 @@ fn bash_on_a_host_completes_units_and_machines_of_the_fleet() {
     });
 }
 
-/// Types this behind `fleetctl` on a terminal of the host, and Tab and Enter: the words that fleetctl is run with.
+/// Types this behind `fleetctl` on a terminal of the host, and Tab and Enter: the words that
+/// fleetctl is run with.
 fn tab(host: &Host, typed: &str) -> Result<String> {
     let terminal = "timeout 60 script -qec 'bash --rcfile /root/bashrc -i' /dev/null";
     let shown = host

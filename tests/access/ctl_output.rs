@@ -1,4 +1,5 @@
-//! What scripts and people get from fleetctl on real hosts: documents, names, exit codes, waits, watches.
+//! What scripts and people get from fleetctl on real hosts: documents, names, exit codes, waits,
+//! watches.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -66,7 +67,8 @@ fn documents_say_what_the_hosts_say() {
             let there = machine["version"].as_str().context("a version")?;
             ensure!(version.trim().ends_with(&format!("v{there}")), "{there}");
         }
-        // What YAML says is what JSON says: read by a reader that is not ours, where the build machine has one.
+        // What YAML says is what JSON says: read by a reader that is not ours, where the build
+        // machine has one.
         for listing in ["list-units", "list-unit-files", "list-machines", "status"] {
             let yaml = host.fleetctl(&[listing, "-o", "yaml"])?.ok()?;
             let json = document(host, &[listing, "-o", "json"])?;

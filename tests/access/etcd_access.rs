@@ -1,5 +1,6 @@
-//! Shows that fleetd works with an etcd that asks for certificates or a password; that a wrong one stops fleetd and
-//! units as little as an etcd that is away; and that the password is told to nobody.
+//! Shows that fleetd works with an etcd that asks for certificates or a password; that a wrong one
+//! stops fleetd and units as little as an etcd that is away; and that the password is told to
+//! nobody.
 
 use std::fs;
 use std::path::Path;

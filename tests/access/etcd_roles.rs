@@ -1,4 +1,5 @@
-//! Shows that fleetd needs of etcd what docs/howto/etcd.md says, and nothing more; and what it says without.
+//! Shows that fleetd needs of etcd what docs/howto/etcd.md says, and nothing more; and what it says
+//! without.
 
 use anyhow::{Context, Result, ensure};
 use lab::{FleetConf, Host, Lab};

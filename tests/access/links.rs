@@ -1,11 +1,13 @@
-//! Shows that fleetd, as root, writes through no link that somebody planted, and hangs on nothing that is no file.
+//! Shows that fleetd, as root, writes through no link that somebody planted, and hangs on nothing
+//! that is no file.
 
 use anyhow::ensure;
 use lab::Lab;
 
 use crate::support::looking::{SOON, listed, runs_everywhere, sleeper, told};
 
-/// Links to a file that is not fleet's, and that the fence around its service lets it write, wherever fleetd writes.
+/// Links to a file that is not fleet's, and that the fence around its service lets it write,
+/// wherever fleetd writes.
 const PLANTED: [&str; 6] = [
     "/run/fleet/units/a.service",
     "/run/fleet/units/.incoming",
@@ -83,7 +85,8 @@ fn what_is_no_file_in_the_units_directory_holds_up_nothing() {
         host.sh(&format!("ln -s /root/linked {units}/linked.service"))?.ok()?;
         host.write_file("/etc/fleet/units/a.service", sleeper(1000))?;
         runs_everywhere(lab, "a.service", 1000)?;
-        // A link is whoever may write there naming a file: it is followed, as systemd follows it in /etc/systemd/system.
+        // A link is whoever may write there naming a file: it is followed, as systemd follows it in
+        // /etc/systemd/system.
         runs_everywhere(lab, "linked.service", 2000)?;
         for name in ["pipe", "zero", "far"] {
             told(lab, &format!("{name}.service"), true)?;

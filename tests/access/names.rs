@@ -96,7 +96,8 @@ fn evil_names_reach_no_file_and_stop_nobody() {
     });
 }
 
-/// The first lines of the answers to a change and to a question about that path, spelt as it stands.
+/// The first lines of the answers to a change and to a question about that path, spelt as it
+/// stands.
 fn ask(host: &Host, path: &str) -> Result<String> {
     use std::io::{Read as _, Write as _};
     let body = r#"{"desiredState":"launched","options":[{"section":"Service","name":"ExecStart","value":"/bin/sleep 666"},{"section":"X-Fleet","name":"Global","value":"true"}]}"#;

@@ -1,4 +1,5 @@
-//! Shows that on a host only root reaches fleetd and what it keeps, and that its service is fenced in.
+//! Shows that on a host only root reaches fleetd and what it keeps, and that its service is fenced
+//! in.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -64,7 +65,8 @@ fn files(host: &Host) -> Result<()> {
         "f 600 0 seen.json",
     ];
     ensure!(kept.lines().eq(expected), "{kept}");
-    // systemd reads unit files as root; what others may read of them is for their author to decide, and that is nothing.
+    // systemd reads unit files as root; what others may read of them is for their author to decide,
+    // and that is nothing.
     let others = host
         .sh("find /run/fleet /etc/fleet -perm /022 ! -type l")?
         .ok()?;

@@ -1,4 +1,5 @@
-//! Shows that over TCP only clients with a certificate are served, and that both sides say what is wrong with one.
+//! Shows that over TCP only clients with a certificate are served, and that both sides say what is
+//! wrong with one.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab, Output};

@@ -1,4 +1,5 @@
-//! Shows that a full disk under fleet's directories is told, touches no unit, stops no other host, and heals.
+//! Shows that a full disk under fleet's directories is told, touches no unit, stops no other host,
+//! and heals.
 
 use anyhow::Result;
 use lab::{Host, Lab};

@@ -47,7 +47,8 @@ fn without_a_registry_units_come_back_from_disk_and_what_changed_meanwhile_arriv
         for host in [rebooted, cut] {
             host.power_off()?;
         }
-        // Changed while they are off, and then the registry goes too: it is dead, which is noticed at once, or it hangs.
+        // Changed while they are off, and then the registry goes too: it is dead, which is noticed
+        // at once, or it hangs.
         speaker.fleetctl(&["destroy", "goes.service"])?.ok()?;
         launch(speaker, "comes.service")?;
         let comes_back = |host: &Host| {

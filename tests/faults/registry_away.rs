@@ -1,4 +1,5 @@
-//! Shows that units run on while the registry is away, that fleet says so, and that it goes on by itself afterwards.
+//! Shows that units run on while the registry is away, that fleet says so, and that it goes on by
+//! itself afterwards.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Shows that a registry which was wiped, restored from a backup, or is another one's is no instruction to stop anything.
+//! Shows that a registry which was wiped, restored from a backup, or is another one's is no
+//! instruction to stop anything.
 
 use std::time::Duration;
 
@@ -162,8 +163,8 @@ fn another_fleets_registry_stops_nothing_and_its_own_is_followed_again() {
     });
 }
 
-/// Waits until each of these hosts says why it does not follow the registry: in `fleetctl status`, in its own status
-/// line, and in its journal.
+/// Waits until each of these hosts says why it does not follow the registry: in `fleetctl status`,
+/// in its own status line, and in its journal.
 fn held<'a>(lab: &Lab, hosts: impl IntoIterator<Item = &'a Host>, why: &str) -> Result<()> {
     for host in hosts {
         lab.wait_until(SOON, &format!("{} says: {why}", host.name()), || {
@@ -207,8 +208,8 @@ fn drop_file(host: &Host, name: &str) -> Result<()> {
     host.write_file(&format!("/etc/fleet/units/{name}"), unit)
 }
 
-/// A file in a units directory of a machine that holds the registry gets nowhere, for as long as a directory takes
-/// otherwise.
+/// A file in a units directory of a machine that holds the registry gets nowhere, for as long as a
+/// directory takes otherwise.
 fn unpublished(lab: &Lab, prefix: &str, name: &str) -> Result<()> {
     std::thread::sleep(Duration::from_secs(3));
     let key = format!("{prefix}units/{name}");

@@ -1,4 +1,5 @@
-//! Shows that no unit notices when fleetd, or what it talks to, is restarted, killed, upgraded or stopped.
+//! Shows that no unit notices when fleetd, or what it talks to, is restarted, killed, upgraded or
+//! stopped.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
@@ -48,9 +49,10 @@ fn no_unit_notices_what_becomes_of_fleetd() {
 
 #[test]
 fn a_fleetd_that_is_killed_while_it_starts_units_starts_each_of_them_once() {
-    // Started in the order of their names. Oneshots that are done leave nothing in systemd to see that by; those that
-    // hang take every place there is for a job, so that the rest waits: for two seconds, which on a busy machine may have
-    // passed at the kill, so what is last stays in systemd.
+    // Started in the order of their names. Oneshots that are done leave nothing in systemd to see
+    // that by; those that hang take every place there is for a job, so that the rest waits: for two
+    // seconds, which on a busy machine may have passed at the kill, so what is last stays in
+    // systemd.
     const UNITS: [(&str, &str, usize); 4] = [
         (
             "a",
@@ -89,8 +91,8 @@ fn a_fleetd_that_is_killed_while_it_starts_units_starts_each_of_them_once() {
             "[Service]\nRestartSec=100ms\n",
         )?;
         joins.install_fleet(&workload::conf(lab, joins))?;
-        // Each time those whose start is just being asked for leave something in systemd: of others nobody could say
-        // whether they ran.
+        // Each time those whose start is just being asked for leave something in systemd: of others
+        // nobody could say whether they ran.
         for (started, kind) in [(20, "a"), (20, "b"), (16, "c")] {
             lab.wait_until(
                 SOON,

@@ -1,4 +1,5 @@
-//! What several behaviours look at: units on hosts, the keys of the registry, the problems that people are told.
+//! What several behaviours look at: units on hosts, the keys of the registry, the problems that
+//! people are told.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use lab::{Host, Lab};
 /// Longer than anything here takes on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// How long nothing must happen before nothing is going on: longer than reports are gathered, files are spared and
-/// a registry is tried again.
+/// How long nothing must happen before nothing is going on: longer than reports are gathered, files
+/// are spared and a registry is tried again.
 const QUIET: Duration = Duration::from_millis(700);
 
 /// A global unit that runs `sleep NUMBER`, so that its process tells the revision.
@@ -90,7 +91,8 @@ pub(crate) fn told(lab: &Lab, text: &str, expected: bool) -> Result<()> {
     .with_context(|| said)
 }
 
-/// The revision of the whole registry, once it has stood still: reports are written a moment after the fact.
+/// The revision of the whole registry, once it has stood still: reports are written a moment after
+/// the fact.
 pub(crate) fn settled(lab: &Lab) -> Result<u64> {
     let (mut last, mut since) = (revision(lab)?, std::time::Instant::now());
     lab.wait_until(SOON, "nothing is written to the registry any more", || {
@@ -117,7 +119,8 @@ pub(crate) fn writes(lab: &Lab, unit: &str) -> Result<Option<u64>> {
     )
 }
 
-/// The store revision that made a unit; none while there is none. One that was destroyed and made again has another.
+/// The store revision that made a unit; none while there is none. One that was destroyed and made
+/// again has another.
 pub(crate) fn made_at(lab: &Lab, unit: &str) -> Result<Option<u64>> {
     etcd_number(
         lab,

@@ -1,4 +1,5 @@
-//! Units of every kind that a fault could touch, and the traces by which a host shows that one was touched.
+//! Units of every kind that a fault could touch, and the traces by which a host shows that one was
+//! touched.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,7 +44,8 @@ pub(crate) fn conf(lab: &Lab, host: &Host) -> FleetConf {
         .line("agent_ttl=3s")
 }
 
-/// Installs fleet on all hosts, starts all kinds of units, and answers the traces once everything is at rest.
+/// Installs fleet on all hosts, starts all kinds of units, and answers the traces once everything
+/// is at rest.
 pub(crate) fn start(lab: &Lab) -> Result<Vec<String>> {
     lab.install_fleet(|host| conf(lab, host))?;
     let first = lab.host(1);

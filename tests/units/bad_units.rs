@@ -1,4 +1,5 @@
-//! Shows that a unit file that cannot work is refused with a sentence, before anything changes anywhere.
+//! Shows that a unit file that cannot work is refused with a sentence, before anything changes
+//! anywhere.
 
 use anyhow::{Context, Result, ensure};
 use lab::Lab;

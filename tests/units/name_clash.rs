@@ -1,4 +1,5 @@
-//! Shows that a unit which is not fleet's is never overwritten or stopped, and that other machines do not mind.
+//! Shows that a unit which is not fleet's is never overwritten or stopped, and that other machines
+//! do not mind.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
@@ -34,7 +35,8 @@ fn a_foreign_unit_of_the_same_name_is_left_alone_and_told() {
             .ok()?;
         runs_fleets(lab, clashes)?;
 
-        // One that turns up later takes the name over, and keeps it through fleet's own stop and destroy.
+        // One that turns up later takes the name over, and keeps it through fleet's own stop and
+        // destroy.
         let latecomer = lab.host(2);
         latecomer.write_file(PATH, THEIRS)?;
         latecomer.exec(&["systemctl", "daemon-reload"])?.ok()?;
@@ -54,7 +56,8 @@ fn a_foreign_unit_of_the_same_name_is_left_alone_and_told() {
     });
 }
 
-/// Waits until `fleetctl status` tells of the clash on this host, both for the cluster and for the unit.
+/// Waits until `fleetctl status` tells of the clash on this host, both for the cluster and for the
+/// unit.
 fn told(lab: &Lab, host: &Host) -> Result<()> {
     lab.wait_until(SOON, "the clash is told", || {
         let cluster = host.fleetctl(&["status"])?.stdout;

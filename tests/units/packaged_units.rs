@@ -1,4 +1,5 @@
-//! Shows that the units a package installs are valid, and that their fence leaves fleetd the room it needs.
+//! Shows that the units a package installs are valid, and that their fence leaves fleetd the room
+//! it needs.
 
 use anyhow::ensure;
 use lab::{Lab, repository};
@@ -55,7 +56,8 @@ fn fleetd_can_do_its_job_inside_the_fence_and_nothing_beside_it() {
         )?
         .ok()?;
         install(host)?;
-        // The stand-in's word comes from systemd-notify, a child; fleetd's own comes from the main process.
+        // The stand-in's word comes from systemd-notify, a child; fleetd's own comes from the main
+        // process.
         host.write_file("/etc/systemd/system/fleet.service.d/test.conf", "[Service]\nNotifyAccess=all\n")?;
         host.exec(&["systemctl", "daemon-reload"])?.ok()?;
         let started = host.exec(&["systemctl", "enable", "--now", "fleet.socket", "fleet.service"])?;

@@ -1,4 +1,5 @@
-//! Shows on a host what the unit tests of the crates only recall: how systemd reads unit files, and how it behaves.
+//! Shows on a host what the unit tests of the crates only recall: how systemd reads unit files, and
+//! how it behaves.
 
 use std::fs;
 use std::process::Stdio;
@@ -102,8 +103,8 @@ fn suite() -> Result<Vec<u8>> {
     fs::read(&executable).with_context(|| executable)
 }
 
-/// systemd reads the file of a unit that it does not have in memory for each answer, and forgets it again, which takes it the
-/// longer the more units run.
+/// systemd reads the file of a unit that it does not have in memory for each answer, and forgets it
+/// again, which takes it the longer the more units run.
 #[test]
 fn systemd_reads_a_unit_as_rarely_as_it_can() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {

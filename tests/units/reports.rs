@@ -1,5 +1,5 @@
-//! Shows what a machine says of its units over time, and that a drained one runs nothing: read from the registry and
-//! from the hosts themselves.
+//! Shows what a machine says of its units over time, and that a drained one runs nothing: read from
+//! the registry and from the hosts themselves.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Shows that one machine is a fleet without etcd: `fleetd --standalone` keeps the registry through a reboot, and a
-//! damaged one as it is.
+//! Shows that one machine is a fleet without etcd: `fleetd --standalone` keeps the registry through
+//! a reboot, and a damaged one as it is.
 
 use anyhow::{Context, Result, ensure};
 use lab::{FleetConf, Host, Lab};

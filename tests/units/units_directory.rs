@@ -1,4 +1,5 @@
-//! Shows that the files in one host's units directory run on every host, whole, and until they are positively gone.
+//! Shows that the files in one host's units directory run on every host, whole, and until they are
+//! positively gone.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -241,8 +242,8 @@ fn destroyed_by_hand(lab: &Lab) -> Result<()> {
     remove(lab, "a.service")
 }
 
-/// Takes the directory into some state, in which it is held: the text is told, and nothing stops or changes. Brings it
-/// back, and sees that it goes on.
+/// Takes the directory into some state, in which it is held: the text is told, and nothing stops or
+/// changes. Brings it back, and sees that it goes on.
 fn held(lab: &Lab, take: &str, told_text: &str, bring_back: &str) -> Result<()> {
     put(lab, "held.service", &sleeper(1011))?;
     runs_everywhere(lab, "held.service", 1011)?;
@@ -257,7 +258,8 @@ fn held(lab: &Lab, take: &str, told_text: &str, bring_back: &str) -> Result<()> 
             "a unit of a held directory was touched"
         );
         ensure!(writes(lab, "held.service")?.is_some());
-        // A new fleetd knows no more than the old one. Its service makes a missing directory, which has no marker.
+        // A new fleetd knows no more than the old one. Its service makes a missing directory, which
+        // has no marker.
         host(lab)
             .exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;

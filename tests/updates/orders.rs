@@ -1,5 +1,5 @@
-//! Shows what people order about rollouts, on real hosts: an update that waits for a person restarts nothing, what would
-//! happen and why it did not is told, and it is taken back.
+//! Shows what people order about rollouts, on real hosts: an update that waits for a person
+//! restarts nothing, what would happen and why it did not is told, and it is taken back.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;

@@ -1,5 +1,5 @@
-//! Shows the verbs of rollouts as a person uses them, on real hosts: look before, follow, pause, go on, undo, restart, and
-//! take machines out.
+//! Shows the verbs of rollouts as a person uses them, on real hosts: look before, follow, pause, go
+//! on, undo, restart, and take machines out.
 
 use std::collections::BTreeSet;
 
@@ -108,7 +108,8 @@ fn looked_at(lab: &Lab, host: &Host) -> Result<()> {
     runs_everywhere(lab, UNIT, 1000)
 }
 
-/// A paused update stays where it is, also once the machine that has it is well and the next one could follow.
+/// A paused update stays where it is, also once the machine that has it is well and the next one
+/// could follow.
 fn paused(lab: &Lab, host: &Host) -> Result<()> {
     contains(
         &says(host, 0, &["rollout", "pause", UNIT])?,
@@ -193,7 +194,8 @@ fn machines_are_taken_out_and_given_back() {
     });
 }
 
-/// As people know a DaemonSet: it runs nowhere, a label brings it to one machine, and takes it away.
+/// As people know a DaemonSet: it runs nowhere, a label brings it to one machine, and takes it
+/// away.
 fn labelled(lab: &Lab, host: &Host) -> Result<()> {
     let unit = "ssd.service";
     let file = format!("/root/{unit}");

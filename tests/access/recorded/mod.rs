@@ -1,4 +1,5 @@
-//! Shows that what was recorded of fleet 1.0 on three hosts happens again on three hosts: its command line, its API.
+//! Shows that what was recorded of fleet 1.0 on three hosts happens again on three hosts: its
+//! command line, its API.
 
 mod api;
 mod sessions;

@@ -1,7 +1,8 @@
-//! Whole sessions at the command line, each command compared byte for byte: stdout, stderr, exit code.
+//! Whole sessions at the command line, each command compared byte for byte: stdout, stderr, exit
+//! code.
 //!
-//! The transcripts are those of fleetctl's own tests, which say `# ours: WHY` before what differs on purpose, and
-//! `on_hosts.txt`, which needs hosts.
+//! The transcripts are those of fleetctl's own tests, which say `# ours: WHY` before what differs
+//! on purpose, and `on_hosts.txt`, which needs hosts.
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Host, Lab, repository};

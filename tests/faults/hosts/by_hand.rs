@@ -1,4 +1,5 @@
-//! Shows that fleet holds what an administrator has stopped or masked, says so, and takes it back when it is told to.
+//! Shows that fleet holds what an administrator has stopped or masked, says so, and takes it back
+//! when it is told to.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};

@@ -1,4 +1,5 @@
-//! Shows that units of others, transient or a package's, before or after fleet's own, are neither stopped nor overwritten.
+//! Shows that units of others, transient or a package's, before or after fleet's own, are neither
+//! stopped nor overwritten.
 
 use anyhow::ensure;
 use lab::Lab;

@@ -1,4 +1,5 @@
-//! Shows that a machine whose `desired.json` is damaged in the middle of an update restarts nothing for that.
+//! Shows that a machine whose `desired.json` is damaged in the middle of an update restarts nothing
+//! for that.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Shows that what somebody does to unit files and their links is named, and undone at once without a restart.
+//! Shows that what somebody does to unit files and their links is named, and undone at once without
+//! a restart.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
@@ -107,7 +108,8 @@ fn files_and_links_that_somebody_changed_are_put_back_without_a_restart() {
         }
         clean(lab, host)?;
 
-        // A drop-in is an administrator's own addition: it stays, and counts from the next start on.
+        // A drop-in is an administrator's own addition: it stays, and counts from the next start
+        // on.
         host.write_file(
             "/etc/systemd/system/drifts.service.d/mine.conf",
             "[Service]\nEnvironment=MINE=1\n",

@@ -1,4 +1,5 @@
-//! Shows that a fleetd which stood still for longer than its lease touches nothing of what stayed, and catches up.
+//! Shows that a fleetd which stood still for longer than its lease touches nothing of what stayed,
+//! and catches up.
 
 use anyhow::ensure;
 use lab::Lab;

@@ -1,4 +1,5 @@
-//! Shows that a fleetd which is killed again and again, while people change everything, loses nothing and repeats nothing.
+//! Shows that a fleetd which is killed again and again, while people change everything, loses
+//! nothing and repeats nothing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,7 +129,8 @@ fn change(lab: &Lab, chance: &mut Chance) -> Result<BTreeMap<String, Unit>> {
     Ok(units)
 }
 
-/// Has the revision run, or (none) the unit destroyed. The fleetd that is asked may be killed in between.
+/// Has the revision run, or (none) the unit destroyed. The fleetd that is asked may be killed in
+/// between.
 fn order(lab: &Lab, name: &str, revision: Option<u32>) -> Result<()> {
     let host = lab.host(1);
     let command = match revision {

@@ -1,4 +1,5 @@
-//! Shows that hundreds of units which crash in a loop leave fleetd responsive, and its journal and the registry in peace.
+//! Shows that hundreds of units which crash in a loop leave fleetd responsive, and its journal and
+//! the registry in peace.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,8 @@ use lab::{Host, Lab};
 use super::install;
 use crate::support::workload::{SOON, fleet_journal, works};
 
-/// Every ten seconds each of them starts. With one second between them PID 1 itself needed minutes for an answer, whoever
-/// asked, on two busy cores.
+/// Every ten seconds each of them starts. With one second between them PID 1 itself needed minutes
+/// for an answer, whoever asked, on two busy cores.
 const UNITS: usize = 300;
 
 /// For so long the loops are watched.

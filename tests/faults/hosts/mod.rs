@@ -1,4 +1,5 @@
-//! Real faults on real hosts: what becomes of the units, read from systemd, and what people are told meanwhile.
+//! Real faults on real hosts: what becomes of the units, read from systemd, and what people are
+//! told meanwhile.
 
 mod bus;
 mod by_hand;

@@ -1,4 +1,5 @@
-//! Shows that a unit which hangs in its stop is told of, holds up no other, and can be started or updated all the same.
+//! Shows that a unit which hangs in its stop is told of, holds up no other, and can be started or
+//! updated all the same.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};

@@ -24,7 +24,8 @@ fn a_fleetd_that_is_replaced_and_finds_older_notes_touches_nothing() {
         works(lab, "after-upgrade.service")?;
         untouched(lab, &before, "an upgrade")?;
 
-        // As the first versions wrote them; and, the other way round, with what a later one may add.
+        // As the first versions wrote them; and, the other way round, with what a later one may
+        // add.
         for (what, edit) in [("older", older as fn(&mut Value)), ("newer", newer)] {
             host.sh("systemctl stop fleet.socket fleet.service")?.ok()?;
             for path in [MARKS, DESIRED] {

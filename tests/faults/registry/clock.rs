@@ -1,5 +1,6 @@
-//! Shows that clocks which are set by an hour, back and forward, on the leader and on those that lead after it, neither stop
-//! nor end an update, and that people read what was decided in its order.
+//! Shows that clocks which are set by an hour, back and forward, on the leader and on those that
+//! lead after it, neither stop nor end an update, and that people read what was decided in its
+//! order.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +15,8 @@ use crate::updates::rollouts::{settled, started, submit};
 
 const UNIT: &str = "a.service";
 
-/// A host's wall clock cannot be set from within a container; what fleetd reads of it can. Time as it passes stays true.
+/// A host's wall clock cannot be set from within a container; what fleetd reads of it can. Time as
+/// it passes stays true.
 const DROP_IN: &str = "[Service]\nEnvironment=LD_PRELOAD=/usr/local/lib/libfaketime.so.1\n\
     Environment=FAKETIME_TIMESTAMP_FILE=/etc/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\n";
 
@@ -81,7 +83,8 @@ fn set(host: &Host, by: &str) -> Result<()> {
     host.sh("mv /etc/clock.new /etc/clock")?.ok().map(drop)
 }
 
-/// A version reaches every host, once, within the budget, whatever happens when the first host has set out.
+/// A version reaches every host, once, within the budget, whatever happens when the first host has
+/// set out.
 fn rolls_out(
     lab: &Lab,
     speaker: &Host,
@@ -102,7 +105,8 @@ fn rolls_out(
     rolled_out(&Trail::of(lab, UNIT, since)?, number)
 }
 
-/// What was decided is listed in the order in which it was, by whichever clock, and who follows has missed nothing.
+/// What was decided is listed in the order in which it was, by whichever clock, and who follows has
+/// missed nothing.
 fn told_in_order(lab: &Lab, speaker: &Host) -> Result<()> {
     let listed = speaker.fleetctl(&["events", UNIT])?.ok()?;
     let revisions: Vec<u64> = listed.lines().filter_map(revision).collect();

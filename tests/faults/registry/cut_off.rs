@@ -1,5 +1,5 @@
-//! Shows that a machine without a network runs on and says so, is missed by the others, and does at its return what was
-//! ordered meanwhile.
+//! Shows that a machine without a network runs on and says so, is missed by the others, and does at
+//! its return what was ordered meanwhile.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
@@ -64,7 +64,8 @@ fn a_machine_that_is_cut_off_runs_on_is_missed_and_catches_up() {
     });
 }
 
-/// Waits until who looks at the fleet is told that the machine is missing, since when, and what becomes of it.
+/// Waits until who looks at the fleet is told that the machine is missing, since when, and what
+/// becomes of it.
 fn missed(lab: &Lab, speaker: &Host, lost: &Host) -> Result<()> {
     let mut seen = String::new();
     let missed = lab.wait_until(SOON, "it is missed", || {

@@ -1,5 +1,5 @@
-//! Shows that two hosts with one machine id, as clones of a disk have, both run their units, do not fight over the registry,
-//! and say what is wrong and what to do about it.
+//! Shows that two hosts with one machine id, as clones of a disk have, both run their units, do not
+//! fight over the registry, and say what is wrong and what to do about it.
 
 use std::thread;
 use std::time::Duration;
@@ -71,7 +71,8 @@ fn has_id(host: &Host, id: &str) -> Result<()> {
     host.reboot()
 }
 
-/// Waits until one of the second and the third host is listed and the other is not, and answers which.
+/// Waits until one of the second and the third host is listed and the other is not, and answers
+/// which.
 fn listed<'a>(lab: &'a Lab, speaker: &Host) -> Result<&'a Host> {
     let mut listed = Vec::new();
     lab.wait_until(SOON, "one of the two is listed", || {

@@ -1,5 +1,6 @@
-//! Shows that a leader which is cut off or stalls in the middle of an update, and lives, leads no more: another one goes on within
-//! the budget, and nothing that the old one decides lands, neither then nor at its return.
+//! Shows that a leader which is cut off or stalls in the middle of an update, and lives, leads no
+//! more: another one goes on within the budget, and nothing that the old one decides lands, neither
+//! then nor at its return.
 
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ fn a_leader_that_is_cut_off_or_stalls_is_followed_by_another_and_nothing_of_it_l
     });
 }
 
-/// The leader is lost in the middle of an update, alive, and comes back when another one has finished.
+/// The leader is lost in the middle of an update, alive, and comes back when another one has
+/// finished.
 fn lost(
     lab: &Lab,
     number: u32,

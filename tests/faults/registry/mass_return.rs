@@ -1,5 +1,5 @@
-//! Shows that all machines at once may lose their network in the middle of an update and come back together: the budget
-//! holds all the time, and what is no part of the update is not touched.
+//! Shows that all machines at once may lose their network in the middle of an update and come back
+//! together: the budget holds all the time, and what is no part of the update is not touched.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};

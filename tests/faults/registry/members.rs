@@ -1,4 +1,5 @@
-//! Shows that one member of three may be dead or hang: fleet goes on, and fleetd says which one it does without.
+//! Shows that one member of three may be dead or hang: fleet goes on, and fleetd says which one it
+//! does without.
 
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ fn a_dead_member_and_a_leading_one_that_hangs_are_named_and_fleet_goes_on() {
     });
 }
 
-/// A new unit reaches every host, somebody leads, every machine is listed, and nothing else was touched.
+/// A new unit reaches every host, somebody leads, every machine is listed, and nothing else was
+/// touched.
 fn goes_on(lab: &Lab, unit: &str, before: &[String]) -> Result<()> {
     works(lab, unit)?;
     clean(lab)?;
@@ -44,7 +46,8 @@ fn goes_on(lab: &Lab, unit: &str, before: &[String]) -> Result<()> {
     untouched(lab, before, unit)
 }
 
-/// Waits until each of these hosts has said that it does without that member, and whom it asks instead.
+/// Waits until each of these hosts has said that it does without that member, and whom it asks
+/// instead.
 fn named(lab: &Lab, member: &Member, callers: &[&Host]) -> Result<()> {
     let lost = format!("etcd {} does not serve, http://10.99.0.", member.endpoint());
     for host in callers {

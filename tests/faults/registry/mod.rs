@@ -1,5 +1,5 @@
-//! Faults of the registry and of the network on real hosts: what becomes of the units, read from systemd, and what people
-//! are told meanwhile.
+//! Faults of the registry and of the network on real hosts: what becomes of the units, read from
+//! systemd, and what people are told meanwhile.
 
 mod clock;
 mod cut_off;
@@ -18,11 +18,12 @@ use crate::support::workload::{SOON, conf, fleet_journal, status_text};
 use crate::updates::rollouts::at_once;
 use crate::updates::rollouts::trail::{self, Trail};
 
-/// How long everything may take to be as it should be once the registry is back. Two seconds are usual, the longest wait
-/// between two tries; the rest is for a machine that is busy.
+/// How long everything may take to be as it should be once the registry is back. Two seconds are
+/// usual, the longest wait between two tries; the rest is for a machine that is busy.
 const RETURN: Duration = Duration::from_secs(8);
 
-/// Runs a test on six hosts that know each other, with units that leave trails. Their leases end soon.
+/// Runs a test on six hosts that know each other, with units that leave trails. Their leases end
+/// soon.
 fn on_six_hosts(members: usize, body: impl FnOnce(&Lab) -> Result<()>) {
     on_six_hosts_with(members, |_| Ok(()), body);
 }
@@ -53,7 +54,8 @@ fn version(number: u32) -> String {
     unit.fleet("Global=true\nMaxUnavailable=2").file()
 }
 
-/// An error if an update took more down than that, or any host ran another version than this one, once.
+/// An error if an update took more down than that, or any host ran another version than this one,
+/// once.
 fn rolled_out(trail: &Trail, number: u32) -> Result<()> {
     let (most, story) = trail.most_down();
     ensure!(

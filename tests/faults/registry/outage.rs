@@ -1,5 +1,5 @@
-//! Shows that what was acknowledged right before etcd went down is not lost, and that everything converges at once when
-//! it is back.
+//! Shows that what was acknowledged right before etcd went down is not lost, and that everything
+//! converges at once when it is back.
 
 use std::env;
 use std::thread;

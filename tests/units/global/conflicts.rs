@@ -1,4 +1,5 @@
-//! Shows that of two units that conflict the one created first runs, on every host alike, and the other one after it.
+//! Shows that of two units that conflict the one created first runs, on every host alike, and the
+//! other one after it.
 
 use anyhow::ensure;
 

@@ -1,4 +1,5 @@
-//! Shows that a unit that fails, or that systemd refuses, is told as such and stops nobody else, however many there are.
+//! Shows that a unit that fails, or that systemd refuses, is told as such and stops nobody else,
+//! however many there are.
 
 use anyhow::ensure;
 

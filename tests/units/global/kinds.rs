@@ -1,4 +1,5 @@
-//! Shows that units of all kinds work together as on a single host: sockets, timers, paths, mounts, targets, instances.
+//! Shows that units of all kinds work together as on a single host: sockets, timers, paths, mounts,
+//! targets, instances.
 
 use anyhow::ensure;
 

@@ -1,4 +1,5 @@
-//! Shows that a global unit is on every machine where it belongs, as it was sent, and does there what its user asked for.
+//! Shows that a global unit is on every machine where it belongs, as it was sent, and does there
+//! what its user asked for.
 
 mod conflicts;
 mod failures;
@@ -63,7 +64,8 @@ fn left_behind(host: &Host) -> Result<String> {
         .ok()
 }
 
-/// Waits until `unit` is in this state (`active`, `failed`, ...) on exactly these hosts, and unknown to all others.
+/// Waits until `unit` is in this state (`active`, `failed`, ...) on exactly these hosts, and
+/// unknown to all others.
 fn await_on(lab: &Lab, unit: &str, state: &str, numbers: &[usize]) -> Result<()> {
     lab.wait_until(
         SOON,

@@ -1,4 +1,5 @@
-//! Shows what a user of fleet 1.0 types and reads: the same words, columns and exit codes, and the hosts as told.
+//! Shows what a user of fleet 1.0 types and reads: the same words, columns and exit codes, and the
+//! hosts as told.
 
 use anyhow::ensure;
 use lab::repository;
@@ -24,7 +25,8 @@ hello.service\td77c07da.../10.99.1.3\tinactive\tdead
 ";
 
 fn unit_files(state: &str) -> String {
-    // Cells end at a multiple of eight: `loaded` has room for its blank in the first eight, the others have not.
+    // Cells end at a multiple of eight: `loaded` has room for its blank in the first eight, the
+    // others have not.
     let tabs = if state == "loaded" { "\t" } else { "\t\t" };
     format!("UNIT\t\tHASH\tDSTATE{tabs}STATE\tTARGET\nhello.service\te83c16e\t{state}\t-\tglobal\n")
 }

@@ -1,4 +1,5 @@
-//! Shows that an update reaches every host, and restarts a unit exactly when what runs would differ.
+//! Shows that an update reaches every host, and restarts a unit exactly when what runs would
+//! differ.
 
 use anyhow::ensure;
 

@@ -1,10 +1,12 @@
-//! Shows that a unit file reaches the hosts byte for byte, whatever a person writes, and that systemd runs it as written.
+//! Shows that a unit file reaches the hosts byte for byte, whatever a person writes, and that
+//! systemd runs it as written.
 
 use anyhow::ensure;
 
 use super::{assert_files, destroy_all, fleetctl, on_three_hosts};
 
-/// Comments that are not UTF-8, quotes, semicolons, percent signs, lines that go on, and no newline at the end.
+/// Comments that are not UTF-8, quotes, semicolons, percent signs, lines that go on, and no newline
+/// at the end.
 const ODD: &[u8] = b"# caf\xe9 \xff\r\n\n[Unit]\nDescription=Gr\xc3\xbc\xc3\x9fe; 100%% \"quoted\"\n\n[Service]\n\
 Type=oneshot\nRemainAfterExit=yes\n\
 ExecStartPre=-/bin/false\nExecStartPre=-/does/not/exist\nExecStartPre=-/bin/mkdir /run/odd\n\

@@ -67,7 +67,8 @@ fn cut_off(lab: &Lab) -> Result<()> {
     each_moved_once(&trail, 2)
 }
 
-/// Some are under way just then. What they do while they are away counts, and so does what was granted to others.
+/// Some are under way just then. What they do while they are away counts, and so does what was
+/// granted to others.
 fn cut_off_midway(lab: &Lab) -> Result<()> {
     let since = trail::now()?;
     let slow = Unit::version(3).notifies_after(1);

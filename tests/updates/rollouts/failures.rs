@@ -33,7 +33,8 @@ fn a_bad_update_goes_back_by_itself_and_says_why() {
     });
 }
 
-/// Submits a bad version: all hosts run version 1 after it, and no more than `most` ever ran anything else.
+/// Submits a bad version: all hosts run version 1 after it, and no more than `most` ever ran
+/// anything else.
 fn bad(lab: &Lab, content: &str, why: &str, most: usize) -> Result<()> {
     let (before, since) = (pids(lab, UNIT)?, trail::now()?);
     let earlier = rollout(lab.host(1), UNIT)?;

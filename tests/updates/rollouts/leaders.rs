@@ -85,7 +85,8 @@ fn bad(lab: &Lab, version: u32) -> Result<()> {
     within_budget(&trail)
 }
 
-/// The leader's host goes down with all that it runs; it is not waited for, and takes its turn when it is back.
+/// The leader's host goes down with all that it runs; it is not waited for, and takes its turn when
+/// it is back.
 fn power(lab: &Lab, version: u32, moment: &str) -> Result<()> {
     let since = trail::now()?;
     submit(lab.host(1), UNIT, &Unit::version(version).file())?;

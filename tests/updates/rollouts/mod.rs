@@ -1,4 +1,5 @@
-//! Shows on twelve real hosts that an update reaches them a few at a time, whatever happens meanwhile.
+//! Shows on twelve real hosts that an update reaches them a few at a time, whatever happens
+//! meanwhile.
 
 mod absent;
 mod conditions;
@@ -24,10 +25,12 @@ const HOSTS: usize = 12;
 /// A quarter of the hosts: `MaxUnavailable=25%`.
 const BUDGET: usize = 3;
 
-/// What every unit here has in `[X-Fleet]`. A second without a restart is what such a service needs by itself.
+/// What every unit here has in `[X-Fleet]`. A second without a restart is what such a service needs
+/// by itself.
 const QUARTER: &str = "Global=true\nMaxUnavailable=25%\n";
 
-/// Runs a test on twelve hosts that know each other. Their leases end soon, for hosts that are lost.
+/// Runs a test on twelve hosts that know each other. Their leases end soon, for hosts that are
+/// lost.
 fn on_twelve_hosts(members: usize, body: impl FnOnce(&Lab) -> Result<()>) {
     Lab::builder().hosts(HOSTS).etcd(members).test(|lab| {
         at_once(lab.hosts(), |host| host.install_fleet(&conf(lab)))?;
@@ -75,8 +78,8 @@ pub(crate) fn started(lab: &Lab, unit: &str, content: &str) -> Result<u64> {
     settled(lab, lab.host(1), unit)
 }
 
-/// Submits a version of a unit and waits until it is available wherever it belongs. The budget holds meanwhile, and
-/// every host moves once.
+/// Submits a version of a unit and waits until it is available wherever it belongs. The budget
+/// holds meanwhile, and every host moves once.
 fn rolls_out(lab: &Lab, unit: &str, version: &Unit) -> Result<()> {
     let since = trail::now()?;
     submit(lab.host(1), unit, &version.file())?;
@@ -86,7 +89,8 @@ fn rolls_out(lab: &Lab, unit: &str, version: &Unit) -> Result<()> {
     each_moved_once(&trail, version.number())
 }
 
-/// Waits until no rollout of the unit goes on, and it is available wherever it belongs. Answers the stable revision.
+/// Waits until no rollout of the unit goes on, and it is available wherever it belongs. Answers the
+/// stable revision.
 pub(crate) fn settled(lab: &Lab, speaker: &Host, unit: &str) -> Result<u64> {
     let mut status = Value::Null;
     lab.wait_until(2 * SOON, &format!("no rollout of {unit} goes on"), || {
@@ -146,7 +150,8 @@ fn within_budget(trail: &Trail) -> Result<()> {
     Ok(())
 }
 
-/// Checks that every host came to run that version once and runs it now, and the version before until then.
+/// Checks that every host came to run that version once and runs it now, and the version before
+/// until then.
 fn each_moved_once(trail: &Trail, version: u32) -> Result<()> {
     for (host, versions) in trail.started() {
         ensure!(versions == [version], "{host} ran {versions:?}");

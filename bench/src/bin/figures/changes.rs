@@ -11,8 +11,8 @@ use lab::{Host, Lab};
 use crate::figure::{self, Figure, Samples};
 use crate::probe::{Probe, unit_file};
 
-/// What a unit's change leaves to be done (reports, marks) is over after this, so that it is not measured with the
-/// next change. Pauses of the product itself are 50 ms.
+/// What a unit's change leaves to be done (reports, marks) is over after this, so that it is not
+/// measured with the next change. Pauses of the product itself are 50 ms.
 const QUIET: Duration = Duration::from_millis(200);
 
 const MANY: usize = 50;

@@ -1,5 +1,5 @@
-//! One real host with a thousand units: what fleet adds to what systemd does by itself, and what units that restart all
-//! the time cost.
+//! One real host with a thousand units: what fleet adds to what systemd does by itself, and what
+//! units that restart all the time cost.
 
 use std::fs;
 use std::thread;

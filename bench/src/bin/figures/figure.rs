@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use lab::{Lab, run};
 
-/// What is measured: its text, what fleet 1.0 took, and what is aimed for. Floors and counts have no target.
+/// What is measured: its text, what fleet 1.0 took, and what is aimed for. Floors and counts have
+/// no target.
 pub(crate) struct Figure {
     pub(crate) what: &'static str,
     pub(crate) original: &'static str,

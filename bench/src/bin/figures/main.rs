@@ -1,9 +1,10 @@
-//! `cargo figures`: how fast fleet is and what it costs, on three real hosts with one etcd, and rollouts on
-//! twelve.
+//! `cargo figures`: how fast fleet is and what it costs, on three real hosts with one etcd, and
+//! rollouts on twelve.
 //!
-//! Prints a table; `--write` puts it into docs/figures.md as well. Takes about five minutes. `--quick` measures each
-//! thing three times and leaves out the idle minute: enough to see whether a change in the code is worth it.
-//! `--crowded` measures one host with a thousand units instead, for docs/crowded.md.
+//! Prints a table; `--write` puts it into docs/figures.md as well. Takes about five minutes.
+//! `--quick` measures each thing three times and leaves out the idle minute: enough to see whether
+//! a change in the code is worth it. `--crowded` measures one host with a thousand units instead,
+//! for docs/crowded.md.
 
 mod changes;
 mod crowded;

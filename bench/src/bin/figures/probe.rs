@@ -1,8 +1,9 @@
 //! Sees units start and stop on the hosts without asking the hosts for it.
 //!
-//! Every measured unit opens its host's named pipe, writes a line, and keeps the pipe open for as long as it lives. A
-//! thread a host that reads the pipe thus wakes at the start of each unit and at the end of the last one. Nothing
-//! polls: a loop around `systemctl` would take its share of the cores from what is measured.
+//! Every measured unit opens its host's named pipe, writes a line, and keeps the pipe open for as
+//! long as it lives. A thread a host that reads the pipe thus wakes at the start of each unit and
+//! at the end of the last one. Nothing polls: a loop around `systemctl` would take its share of the
+//! cores from what is measured.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -31,7 +32,8 @@ pub(crate) struct Probe {
     events: Receiver<Event>,
 }
 
-/// A unit file whose process tells the probe `name` and `version`. `section`: more lines for `[X-Fleet]`.
+/// A unit file whose process tells the probe `name` and `version`. `section`: more lines for
+/// `[X-Fleet]`.
 pub(crate) fn unit_file(version: u32, section: &str) -> String {
     format!(
         "[Service]\n\
@@ -42,7 +44,8 @@ pub(crate) fn unit_file(version: u32, section: &str) -> String {
     )
 }
 
-/// A unit file whose process tells so once it is up, after a second; a quarter of the hosts may be without it.
+/// A unit file whose process tells so once it is up, after a second; a quarter of the hosts may be
+/// without it.
 pub(crate) fn slow_unit_file(version: u32) -> String {
     format!(
         "[Service]\n\
@@ -101,7 +104,8 @@ impl Probe {
     }
 }
 
-/// Tells events until nobody listens, or the host is gone. The open waits for a first unit, the reading for the last.
+/// Tells events until nobody listens, or the host is gone. The open waits for a first unit, the
+/// reading for the last.
 fn follow(pipe: &Path, events: &Sender<Event>) {
     while let Ok(open) = File::open(pipe) {
         for line in BufReader::new(open).lines().map_while(Result::ok) {

@@ -56,7 +56,8 @@ pub(crate) fn measure(rounds: u32, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// What systemd alone takes for one batch: of a unit that is not fleet's, once its new file lies there.
+/// What systemd alone takes for one batch: of a unit that is not fleet's, once its new file lies
+/// there.
 fn floor(lab: &Lab) -> Result<f64> {
     let batch = &lab.hosts()[..lab.hosts().len() / 4];
     for host in batch {

@@ -33,8 +33,8 @@ pub(crate) fn populate(lab: &Lab) -> Result<()> {
         .map(drop)
 }
 
-/// How long fleetctl takes by itself: from the start of its process to the end, beside the host and on its socket,
-/// because entering the host takes longer than that.
+/// How long fleetctl takes by itself: from the start of its process to the end, beside the host and
+/// on its socket, because entering the host takes longer than that.
 pub(crate) fn processes(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let fleetctl = lab::binaries()?.join("fleetctl");
     let socket = lab.host(1).path("/run/fleet.sock");
@@ -138,7 +138,8 @@ pub(crate) fn usage_of(host: &Host) -> Result<Usage> {
     let (mut seconds, mut switches) = (0.0, 0.0);
     for task in fs::read_dir(host.path(&format!("/proc/{pid}/task")))? {
         let task = task?.path();
-        // Nanoseconds on a processor; `stat` counts in hundredths of a second, more than an idle minute takes.
+        // Nanoseconds on a processor; `stat` counts in hundredths of a second, more than an idle
+        // minute takes.
         let spent = fs::read_to_string(task.join("schedstat"))?;
         seconds += spent.split(' ').next().unwrap_or_default().parse::<f64>()? / 1e9;
         switches += field(
@@ -160,8 +161,8 @@ fn field(text: &str, name: &str) -> Result<f64> {
     Ok(number.with_context(|| format!("no {name}"))?.parse()?)
 }
 
-/// A host that loses its power and comes back: from the start of its fleetd until its last unit is active, as its
-/// systemd remembers it.
+/// A host that loses its power and comes back: from the start of its fleetd until its last unit is
+/// active, as its systemd remembers it.
 pub(crate) fn reboot(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let host = lab.host(3);
     host.power_on()?;
@@ -187,7 +188,8 @@ pub(crate) fn reboot(lab: &Lab, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// The leader's process is killed; systemd starts it again after two seconds, and any engine may be the next leader.
+/// The leader's process is killed; systemd starts it again after two seconds, and any engine may be
+/// the next leader.
 pub(crate) fn leader(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let old = claim(lab)?;
     let leader = lab

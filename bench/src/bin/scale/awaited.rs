@@ -1,4 +1,5 @@
-//! What is awaited of every machine: that it saw a change, and that it told the registry how that went.
+//! What is awaited of every machine: that it saw a change, and that it told the registry how that
+//! went.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -109,7 +110,8 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// `asked`: what systemd is asked to do with the unit. `only`: the machine that it is about, if not all `count`.
+    /// `asked`: what systemd is asked to do with the unit. `only`: the machine that it is about, if
+    /// not all `count`.
     pub(crate) fn new(
         unit: &str,
         asked: &'static str,
@@ -138,8 +140,8 @@ impl Change {
         Some(rest.split_once('}').map_or(rest, |(row, _)| row))
     }
 
-    /// Whether a report of these changes over that base tells of it. Looks for texts: to read all of it would cost more than
-    /// many an agent.
+    /// Whether a report of these changes over that base tells of it. Looks for texts: to read all
+    /// of it would cost more than many an agent.
     fn is_told_by(&self, changes: &str, base: &str) -> bool {
         let base = if changes.contains("\"base\":") {
             base

@@ -25,7 +25,8 @@ const REPORT: usize = 200;
 /// The operations of a transaction with which the grants of a batch are written; etcd takes 128.
 const BATCH: usize = 100;
 
-/// How often a client puts what etcd is too busy to take, and how long it waits before each time but the first.
+/// How often a client puts what etcd is too busy to take, and how long it waits before each time
+/// but the first.
 pub(crate) const TRIES: usize = 100;
 pub(crate) const AGAIN: Duration = Duration::from_millis(20);
 
@@ -95,7 +96,8 @@ impl Bare {
         })
     }
 
-    /// One put that all see. Each waits for `delay`, which stands for what systemd takes, before it puts its own.
+    /// One put that all see. Each waits for `delay`, which stands for what systemd takes, before it
+    /// puts its own.
     pub(crate) async fn all(&mut self, delay: Duration) -> Result<Floor> {
         let rolls = self.lay_out(0..self.count);
         let begin = Instant::now();
@@ -168,7 +170,8 @@ impl Bare {
     }
 }
 
-/// Without the pings of fleetd's connections: what is measured beside them must cost nothing while it waits.
+/// Without the pings of fleetd's connections: what is measured beside them must cost nothing while
+/// it waits.
 fn options() -> ConnectOptions {
     ConnectOptions::new().with_connect_timeout(Duration::from_secs(10))
 }

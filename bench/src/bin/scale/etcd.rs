@@ -1,4 +1,5 @@
-//! The etcd that all of it runs against: one process on loopback, its data in memory, and what it says of itself.
+//! The etcd that all of it runs against: one process on loopback, its data in memory, and what it
+//! says of itself.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -13,7 +14,8 @@ use crate::process::Usage;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Thousands of machines rewrite their reports many times in a run: the default of 2 GiB is for less.
+/// Thousands of machines rewrite their reports many times in a run: the default of 2 GiB is for
+/// less.
 const QUOTA: &str = "8589934592";
 
 /// One etcd process; ended and its data gone when this is dropped.
@@ -193,7 +195,8 @@ pub(crate) fn in_memory() -> std::io::Result<TempDir> {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
 }
 
-/// A loopback address that nobody listens on, below the ports that the kernel gives to outgoing connections.
+/// A loopback address that nobody listens on, below the ports that the kernel gives to outgoing
+/// connections.
 pub(crate) fn address() -> Result<String> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static GIVEN: AtomicU32 = AtomicU32::new(0);

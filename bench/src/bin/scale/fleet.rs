@@ -1,4 +1,5 @@
-//! The fleet: agents as they are, each on a systemd in memory and a connection of its own, and the hands of a person.
+//! The fleet: agents as they are, each on a systemd in memory and a connection of its own, and the
+//! hands of a person.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +36,8 @@ pub(crate) const STOP: Duration = Duration::from_millis(1);
 const AGENT_TTL: Duration = Duration::from_secs(30);
 const AGENT_TTL_OF_THOUSANDS: Duration = Duration::from_secs(60);
 
-/// Nothing was written for so long: all is done. Longer than any pause between two reports of an agent.
+/// Nothing was written for so long: all is done. Longer than any pause between two reports of an
+/// agent.
 const QUIET: Duration = Duration::from_millis(400);
 
 /// Machines, and the registry that they share.
@@ -55,7 +57,8 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A registry with so many launched units, and no machine yet. `front`: where the machines ask for it.
+    /// A registry with so many launched units, and no machine yet. `front`: where the machines ask
+    /// for it.
     pub(crate) async fn prepare(
         endpoint: &str,
         front: &str,
@@ -102,7 +105,8 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Starts every agent at once; answers how long it takes until all units are available on every machine.
+    /// Starts every agent at once; answers how long it takes until all units are available on every
+    /// machine.
     pub(crate) async fn join(&mut self, workers: &Workers) -> Result<Duration> {
         let reported = Reported::Units(self.units);
         let joined = Change::new("any.service", "nothing", reported, self.count, None);

@@ -1,4 +1,5 @@
-//! What one machine of the fleet does for all of it: an engine that leads, and the API, as a process of their own.
+//! What one machine of the fleet does for all of it: an engine that leads, and the API, as a
+//! process of their own.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

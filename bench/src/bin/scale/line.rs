@@ -1,4 +1,5 @@
-//! One machine's line to etcd: the real store on a connection of its own, counted, and cut when that is tried.
+//! One machine's line to etcd: the real store on a connection of its own, counted, and cut when
+//! that is tried.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +27,8 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Begins to await that every machine follows the registry (the first) and is present in it (the second).
+    /// Begins to await that every machine follows the registry (the first) and is present in it
+    /// (the second).
     pub(crate) fn lay_out(&self, count: usize) -> Arc<[Roll; 2]> {
         let rolls = Arc::new([Roll::of_all(count), Roll::of_all(count)]);
         *self.rolls.lock().unwrap_or_else(PoisonError::into_inner) = Some(rolls.clone());

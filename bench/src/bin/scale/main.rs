@@ -1,8 +1,9 @@
 //! `cargo scale`: thousands of machines on one etcd, and how what they cost grows.
 //!
-//! The real agent, engine, registry and etcd store; each agent has a connection of its own and a systemd in memory. In
-//! the same minutes bare clients of etcd do the least that could be done: one put that all of them see, and a put of each
-//! back. Prints tables; `--write` puts them and plots into docs/ as well. How to read them: docs/scale.md.
+//! The real agent, engine, registry and etcd store; each agent has a connection of its own and a
+//! systemd in memory. In the same minutes bare clients of etcd do the least that could be done: one
+//! put that all of them see, and a put of each back. Prints tables; `--write` puts them and plots
+//! into docs/ as well. How to read them: docs/scale.md.
 
 mod awaited;
 mod bare;
@@ -51,7 +52,8 @@ const AGENTS: usize = 100;
 /// Sizes beyond that many units in all take more time and memory than they tell.
 const UNITS_MAX: usize = 100_000;
 
-/// What a machine takes of the memory, most of it in etcd: as much as was seen with hundreds of units on each, or in a storm.
+/// What a machine takes of the memory, most of it in etcd: as much as was seen with hundreds of
+/// units on each, or in a storm.
 const MEMORY: u64 = 1 << 20;
 
 /// What is measured, and how long.
@@ -174,7 +176,8 @@ fn run(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Lets this process, and those it starts, have so many files and connections open; answers whether it may.
+/// Lets this process, and those it starts, have so many files and connections open; answers whether
+/// it may.
 fn open_files(needed: usize) -> bool {
     let needed = needed as u64 + 1000;
     let now = getrlimit(Resource::Nofile);
@@ -195,7 +198,8 @@ fn room_for_clients(machines: usize) -> bool {
     may
 }
 
-/// Measures each size in a process of its own, lest memory that one leaves is taken for the next one's.
+/// Measures each size in a process of its own, lest memory that one leaves is taken for the next
+/// one's.
 fn each_apart(plan: &Plan) -> Result<Samples> {
     let begun = Instant::now();
     let mut samples = Samples::default();

@@ -1,9 +1,10 @@
 //! Machines whose own work is left out.
 //!
-//! In real life each machine has a processor of its own. What an agent does there costs the fleet nothing; here all of them
-//! share two cores. So a fleet of a hundred agents among thousands of these is closer to it: each is a connection, a lease, a presence and
-//! a watch as an agent has them, and tells of a unit that is started in a commit as an agent makes it, after the time that systemd would
-//! take. etcd and the leader have to do what they have to do for as many agents.
+//! In real life each machine has a processor of its own. What an agent does there costs the fleet
+//! nothing; here all of them share two cores. So a fleet of a hundred agents among thousands of
+//! these is closer to it: each is a connection, a lease, a presence and a watch as an agent has
+//! them, and tells of a unit that is started in a commit as an agent makes it, after the time that
+//! systemd would take. etcd and the leader have to do what they have to do for as many agents.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

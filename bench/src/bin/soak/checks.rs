@@ -1,4 +1,5 @@
-//! What the hosts themselves must show: at quiet what was wanted, and at no time since then what must never happen.
+//! What the hosts themselves must show: at quiet what was wanted, and at no time since then what
+//! must never happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -177,7 +178,8 @@ impl Kept {
         Ok(())
     }
 
-    /// What was never to happen since the last time: `rebooted` are the hosts that went down by no doing of fleet.
+    /// What was never to happen since the last time: `rebooted` are the hosts that went down by no
+    /// doing of fleet.
     pub(crate) fn nothing_was_touched(
         &mut self,
         lab: &Lab,

@@ -209,7 +209,8 @@ impl Struck {
     }
 }
 
-/// How long a fault lasts, and what people do in the middle of it waits: shorter and longer than a lease.
+/// How long a fault lasts, and what people do in the middle of it waits: shorter and longer than a
+/// lease.
 pub(crate) fn while_it_lasts(chance: &mut Chance) {
     thread::sleep(Duration::from_millis(
         chance.pick(&[100, 500, 2_000, 6_000]),

@@ -1,8 +1,10 @@
-//! `cargo soak`: random faults on six real hosts with three etcd members, for an hour, while people change things.
+//! `cargo soak`: random faults on six real hosts with three etcd members, for an hour, while people
+//! change things.
 //!
-//! Each round draws a fault and something that a person does in the middle of it, mends the fault, waits until every
-//! host is as wanted, and then checks on the hosts themselves that nothing happened that must never happen. The first
-//! broken rule ends it, with the seed, the rounds so far and the logs. `--write` puts the report into docs/soak.md.
+//! Each round draws a fault and something that a person does in the middle of it, mends the fault,
+//! waits until every host is as wanted, and then checks on the hosts themselves that nothing
+//! happened that must never happen. The first broken rule ends it, with the seed, the rounds so far
+//! and the logs. `--write` puts the report into docs/soak.md.
 
 mod checks;
 mod costs;
@@ -105,7 +107,8 @@ fn soak(options: &Options) -> Result<String> {
         );
         let since = trail::now()?;
         wanted.ask(&act);
-        // Before the fault, so that it strikes in the middle of what this leads to, or in the middle of the fault.
+        // Before the fault, so that it strikes in the middle of what this leads to, or in the
+        // middle of the fault.
         let before = chance.below(3) == 0;
         let ask = |chance: &mut Chance| {
             let on: Vec<_> = lab.hosts().iter().filter(|it| it.pid1().is_ok()).collect();

@@ -165,7 +165,8 @@ impl Wanted {
         }
     }
 
-    /// Does what was asked for last, on this host. An error: it was not acknowledged, and may have happened or not.
+    /// Does what was asked for last, on this host. An error: it was not acknowledged, and may have
+    /// happened or not.
     pub(crate) fn carry_out(&self, act: &Act, lab: &Lab, speaker: &Host) -> Result<()> {
         match act {
             Act::Update { works } => {
