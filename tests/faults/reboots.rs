@@ -7,7 +7,7 @@ use crate::support::workload::{self, SOON, active, at_rest, launch, runs, works}
 
 #[test]
 fn a_machine_that_reboots_runs_everything_once_more() {
-    Lab::builder().hosts(3).etcd(1).test(|lab| {
+    Lab::builder().hosts(3).etcd(1).test_on_all_suites(|lab| {
         workload::start(lab)?;
         let (rebooted, cut) = (lab.host(2), lab.host(3));
         rebooted.reboot()?;

@@ -12,7 +12,7 @@ const DIRECTORY: &str = "/etc/fleet/units";
 
 #[test]
 fn files_on_one_host_run_on_every_host() {
-    Lab::builder().hosts(3).etcd(1).test(|lab| {
+    Lab::builder().hosts(3).etcd(1).test_on_all_suites(|lab| {
         lab.install_fleet(|_| lab.fleet_conf())?;
         // Each puts in what it needs and takes it away. `keep.service` stays, and is never touched.
         put(lab, "keep.service", &sleeper(1000))?;

@@ -41,7 +41,7 @@ fn an_update_that_waits_for_a_person_is_planned_explained_and_taken_back() {
 
 #[test]
 fn a_restart_an_undo_and_a_rollback_reach_every_host() {
-    Lab::builder().hosts(2).etcd(1).test(|lab| {
+    Lab::builder().hosts(2).etcd(1).test_on_all_suites(|lab| {
         lab.install_fleet(|_| lab.fleet_conf())?;
         let one = lab.host(1);
         let start = |content: &str| {
@@ -78,6 +78,12 @@ fn a_restart_an_undo_and_a_rollback_reach_every_host() {
             last["number"] == 5 && last["state"] == "rolled-back",
             "{history}"
         );
+        let counts = "--fields=unit,rev,desired,available,up-to-date,failed";
+        let listed = one
+            .fleetctl(&["list-globals", "--no-legend", counts])?
+            .ok()?;
+        let words: Vec<&str> = listed.split_whitespace().collect();
+        ensure!(words == [UNIT, "4", "2", "2", "2", "0"], "{listed}");
         not_brought_back(lab, &bad, &history)
     });
 }

@@ -24,13 +24,25 @@ const SLEEPER: &str = "[Service]\nExecStart=/bin/sleep infinity\n\n[X-Fleet]\nGl
 /// Runs `body` on three hosts that run fleet and are all listed.
 fn on_three_hosts(body: impl FnOnce(&Lab) -> Result<()>) {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
-        lab.install_fleet(|host| lab.fleet_conf().metadata(&format!("host={}", host.name())))?;
-        lab.wait_until(SOON, "all machines are listed", || {
-            let listed = fleetctl(lab.host(1), "list-machines --no-legend")?.ok()?;
-            Ok(listed.lines().count() == 3)
-        })?;
+        install(lab)?;
         body(lab)
     });
+}
+
+/// Runs `body` as [`on_three_hosts`] does, on this machine's release and on the Debian after it.
+fn on_all_suites(body: impl Fn(&Lab) -> Result<()>) {
+    Lab::builder().hosts(3).etcd(1).test_on_all_suites(|lab| {
+        install(lab)?;
+        body(lab)
+    });
+}
+
+fn install(lab: &Lab) -> Result<()> {
+    lab.install_fleet(|host| lab.fleet_conf().metadata(&format!("host={}", host.name())))?;
+    lab.wait_until(SOON, "all machines are listed", || {
+        let listed = fleetctl(lab.host(1), "list-machines --no-legend")?.ok()?;
+        Ok(listed.lines().count() == 3)
+    })
 }
 
 /// Runs fleetctl where the unit files of a test are.

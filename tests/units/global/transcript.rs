@@ -5,7 +5,7 @@ use anyhow::ensure;
 use lab::repository;
 
 use super::{
-    assert_files, await_listing, await_on, destroy_all, fleetctl, main_pids, on_three_hosts,
+    assert_files, await_listing, await_on, destroy_all, fleetctl, main_pids, on_all_suites,
 };
 
 const HEADER: &str = "UNIT\tMACHINE\tACTIVE\tSUB\n";
@@ -33,7 +33,7 @@ fn unit_files(state: &str) -> String {
 
 #[test]
 fn one_unit_from_start_to_destroy() {
-    on_three_hosts(|lab| {
+    on_all_suites(|lab| {
         let one = lab.host(1);
         let hello = std::fs::read(repository().join("units/hello.service"))?;
         one.write_file("/root/hello.service", &hello)?;
