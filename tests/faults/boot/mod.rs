@@ -1,5 +1,5 @@
-//! Shows that units start from local disk, whatever fleetd cannot open, reach, resolve or write at boot; that it is named;
-//! and that it is put right without a restart.
+//! Shows that units start from local disk, whatever fleetd cannot open, reach, resolve or write at
+//! boot; that it is named; and that it is put right without a restart.
 
 mod address;
 mod files;
@@ -29,7 +29,8 @@ fn prepare(lab: &Lab) -> Result<&Host> {
     Ok(host)
 }
 
-/// Loses the host's power, gives it back, and checks that `x.service` and fleetd came up soon after fleetd's start.
+/// Loses the host's power, gives it back, and checks that `x.service` and fleetd came up soon after
+/// fleetd's start.
 fn comes_back(lab: &Lab, host: &Host) -> Result<()> {
     host.power_on()?;
     active(lab, "fleet.service", [host])?;

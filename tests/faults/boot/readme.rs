@@ -48,7 +48,8 @@ fn an_upgrade_as_the_readme_has_it_keeps_the_configuration() {
     });
 }
 
-/// The commands that install fleet, and those of the first step, which an upgrade repeats before the restart.
+/// The commands that install fleet, and those of the first step, which an upgrade repeats before
+/// the restart.
 fn commands(readme: &str) -> Result<(String, String)> {
     let (_, section) = readme
         .split_once("## Install it")
