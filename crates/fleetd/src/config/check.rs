@@ -112,7 +112,7 @@ mod tests {
         api_keyfile=                                     # default
         insecure_tcp=false                               # default
         # registry: etcd
-        # note: verify_units in /etc/fleet/fleet.conf line 4 has no effect: fleetd no longer does what it switched
+        # note: verify_units in /etc/fleet/fleet.conf line 4 has no effect: fleetd no longer has what it switched
         # problem: agent_ttl in /etc/fleet/fleet.conf line 5: "1s" is too short: at least 2s
         "#);
         assert_eq!(check.exit_code, 78);
