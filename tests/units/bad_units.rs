@@ -74,7 +74,7 @@ fn a_unit_file_that_cannot_work_is_refused_and_nothing_changes() {
         ensure!(settled(lab)? == before, "a refusal wrote to the registry");
         let files = lab.host(1).sh("find /run/fleet/units -type f")?.stdout;
         ensure!(files.is_empty(), "a refusal left files: {files}");
-        unknown_option(lab).context("an unknown option")?;
+        misread_options(lab).context("options that cannot be understood")?;
         not_global(lab).context("a unit without Global=true")
     });
 }
@@ -124,16 +124,37 @@ fn one_of_several(lab: &Lab) -> Result<()> {
     )
 }
 
-fn unknown_option(lab: &Lab) -> Result<()> {
+/// What cannot be understood in `[X-Fleet]` is refused, and the unit that runs stays as it
+/// is.
+fn misread_options(lab: &Lab) -> Result<()> {
     let host = lab.host(1);
-    host.write_file("/root/odd.service", sleeper(1001) + "Colour=blue\n")?;
-    let output = host.fleetctl(&["start", "--wait", "/root/odd.service"])?;
-    let warning = "WARNING: Unit odd.service: unrecognized requirement in [X-Fleet] section: \"Colour\" (line 6)\n";
+    let file = |option: &str| sleeper(1001) + option + "\n";
+    host.write_file("/root/odd.service", file("MaxUnavailable=1"))?;
+    host.fleetctl(&["start", "--wait", "/root/odd.service"])?
+        .ok()?;
+    let before = (settled(lab)?, host.main_pid("odd.service")?);
+    for (option, text) in [
+        ("MachineMetadata=role:web", "line 6: MachineMetadata \"role:web\": write key=value, or quote each of several"),
+        ("MachineMetadata=role=web env=prod", "line 6: MachineMetadata \"role=web env=prod\": "),
+        ("MachineMetadata=", "line 6: MachineMetadata \"\": "),
+        ("MachineMetadata=role=web # front", "line 6: MachineMetadata \"role=web # front\": a comment needs a line of its own"),
+        ("MachineMetadata=security!=high", "line 6: MachineMetadata \"security!=high\": "),
+        ("MachineMetadta=role=web", "line 6: unrecognized requirement in [X-Fleet] section: \"MachineMetadta\"; did you mean MachineMetadata?"),
+        ("Global=maybe", "line 6: Global \"maybe\": "),
+        ("Conflicts=web[.service", "line 6: Conflicts \"web[.service\": "),
+    ] {
+        host.write_file("/root/odd.service", file(option))?;
+        for verb in [&["start", "--replace"][..], &["submit", "--replace"]] {
+            let arguments = [verb, &["/root/odd.service"]].concat();
+            let output = host.fleetctl(&arguments)?;
+            refused(&output, 1, &format!("Error creating units: odd.service {text}"))?;
+            ensure!(output.stderr.ends_with("; nothing was submitted\n"), "{output:?}");
+        }
+    }
     ensure!(
-        output.code == 0 && output.stderr.starts_with(warning),
-        "{output:?}"
+        (settled(lab)?, host.main_pid("odd.service")?) == before,
+        "a refused file changed something"
     );
-    ensure!(host.is_active("odd.service"));
     host.fleetctl(&["destroy", "odd.service"])?.ok().map(drop)
 }
 

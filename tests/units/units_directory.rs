@@ -191,6 +191,14 @@ fn bad_files(lab: &Lab) -> Result<()> {
             "bad.service: not global: only units with Global=true",
         ),
         ("", "bad.service: unit file is empty"),
+        (
+            "[Service]\nExecStart=/bin/sleep 1\n[X-Fleet]\nGlobal=true\nMachineMetadata=role:web\n",
+            "bad.service: line 5: MachineMetadata \"role:web\": write key=value",
+        ),
+        (
+            "[Service]\nExecStart=/bin/sleep 1\n[X-Fleet]\nGlobal=true\nMachineMetadta=role=web\n",
+            "line 5: unrecognized requirement in [X-Fleet] section: \"MachineMetadta\"",
+        ),
     ] {
         put(lab, "bad.service", content)?;
         told(lab, problem, true)?;

@@ -31,6 +31,8 @@ pub enum Reason {
     Template,
     /// It is not a global unit.
     NotGlobal,
+    /// An option that may restrict it cannot be understood: this line and text.
+    Misread(String),
     /// The machine's metadata does not match.
     Metadata {
         /// The key.
@@ -54,6 +56,7 @@ impl fmt::Display for Reason {
             Self::Inactive => write!(f, "its target state is inactive"),
             Self::Template => write!(f, "it is a template"),
             Self::NotGlobal => write!(f, "it is not a global unit"),
+            Self::Misread(text) => write!(f, "it runs nowhere until its file is fixed: {text}"),
             Self::Metadata {
                 key,
                 accepted,
@@ -151,6 +154,9 @@ fn refusal(unit: &Placeable<'_>, metadata: &Metadata, rivals: &[Placeable<'_>]) 
     if unit.target == TargetState::Inactive {
         return Some(Reason::Inactive);
     }
+    if let Some(misread) = unit.options.unreadable() {
+        return Some(Reason::Misread(misread.to_string()));
+    }
     for (key, accepted) in &unit.options.machine_metadata {
         let found = metadata.get(key);
         if !found.is_some_and(|value| accepted.contains(value)) {
@@ -238,6 +244,47 @@ mod tests {
         d.service: it is not a global unit
         e.service: its target state is inactive
         ");
+    }
+
+    #[test]
+    fn a_requirement_that_was_misread_matches_no_machine() {
+        for section in [
+            "MachineMetadata=role:web",
+            "MachineMetadata=role",
+            "MachineMetadata=role=web env=prod",
+            "MachineMetadata=role==web",
+            "MachineMetadata==web",
+            "MachineMetadata=role=",
+            "MachineMetadata=",
+            "MachineMetadata=role=web # front",
+            "MachineMetadata=role!=db",
+            "MachineMetadata=\"role=web\" \"env:prod\"",
+            "MachineMetadta=role=web",
+            "X-ConditionMachineMetadta=role=web",
+            "Conflicts=web[.service",
+            "[X-fleet]\nMachineMetadata=role=web",
+            "[Unit]\nMachineMetadata=role=web",
+        ] {
+            let unit = given(1, "a.service", &format!("Global=true\n{section}"));
+            let role = Metadata::from([("role".to_owned(), "web".to_owned())]);
+            for metadata in [Metadata::new(), role] {
+                let verdicts = verdicts(std::slice::from_ref(&unit), &metadata);
+                let verdict = &verdicts[&unit.parsed.name];
+                assert!(
+                    matches!(verdict, Verdict::Not(Reason::Misread(_))),
+                    "{section}: {verdict}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_option_that_restricts_nothing_keeps_no_unit_away() {
+        for section in ["Colour=blue", "MaxUnavailable=many", "Conflicts="] {
+            let unit = given(1, "a.service", &format!("Global=true\n{section}"));
+            let verdicts = verdicts(std::slice::from_ref(&unit), &Metadata::new());
+            assert_eq!(verdicts[&unit.parsed.name], Verdict::Run, "{section}");
+        }
     }
 
     #[test]

@@ -141,6 +141,12 @@ impl Asked<'_> {
             )
             .else_do("Global=true in its [X-Fleet] section"),
         ];
+        if let Some(misread) = placeable.options.unreadable() {
+            let reason = format!("it runs nowhere until its file is fixed: {misread}");
+            all.push(judged("understood", false, reason).else_do(format!(
+                "fleetctl start --replace {name}, once the file is fixed"
+            )));
+        }
         all.extend(metadata(placeable, machine));
         all.push(self.conflicts(placeable, machine));
         all.push(live(machine));

@@ -10,6 +10,7 @@
 use std::fmt;
 
 use super::lines::{BLANKS, joined_lines};
+use super::options::is_only_ours;
 use super::{UnitOption, fleet_v1};
 
 /// How bad a [`Note`] is.
@@ -99,7 +100,19 @@ impl UnitFile {
     }
 
     fn assign(&mut self, line: usize, section: Option<&str>, text: &str) {
+        let meant_for_fleet = |key: &str| is_only_ours(key.trim_end_matches(BLANKS));
         match (section, text.split_once('=')) {
+            // Where a unit runs must not hang on a line that nothing reads.
+            (None, Some((key, _))) if meant_for_fleet(key) => self.note(
+                line,
+                Severity::Error,
+                "a fleet option before the first section: move it to [X-Fleet]",
+            ),
+            (Some("X-Fleet"), Some(("", _))) => self.note(
+                line,
+                Severity::Error,
+                "no option name before \"=\" in [X-Fleet]",
+            ),
             (None, _) => self.note(
                 line,
                 Severity::Warning,

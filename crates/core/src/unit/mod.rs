@@ -25,7 +25,7 @@ pub use fleet_v1::serialize;
 pub use hash::Hash;
 pub use name::{NAME_MAX, NameError, UnitKind, UnitName};
 pub use option::UnitOption;
-pub use options::{FleetOptions, OptionsError, X_FLEET};
+pub use options::{CONFLICTS_MAX, FleetOptions, Misread, OptionsError, X_FLEET};
 pub use policy::{MaxUnavailable, OnFailure, Policy, UpdateStrategy};
 pub use service_type::{ServiceType, service_type};
 pub use target::TargetState;
@@ -52,9 +52,21 @@ pub enum InvalidUnit {
     /// It has no options at all.
     #[error("unit file is empty")]
     Empty,
-    /// Its `[X-Fleet]` contradicts itself.
+    /// Its `[X-Fleet]` contradicts itself, or cannot be understood.
     #[error(transparent)]
     Options(#[from] OptionsError),
+}
+
+impl InvalidUnit {
+    /// Returns the reason with the unit's name, if fleet 1.0 had no words for it.
+    pub fn for_unit(&self, name: &UnitName) -> String {
+        match self {
+            Self::Options(OptionsError::Misread(misread)) => {
+                format!("{name} {misread}; nothing was submitted")
+            }
+            worded => worded.to_string(),
+        }
+    }
 }
 
 impl Parsed {
@@ -121,14 +133,16 @@ mod tests {
         ] {
             assert_eq!(problem(content).as_deref(), Some(refusal));
         }
-        assert_eq!(problem("=1\n[X-Fleet]\nColour=blue\n"), None);
+        let unknown = problem("=1\n[X-Fleet]\nColour=blue\n");
+        let text = "line 3: unrecognized requirement in [X-Fleet] section: \"Colour\"";
+        assert_eq!(unknown.as_deref(), Some(text));
     }
 
     #[test]
     fn notes_of_the_file_and_of_the_section_are_told_by_line() {
-        let content = Content::from("x=1\n[X-Fleet]\nColour=blue\n=1\n");
+        let content = Content::from("x=1\n[X-Fleet]\nConflicts=web\n[Unit]\n=1\n");
         let unit = Parsed::parse(UnitName::parse("web.service").expect("valid"), &content);
         let lines: Vec<_> = unit.notes().iter().map(|note| note.line).collect();
-        assert_eq!(lines, [1, 3, 4]);
+        assert_eq!(lines, [1, 3, 5]);
     }
 }

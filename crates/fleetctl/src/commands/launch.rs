@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueHint};
 use fleet_core::api::UnitStatus;
 use fleet_core::submission::may_become;
-use fleet_core::unit::{Parsed, TargetState, UnitName};
+use fleet_core::unit::{InvalidUnit, OptionsError, Parsed, TargetState, UnitName};
 
 use super::batch::{Batch, before_any};
 use super::blocking::Blocking;
@@ -259,9 +259,7 @@ async fn plan(
         let (global, excludes) = match (&decision, &registered) {
             (Decision::Write(content), _) => {
                 let parsed = Parsed::parse(name.clone(), content);
-                parsed
-                    .validate()
-                    .with_context(|| format!("failed creating unit {name}"))?;
+                parsed.validate().map_err(|error| refusal(&name, &error))?;
                 let options = parsed.options;
                 (options.global, !options.conflicts.is_empty())
             }
@@ -276,6 +274,14 @@ async fn plan(
         });
     }
     Ok(planned)
+}
+
+/// Says why a file is not submitted, with its name and line.
+fn refusal(name: &UnitName, error: &InvalidUnit) -> anyhow::Error {
+    match error {
+        InvalidUnit::Options(OptionsError::Misread(_)) => anyhow!(error.for_unit(name)),
+        worded => anyhow!("failed creating unit {name}: {worded}"),
+    }
 }
 
 /// Brings the registry's content of a unit up to date, and a global unit to the target state `first` at least.

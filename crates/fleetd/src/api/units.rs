@@ -218,7 +218,7 @@ async fn submit(
     let parsed = Parsed::parse(name.clone(), &content);
     parsed
         .validate()
-        .map_err(|error| ApiError::bad(error.to_string()))?;
+        .map_err(|error| ApiError::bad(error.for_unit(name)))?;
     // An update that keeps the target state must not stop the unit on every machine in passing.
     let effective = match target {
         None if !parsed.options.global => {
@@ -354,13 +354,16 @@ mod tests {
     #[test]
     fn warnings_are_few_and_short_and_lose_no_letter_in_silence() {
         let name = UnitName::parse("a.service").expect("valid");
-        let text = "[X-Fleet]\nCol\u{f6}r=1\n".to_owned()
-            + &format!("{}=1\n", "x".repeat(5000)).repeat(1000);
+        let text = "[Unit]\n[X-Fleet]\nConflicts=Colour\n".to_owned()
+            + "[Unit]\n"
+            + &"=1\n".repeat(1000);
         let parsed = Parsed::parse(name.clone(), &Content::from(text.as_str()));
         let warnings = warnings(&name, &parsed.notes());
         assert_eq!(warnings.len(), NOTES_MAX + 1);
         let text = |at: usize| warnings[at].to_str().expect("ASCII").to_owned();
-        assert!(text(0).contains("Col\\u{f6}r"), "{}", text(0));
+        assert!(text(0).contains("Colour"), "{}", text(0));
+        assert_eq!(shortened("Col\u{f6}r"), "Col\\u{f6}r");
+        assert_eq!(shortened(&"x".repeat(5000)).len(), NOTE_MAX + 3);
         assert!(text(1).len() < NOTE_MAX + 50);
         assert_eq!(text(NOTES_MAX), "Unit a.service: and 981 more notes");
     }

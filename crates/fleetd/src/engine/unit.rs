@@ -83,5 +83,6 @@ impl Unit {
             && one.global == other_one.global
             && one.machine_metadata == other_one.machine_metadata
             && one.conflicts == other_one.conflicts
+            && one.unreadable() == other_one.unreadable()
     }
 }

@@ -98,7 +98,8 @@ impl From<RegistryError> for PublishError {
 /// Why a file may not be launched from a directory.
 pub fn check(name: &UnitName, content: &Content) -> Result<(), String> {
     let parsed = Parsed::parse(name.clone(), content);
-    parsed.validate().map_err(|error| error.to_string())?;
+    let refused = |error| format!("{error}; nothing was published");
+    parsed.validate().map_err(refused)?;
     if parsed.options.global {
         Ok(())
     } else {

@@ -87,6 +87,27 @@ async fn what_is_null_is_not_there() {
 }
 
 #[tokio::test]
+async fn a_requirement_that_was_misread_is_refused_as_bytes_and_as_options() {
+    let world = World::start().await;
+    let text = "a.service line 4: MachineMetadata \"role:web\": write key=value, or quote each of several; \
+                nothing was submitted";
+    let bytes = "[Service]\nExecStart=/a\n[X-Fleet]\nMachineMetadata=role:web\n";
+    let as_bytes = json!({ "content": STANDARD.encode(bytes), "desiredState": "inactive" });
+    let mut lines = options("/a");
+    lines[1] = json!({ "section": "X-Fleet", "name": "MachineMetadata", "value": "role:web" });
+    let as_options = json!({ "options": lines, "desiredState": "inactive" });
+    for (unit, line) in [(as_bytes, 4), (as_options, 5)] {
+        let refused = answer(&world, UNIT, &unit).await;
+        assert_eq!(refused.status.as_u16(), 400);
+        let body: Value = serde_json::from_str(&refused.body).expect("JSON");
+        let text = text.replace("line 4", &format!("line {line}"));
+        assert_eq!(body["error"]["message"], text);
+    }
+    let missing = Request::get(UNIT).body(Body::empty()).expect("a request");
+    assert_eq!(world.ask(missing).await.status.as_u16(), 404);
+}
+
+#[tokio::test]
 async fn as_many_units_as_there_may_be_leave_room_for_changes_of_these_only() {
     let world = World::start().await;
     let unit = json!({ "desiredState": "inactive", "options": options("/bin/a") });

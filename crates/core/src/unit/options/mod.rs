@@ -1,0 +1,344 @@
+//! What a unit's `[X-Fleet]` section asks of fleet: where it runs, beside what it must not, and how it is updated.
+//!
+//! **Invariant: an option that cannot be understood never widens where a unit runs.** A file with such an option is
+//! not taken. A record that has one already, from an older version or another way in, matches no machine if the
+//! option may have been a restriction.
+
+mod unknown;
+mod value;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use glob::Pattern;
+
+pub(crate) use self::unknown::is_only_ours;
+pub(crate) use self::value::expand;
+use self::value::{Advice, quoted_values};
+use super::{Assignment, Note, Policy, Severity, TargetState, UnitFile, UnitName};
+
+const SECTION: &str = "X-Fleet";
+
+/// How many patterns the `Conflicts=` of a unit may have. Every unit's name is held against each of them.
+pub const CONFLICTS_MAX: usize = 100;
+
+/// All options of `[X-Fleet]`, the oldest spellings last.
+pub const X_FLEET: [&str; 17] = [
+    "Global",
+    "MachineMetadata",
+    "Conflicts",
+    "Target",
+    "UpdateStrategy",
+    "MaxUnavailable",
+    "MinReadySec",
+    "ProgressDeadlineSec",
+    "OnFailure",
+    "MachineID",
+    "MachineOf",
+    "Replaces",
+    "X-ConditionMachineID",
+    "X-ConditionMachineOf",
+    "X-ConditionMachineMetadata",
+    "X-ConditionMachineBootID",
+    "X-Conflicts",
+];
+
+/// The options of `[X-Fleet]`, with `%n %N %p %i %%` expanded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FleetOptions {
+    /// Whether it runs on every machine that its metadata allows. The last `Global=` decides.
+    pub global: bool,
+    /// Metadata that a machine must have: every key, each with one of its values.
+    pub machine_metadata: BTreeMap<String, BTreeSet<String>>,
+    /// Names of units that it does not run beside.
+    pub conflicts: Vec<Pattern>,
+    /// The machine it runs on, as the file has it; it may be no valid id.
+    pub machine_id: Option<String>,
+    /// Units on whose machine it runs.
+    pub machine_of: Vec<String>,
+    /// Units that it makes room for by moving them away.
+    pub replaces: Vec<String>,
+    /// The target state that a units directory gives it when it is new. `None` if the file leaves that open.
+    pub target: Option<TargetState>,
+    /// How updates of it are rolled out, without the values that were misread.
+    pub policy: Policy,
+    /// Options that cannot be understood, by line; refused by [`FleetOptions::validate`].
+    pub misread: Vec<Misread>,
+    /// Oddities in the section that are understood all the same.
+    pub notes: Vec<Note>,
+}
+
+/// An option that cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {text}")]
+pub struct Misread {
+    /// The line in the file, from 1.
+    pub line: usize,
+    /// The option, its value, and what to write instead.
+    pub text: String,
+    /// Whether the option may have been meant to keep the unit off machines.
+    pub restricts: bool,
+}
+
+/// Options that cannot be followed. The texts about contradictions are the original's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// These two exclude each other.
+    #[error("{0} cannot be used with {1}")]
+    Both(&'static str, &'static str),
+    /// It must run beside a unit that it must not run beside.
+    #[error("unresolvable requirements: peer {0:?} matches conflict {1:?}")]
+    ConflictingPeer(String, String),
+    /// No update could succeed.
+    #[error("ProgressDeadlineSec must be longer than MinReadySec, or no update is ever in time")]
+    NeverInTime,
+    /// An option that nobody can follow.
+    #[error(transparent)]
+    Misread(#[from] Misread),
+}
+
+impl FleetOptions {
+    /// Reads the options that a file means for the unit of this name: for an instance, the instance's name
+    /// and its template's file.
+    ///
+    /// Unlike in systemd's own sections, and as in fleet 1.0, an empty assignment does not drop what
+    /// stands before it: a unit bound to a region must not run everywhere for a stray `MachineMetadata=`.
+    pub fn read(name: &UnitName, file: &UnitFile) -> Self {
+        let mut options = Self::default();
+        // A unit binds to one machine: the newer spelling first, of each the first value.
+        let mut machine_ids = [const { None::<String> }; 3];
+        for assignment in file.assignments() {
+            if assignment.section != SECTION {
+                options.look_elsewhere(assignment);
+                continue;
+            }
+            if !X_FLEET.contains(&&*assignment.key) {
+                options.unknown(assignment);
+                continue;
+            }
+            if let Err(advice) = value::checked(&assignment.value) {
+                options.misread(assignment, &assignment.value, advice);
+                continue;
+            }
+            let values: Vec<String> = quoted_values(&assignment.value)
+                .iter()
+                .map(|value| expand(value, name))
+                .collect();
+            let words = || values.iter().flat_map(|v| v.split_ascii_whitespace());
+            match assignment.key.as_str() {
+                "Global" => {
+                    for value in &values {
+                        match value::boolean(value) {
+                            Ok(global) => options.global = global,
+                            Err(advice) => options.misread(assignment, value, advice),
+                        }
+                    }
+                }
+                "MachineMetadata" | "X-ConditionMachineMetadata" => {
+                    for value in &values {
+                        options.require_metadata(assignment, value);
+                    }
+                }
+                "Conflicts" | "X-Conflicts" => {
+                    for word in words() {
+                        options.conflict_with(assignment, word, name);
+                    }
+                }
+                key @ ("MachineID" | "X-ConditionMachineID" | "X-ConditionMachineBootID") => {
+                    let at = match key {
+                        "MachineID" => 0,
+                        "X-ConditionMachineID" => 1,
+                        _ => 2,
+                    };
+                    for value in &values {
+                        let known = value::machine_id(value, name);
+                        options.demand(known, assignment, value);
+                    }
+                    machine_ids[at] = machine_ids[at].take().or_else(|| values.first().cloned());
+                }
+                "MachineOf" | "X-ConditionMachineOf" => {
+                    for word in words() {
+                        options.demand(value::unit_name(word, name), assignment, word);
+                        options.machine_of.push(word.to_owned());
+                    }
+                }
+                "Replaces" => {
+                    for word in words() {
+                        options.demand(value::pattern(word, name).map(drop), assignment, word);
+                        options.replaces.push(word.to_owned());
+                    }
+                }
+                "Target" => options.set_target(assignment),
+                // All that is left of the table is about updates.
+                _ => {
+                    let value = expand(&assignment.value, name);
+                    let set = options.policy.set(&assignment.key, value.trim());
+                    options.demand(set, assignment, value.trim());
+                }
+            }
+        }
+        options.machine_id = machine_ids.into_iter().flatten().next();
+        options
+    }
+
+    fn set_target(&mut self, assignment: &Assignment) {
+        match TargetState::parse(&assignment.value) {
+            Some(target) if target != TargetState::Inactive => self.target = Some(target),
+            _ => self.misread(assignment, &assignment.value, "write loaded or launched"),
+        }
+    }
+
+    /// Refuses options that cannot be understood, and options that contradict each other.
+    pub fn validate(&self) -> Result<(), OptionsError> {
+        self.contradiction()?;
+        if let Some(misread) = self.misread.first() {
+            return Err(misread.clone().into());
+        }
+        let min_ready = self.policy.min_ready.unwrap_or_default();
+        if min_ready >= self.policy.progress_deadline {
+            return Err(OptionsError::NeverInTime);
+        }
+        Ok(())
+    }
+
+    /// Returns the option for which it runs on no machine, because it may have kept the unit off some.
+    pub fn unreadable(&self) -> Option<&Misread> {
+        self.misread.iter().find(|misread| misread.restricts)
+    }
+
+    fn contradiction(&self) -> Result<(), OptionsError> {
+        for peer in &self.machine_of {
+            if let Some(conflict) = self.conflicting_pattern(peer) {
+                return Err(OptionsError::ConflictingPeer(
+                    peer.clone(),
+                    conflict.to_owned(),
+                ));
+            }
+        }
+        let global = ("Global", self.global);
+        let machine = ("MachineID", self.machine_id.is_some());
+        let peers = ("Peers", !self.machine_of.is_empty());
+        let conflicts = ("Conflicts", !self.conflicts.is_empty());
+        let replaces = ("Replaces", !self.replaces.is_empty());
+        for (one, other) in [
+            (machine, peers),
+            (machine, conflicts),
+            (machine, global),
+            (global, peers),
+            (global, replaces),
+        ] {
+            if one.1 && other.1 {
+                return Err(OptionsError::Both(one.0, other.0));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first of its conflicts that the name of another unit matches.
+    pub fn conflicting_pattern(&self, other: &str) -> Option<&str> {
+        self.conflicts
+            .iter()
+            .find(|pattern| pattern.matches(other))
+            .map(Pattern::as_str)
+    }
+
+    fn require_metadata(&mut self, assignment: &Assignment, value: &str) {
+        match value::pair(value) {
+            Ok((key, wanted)) => {
+                let values = self.machine_metadata.entry(key.to_owned()).or_default();
+                values.insert(wanted.to_owned());
+            }
+            Err(advice) => self.misread(assignment, value, advice),
+        }
+    }
+
+    fn conflict_with(&mut self, assignment: &Assignment, word: &str, name: &UnitName) {
+        match value::pattern(word, name) {
+            Ok(pattern) if self.conflicts.len() < CONFLICTS_MAX => {
+                let glob = word.contains(['*', '?', '[', '\\', '%']);
+                if !glob && UnitName::parse(word).is_err() {
+                    let text = format!(
+                        "{} {word:?} matches no unit: names end in .service and the like",
+                        assignment.key
+                    );
+                    self.notes.push(Note {
+                        line: assignment.line,
+                        severity: Severity::Warning,
+                        text,
+                    });
+                }
+                self.conflicts.push(pattern);
+            }
+            Ok(_) if self.misread.iter().any(|it| it.line == assignment.line) => {}
+            Ok(_) => self.misread(assignment, word, TOO_MANY),
+            Err(advice) => self.misread(assignment, word, advice),
+        }
+    }
+
+    /// Takes note of an option in another section, if it was meant for fleet.
+    fn look_elsewhere(&mut self, assignment: &Assignment) {
+        let Assignment {
+            section, key, line, ..
+        } = assignment;
+        let text = if unknown::is_nearly_ours(section) {
+            let section = shortened(section);
+            format!("nothing reads the section [{section}]; write [{SECTION}]")
+        } else if unknown::is_misplaced(section, key) {
+            format!("{key} stands in [{section}], where nothing reads it; move it to [{SECTION}]")
+        } else {
+            return;
+        };
+        self.misread.push(Misread {
+            line: *line,
+            text,
+            restricts: unknown::restricts(key),
+        });
+    }
+
+    fn unknown(&mut self, assignment: &Assignment) {
+        let key = &assignment.key;
+        let meant = unknown::nearest(key);
+        let hint = meant.map(|meant| format!("; did you mean {meant}?"));
+        self.misread.push(Misread {
+            line: assignment.line,
+            // The words of fleet 1.0, which took the unit anyway.
+            text: format!(
+                "unrecognized requirement in [X-Fleet] section: {:?}{}",
+                shortened(key),
+                hint.unwrap_or_default()
+            ),
+            restricts: meant.is_some_and(unknown::restricts),
+        });
+    }
+
+    fn demand(&mut self, known: Result<(), Advice>, assignment: &Assignment, value: &str) {
+        if let Err(advice) = known {
+            self.misread(assignment, value, advice);
+        }
+    }
+
+    fn misread(&mut self, assignment: &Assignment, value: &str, advice: Advice) {
+        let key = &assignment.key;
+        let empty_list = key.ends_with("Conflicts") && value.is_empty();
+        self.misread.push(Misread {
+            line: assignment.line,
+            text: format!("{key} {:?}: {advice}", shortened(value)),
+            // An empty list of conflicts leaves nothing out.
+            restricts: unknown::restricts(key) && !empty_list,
+        });
+    }
+}
+
+/// Returns the beginning of a text, enough to find it in the file.
+fn shortened(text: &str) -> String {
+    const WIDTH: usize = 80;
+    let mut short: String = text.chars().take(WIDTH).collect();
+    if short.len() < text.len() {
+        short += "...";
+    }
+    short
+}
+
+const TOO_MANY: Advice = "a unit may have 100 patterns of Conflicts at most";
+
+#[cfg(test)]
+mod tests;
