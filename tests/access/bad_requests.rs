@@ -324,13 +324,38 @@ fn refused_with_options(lab: &Lab) -> Result<()> {
     )?;
     put("x.service", &[&runs], 409, "unit x.service is not global")?;
     for (name, value, text) in [
-        ("MachineMetadata", "role:web", r#"x.service line 6: MachineMetadata "role:web": write key=value"#),
-        ("MachineMetadata", "", r#"x.service line 6: MachineMetadata "": it has no value"#),
-        ("MachineMetadta", "role=web", "did you mean MachineMetadata?"),
-        ("Conflicts", "web[", r#"x.service line 6: Conflicts "web[": "#),
-        ("Colour", "blue", r#"unrecognized requirement in [X-Fleet] section: "Colour""#),
+        (
+            "MachineMetadata",
+            "role:web",
+            r#"x.service line 6: MachineMetadata "role:web": write key=value"#,
+        ),
+        (
+            "MachineMetadata",
+            "",
+            r#"x.service line 6: MachineMetadata "": it has no value"#,
+        ),
+        (
+            "MachineMetadta",
+            "role=web",
+            "did you mean MachineMetadata?",
+        ),
+        (
+            "Conflicts",
+            "web[",
+            r#"x.service line 6: Conflicts "web[": "#,
+        ),
+        (
+            "Colour",
+            "blue",
+            r#"unrecognized requirement in [X-Fleet] section: "Colour""#,
+        ),
     ] {
-        put("x.service", &[&runs, GLOBAL, &option("X-Fleet", name, value)], 400, text)?;
+        put(
+            "x.service",
+            &[&runs, GLOBAL, &option("X-Fleet", name, value)],
+            400,
+            text,
+        )?;
     }
     // A line that is smuggled into a value would be an option that nobody validated.
     let smuggled = option(

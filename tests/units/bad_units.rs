@@ -134,21 +134,46 @@ fn misread_options(lab: &Lab) -> Result<()> {
         .ok()?;
     let before = (settled(lab)?, host.main_pid("odd.service")?);
     for (option, text) in [
-        ("MachineMetadata=role:web", "line 6: MachineMetadata \"role:web\": write key=value, or quote each of several"),
-        ("MachineMetadata=role=web env=prod", "line 6: MachineMetadata \"role=web env=prod\": "),
+        (
+            "MachineMetadata=role:web",
+            "line 6: MachineMetadata \"role:web\": write key=value, or quote each of several",
+        ),
+        (
+            "MachineMetadata=role=web env=prod",
+            "line 6: MachineMetadata \"role=web env=prod\": ",
+        ),
         ("MachineMetadata=", "line 6: MachineMetadata \"\": "),
-        ("MachineMetadata=role=web # front", "line 6: MachineMetadata \"role=web # front\": a comment needs a line of its own"),
-        ("MachineMetadata=security!=high", "line 6: MachineMetadata \"security!=high\": "),
-        ("MachineMetadta=role=web", "line 6: unrecognized requirement in [X-Fleet] section: \"MachineMetadta\"; did you mean MachineMetadata?"),
+        (
+            "MachineMetadata=role=web # front",
+            "line 6: MachineMetadata \"role=web # front\": a comment needs a line of its own",
+        ),
+        (
+            "MachineMetadata=security!=high",
+            "line 6: MachineMetadata \"security!=high\": ",
+        ),
+        (
+            "MachineMetadta=role=web",
+            "line 6: unrecognized requirement in [X-Fleet] section: \"MachineMetadta\"; did you mean MachineMetadata?",
+        ),
         ("Global=maybe", "line 6: Global \"maybe\": "),
-        ("Conflicts=web[.service", "line 6: Conflicts \"web[.service\": "),
+        (
+            "Conflicts=web[.service",
+            "line 6: Conflicts \"web[.service\": ",
+        ),
     ] {
         host.write_file("/root/odd.service", file(option))?;
         for verb in [&["start", "--replace"][..], &["submit", "--replace"]] {
             let arguments = [verb, &["/root/odd.service"]].concat();
             let output = host.fleetctl(&arguments)?;
-            refused(&output, 1, &format!("Error creating units: odd.service {text}"))?;
-            ensure!(output.stderr.ends_with("; nothing was submitted\n"), "{output:?}");
+            refused(
+                &output,
+                1,
+                &format!("Error creating units: odd.service {text}"),
+            )?;
+            ensure!(
+                output.stderr.ends_with("; nothing was submitted\n"),
+                "{output:?}"
+            );
         }
     }
     ensure!(

@@ -39,7 +39,10 @@ fn every_vector_means_what_the_original_made_of_it() {
             }
             "a3@blue.service" => {
                 let text = refused.expect_err("misread");
-                assert!(text.starts_with("line 7: MachineMetadata \"noequals\":"), "{text}");
+                assert!(
+                    text.starts_with("line 7: MachineMetadata \"noequals\":"),
+                    "{text}"
+                );
             }
             _ => assert_eq!(refused, Ok(()), "{name}"),
         }

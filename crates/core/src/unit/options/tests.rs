@@ -34,28 +34,48 @@ fn metadata_that_is_no_pair_is_refused_with_its_line() {
     for (value, text) in [
         ("role:web", "write key=value, or quote each of several"),
         ("role", "write key=value, or quote each of several"),
-        ("role=web env=prod", "write key=value, or quote each of several"),
+        (
+            "role=web env=prod",
+            "write key=value, or quote each of several",
+        ),
         ("\"role=web", "write key=value, or quote each of several"),
         ("'role=web'", "write key=value, or quote each of several"),
         ("=web", "write key=value, neither of them empty"),
         ("role=", "write key=value, neither of them empty"),
-        ("role=web,db", "write one key=value on each line; metadata has no commas"),
+        (
+            "role=web,db",
+            "write one key=value on each line; metadata has no commas",
+        ),
         ("role = web", "write key=value without blanks around the ="),
         ("role=web # front", "a comment needs a line of its own"),
         ("role=web ; front", "a comment needs a line of its own"),
         ("", "it has no value; give it one, or remove the line"),
     ] {
         for key in ["MachineMetadata", "X-ConditionMachineMetadata"] {
-            let wanted = format!("web.service line 2: {key} {value:?}: {text}; nothing was submitted");
+            let wanted =
+                format!("web.service line 2: {key} {value:?}: {text}; nothing was submitted");
             assert_eq!(refusal(&format!("{key}={value}")), wanted);
         }
     }
-    for value in ["role==web", "security!=high", "cpus>=4", "!role", "role in (a,b)", "role=~web"] {
+    for value in [
+        "role==web",
+        "security!=high",
+        "cpus>=4",
+        "!role",
+        "role in (a,b)",
+        "role=~web",
+    ] {
         let text = refusal(&format!("MachineMetadata={value}"));
-        assert!(text.contains("operators such as != and >= are not understood"), "{text}");
+        assert!(
+            text.contains("operators such as != and >= are not understood"),
+            "{text}"
+        );
     }
     let second = refusal("MachineMetadata=\"role=web\" \"env:prod\"");
-    assert!(second.contains("line 2: MachineMetadata \"env:prod\""), "{second}");
+    assert!(
+        second.contains("line 2: MachineMetadata \"env:prod\""),
+        "{second}"
+    );
 }
 
 #[test]
@@ -65,7 +85,10 @@ fn what_is_understood_counts_beside_what_is_not() {
         "MachineMetadata=a=1 b=2\nMachineMetadata=\"c=3\" \"d\" \\\n  \"e= 5\"\n",
     );
     let pair = |key: &str, value: &str| (key.to_owned(), BTreeSet::from([value.to_owned()]));
-    assert_eq!(options.machine_metadata, BTreeMap::from([pair("c", "3"), pair("e", " 5")]));
+    assert_eq!(
+        options.machine_metadata,
+        BTreeMap::from([pair("c", "3"), pair("e", " 5")])
+    );
     let lines: Vec<_> = options.misread.iter().map(|misread| misread.line).collect();
     assert_eq!(lines, [2, 3]);
 }
@@ -74,21 +97,66 @@ fn what_is_understood_counts_beside_what_is_not() {
 fn other_values_that_make_no_sense_are_refused_with_their_line() {
     for (section, text) in [
         ("Global=maybe", "Global \"maybe\": write true or false"),
-        ("Global=true # all", "Global \"true # all\": a comment needs a line of its own"),
-        ("Global=", "Global \"\": it has no value; give it one, or remove the line"),
-        ("MachineID=junk", "MachineID \"junk\": write the 32 hexadecimal digits of a machine id"),
-        ("MachineOf=a/b", "MachineOf \"a/b\": write the name of a unit"),
-        ("Replaces=a/b", "Replaces \"a/b\": write names of units, or patterns such as web*.service"),
-        ("Conflicts=web[.service", "Conflicts \"web[.service\": its pattern is malformed; escape [ and \\"),
-        ("Conflicts=b\\ x", "Conflicts \"b\\\\\": its pattern is malformed; escape [ and \\"),
-        ("Conflicts=a.service,b.service", "Conflicts \"a.service,b.service\": write names of units, or patterns such as web*.service"),
-        ("Conflicts=a* \\\nMachineMetadata=role=web", "Conflicts \"MachineMetadata=role=web\": write names of units, or patterns such as web*.service"),
-        ("MaxUnavailable=0", "MaxUnavailable \"0\": use a number of machines, such as 2, or 1% to 100%"),
-        ("Target=inactive", "Target \"inactive\": write loaded or launched"),
-        ("MachineMetadata role=web", "unrecognized requirement in [X-Fleet] section: \"MachineMetadata role\"; did you mean MachineMetadata?"),
-        ("MachineMetadta=role=web", "unrecognized requirement in [X-Fleet] section: \"MachineMetadta\"; did you mean MachineMetadata?"),
-        ("machinemetadata=role=web", "unrecognized requirement in [X-Fleet] section: \"machinemetadata\"; did you mean MachineMetadata?"),
-        ("Colour=blue", "unrecognized requirement in [X-Fleet] section: \"Colour\""),
+        (
+            "Global=true # all",
+            "Global \"true # all\": a comment needs a line of its own",
+        ),
+        (
+            "Global=",
+            "Global \"\": it has no value; give it one, or remove the line",
+        ),
+        (
+            "MachineID=junk",
+            "MachineID \"junk\": write the 32 hexadecimal digits of a machine id",
+        ),
+        (
+            "MachineOf=a/b",
+            "MachineOf \"a/b\": write the name of a unit",
+        ),
+        (
+            "Replaces=a/b",
+            "Replaces \"a/b\": write names of units, or patterns such as web*.service",
+        ),
+        (
+            "Conflicts=web[.service",
+            "Conflicts \"web[.service\": its pattern is malformed; escape [ and \\",
+        ),
+        (
+            "Conflicts=b\\ x",
+            "Conflicts \"b\\\\\": its pattern is malformed; escape [ and \\",
+        ),
+        (
+            "Conflicts=a.service,b.service",
+            "Conflicts \"a.service,b.service\": write names of units, or patterns such as web*.service",
+        ),
+        (
+            "Conflicts=a* \\\nMachineMetadata=role=web",
+            "Conflicts \"MachineMetadata=role=web\": write names of units, or patterns such as web*.service",
+        ),
+        (
+            "MaxUnavailable=0",
+            "MaxUnavailable \"0\": use a number of machines, such as 2, or 1% to 100%",
+        ),
+        (
+            "Target=inactive",
+            "Target \"inactive\": write loaded or launched",
+        ),
+        (
+            "MachineMetadata role=web",
+            "unrecognized requirement in [X-Fleet] section: \"MachineMetadata role\"; did you mean MachineMetadata?",
+        ),
+        (
+            "MachineMetadta=role=web",
+            "unrecognized requirement in [X-Fleet] section: \"MachineMetadta\"; did you mean MachineMetadata?",
+        ),
+        (
+            "machinemetadata=role=web",
+            "unrecognized requirement in [X-Fleet] section: \"machinemetadata\"; did you mean MachineMetadata?",
+        ),
+        (
+            "Colour=blue",
+            "unrecognized requirement in [X-Fleet] section: \"Colour\"",
+        ),
     ] {
         let wanted = format!("web.service line 2: {text}; nothing was submitted");
         assert_eq!(refusal(section), wanted);
@@ -112,10 +180,16 @@ fn sections_and_options_of_others_are_left_alone() {
 #[test]
 fn a_unit_has_a_hundred_patterns_of_conflicts_at_most() {
     let patterns = |count: usize| format!("Conflicts={}\n", "a* ".repeat(count));
-    assert_eq!(read("b.service", &patterns(CONFLICTS_MAX)).validate(), Ok(()));
+    assert_eq!(
+        read("b.service", &patterns(CONFLICTS_MAX)).validate(),
+        Ok(())
+    );
     let text = refusal(&patterns(CONFLICTS_MAX + 1));
     assert!(text.contains("a unit may have 100 patterns"), "{text}");
-    assert_eq!(read("b.service", &patterns(100_000)).conflicts.len(), CONFLICTS_MAX);
+    assert_eq!(
+        read("b.service", &patterns(100_000)).conflicts.len(),
+        CONFLICTS_MAX
+    );
 }
 
 #[test]
@@ -163,7 +237,10 @@ fn specifiers_name_the_unit() {
         ["a@bx.service", "a@bx", "a", "bx", "%i", "%z", "%"]
     );
     assert_eq!(read("a.service", "MachineOf=<%i>").machine_of, ["<>"]);
-    let template = read("a@.service", "MachineMetadata=host=%i\nConflicts=a@%i.service");
+    let template = read(
+        "a@.service",
+        "MachineMetadata=host=%i\nConflicts=a@%i.service",
+    );
     assert_eq!(template.validate(), Ok(()));
 }
 

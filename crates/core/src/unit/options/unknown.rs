@@ -54,7 +54,9 @@ pub(super) fn is_nearly_ours(section: &str) -> bool {
 pub(crate) fn nearest(key: &str) -> Option<&'static str> {
     // `MachineMetadata role=web` has a blank where its = belongs.
     let word = key.split_ascii_whitespace().next().unwrap_or(key);
-    let near = X_FLEET.into_iter().map(|known| (distance(word, known), known));
+    let near = X_FLEET
+        .into_iter()
+        .map(|known| (distance(word, known), known));
     let (distance, known) = near.min()?;
     (distance <= 1 + known.len() / 5).then_some(known)
 }

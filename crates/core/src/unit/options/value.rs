@@ -144,7 +144,8 @@ pub(super) fn machine_id(value: &str, name: &UnitName) -> Result<(), Advice> {
 /// Refuses a word that no unit can be called.
 pub(super) fn unit_name(word: &str, name: &UnitName) -> Result<(), Advice> {
     let named = |word: &str| UnitName::parse(word).is_ok();
-    if name.is_template() && word.contains('%') || named(word) || named(&format!("{word}.service")) {
+    if name.is_template() && word.contains('%') || named(word) || named(&format!("{word}.service"))
+    {
         Ok(())
     } else {
         Err("write the name of a unit")
