@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A unit file's bytes, verbatim. Cheap to clone.
 ///
-/// In JSON it is a string if the bytes are UTF-8, so that a person can read a registry value.
-/// Otherwise it is `{"base64": "..."}`.
+/// In JSON it is a string if the bytes are UTF-8, so that a person can read a registry value. It is
+/// `{"base64": "..."}` if they are not, or if escapes would make the string longer than that: so a record of two of the
+/// largest files fits into one request of etcd, whatever is in them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Content(Arc<[u8]>);
 
@@ -50,6 +51,19 @@ impl From<&str> for Content {
     }
 }
 
+/// Short texts stay readable, whatever is in them.
+const SLACK: usize = 1024;
+
+/// Returns the length of a text as JSON, without its quotes.
+fn escaped(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    });
+    bytes.sum()
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Wire<'a> {
@@ -60,8 +74,8 @@ enum Wire<'a> {
 impl Serialize for Content {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
-            Ok(text) => Wire::Text(text.into()),
-            Err(_) => Wire::Bytes {
+            Ok(text) if escaped(text) <= self.0.len() / 3 * 4 + SLACK => Wire::Text(text.into()),
+            _ => Wire::Bytes {
                 base64: STANDARD.encode(&self.0),
             },
         }
@@ -93,6 +107,23 @@ mod tests {
             serde_json::to_string(&content).expect("serialises"),
             "\"[Service]\\n\""
         );
+    }
+
+    #[test]
+    fn escapes_never_make_a_content_much_longer() {
+        for text in [
+            "\n".repeat(300_000),
+            "\u{1}".repeat(300_000),
+            "x".repeat(300_000),
+        ] {
+            let content = Content::from(text.as_str());
+            let json = serde_json::to_string(&content).expect("serialises");
+            assert!(json.len() < 300_000 / 3 * 4 + 2 * SLACK, "{}", json.len());
+            assert_eq!(
+                serde_json::from_str::<Content>(&json).expect("parses"),
+                content
+            );
+        }
     }
 
     proptest! {

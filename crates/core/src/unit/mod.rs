@@ -5,6 +5,7 @@
 //! [`struct@Hash`] and the API only. Neither is ever written back over a file that a person wrote:
 //! bytes in, bytes out.
 
+mod advice;
 mod content;
 mod difference;
 mod file;
@@ -18,6 +19,7 @@ mod policy;
 mod service_type;
 mod target;
 
+pub use advice::advice;
 pub use content::Content;
 pub use difference::{Difference, Effect, difference, process_fingerprint};
 pub use file::{Assignment, Note, Severity, UnitFile};
@@ -25,6 +27,7 @@ pub use fleet_v1::serialize;
 pub use hash::Hash;
 pub use name::{NAME_MAX, NameError, UnitKind, UnitName};
 pub use option::UnitOption;
+pub(crate) use options::expand;
 pub use options::{CONFLICTS_MAX, FleetOptions, Misread, OptionsError, X_FLEET};
 pub use policy::{MaxUnavailable, OnFailure, Policy, UpdateStrategy};
 pub use service_type::{ServiceType, service_type};
@@ -52,6 +55,9 @@ pub enum InvalidUnit {
     /// It has no options at all.
     #[error("unit file is empty")]
     Empty,
+    /// systemd would not let fleet start or stop it: this option, and its line.
+    #[error("line {1}: {0}=yes: fleet starts and stops units by hand; remove the line")]
+    Unmanageable(&'static str, usize),
     /// Its `[X-Fleet]` contradicts itself, or cannot be understood.
     #[error(transparent)]
     Options(#[from] OptionsError),
@@ -61,8 +67,8 @@ impl InvalidUnit {
     /// Returns the reason with the unit's name, if fleet 1.0 had no words for it.
     pub fn for_unit(&self, name: &UnitName) -> String {
         match self {
-            Self::Options(OptionsError::Misread(misread)) => {
-                format!("{name} {misread}; nothing was submitted")
+            Self::Options(OptionsError::Misread(_)) | Self::Unmanageable(..) => {
+                format!("{name} {self}; nothing was submitted")
             }
             worded => worded.to_string(),
         }
@@ -90,7 +96,20 @@ impl Parsed {
         if self.file.assignments().is_empty() {
             return Err(InvalidUnit::Empty);
         }
+        self.manageable()?;
         Ok(self.options.validate()?)
+    }
+
+    /// Refuses what makes systemd refuse every job of fleet: such a unit never starts, or never goes.
+    fn manageable(&self) -> Result<(), InvalidUnit> {
+        for key in ["RefuseManualStart", "RefuseManualStop"] {
+            let mut assignments = self.file.assignments().iter().rev();
+            let last = assignments.find(|it| it.section == "Unit" && it.key == key);
+            if let Some(assignment) = last.filter(|it| advice::is_true(&it.value)) {
+                return Err(InvalidUnit::Unmanageable(key, assignment.line));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the notes about the file and its `[X-Fleet]` section, by line.
@@ -136,6 +155,20 @@ mod tests {
         let unknown = problem("=1\n[X-Fleet]\nColour=blue\n");
         let text = "line 3: unrecognized requirement in [X-Fleet] section: \"Colour\"";
         assert_eq!(unknown.as_deref(), Some(text));
+    }
+
+    #[test]
+    fn a_unit_that_refuses_manual_jobs_is_refused() {
+        for key in ["RefuseManualStart", "RefuseManualStop"] {
+            for value in ["yes", "1", "True", "y"] {
+                let refused = problem(&format!("[Unit]\n{key}={value}\n"));
+                let text = format!(
+                    "line 2: {key}=yes: fleet starts and stops units by hand; remove the line"
+                );
+                assert_eq!(refused, Some(text));
+            }
+            assert_eq!(problem(&format!("[Unit]\n{key}=yes\n{key}=no\n")), None);
+        }
     }
 
     #[test]

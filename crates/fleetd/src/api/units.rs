@@ -12,7 +12,7 @@ use fleet_core::keys;
 use fleet_core::record::{CONTENT_MAX, Listed, Owner};
 use fleet_core::submission::{Submission, may_become};
 use fleet_core::unit::{
-    Content, Note, Parsed, TargetState, UnitFile, UnitName, UnitOption, serialize,
+    Content, Note, Parsed, TargetState, UnitFile, UnitName, UnitOption, advice, serialize,
 };
 use serde::Deserialize;
 
@@ -230,6 +230,7 @@ async fn submit(
     if let Some(effective) = effective {
         may_become(name, parsed.options.global, effective)?;
     }
+    let advice = advice(name, &content, &parsed.file);
     let submission = api
         .registry
         .submit(name, content, Owner::Api, target)
@@ -242,7 +243,8 @@ async fn submit(
         _ => StatusCode::NO_CONTENT,
     };
     let mut response = status.into_response();
-    for warning in warnings(name, &parsed.notes()) {
+    let notes: Vec<&Note> = parsed.notes().into_iter().chain(&advice).collect();
+    for warning in warnings(name, &notes) {
         response.headers_mut().append(WARNING, warning);
     }
     Ok(response)
@@ -354,9 +356,8 @@ mod tests {
     #[test]
     fn warnings_are_few_and_short_and_lose_no_letter_in_silence() {
         let name = UnitName::parse("a.service").expect("valid");
-        let text = "[Unit]\n[X-Fleet]\nConflicts=Colour\n".to_owned()
-            + "[Unit]\n"
-            + &"=1\n".repeat(1000);
+        let text =
+            "[Unit]\n[X-Fleet]\nConflicts=Colour\n".to_owned() + "[Unit]\n" + &"=1\n".repeat(1000);
         let parsed = Parsed::parse(name.clone(), &Content::from(text.as_str()));
         let warnings = warnings(&name, &parsed.notes());
         assert_eq!(warnings.len(), NOTES_MAX + 1);
