@@ -71,7 +71,11 @@ impl Change {
         };
         MetadataOp {
             op: op.into(),
-            path: format!("/{machine}/metadata/{key}"),
+            // A JSON pointer: a slash in the key is no separator.
+            path: format!(
+                "/{machine}/metadata/{}",
+                key.replace('~', "~0").replace('/', "~1")
+            ),
             value,
         }
     }

@@ -1,5 +1,7 @@
 //! `machines`: who is live, and what is set for them.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -83,6 +85,9 @@ pub(super) async fn patch(State(api): State<Api>, bytes: Bytes) -> Result<Status
         )));
     }
     let changes = operations.iter().map(change).collect::<Result<Vec<_>>>()?;
+    only_one_value(&changes)?;
+    let machines = changes.iter().map(|(machine, ..)| machine);
+    api.registry.must_know(machines).await?;
     api.registry.set_metadata(&changes).await?;
     for (machine, key, value) in &changes {
         let value = value.as_deref().unwrap_or("nothing");
@@ -91,29 +96,27 @@ pub(super) async fn patch(State(api): State<Api>, bytes: Bytes) -> Result<Status
     Ok(StatusCode::NO_CONTENT)
 }
 
+type MetadataChange = (MachineId, String, Option<String>);
+
 /// One operation as the machine, the key, and its new value or none.
-fn change(operation: &MetadataOp) -> Result<(MachineId, String, Option<String>)> {
+fn change(operation: &MetadataOp) -> Result<MetadataChange> {
     let value = operation.value.as_ref().map_or("", MetadataValue::as_str);
     let value = match operation.op.as_str() {
         "add" | "replace" => Some(value.to_owned()),
         "remove" => None,
         _ => return Err(ApiError::bad("invalid op: expect add, remove, or replace")),
     };
-    let mut parts = operation.path.split('/');
-    let (Some(""), Some(machine), Some("metadata"), Some(key), None) = (
-        parts.next(),
-        parts.next(),
-        parts.next(),
-        parts.next(),
-        parts.next(),
-    ) else {
-        return Err(ApiError::bad("machine metadata path invalid"));
+    let invalid = || ApiError::bad("machine metadata path invalid");
+    let parts: Vec<&str> = operation.path.split('/').collect();
+    let ["", machine, "metadata", key] = parts[..] else {
+        return Err(invalid());
     };
+    let key = unescaped(key).ok_or_else(invalid)?;
     if value.as_ref().is_some_and(String::is_empty) {
         let text = "invalid value: add and replace require a value";
         return Err(ApiError::bad(text));
     }
-    for (what, text) in [("key", key), ("value", value.as_deref().unwrap_or("x"))] {
+    for (what, text) in [("key", &*key), ("value", value.as_deref().unwrap_or("x"))] {
         // What `MachineMetadata=` could not name, or a listing could not show.
         if text.is_empty() || text.contains(['=', ',', '"']) || text.contains(char::is_control) {
             let text =
@@ -121,11 +124,43 @@ fn change(operation: &MetadataOp) -> Result<(MachineId, String, Option<String>)>
             return Err(ApiError::bad(text));
         }
     }
-    if let Some(text) = too_long(key, value.as_deref().unwrap_or("")) {
+    if let Some(text) = too_long(&key, value.as_deref().unwrap_or("")) {
         return Err(ApiError::bad(text));
     }
     let machine = MachineId::parse(machine).map_err(|error| ApiError::bad(error.to_string()))?;
-    Ok((machine, key.to_owned(), value))
+    Ok((machine, key, value))
+}
+
+/// Reads a part of a JSON pointer, in which `~1` is a slash and `~0` a tilde. `None` if it is malformed.
+fn unescaped(part: &str) -> Option<String> {
+    let mut text = String::with_capacity(part.len());
+    let mut chars = part.chars();
+    while let Some(c) = chars.next() {
+        text.push(match c {
+            '~' => match chars.next()? {
+                '0' => '~',
+                '1' => '/',
+                _ => return None,
+            },
+            c => c,
+        });
+    }
+    Some(text)
+}
+
+/// Refuses a request that sets a key of a machine to two values: one of them is a mistake.
+fn only_one_value(changes: &[MetadataChange]) -> Result<()> {
+    let mut values = BTreeMap::new();
+    for (machine, key, value) in changes {
+        let Some(value) = value else { continue };
+        let before = values.insert((machine, key), value);
+        if let Some(before) = before.filter(|before| *before != value) {
+            let text =
+                format!("metadata {key} of {machine} is set twice: to {before:?} and to {value:?}");
+            return Err(ApiError::bad(text));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -150,6 +185,42 @@ mod tests {
         assert_eq!(read(&bare), expected);
         let remove = format!(r#"{{"op":"remove","path":"/{id}/metadata/az"}}"#);
         assert_eq!(read(&remove), Ok(("az".to_owned(), None)));
+    }
+
+    #[test]
+    fn a_key_is_read_as_a_json_pointer() {
+        let key = |key: &str| {
+            let id = "a".repeat(32);
+            read(&format!(
+                r#"{{"op":"remove","path":"/{id}/metadata/{key}"}}"#
+            ))
+            .map(|(key, _)| key)
+        };
+        assert_eq!(
+            key("example.com~1role~0x"),
+            Ok("example.com/role~x".to_owned())
+        );
+        for bad in ["a/b", "a~", "a~2"] {
+            assert_eq!(
+                key(bad),
+                Err("machine metadata path invalid".to_owned()),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_set_twice_is_refused() {
+        let id = MachineId::parse(&"a".repeat(32)).expect("valid");
+        let set = |value: &str| (id.clone(), "az".to_owned(), Some(value.to_owned()));
+        let removed = (id.clone(), "az".to_owned(), None);
+        assert!(only_one_value(&[set("1"), removed, set("1")]).is_ok());
+        let refused = only_one_value(&[set("1"), set("2")]).expect_err("two values");
+        assert!(
+            refused
+                .message
+                .ends_with("is set twice: to \"1\" and to \"2\"")
+        );
     }
 
     #[test]

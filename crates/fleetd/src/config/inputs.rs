@@ -8,6 +8,7 @@ use std::path::Path;
 use super::args::Args;
 use super::fragment::{Fragment, Origin, Written};
 use super::options::{self, OPTIONS};
+use super::values;
 use super::{DEFAULT_FILE, Note, Problem};
 
 /// The values of all sources together.
@@ -66,6 +67,12 @@ impl Inputs {
                 inputs.notes.push(Note(note));
             }
         }
+        let (metadata, origin) = inputs.get("metadata");
+        let repeated = values::repeated_key(metadata);
+        let note = repeated.map(|key| {
+            format!("metadata in {origin} has the key {key} twice: its last value counts")
+        });
+        inputs.notes.extend(note.map(Note));
         inputs
     }
 
@@ -188,6 +195,25 @@ mod tests {
             inputs.notes[0].to_string(),
             "etcd_servers in $FLEET_ETCD_SERVERS has no effect: --standalone keeps the registry here"
         );
+    }
+
+    #[test]
+    fn a_metadata_key_that_is_there_twice_is_noted() {
+        let noted = |metadata| {
+            let inputs = gather(
+                Path::new("/nonexistent"),
+                &[],
+                &[("FLEET_METADATA", metadata)],
+            );
+            inputs
+                .notes
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        let text = "metadata in $FLEET_METADATA has the key az twice: its last value counts";
+        assert_eq!(noted("az=1, role=web, az = 2"), [text]);
+        assert_eq!(noted("az=1,role=web,az=1"), [""; 0]);
     }
 
     #[test]

@@ -147,6 +147,17 @@ pub(super) fn metadata(text: &str) -> Result<Metadata, String> {
     Ok(pairs)
 }
 
+/// Returns a key of metadata that has two values.
+pub(super) fn repeated_key(text: &str) -> Option<&str> {
+    let mut pairs = BTreeMap::new();
+    text.split(',').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        let (key, value) = (key.trim(), value.trim());
+        let before = pairs.insert(key, value)?;
+        (before != value).then_some(key)
+    })
+}
+
 /// etcd's URLs, without a closing slash: a comma list or a JSON array.
 pub(super) fn servers(text: &str) -> Result<Vec<String>, String> {
     let urls: Vec<String> = if text.starts_with('[') {
