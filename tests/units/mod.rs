@@ -9,4 +9,5 @@ mod real_systemd;
 mod reports;
 mod standalone;
 mod units_directory;
+mod units_directory_groups;
 mod units_directory_owners;

@@ -59,8 +59,8 @@ fn the_last_change_wins(lab: &Lab) -> Result<()> {
             "the stale copy was published"
         );
     }
-    // An older content is late, not new; it is owned by the host all the same, and said so in its
-    // journal.
+    told(lab, "both.service: the registry has another content", true)?;
+    // An older content is late, not new; it is owned by the host all the same, and said so in its journal.
     let pids = main_pids(lab, &["both.service"])?;
     put(lab, 1, 1001)?;
     lab.wait_until(
@@ -70,7 +70,7 @@ fn the_last_change_wins(lab: &Lab) -> Result<()> {
             Ok(lab
                 .host(1)
                 .journal(50)?
-                .contains("the registry has a newer revision, or went back from this one; change the file to publish it"))
+                .contains("the registry has a newer revision; change the file to publish it"))
         },
     )?;
     settled(lab)?;
@@ -78,7 +78,9 @@ fn the_last_change_wins(lab: &Lab) -> Result<()> {
         pids == main_pids(lab, &["both.service"])?,
         "an older content was rolled out"
     );
-    put(lab, 1, 1003)
+    told(lab, "both.service: the registry has a newer revision", true)?;
+    put(lab, 1, 1003)?;
+    told(lab, "/etc/fleet/units/", false)
 }
 
 fn a_restart_publishes_nothing(lab: &Lab) -> Result<()> {

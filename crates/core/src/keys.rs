@@ -54,6 +54,16 @@ pub fn history(name: &UnitName, number: u64) -> String {
     format!("{HISTORY}{name}/{number:010}")
 }
 
+/// The contents that a unit ever had. It is no older revision, and stays when the unit goes.
+pub fn seen(name: &UnitName) -> String {
+    format!("{HISTORY}{name}")
+}
+
+/// The unit that such a key names.
+pub fn seen_of(key: &str) -> Option<UnitName> {
+    UnitName::parse(key.strip_prefix(HISTORY)?).ok()
+}
+
 /// The unit and the number that a key below [`HISTORY`] names.
 pub fn past_of(key: &str) -> Option<(UnitName, u64)> {
     let (unit, number) = key.strip_prefix(HISTORY)?.split_once('/')?;
@@ -213,6 +223,11 @@ mod tests {
             assert_eq!(event_of(foreign), None);
         }
         assert_eq!(past_of(&history(&name, 9)), Some((name.clone(), 9)));
+        assert_eq!(seen_of(&seen(&name)), Some(name.clone()));
+        assert_eq!(
+            (past_of(&seen(&name)), seen_of(&history(&name, 9))),
+            (None, None)
+        );
         assert!(history(&name, 9) < history(&name, 10));
         assert!(history(&name, 9).starts_with(&history_of(&name)));
     }

@@ -11,9 +11,16 @@
 //! So two directories with the same files agree, and two with different files do not fight. A unit
 //! that was destroyed or rolled back stays so until its file changes.
 //!
+//! **Invariant: a first look at a directory changes nothing that the fleet has decided.** The files
+//! may come from an old disk image. They are adopted, or create units that never existed; all
+//! others are problems.
+//!
 //! **Invariant: a unit is given up only if its file is missing from a directory that is itself in
 //! order.** A file that cannot be read is not missing, and neither is one in a directory that lost
 //! its marker.
+
+mod published;
+mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,7 +28,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
-use crate::record::{CONTENT_MAX, Past, UnitRecord};
+pub use self::published::{Known, Last, PassedOver, Published, lost};
+
+use crate::record::CONTENT_MAX;
 use crate::unit::{Content, TargetState, UnitName};
 
 /// The file that says: this is the directory, not the empty mount point below it. Hidden, so that it is
@@ -40,62 +49,6 @@ impl Fingerprint {
     }
 }
 
-/// The last publication of this directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Published {
-    /// Whether the directory was seen with its marker, so that it can lose it.
-    pub marked: bool,
-    /// The files that were dealt with, by unit.
-    pub units: BTreeMap<UnitName, Last>,
-}
-
-/// The content of a file when it was last dealt with. It stays so until the file changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Last {
-    /// Its fingerprint.
-    pub content: Fingerprint,
-    /// Whether it was passed over as stale, rather than published or adopted. Remembered, because a stale
-    /// copy must not bring a unit back that is destroyed later.
-    #[serde(default)]
-    pub stale: bool,
-}
-
-/// The unit in the registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// Its newest content: of the candidate, else of the stable revision.
-    pub newest: Fingerprint,
-    /// The contents it had before.
-    pub older: BTreeSet<Fingerprint>,
-    /// Those of them that machines went back from the last time that they were tried.
-    pub rolled_back: BTreeSet<Fingerprint>,
-}
-
-impl Known {
-    /// Returns the state of a unit in the registry, from its record and its older revisions by
-    /// number.
-    pub fn of(record: &UnitRecord, history: &BTreeMap<u64, Past>) -> Self {
-        let newest = Fingerprint::of(&record.newest().content);
-        let stable = Fingerprint::of(&record.stable.content);
-        // In the order of their numbers, so that the last trial of a content decides.
-        let trials: BTreeMap<Fingerprint, bool> = history
-            .values()
-            .map(|past| {
-                let content = Fingerprint::of(&past.revision.content);
-                (content, past.was_rolled_back())
-            })
-            .chain([(stable, false)])
-            .filter(|(content, _)| *content != newest)
-            .collect();
-        let rolled_back = trials.iter().filter(|(_, back)| **back);
-        Self {
-            rolled_back: rolled_back.map(|(content, _)| content.clone()).collect(),
-            older: trials.into_keys().collect(),
-            newest,
-        }
-    }
-}
-
 /// One entry of the directory, links followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum File {
@@ -107,6 +60,8 @@ pub enum File {
     Directory,
     /// There, but cannot be read, because of this.
     Unreadable(String),
+    /// There, but others than root may change it, because of this.
+    Untrusted(String),
 }
 
 /// The directory as it was found.
@@ -116,6 +71,8 @@ pub enum Directory {
     Missing,
     /// It cannot be listed, because of this.
     Unreadable(String),
+    /// Others than root may change it, because of this.
+    Untrusted(String),
     /// It was listed.
     Present {
         /// Whether the [`MARKER`] is there.
@@ -187,8 +144,8 @@ pub enum Action {
     },
     /// The registry has exactly this content: own the unit too.
     Adopt(UnitName, Fingerprint),
-    /// The registry has a newer content, or went back from this one: only remember that it was seen.
-    PassOver(UnitName, Fingerprint),
+    /// The fleet decided otherwise: only remember that it was seen.
+    PassOver(UnitName, Fingerprint, PassedOver),
 }
 
 impl Action {
@@ -197,7 +154,7 @@ impl Action {
         match self {
             Self::Disown(name)
             | Self::Adopt(name, _)
-            | Self::PassOver(name, _)
+            | Self::PassOver(name, ..)
             | Self::Publish { name, .. } => name,
         }
     }
@@ -208,26 +165,9 @@ impl fmt::Display for Action {
         match self {
             Self::Disown(name) => write!(f, "disown {name}: its file is gone"),
             Self::Adopt(name, _) => write!(f, "adopt {name}: the registry has this content"),
-            Self::PassOver(name, _) => write!(f, "pass over {name}: {STALE}"),
+            Self::PassOver(name, _, why) => write!(f, "pass over {name}: {why}"),
             Self::Publish { name, why, .. } => write!(f, "publish {name}: {why}"),
         }
-    }
-}
-
-impl Published {
-    /// Takes note that an action was done.
-    pub fn apply(&mut self, action: &Action) {
-        let (content, stale) = match action {
-            Action::Disown(name) => {
-                self.units.remove(name);
-                return;
-            }
-            Action::Adopt(_, fingerprint) => (fingerprint.clone(), false),
-            Action::PassOver(_, fingerprint) => (fingerprint.clone(), true),
-            Action::Publish { content, .. } => (Fingerprint::of(content), false),
-        };
-        let last = Last { content, stale };
-        self.units.insert(action.name().clone(), last);
     }
 }
 
@@ -238,6 +178,8 @@ pub enum Held {
     Missing,
     /// It cannot be listed.
     Unreadable(String),
+    /// Others than root may change it.
+    Untrusted(String),
     /// Its marker is gone: another directory may lie there now.
     Unmarked,
     /// So many published units, two at least, are gone, and no unit file is left.
@@ -249,6 +191,7 @@ impl fmt::Display for Held {
         match self {
             Self::Missing => f.write_str("is missing; put it back")?,
             Self::Unreadable(reason) => write!(f, "cannot be listed: {reason}")?,
+            Self::Untrusted(reason) => write!(f, "is not read: {reason}")?,
             Self::Unmarked => write!(
                 f,
                 "has lost its marker; if this is the right directory, make the file {MARKER} in it"
@@ -282,6 +225,7 @@ pub enum Decision {
 pub fn held(published: &Published, directory: &Directory) -> Option<Held> {
     let (marked, files) = match directory {
         Directory::Unreadable(reason) => return Some(Held::Unreadable(reason.clone())),
+        Directory::Untrusted(reason) => return Some(Held::Untrusted(reason.clone())),
         // Most machines have no units directory, and nothing to lose by that.
         _ if published.units.is_empty() => return None,
         Directory::Missing => return Some(Held::Missing),
@@ -328,7 +272,7 @@ pub fn decide(
 ) -> Decision {
     match held(published, directory) {
         // Its units were destroyed meanwhile: nothing is left to hold.
-        Some(Held::Emptied(_)) if !published.units.keys().any(|it| known.contains_key(it)) => {}
+        Some(Held::Emptied(_)) if !published.units.keys().any(|it| exists(known.get(it))) => {}
         Some(held) => return Decision::Held(held),
         None => {}
     }
@@ -344,6 +288,7 @@ pub fn decide(
     let mut actions: Vec<_> = gone.cloned().map(Action::Disown).collect();
     let mut problems = BTreeMap::new();
     let mut notes = BTreeMap::new();
+    let triggered = target::triggered(files);
     for (entry, file) in files {
         let name = match named(entry) {
             Named::Unit(name) => name,
@@ -357,13 +302,14 @@ pub fn decide(
                 continue;
             }
         };
-        match unit(
-            &name,
-            file,
-            published.units.get(&name),
-            known.get(&name),
-            &check,
-        ) {
+        let found = Found {
+            name: &name,
+            last: published.units.get(&name),
+            known: known.get(&name),
+            is_first_look: !published.seen,
+            triggered: &triggered,
+        };
+        match found.unit(file, &check) {
             Verdict::Leave => {}
             Verdict::Do(action) => actions.push(action),
             Verdict::Note(text) => {
@@ -374,6 +320,7 @@ pub fn decide(
             }
         }
     }
+    actions.sort_by_key(target::turn);
     Decision::Act {
         actions,
         problems,
@@ -381,9 +328,11 @@ pub fn decide(
     }
 }
 
+fn exists(known: Option<&Known>) -> bool {
+    known.is_some_and(|known| known.newest.is_some())
+}
+
 const DIRECTORY_IGNORED: &str = "a directory; only files are published";
-const STALE: &str =
-    "the registry has a newer revision, or went back from this one; change the file to publish it";
 
 /// The decision about one unit file.
 enum Verdict {
@@ -393,60 +342,87 @@ enum Verdict {
     Problem(String),
 }
 
-fn unit(
-    name: &UnitName,
-    file: &File,
-    last: Option<&Last>,
-    known: Option<&Known>,
-    check: impl Fn(&UnitName, &Content) -> Result<(), String>,
-) -> Verdict {
-    let content = match file {
-        File::Content(content) => content,
-        File::Skipped(reason) => return Verdict::Note(reason),
-        File::Directory => return Verdict::Note(DIRECTORY_IGNORED),
-        File::Unreadable(reason) => return Verdict::Problem(format!("cannot be read: {reason}")),
-    };
-    let fingerprint = Fingerprint::of(content);
-    match last {
-        Some(last) if last.content == fingerprint && last.stale => return Verdict::Note(STALE),
-        Some(last) if last.content == fingerprint => return Verdict::Leave,
-        _ => {}
-    }
-    if content.as_bytes().len() > CONTENT_MAX {
-        return Verdict::Problem(format!(
-            "too large: a unit file has at most {CONTENT_MAX} bytes"
-        ));
-    }
-    if let Err(reason) = check(name, content) {
-        return Verdict::Problem(reason);
-    }
-    if let Some(known) = known {
-        if known.newest == fingerprint {
-            return Verdict::Do(Action::Adopt(name.clone(), fingerprint));
+/// A unit file, and what is known of its unit.
+struct Found<'a> {
+    name: &'a UnitName,
+    last: Option<&'a Last>,
+    known: Option<&'a Known>,
+    is_first_look: bool,
+    triggered: &'a BTreeSet<UnitName>,
+}
+
+impl Found<'_> {
+    fn unit(
+        &self,
+        file: &File,
+        check: impl Fn(&UnitName, &Content) -> Result<(), String>,
+    ) -> Verdict {
+        let content = match file {
+            File::Content(content) => content,
+            File::Skipped(reason) => return Verdict::Note(reason),
+            File::Directory => return Verdict::Note(DIRECTORY_IGNORED),
+            File::Unreadable(reason) => {
+                return Verdict::Problem(format!("cannot be read: {reason}"));
+            }
+            File::Untrusted(reason) => {
+                return Verdict::Problem(format!("is not read: {reason}"));
+            }
+        };
+        let fingerprint = Fingerprint::of(content);
+        match self.last {
+            Some(last) if last.content == fingerprint && last.stale => {
+                return Verdict::Problem(last.why.unwrap_or_default().to_string());
+            }
+            Some(last) if last.content == fingerprint => return Verdict::Leave,
+            _ => {}
         }
-        // Whoever goes back on purpose starts from the newest. This directory has not seen that: its copy is late.
-        let seen_newest = last.is_some_and(|last| last.content == known.newest);
-        // What was rolled back is known to be bad, whoever has seen that: only another content is published.
-        if known.rolled_back.contains(&fingerprint)
-            || !seen_newest && known.older.contains(&fingerprint)
+        if content.as_bytes().len() > CONTENT_MAX {
+            return Verdict::Problem(format!(
+                "too large: a unit file has at most {CONTENT_MAX} bytes"
+            ));
+        }
+        if let Err(reason) = check(self.name, content) {
+            return Verdict::Problem(reason);
+        }
+        let name = self.name.clone();
+        if self
+            .known
+            .is_some_and(|known| known.newest.as_ref() == Some(&fingerprint))
         {
-            return Verdict::Do(Action::PassOver(name.clone(), fingerprint));
+            return Verdict::Do(Action::Adopt(name, fingerprint));
         }
+        if let Some(why) = self.passed_over(&fingerprint) {
+            return Verdict::Do(Action::PassOver(name, fingerprint, why));
+        }
+        Verdict::Do(Action::Publish {
+            name,
+            content: content.clone(),
+            target: target::wanted(self.name, content, self.triggered),
+            why: if self.last.is_some() {
+                Why::Changed
+            } else {
+                Why::Appeared
+            },
+        })
     }
-    Verdict::Do(Action::Publish {
-        name: name.clone(),
-        content: content.clone(),
-        target: if name.is_template() {
-            TargetState::Inactive
-        } else {
-            TargetState::Launched
-        },
-        why: if last.is_some() {
-            Why::Changed
-        } else {
-            Why::Appeared
-        },
-    })
+
+    /// Why a content that is not the newest is not published.
+    fn passed_over(&self, fingerprint: &Fingerprint) -> Option<PassedOver> {
+        let known = self.known?;
+        let Some(newest) = &known.newest else {
+            return self.is_first_look.then_some(PassedOver::Destroyed);
+        };
+        // What was rolled back is known to be bad, whichever directory has seen that: only another content is published.
+        if known.rolled_back.contains(fingerprint) {
+            return Some(PassedOver::RolledBack);
+        }
+        // A person who goes back on purpose starts from the newest. A directory that has not seen it has a late copy.
+        let seen_newest = self.last.is_some_and(|last| last.content == *newest);
+        if !seen_newest && known.older.contains(fingerprint) {
+            return Some(PassedOver::Older);
+        }
+        self.is_first_look.then_some(PassedOver::New)
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::Revision;
+use crate::record::{Past, Revision, SEEN_MAX, SeenRecord, UnitRecord};
 
 fn name(text: &str) -> UnitName {
     UnitName::parse(text).expect("valid name")
@@ -36,16 +36,45 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self {
+        let mut new = Self {
             marked: true,
             ..Self::default()
-        }
+        };
+        new.published.seen = true;
+        new
+    }
+
+    /// A machine that was installed from a disk image: nothing was published from its directory.
+    fn image() -> Self {
+        let mut image = Self::new();
+        image.published.seen = false;
+        image
+    }
+
+    /// The unit is gone; it had these contents.
+    fn destroyed(mut self, unit: &str, contents: &[&str]) -> Self {
+        let seen = SeenRecord::default().with(contents.iter().map(|text| fingerprint(text)));
+        self.known.insert(name(unit), Known::destroyed(&seen));
+        self
+    }
+
+    /// The target states of what is published, in order.
+    fn targets(&self) -> String {
+        let Decision::Act { actions, .. } = self.decide() else {
+            panic!("held")
+        };
+        let targets = actions.iter().map(|action| match action {
+            Action::Publish { name, target, .. } => format!("{name} {target}"),
+            other => other.to_string(),
+        });
+        targets.collect::<Vec<_>>().join(", ")
     }
 
     fn published(mut self, unit: &str, content: &str) -> Self {
         let last = Last {
             content: fingerprint(content),
             stale: false,
+            why: None,
         };
         self.published.marked = true;
         self.published.units.insert(name(unit), last);
@@ -59,7 +88,7 @@ impl World {
 
     fn registry(mut self, unit: &str, newest: &str, older: &[&str]) -> Self {
         let known = Known {
-            newest: fingerprint(newest),
+            newest: Some(fingerprint(newest)),
             older: older.iter().map(|text| fingerprint(text)).collect(),
             rolled_back: BTreeSet::new(),
         };
@@ -219,23 +248,148 @@ fn a_stale_copy_is_passed_over_and_stays_so() {
         .registry("a.service", "2", &["1"]);
     assert_eq!(
         world.says(),
-        "pass over a.service: the registry has a newer revision, or went back from this one; change the file to publish it"
+        "pass over a.service: the registry has a newer revision; change the file to publish it"
     );
-    world
-        .published
-        .apply(&Action::PassOver(name("a.service"), fingerprint("1")));
+    let over = Action::PassOver(name("a.service"), fingerprint("1"), PassedOver::Older);
+    world.published.apply(&over);
     world.known.clear();
     assert_eq!(
         world.says(),
-        "note a.service: the registry has a newer revision, or went back from this one; change the file to publish it",
+        "problem a.service: the registry has a newer revision; change the file to publish it",
         "even when the unit is destroyed"
     );
 }
 
 #[test]
+fn a_new_directory_only_adopts_and_creates() {
+    let image = World::image()
+        .file("new.service", file("1"))
+        .file("same.service", file("1"))
+        .registry("same.service", "1", &[])
+        .file("old.service", file("1"))
+        .registry("old.service", "12", &["1"])
+        .file("other.service", file("never seen"))
+        .registry("other.service", "1", &[])
+        .file("gone.service", file("1"))
+        .destroyed("gone.service", &["1", "2"])
+        .file("edited.service", file("never seen"))
+        .destroyed("edited.service", &["1"]);
+    insta::assert_snapshot!(image.says(), @r"
+    pass over edited.service: the unit was destroyed, and this directory is seen for the first time; change the file to bring it back
+    pass over gone.service: the unit was destroyed, and this directory is seen for the first time; change the file to bring it back
+    pass over old.service: the registry has a newer revision; change the file to publish it
+    pass over other.service: the registry has another content, and this directory is seen for the first time; change the file to publish it
+    adopt same.service: the registry has this content
+    publish new.service: its file appeared
+    ");
+    // A person puts a file into a directory that is at work.
+    let at_work = World::new()
+        .file("other.service", file("never seen"))
+        .registry("other.service", "1", &[])
+        .file("gone.service", file("1"))
+        .destroyed("gone.service", &["1"]);
+    assert_eq!(
+        at_work.says(),
+        "publish gone.service: its file appeared\npublish other.service: its file appeared"
+    );
+}
+
+#[test]
+fn a_file_whose_content_does_not_run_is_named() {
+    let mut last = Last {
+        content: fingerprint("1"),
+        stale: false,
+        why: None,
+    };
+    assert_eq!(lost(&last, Some(&fingerprint("1"))), None);
+    let another = lost(&last, Some(&fingerprint("2"))).expect("named");
+    assert!(another.starts_with("the registry has another content"));
+    let gone = lost(&last, None).expect("named");
+    assert!(gone.starts_with("the unit was destroyed"));
+    last.stale = true;
+    assert_eq!(lost(&last, None), None);
+}
+
+#[test]
+fn contents_are_remembered_when_their_revisions_are_gone() {
+    let mut seen = SeenRecord::default();
+    for content in 0..=SEEN_MAX {
+        seen = seen.with([fingerprint(&content.to_string()), fingerprint("newest")]);
+    }
+    assert_eq!(seen.contents.len(), SEEN_MAX);
+    assert!(seen.contents.contains(&fingerprint(&SEEN_MAX.to_string())));
+    assert!(!seen.contents.contains(&fingerprint("0")));
+}
+
+#[test]
+fn a_unit_that_another_of_the_directory_starts_is_loaded() {
+    let timer = |text: &str| file(&format!("[Timer]\nOnCalendar=daily\n{text}"));
+    for (files, targets) in [
+        (
+            vec![("b.timer", timer("")), ("b.service", file("1"))],
+            "b.service loaded, b.timer launched",
+        ),
+        (
+            vec![
+                ("b.timer", timer("Unit=n.service")),
+                ("n.service", file("1")),
+                ("b.service", file("1")),
+            ],
+            "n.service loaded, b.service launched, b.timer launched",
+        ),
+        (
+            vec![
+                ("s.socket", file("[Socket]\nService=%p-main.service")),
+                ("s-main.service", file("1")),
+            ],
+            "s-main.service loaded, s.socket launched",
+        ),
+        (
+            vec![
+                ("p.path", file("[Path]\nPathExists=/x")),
+                ("p.service", file("1")),
+            ],
+            "p.service loaded, p.path launched",
+        ),
+        (
+            vec![("srv.automount", file("1")), ("srv.mount", file("1"))],
+            "srv.mount loaded, srv.automount launched",
+        ),
+        (
+            vec![
+                ("b.timer", File::Skipped("being written")),
+                ("b.service", file("1")),
+            ],
+            "b.service loaded",
+        ),
+        (
+            vec![
+                ("b.timer", timer("")),
+                ("b.service", file("[X-Fleet]\nTarget=launched")),
+            ],
+            "b.service launched, b.timer launched",
+        ),
+        (
+            vec![
+                ("alone.service", file("[X-Fleet]\nTarget=loaded")),
+                ("z.timer", timer("")),
+                ("x@.service", file("1")),
+            ],
+            "x@.service inactive, alone.service loaded, z.timer launched",
+        ),
+    ] {
+        let mut world = World::new();
+        for (name, file) in files {
+            world = world.file(name, file);
+        }
+        assert_eq!(world.targets(), targets);
+    }
+}
+
+#[test]
 fn what_was_rolled_back_is_published_by_nobody_until_the_file_changes() {
-    const LATE: &str = "pass over a.service: the registry has a newer revision, or went back from this one; \
-         change the file to publish it";
+    const LATE: &str = "pass over a.service: the fleet went back from this revision; change the file, or try it \
+         again with fleetctl start --replace";
     // Revision 2 was rolled back to 1. The directory that published it has nothing to do,
     let bad = |world: World| {
         world
@@ -293,8 +447,8 @@ fn of_several_trials_of_a_content_the_last_one_says_whether_it_is_bad() {
         (5, Past::replaced(revision(5, "never judged"), 6)),
         past(6, "stable", Some("failed on 190c6f8f")),
     ]);
-    let known = Known::of(&record, &history);
-    assert_eq!(known.newest, fingerprint("stable"));
+    let known = Known::of(&record, &history, &SeenRecord::default());
+    assert_eq!(known.newest, Some(fingerprint("stable")));
     let older = ["once bad", "bad now", "never judged"].map(fingerprint);
     assert_eq!(known.older, BTreeSet::from(older));
     assert_eq!(known.rolled_back, BTreeSet::from([fingerprint("bad now")]));
@@ -519,10 +673,10 @@ fn apply(known: &mut BTreeMap<UnitName, Known>, action: &Action) {
             let mut older = BTreeSet::new();
             if let Some(before) = known.remove(name) {
                 older = before.older;
-                older.insert(before.newest);
+                older.extend(before.newest);
             }
             let known_now = Known {
-                newest,
+                newest: Some(newest),
                 older,
                 rolled_back: BTreeSet::new(),
             };

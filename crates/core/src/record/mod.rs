@@ -15,7 +15,7 @@ pub use self::report::{
     Listed, MachineReport, ReportBase, ReportChanges, UnitReport, UnitReports, Units, decode_report,
 };
 pub use self::rollout::{Event, EventKind, Grant, Progress};
-pub use self::unit::{Candidate, Outcome, Owner, Past, Revision, UnitRecord};
+pub use self::unit::{Candidate, Outcome, Owner, Past, Revision, SEEN_MAX, SeenRecord, UnitRecord};
 use crate::machine::MachineId;
 use crate::unit::UnitName;
 

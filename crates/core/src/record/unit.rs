@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::is_zero;
+use crate::directory::Fingerprint;
 use crate::machine::MachineId;
 use crate::rollout::{Ended, Phase};
 use crate::unit::{Content, TargetState, UnitFile, process_fingerprint};
@@ -94,6 +95,36 @@ impl Past {
     pub fn was_rolled_back(&self) -> bool {
         let dropped = self.dropped.as_ref();
         dropped.is_some_and(|reason| !reason.starts_with(REPLACED))
+    }
+}
+
+/// How many contents of a unit are remembered when their revisions are gone.
+pub const SEEN_MAX: usize = 200;
+
+/// The contents that a unit ever had: `history/<name>`. It outlives the unit, so that no old copy brings it back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenRecord {
+    /// Their fingerprints, each once, the newest last.
+    pub contents: Vec<Fingerprint>,
+    /// When the unit was destroyed, in milliseconds since 1970. `None` while it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destroyed: Option<u64>,
+}
+
+impl SeenRecord {
+    /// Returns the record once the unit had these contents too, with the oldest forgotten beyond [`SEEN_MAX`].
+    pub fn with(&self, contents: impl IntoIterator<Item = Fingerprint>) -> Self {
+        let mut all = self.contents.clone();
+        for content in contents {
+            if !all.contains(&content) {
+                all.push(content);
+            }
+        }
+        all.drain(..all.len().saturating_sub(SEEN_MAX));
+        Self {
+            contents: all,
+            destroyed: None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use fleet_core::place::{Placeable, Verdict, place, restrict};
 use fleet_core::plan::Desired;
 use fleet_core::record::{self, DestroyedRecord, Grant, MetadataRecord, UnitRecord};
 use fleet_core::trust::Identity;
-use fleet_core::unit::UnitName;
+use fleet_core::unit::{Content, UnitName};
 
 use super::unit::{Chosen, Indexed};
 use crate::mirror::Update;
@@ -100,6 +100,14 @@ impl Index {
             identity: Identity::default(),
             problems: BTreeMap::new(),
         }
+    }
+
+    /// The newest content of every unit.
+    pub(super) fn newest(&self) -> BTreeMap<UnitName, Content> {
+        let units = self.units.iter();
+        units
+            .map(|(name, unit)| (name.clone(), unit.newest().clone()))
+            .collect()
     }
 
     /// Whether what is set for the machine cannot be read.

@@ -33,7 +33,7 @@ use fleet_core::machine::{MachineId, Scheduling};
 use fleet_core::plan::Desired;
 use fleet_core::record::MachineRecord;
 use fleet_core::trust::{Footing, Held, Judgement, Memory, Seen, Trust, judge};
-use fleet_core::unit::UnitName;
+use fleet_core::unit::{Content, UnitName};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -120,6 +120,7 @@ pub struct Agent {
     place: watch::Sender<u64>,
     standing: watch::Sender<AgentStatus>,
     trust: watch::Sender<Trust>,
+    newest: watch::Sender<Option<Arc<BTreeMap<UnitName, Content>>>>,
 }
 
 impl Agent {
@@ -158,6 +159,7 @@ impl Agent {
             place: watch::Sender::default(),
             standing: watch::Sender::default(),
             trust: watch::Sender::new(Trust::of(Memory::Never)),
+            newest: watch::Sender::default(),
         }
     }
 
@@ -169,6 +171,11 @@ impl Agent {
     /// Follows how the agent stands.
     pub fn standing(&self) -> watch::Receiver<AgentStatus> {
         self.standing.subscribe()
+    }
+
+    /// The newest content of every unit in the registry that this machine follows.
+    pub fn newest(&self) -> watch::Receiver<Option<Arc<BTreeMap<UnitName, Content>>>> {
+        self.newest.subscribe()
     }
 
     /// Runs until it is dropped; that touches no unit. `directory`: the problems of the units directory.
@@ -392,6 +399,10 @@ impl Agent {
 
     /// Makes the index's desired state this machine's. Answers the units of which something else is wanted.
     fn adopt(&mut self, seen: Seen) -> BTreeSet<UnitName> {
+        if self.newest.receiver_count() > 0 {
+            let newest = Arc::new(self.index.newest());
+            self.newest.send_replace(Some(newest));
+        }
         self.move_to(&seen);
         let in_place = std::mem::take(&mut self.in_place);
         let mut desired = self.saved.take().map_or(in_place, |saved| saved.desired);

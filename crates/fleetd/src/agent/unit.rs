@@ -53,6 +53,11 @@ pub(super) struct Indexed {
 }
 
 impl Indexed {
+    /// The content of the newest revision.
+    pub(super) fn newest(&self) -> &Content {
+        &self.record.newest().content
+    }
+
     /// `known`: what was read of the unit before, which need not be read again where it is the same.
     pub(super) fn new(
         name: &UnitName,

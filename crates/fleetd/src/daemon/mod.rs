@@ -128,7 +128,8 @@ async fn run(settings: Settings) -> Result<()> {
         Arc::new(publisher),
         crate::registry::check,
         of_directory,
-    );
+    )
+    .comparing(agent.newest());
     let (opener, listeners) = Opener::new(&settings, &problems);
     let router = api::router(registry.clone(), settings.token_limit);
     let (stop, stopping) = watch::channel(false);
@@ -149,13 +150,11 @@ async fn run(settings: Settings) -> Result<()> {
             engine.run(stopping.clone()).await;
         }
     };
-    let units_dir = async {
-        if settings.disable_engine {
-            std::future::pending().await
-        } else {
-            units_dir.run().await
-        }
+    let units_dir = match settings.disable_engine {
+        true => units_dir.idle(),
+        false => units_dir,
     };
+    let units_dir = units_dir.run();
     let (all, all_problems) = watch::channel(Default::default());
     let groups = peers::Groups::of(&settings);
     groups.tell();

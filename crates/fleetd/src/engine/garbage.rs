@@ -44,10 +44,27 @@ pub(super) fn of_histories(index: &Index, history: &BTreeMap<String, Entry>) -> 
         let unit = unit.and_then(|rest| UnitName::parse(rest.split_once('/')?.0).ok());
         unit.is_some_and(|name| !index.exists(&name, None))
     });
-    removal(
-        left.map(|(key, entry)| (key.clone(), entry.modified))
-            .collect(),
-    )
+    let mut left: Vec<(String, u64)> = left
+        .map(|(key, entry)| (key.clone(), entry.modified))
+        .collect();
+    left.extend(old_tombstones(index, history));
+    removal(left)
+}
+
+/// How many destroyed units are remembered. An old copy of a file is found by it, years later too.
+const TOMBSTONES: usize = 1_000;
+
+/// What is remembered of units that were destroyed before the last [`TOMBSTONES`].
+fn old_tombstones(index: &Index, history: &BTreeMap<String, Entry>) -> Vec<(String, u64)> {
+    let destroyed = history.iter().filter(|(key, _)| {
+        let unit = keys::seen_of(key);
+        unit.is_some_and(|name| !index.exists(&name, None))
+    });
+    let mut destroyed: Vec<(String, u64)> = destroyed
+        .map(|(key, entry)| (key.clone(), entry.modified))
+        .collect();
+    destroyed.sort_by_key(|(_, modified)| std::cmp::Reverse(*modified));
+    destroyed.split_off(destroyed.len().min(TOMBSTONES))
 }
 
 /// Each guarded by what was read: the unit may be made anew meanwhile.

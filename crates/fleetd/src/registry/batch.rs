@@ -7,6 +7,7 @@ use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fleet_core::keys;
+use fleet_core::record::SeenRecord;
 use fleet_core::unit::UnitName;
 use tokio::sync::oneshot;
 
@@ -41,6 +42,11 @@ impl<'a> Found<'a> {
     /// Its older revisions.
     pub(super) fn history(&self) -> History {
         history::of(self.snapshot, self.name)
+    }
+
+    /// The contents that it ever had.
+    pub(super) fn seen(&self) -> SeenRecord {
+        history::seen(self.snapshot, self.name)
     }
 
     fn guard(&self) -> Guard {
@@ -185,7 +191,7 @@ impl Registry {
             return left;
         }
         let prefixes = changes.iter().map(|it| it.unit());
-        let prefixes = prefixes.flat_map(|unit| [keys::unit(unit), keys::history_of(unit)]);
+        let prefixes = prefixes.flat_map(|unit| [keys::unit(unit), keys::seen(unit)]);
         let prefixes: Vec<String> = prefixes.collect();
         let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
         let snapshot = match self.store.list(&prefixes).await {

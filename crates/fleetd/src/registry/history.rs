@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use fleet_core::directory::Fingerprint;
 use fleet_core::keys;
-use fleet_core::record::{self, Past};
+use fleet_core::record::{self, Past, SeenRecord, UnitRecord};
 use fleet_core::rollout::surplus;
 use fleet_core::unit::UnitName;
 
@@ -31,6 +32,40 @@ pub(crate) fn readable(history: &History) -> BTreeMap<u64, Past> {
     let past = history.iter();
     past.filter_map(|(number, past)| Some((*number, past.clone().ok()?)))
         .collect()
+}
+
+/// Returns the contents that a unit ever had, as far as they are remembered.
+pub(crate) fn seen(snapshot: &Snapshot, name: &UnitName) -> SeenRecord {
+    let entry = snapshot.entries.get(&keys::seen(name));
+    // A damaged value is written again with what is known now.
+    let seen = entry.and_then(|entry| record::decode(&entry.value).ok());
+    seen.unwrap_or_default()
+}
+
+/// Returns the write that remembers the contents of a unit, if some of them are new. `destroyed`: when it goes.
+pub(crate) fn remember(
+    name: &UnitName,
+    seen: &SeenRecord,
+    history: &History,
+    record: Option<&UnitRecord>,
+    destroyed: Option<u64>,
+) -> Option<Write> {
+    let past = history.values().flatten().map(|past| &past.revision);
+    let candidate = record.and_then(|record| record.candidate.as_ref());
+    let present = record.map(|record| &record.stable);
+    let revisions = past
+        .chain(present)
+        .chain(candidate.map(|candidate| &candidate.revision));
+    let contents = revisions.map(|revision| Fingerprint::of(&revision.content));
+    let next = SeenRecord {
+        destroyed,
+        ..seen.with(contents)
+    };
+    (next != *seen).then(|| Write::Put {
+        key: keys::seen(name),
+        value: record::encode(&next),
+        lease: None,
+    })
 }
 
 /// The writes that keep the retired revisions, and drop the oldest ones beyond what is kept ([`surplus`]). They go into

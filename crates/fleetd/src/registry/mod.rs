@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fleet_core::directory::Known;
 use fleet_core::keys;
 use fleet_core::machine::{METADATA_MAX, MachineId, Scheduling};
 use fleet_core::record::{
@@ -24,9 +25,9 @@ use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
 use tokio::sync::watch;
 
 use self::batch::{Found, Waiting};
-use self::history::{History, readable, retire};
+use self::history::{History, readable, remember, retire};
 pub use self::publisher::{AsOwner, check};
-use crate::store::{Entry, Guard, Snapshot, Store, StoreError, Write};
+use crate::store::{self, Entry, Guard, Snapshot, Store, StoreError, Write};
 
 /// How often a change is decided again because somebody else was first. Each loss means that another change
 /// landed, so this bounds a queue of that many writers to one unit.
@@ -253,11 +254,16 @@ impl Registry {
             let submission =
                 submission::submit(&unit, existing.as_ref().map(|it| &it.record), submitted);
             let writes = match &submission {
-                Submission::Created(record) | Submission::Adopted(record) => {
-                    vec![put(&unit, record)]
+                Submission::Created(record) => {
+                    let seen = remember(&unit, &found.seen(), &History::new(), Some(record), None);
+                    seen.into_iter().chain([put(&unit, record)]).collect()
                 }
+                Submission::Adopted(record) => vec![put(&unit, record)],
                 Submission::Updated { record, retired } => {
-                    let mut writes = retire(&unit, retired, &found.history());
+                    let history = found.history();
+                    let mut writes = retire(&unit, retired, &history);
+                    let seen = remember(&unit, &found.seen(), &history, Some(record), None);
+                    writes.extend(seen);
                     writes.push(put(&unit, record));
                     writes
                 }
@@ -289,14 +295,17 @@ impl Registry {
     /// Takes back one owner's wish for a unit; with the last owner the unit is destroyed. Answers whether it was.
     pub async fn disown(&self, name: &UnitName, owner: &Owner) -> Result<bool> {
         for _ in 0..ATTEMPTS {
-            let Some(existing) = self.unit(name).await? else {
+            let key = keys::unit(name);
+            let snapshot = self.store.list(&[&key, &keys::seen(name)]).await?;
+            let Some(entry) = snapshot.entries.get(&key) else {
                 return Ok(false);
             };
+            let existing = stored(name, entry)?;
             let left = submission::disown(&existing.record, owner);
             let writes = match &left {
                 Some(record) if *record == existing.record => return Ok(false),
                 Some(record) => vec![put(name, record)],
-                None => destroy(name),
+                None => destroy(name, &snapshot, (self.clock)()),
             };
             if self.commit(guard(name, Some(&existing)), writes).await? {
                 return Ok(left.is_none());
@@ -309,12 +318,13 @@ impl Registry {
     pub async fn destroy(&self, name: &UnitName) -> Result<bool> {
         for _ in 0..ATTEMPTS {
             let key = keys::unit(name);
-            let snapshot = self.store.list(&[&key]).await?;
+            let snapshot = self.store.list(&[&key, &keys::seen(name)]).await?;
             let Some(entry) = snapshot.entries.get(&key) else {
                 return Ok(false);
             };
             let guards = vec![Guard::Unmodified(key, entry.modified)];
-            if self.commit(guards, destroy(name)).await? {
+            let writes = destroy(name, &snapshot, (self.clock)());
+            if self.commit(guards, writes).await? {
                 return Ok(true);
             }
         }
@@ -392,6 +402,26 @@ impl Registry {
         Err(StoreError::Refused.into())
     }
 
+    /// Refuses machines that were never heard of: a mistyped id would make metadata that no machine has.
+    pub async fn must_know<'a>(&self, machines: impl Iterator<Item = &'a MachineId>) -> Result<()> {
+        let machines: BTreeSet<&MachineId> = machines.collect();
+        let set: Vec<String> = machines.iter().map(|id| keys::metadata(id)).collect();
+        let prefixes = [keys::MACHINES, keys::KNOWN].into_iter();
+        let prefixes: Vec<&str> = prefixes.chain(set.iter().map(String::as_str)).collect();
+        let snapshot = self.store.list(&prefixes).await?;
+        let known = known_machines(&snapshot);
+        let unknown = machines.into_iter().zip(&set).find(|(machine, set)| {
+            !known.contains(*machine) && !snapshot.entries.contains_key(*set)
+        });
+        match unknown {
+            Some((machine, _)) => Err(RegistryError::NoMachine {
+                id: machine.clone(),
+                similar: similar(machine, &known),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Sets (`Some`) and removes (`None`) metadata of machines, all of it or nothing.
     pub async fn set_metadata(
         &self,
@@ -419,11 +449,31 @@ impl Registry {
         if guards.len() < GUARDS_MAX {
             guards.extend(fence);
         }
-        match self.store.commit(guards, writes).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Refused) => Ok(false),
-            Err(error) => Err(error.into()),
+        let (first, writes) = portions(guards.len(), writes);
+        for writes in [first, writes]
+            .into_iter()
+            .filter(|writes| !writes.is_empty())
+        {
+            match self.store.commit(guards.clone(), writes).await {
+                Ok(_) => {}
+                Err(StoreError::Refused) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(true)
+    }
+
+    /// What a units directory has to know of a unit. `None` if there never was one, as far as is remembered.
+    pub async fn known(&self, name: &UnitName) -> Result<Option<Known>> {
+        let key = keys::unit(name);
+        let snapshot = self.store.list(&[&key, &keys::seen(name)]).await?;
+        let seen = history::seen(&snapshot, name);
+        let Some(entry) = snapshot.entries.get(&key) else {
+            return Ok(seen.destroyed.map(|_| Known::destroyed(&seen)));
+        };
+        let record = stored(name, entry)?.record;
+        let history = readable(&history::of(&snapshot, name));
+        Ok(Some(Known::of(&record, &history, &seen)))
     }
 
     async fn unit_with_history(&self, name: &UnitName) -> Result<(Option<Stored>, History)> {
@@ -433,6 +483,18 @@ impl Registry {
         let existing = existing.map(|entry| stored(name, entry)).transpose()?;
         Ok((existing, history::of(&snapshot, name)))
     }
+}
+
+/// Splits what is too large for one commit: an update on top of the rollout of a large file writes it three times. Older
+/// revisions come first. They are guarded by the unit's key like the rest, and one that is also the candidate is written
+/// again when its time comes.
+fn portions(guards: usize, writes: Vec<Write>) -> (Vec<Write>, Vec<Write>) {
+    if store::fits(guards, writes.iter()) {
+        return (Vec::new(), writes);
+    }
+    writes
+        .into_iter()
+        .partition(|write| matches!(write, Write::Put { key, .. } if keys::past_of(key).is_some()))
 }
 
 /// The machines that are here, or were.
@@ -477,8 +539,13 @@ fn put(name: &UnitName, record: &UnitRecord) -> Write {
     }
 }
 
-fn destroy(name: &UnitName) -> Vec<Write> {
-    vec![
+/// Removes a unit and its history. What contents it had stays, so that no old copy of its file brings it back.
+fn destroy(name: &UnitName, snapshot: &Snapshot, now: u64) -> Vec<Write> {
+    let entry = snapshot.entries.get(&keys::unit(name));
+    let record = entry.and_then(|entry| record::decode::<UnitRecord>(&entry.value).ok());
+    let (seen, history) = (history::seen(snapshot, name), history::of(snapshot, name));
+    let seen = remember(name, &seen, &history, record.as_ref(), Some(now));
+    let writes = [
         Write::Delete(keys::unit(name)),
         Write::DeletePrefix(keys::history_of(name)),
         Write::Put {
@@ -486,7 +553,8 @@ fn destroy(name: &UnitName) -> Vec<Write> {
             value: record::encode(&DestroyedRecord { unit: name.clone() }),
             lease: None,
         },
-    ]
+    ];
+    writes.into_iter().chain(seen).collect()
 }
 
 fn metadata_writes(

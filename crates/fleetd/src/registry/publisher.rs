@@ -7,7 +7,6 @@ use fleet_core::directory::Known;
 use fleet_core::record::Owner;
 use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
 
-use super::history::readable;
 use super::{Registry, RegistryError};
 use crate::store::StoreError;
 use crate::units_dir::{PublishError, Publisher};
@@ -27,11 +26,8 @@ impl Publisher for AsOwner {
         // What a foreign registry knows is no ground to do or to forget anything.
         self.registry.may_change().await?;
         for name in names {
-            match self.registry.with_history(name).await {
-                Ok(Some((stored, history))) => {
-                    known.insert(name.clone(), Known::of(&stored.record, &readable(&history)));
-                }
-                Ok(None) => {}
+            match self.registry.known(name).await {
+                Ok(found) => known.extend(found.map(|found| (name.clone(), found))),
                 // Left to the publishing of that unit, which is refused for it; others go on.
                 Err(RegistryError::Record(..)) => {}
                 Err(error) => return Err(error.into()),

@@ -20,6 +20,8 @@ pub(super) struct Unit {
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) units: BTreeMap<String, Unit>,
+    /// The contents that destroyed units had.
+    pub(super) gone: BTreeMap<String, Vec<Content>>,
     /// Every change that was asked for, a line each.
     pub(super) log: Vec<String>,
     /// How often it was asked anything.
@@ -81,13 +83,21 @@ impl Publisher for FakePublisher {
     async fn known(&self, names: &[UnitName]) -> Result<BTreeMap<UnitName, Known>, PublishError> {
         let inner = self.registry.call()?;
         let known = names.iter().filter_map(|name| {
-            let (newest, older) = inner.units.get(name.as_str())?.contents.split_last()?;
+            let unit = inner.units.get(name.as_str());
+            let gone = inner.gone.get(name.as_str());
+            let newest = unit.and_then(|unit| unit.contents.last());
+            let newest = newest.map(Fingerprint::of);
+            let contents = unit.map(|unit| &unit.contents).into_iter().chain(gone);
             let known = Known {
-                newest: Fingerprint::of(newest),
-                older: older.iter().map(Fingerprint::of).collect(),
+                older: contents
+                    .flatten()
+                    .map(Fingerprint::of)
+                    .filter(|content| newest.as_ref() != Some(content))
+                    .collect(),
+                newest,
                 rolled_back: BTreeSet::new(),
             };
-            Some((name.clone(), known))
+            (unit.is_some() || gone.is_some()).then(|| (name.clone(), known))
         });
         Ok(known.collect())
     }
@@ -131,7 +141,13 @@ impl Publisher for FakePublisher {
         if let Some(unit) = inner.units.get_mut(name.as_str()) {
             unit.owners.remove(self.machine);
             if unit.owners.is_empty() {
+                let contents = unit.contents.clone();
                 inner.units.remove(name.as_str());
+                inner
+                    .gone
+                    .entry(name.to_string())
+                    .or_default()
+                    .extend(contents);
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ mod disk;
 mod grace;
 mod memory;
 mod problems;
+mod publisher;
 mod state;
 
 #[cfg(test)]
@@ -29,19 +30,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use fleet_core::directory::{self, Action, Decision, Directory, Known, MARKER, Published};
-use fleet_core::unit::{Content, TargetState, UnitName};
-use tokio::sync::watch::Sender;
-use tokio::time::{Instant, sleep};
+use fleet_core::directory::{self, Action, Decision, Directory, Known, MARKER, Named, Published};
+use fleet_core::unit::{Content, UnitName};
+use futures_util::future::join_all;
+use tokio::sync::watch::{Receiver, Sender};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use disk::{RECENT, Scan, Watch};
 use grace::{GONE, Grace};
 pub use memory::Memory;
 use problems::Findings;
+pub use publisher::{PublishError, Publisher};
 
 /// How long to wait after an event for those that come with it: a copy of fifty files is one round.
 const DEBOUNCE: Duration = Duration::from_millis(10);
+
+/// How long nothing must happen after an event. A service is read together with the timer that is copied after it, and
+/// loaded for that reason, not started.
+const SETTLE: Duration = Duration::from_millis(40);
+
+/// How long to wait for that at most: something may write for ever.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
+
+/// How long the agent may take to hear of what was published, before its not having it means anything.
+const COMPARE: Duration = Duration::from_secs(2);
 
 /// How often the directory is read without any event: for events that cannot come, such as those of a
 /// file elsewhere that a link shows, or of a network file system. It asks the registry nothing.
@@ -56,40 +68,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// The file of the state directory that remembers what was published.
 const STATE_FILE: &str = "directory.json";
 
-/// Why the registry did not take something, by what is done about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// It cannot be reached. Normal; everything waits, and is tried again with a back-off.
-    #[error("{0}")]
-    Unavailable(String),
-    /// It will not take this unit. Reported; the other units go on.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// The registry as a units directory sees it. Every call may be repeated: one that ended with an error may
-/// have been done all the same.
-#[async_trait]
-pub trait Publisher: Send + Sync {
-    /// What the registry has of these units; those it does not know are left out.
-    async fn known(&self, names: &[UnitName]) -> Result<BTreeMap<UnitName, Known>, PublishError>;
-
-    /// Submits the content, as a new unit with that target state or as an update that leaves the target
-    /// state alone, and makes this machine's directory an owner.
-    async fn publish(
-        &self,
-        name: &UnitName,
-        content: &Content,
-        target: TargetState,
-    ) -> Result<(), PublishError>;
-
-    /// Makes this machine's directory an owner. A unit that went meanwhile stays gone.
-    async fn adopt(&self, name: &UnitName) -> Result<(), PublishError>;
-
-    /// Ends the ownership of this machine's directory, and destroys the unit if nobody else owns it. No
-    /// error if the unit or the ownership is not there.
-    async fn disown(&self, name: &UnitName) -> Result<(), PublishError>;
-}
+/// The newest content of every unit, as this machine's agent has heard of them. `None` before it has.
+pub type Newest = Option<Arc<BTreeMap<UnitName, Content>>>;
 
 /// Says why a content may not be launched from a directory, such as `not global`.
 pub type Check = fn(&UnitName, &Content) -> Result<(), String>;
@@ -115,6 +95,12 @@ pub struct UnitsDir {
     settled: Option<Directory>,
     gone: Grace,
     retry: Duration,
+    /// Whether nothing is published from here.
+    is_idle: bool,
+    /// What the fleet has.
+    fleet: Option<Receiver<Newest>>,
+    /// When to compare the files with it.
+    compare_at: Option<Instant>,
 }
 
 impl UnitsDir {
@@ -140,6 +126,25 @@ impl UnitsDir {
             settled: None,
             gone: Grace::default(),
             retry: RETRY,
+            is_idle: false,
+            fleet: None,
+            compare_at: None,
+        }
+    }
+
+    /// The same, which names files whose content the fleet does not have.
+    pub fn comparing(self, fleet: Receiver<Newest>) -> Self {
+        Self {
+            fleet: Some(fleet),
+            ..self
+        }
+    }
+
+    /// The same on a machine that publishes nothing: each unit file is a problem, so that its author hears of it.
+    pub fn idle(self) -> Self {
+        Self {
+            is_idle: true,
+            ..self
         }
     }
 
@@ -164,26 +169,55 @@ impl UnitsDir {
     }
 
     async fn wait(&mut self, at_most: Duration) {
-        if let Some(shown) = &mut self.shown {
+        let until = Instant::now() + at_most;
+        loop {
+            let compare_at = self.compare_at;
             tokio::select! {
                 biased;
-                () = shown.changed() => sleep(DEBOUNCE).await,
-                () = sleep(at_most) => {}
-            }
-            return;
-        }
-        let Some(watch) = &mut self.watch else {
-            return sleep(at_most).await;
-        };
-        tokio::select! {
-            changed = watch.changed() => {
-                if changed.is_err() {
-                    self.watch = None;
+                () = noticed(&mut self.shown, &mut self.watch) => return self.settle().await,
+                () = sleep_until(until) => return,
+                () = changed(&mut self.fleet) => {
+                    self.compare_at.get_or_insert(Instant::now() + COMPARE);
                 }
-                sleep(DEBOUNCE).await;
+                () = sleep_until(compare_at.unwrap_or(until)), if compare_at.is_some() => {
+                    self.compare_at = None;
+                    self.compare();
+                    self.findings.send();
+                }
             }
-            () = sleep(at_most) => {}
         }
+    }
+
+    /// Waits until nothing has happened in the directory for [`SETTLE`].
+    async fn settle(&mut self) {
+        let start = Instant::now();
+        while let Some(watch) = &mut self.watch
+            && start.elapsed() < SETTLE_MAX
+        {
+            match timeout(SETTLE, watch.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => self.watch = None,
+                Err(_) => return,
+            }
+        }
+        sleep(DEBOUNCE).await;
+    }
+
+    /// Names the files that were published and differ from what the fleet has.
+    fn compare(&mut self) {
+        let (Some(fleet), Ok(published)) = (&mut self.fleet, &self.published) else {
+            return;
+        };
+        let Some(newest) = fleet.borrow_and_update().clone() else {
+            return;
+        };
+        let lost = published.units.iter().filter_map(|(name, last)| {
+            let content = newest.get(name).map(directory::Fingerprint::of);
+            let text = directory::lost(last, content.as_ref())?;
+            let file = self.directory.join(name.as_str()).display().to_string();
+            Some((file, text.to_owned()))
+        });
+        self.findings.lost(lost.collect());
     }
 
     async fn round(&mut self) -> Next {
@@ -199,7 +233,14 @@ impl UnitsDir {
             return Next::Look(LOOK);
         }
         self.settled = None;
+        // What is published now is heard of by the agent a moment later.
+        self.compare_at = Some(Instant::now() + COMPARE);
         self.findings.begin();
+        if self.is_idle {
+            self.find_idle_files(&seen);
+            self.settled = again.is_none().then_some(seen);
+            return Next::Look(again.unwrap_or(LOOK));
+        }
         if self.published.is_err() {
             self.published = state::load(&self.state_file, &self.directory);
         }
@@ -216,6 +257,10 @@ impl UnitsDir {
         if !matches!(outcome, Outcome::Held) {
             self.mark(&mut published, &seen).await;
         }
+        // A file that is still being written belongs to the first look, too.
+        if again.is_none() && matches!(outcome, Outcome::Done | Outcome::Refused) {
+            published.seen |= matches!(seen, Directory::Present { .. });
+        }
         let remembered = self.remember(published).await;
         if let Outcome::Away = outcome {
             let wait = self.retry;
@@ -228,6 +273,20 @@ impl UnitsDir {
             self.settled = Some(seen);
         }
         Next::Look(again.unwrap_or(LOOK))
+    }
+
+    fn find_idle_files(&mut self, directory: &Directory) {
+        const IDLE: &str = "nothing happens: this machine has disable_engine=true and publishes no files; \
+                            put the file onto a machine that does, or use fleetctl start";
+        let Directory::Present { files, .. } = directory else {
+            return;
+        };
+        for entry in files.keys() {
+            if let Named::Unit(name) = directory::named(entry) {
+                let file = self.directory.join(name.as_str());
+                self.findings.problem(&file, IDLE);
+            }
+        }
     }
 
     /// Reads the directory as of one moment, files that are being written apart, and says when to look
@@ -315,21 +374,29 @@ impl UnitsDir {
             }
         };
         let mut outcome = Outcome::Done;
-        for action in actions {
-            match self.perform(&action).await {
+        // All at once: what one look finds reaches the machines together, so that a timer finds its service there.
+        let done = join_all(actions.iter().map(|action| self.perform(action))).await;
+        for (action, done) in actions.iter().zip(done) {
+            match done {
                 Ok(()) => {
                     tracing::info!(unit = %action.name(), "{action}");
-                    published.apply(&action);
+                    published.apply(action);
+                    if let Action::PassOver(name, _, why) = action {
+                        let file = self.directory.join(name.as_str());
+                        self.findings.problem(&file, &why.to_string());
+                    }
                 }
                 Err(PublishError::Refused(reason)) => {
                     let file = self.directory.join(action.name().as_str());
                     self.findings.problem(&file, &reason);
-                    outcome = Outcome::Refused;
+                    if matches!(outcome, Outcome::Done) {
+                        outcome = Outcome::Refused;
+                    }
                 }
                 Err(error @ PublishError::Unavailable(_)) => {
                     self.findings
                         .problem(&self.directory, &format!("changes wait: {error}"));
-                    return Outcome::Away;
+                    outcome = Outcome::Away;
                 }
             }
         }
@@ -424,6 +491,29 @@ enum Outcome {
     Refused,
     /// The registry is away.
     Away,
+}
+
+/// Waits for an event. Safe to cancel.
+async fn noticed(shown: &mut Option<Memory>, watch: &mut Option<Watch>) {
+    match (shown, &mut *watch) {
+        (Some(shown), _) => shown.changed().await,
+        (None, Some(events)) => {
+            if events.changed().await.is_err() {
+                *watch = None;
+            }
+        }
+        (None, None) => std::future::pending().await,
+    }
+}
+
+/// Waits until the fleet has something else. Safe to cancel.
+async fn changed(fleet: &mut Option<Receiver<Newest>>) {
+    if let Some(fleet) = fleet
+        && fleet.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Reads or writes files on a thread of its own: a disk or a network file system may hang, and the agent

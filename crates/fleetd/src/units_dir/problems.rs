@@ -15,6 +15,7 @@ pub(super) struct Findings {
     notes: BTreeMap<String, String>,
     logged: BTreeMap<String, String>,
     unwatched: Option<(String, String)>,
+    lost: Problems,
 }
 
 impl Findings {
@@ -25,6 +26,7 @@ impl Findings {
             notes: BTreeMap::new(),
             logged: BTreeMap::new(),
             unwatched: None,
+            lost: Problems::new(),
         }
     }
 
@@ -65,9 +67,15 @@ impl Findings {
         });
     }
 
+    /// Files whose content the fleet does not run. Kept apart, because the directory may change without them.
+    pub(super) fn lost(&mut self, lost: Problems) {
+        self.lost = lost;
+    }
+
     /// Logs what is new, and hands the problems on if they changed.
     pub(super) fn send(&mut self) {
-        let mut problems = self.problems.clone();
+        let mut problems = self.lost.clone();
+        problems.extend(self.problems.clone());
         problems.extend(self.unwatched.clone());
         for (path, text) in &problems {
             if self.logged.get(path) != Some(text) {

@@ -63,9 +63,11 @@ mod tests {
         let last = Last {
             content: Fingerprint::of(&Content::from("x")),
             stale: false,
+            why: None,
         };
         Published {
             marked: true,
+            seen: true,
             units: [(name, last)].into(),
         }
     }
@@ -79,7 +81,7 @@ mod tests {
         assert_eq!(load(&path, Path::new("/units")), Ok(published()));
         insta::assert_snapshot!(
             fs::read_to_string(&path).expect("text"),
-            @r#"{"format":1,"directory":"/units","marked":true,"units":{"a.service":{"content":"11f6ad8ec52a2984abaafd7c3b516503785c2072","stale":false}}}"#
+            @r#"{"format":1,"directory":"/units","marked":true,"seen":true,"units":{"a.service":{"content":"11f6ad8ec52a2984abaafd7c3b516503785c2072","stale":false}}}"#
         );
     }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 
+use fleet_core::unit::TargetState;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -480,7 +481,13 @@ async fn a_damaged_state_file_holds_everything_until_it_is_mended() {
     }
     fs::remove_file(machine.folder.path().join("state").join(STATE_FILE)).expect("removed");
     machine.write("other.service", "1");
-    machine.has("web.service", "2").await;
+    machine.has("other.service", "1").await;
+    // What it published is forgotten, so it may not change what the fleet has.
+    machine
+        .problem("web.service", "seen for the first time")
+        .await;
+    machine.write("web.service", "3");
+    machine.has("web.service", "3").await;
     machine.no_problem().await;
 }
 
@@ -555,7 +562,8 @@ async fn a_machine_that_comes_back_with_an_old_copy_publishes_nothing() {
     a.publish("web.service", "new").await;
     b.write("web.service", "old");
     b.stays_quiet().await;
-    b.no_problem().await;
+    b.problem("web.service", "the registry has a newer revision")
+        .await;
     registry.inner().units.remove("web.service");
     b.publish("other.service", "1").await;
     assert_eq!(
@@ -563,4 +571,53 @@ async fn a_machine_that_comes_back_with_an_old_copy_publishes_nothing() {
         None,
         "nor does it bring back what was destroyed"
     );
+}
+
+#[tokio::test]
+async fn a_machine_from_an_old_image_changes_nothing_and_says_so() {
+    let registry = FakeRegistry::default();
+    let first = Machine::new("a", &registry);
+    first.publish("web.service", "1").await;
+    first.publish("web.service", "2").await;
+    first.publish("old.service", "1").await;
+    first.remove("old.service");
+    first.has_not("old.service").await;
+    let image = tempfile::tempdir().expect("a folder");
+    let units = image.path().join("units");
+    fs::create_dir(&units).expect("made");
+    for (file, text) in [
+        ("web.service", "0"),
+        ("old.service", "1"),
+        ("new.service", "1"),
+    ] {
+        fs::write(units.join(file), text).expect("written");
+    }
+    let second = Machine::start("b", registry.clone(), image);
+    second.has("new.service", "1").await;
+    second
+        .problem("web.service", "seen for the first time")
+        .await;
+    second
+        .problem("old.service", "the unit was destroyed")
+        .await;
+    assert_eq!(registry.newest("web.service").as_deref(), Some("2"));
+    assert_eq!(registry.newest("old.service"), None);
+    // A person who changes the file means it.
+    second.write("web.service", "3");
+    second.has("web.service", "3").await;
+}
+
+#[tokio::test]
+async fn a_service_copied_before_its_timer_is_loaded_not_launched() {
+    let registry = FakeRegistry::default();
+    let machine = Machine::new("a", &registry);
+    machine.write("b.service", "1");
+    sleep(SETTLE / 4).await;
+    machine.write("b.timer", "[Timer]\nOnCalendar=daily");
+    machine.has("b.timer", "[Timer]\nOnCalendar=daily").await;
+    let targets = |unit: &str| registry.inner().units[unit].target;
+    assert_eq!(targets("b.service"), Some(TargetState::Loaded));
+    assert_eq!(targets("b.timer"), Some(TargetState::Launched));
+    let log = machine.log();
+    assert!(log[0].starts_with("a publish b.service"), "{log:?}");
 }

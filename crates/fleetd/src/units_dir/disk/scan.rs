@@ -10,6 +10,8 @@ use std::time::Duration;
 use fleet_core::directory::{Directory, File, MARKER, Named, named};
 use fleet_core::record::CONTENT_MAX;
 
+use super::trust;
+
 /// A file that nobody watched being written is taken as whole when it has been left alone for this long.
 pub(in crate::units_dir) const RECENT: Duration = Duration::from_millis(200);
 
@@ -30,6 +32,10 @@ impl Scan {
             directory: Directory::Missing,
             links: BTreeMap::new(),
         };
+        if let Some(reason) = trust::of_directory(path) {
+            scan.directory = Directory::Untrusted(reason);
+            return scan;
+        }
         scan.directory = match scan.list(path, unwatched) {
             Ok(directory) => directory,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Directory::Missing,
@@ -101,6 +107,9 @@ fn read(path: &Path, name: &str, unwatched: bool) -> io::Result<File> {
     // Opening a pipe would wait for its other end; reading a device has no end.
     if !before.is_file() {
         return Ok(File::Unreadable("not a regular file".to_owned()));
+    }
+    if let Some(reason) = trust::of_file(path, &before) {
+        return Ok(File::Untrusted(reason));
     }
     if unwatched && is_recent(&before) {
         return Ok(File::Skipped(BEING_WRITTEN));

@@ -1,0 +1,80 @@
+//! The target state of a unit that a directory publishes for the first time, and the order in which units are published.
+//!
+//! A service beside its timer is started by the timer. Launched, it would run once at the drop and after each reboot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Action, File, Named, named};
+use crate::unit::{Content, FleetOptions, TargetState, UnitFile, UnitKind, UnitName, expand};
+
+/// Units that other units of the directory start: a timer's, a socket's, a path's, an automount's.
+pub(super) fn triggered(files: &BTreeMap<String, File>) -> BTreeSet<UnitName> {
+    let units = files.iter().filter_map(|(entry, file)| match named(entry) {
+        // A template starts nothing.
+        Named::Unit(name) if !name.is_template() => Some((name, file)),
+        _ => None,
+    });
+    units
+        .filter_map(|(name, file)| {
+            let content = match file {
+                File::Content(content) => Some(content),
+                // It may name another unit. Until it can be read, that of its own name is taken for it.
+                File::Skipped(_) | File::Unreadable(_) | File::Untrusted(_) => None,
+                File::Directory => return None,
+            };
+            triggers(&name, content)
+        })
+        .collect()
+}
+
+/// The unit that this one starts, if it is of a kind that starts others.
+fn triggers(name: &UnitName, content: Option<&Content>) -> Option<UnitName> {
+    let (section, option, suffix) = match name.kind() {
+        UnitKind::Timer => ("Timer", "Unit", "service"),
+        UnitKind::Path => ("Path", "Unit", "service"),
+        UnitKind::Socket => ("Socket", "Service", "service"),
+        UnitKind::Automount => ("Automount", "", "mount"),
+        _ => return None,
+    };
+    let file = content.map(|content| UnitFile::parse(content.as_bytes()));
+    let set = file.as_ref().and_then(|file| file.last(section, option));
+    let unit = match set {
+        Some(unit) => expand(unit, name),
+        None => format!("{}.{suffix}", name.stem()),
+    };
+    UnitName::parse(&unit).ok()
+}
+
+/// What is wanted of a unit that is new: what its file says, else what its place beside others says.
+pub(super) fn wanted(
+    name: &UnitName,
+    content: &Content,
+    triggered: &BTreeSet<UnitName>,
+) -> TargetState {
+    if name.is_template() {
+        return TargetState::Inactive;
+    }
+    let options = FleetOptions::read(name, &UnitFile::parse(content.as_bytes()));
+    options.target.unwrap_or(match triggered.contains(name) {
+        true => TargetState::Loaded,
+        false => TargetState::Launched,
+    })
+}
+
+/// When an action has its turn. systemd refuses to start a timer whose service it does not know, so what is started
+/// by others comes before those that start it.
+pub(super) fn turn(action: &Action) -> u8 {
+    match action {
+        Action::Disown(_) => 0,
+        Action::Adopt(..) | Action::PassOver(..) => 1,
+        Action::Publish { name, target, .. } => match (target, name.kind()) {
+            (TargetState::Inactive, _) => 2,
+            (TargetState::Loaded, _) => 3,
+            (
+                TargetState::Launched,
+                UnitKind::Timer | UnitKind::Path | UnitKind::Socket | UnitKind::Automount,
+            ) => 5,
+            (TargetState::Launched, _) => 4,
+        },
+    }
+}
