@@ -1,6 +1,6 @@
 //! Shows on which sockets the API is served, to whom, and that no client can hold it up.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -108,22 +108,19 @@ fn clients_that_dawdle_or_send_too_much_hold_up_nobody() {
         let stalled = stalled(one).context("a client that reads nothing")?;
         let mut slow = connections(one)?;
         lists(one, "unix:///run/fleet.sock").context("root here waits for strangers")?;
-        // Served as soon as the first of the others is cut.
-        let patient = [
-            "--request-timeout=60",
-            "--endpoint",
-            remote,
-            "list-machines",
-        ];
-        lab.host(2).fleetctl(&patient)?.ok()?;
+        // The others have the share of one address only.
+        let asked = ["--endpoint", remote, "list-machines"];
+        lab.host(2).fleetctl(&asked)?.ok()?;
         for stream in &mut slow {
-            let _ = stream
-                .read(&mut [0; 1024])
-                .context("a client was not cut")?;
+            match stream.read(&mut [0; 1024]) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+                Err(error) => return Err(error).context("a client was not cut"),
+            }
         }
         ensure!(
             one.journal(1000)?
-                .contains("as many clients as it serves at once")
+                .contains("10.99.1.1 has as many connections as the API serves at once")
         );
         lab.wait_until(3 * SOON, "no connection is left open", || {
             Ok(established(one)?.is_empty())
@@ -191,7 +188,8 @@ fn connections(host: &Host) -> Result<Vec<TcpStream>> {
     let mut streams = Vec::new();
     for _ in 0..MANY {
         let mut stream = connect(host)?;
-        stream.write_all(b"GET /fleet/v1/units HTTP/1.1\r\nX-Slow: ")?;
+        // One beyond the share may be cut already.
+        let _ = stream.write_all(b"GET /fleet/v1/units HTTP/1.1\r\nX-Slow: ");
         streams.push(stream);
     }
     Ok(streams)

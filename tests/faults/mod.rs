@@ -9,4 +9,5 @@ mod reboots;
 mod registry;
 mod registry_away;
 mod registry_replaced;
+mod reloads;
 mod restarts;

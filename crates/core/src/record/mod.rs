@@ -25,8 +25,8 @@ pub const FORMAT: u32 = 1;
 /// How many older revisions of a unit are kept.
 pub const HISTORY_KEPT: usize = 10;
 
-/// The largest unit file accepted, in bytes. etcd refuses a request above 1.5 MiB, and a unit's record
-/// may carry two revisions.
+/// The largest unit file accepted, in bytes. etcd refuses a request above 1.5 MiB, and a unit's
+/// record may carry two revisions.
 pub const CONTENT_MAX: usize = 512 * 1024;
 
 /// A registry value that cannot be used.
@@ -87,8 +87,19 @@ pub(crate) fn is_zero(number: &u64) -> bool {
 /// Which registry this is: `cluster`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterRecord {
-    /// 32 random hexadecimal digits.
+    /// 32 random hexadecimal digits. It is printed in many places, so nothing but ASCII letters and
+    /// digits is read.
+    #[serde(deserialize_with = "cluster_id")]
     pub id: String,
+}
+
+fn cluster_id<'de, D: serde::Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let id = String::deserialize(input)?;
+    let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_plain && (1..=64).contains(&id.len()) {
+        return Ok(id);
+    }
+    Err(serde::de::Error::custom("it is no cluster id"))
 }
 
 /// The record that a person accepted this registry for machines that held it: `acceptance`.
@@ -98,7 +109,8 @@ pub struct AcceptanceRecord {
     pub from: String,
     /// The id of the registry that was accepted.
     pub cluster: String,
-    /// When, in milliseconds since 1970, and later than every acceptance before; on a circle, see `trust::judge`.
+    /// When, in milliseconds since 1970, and later than every acceptance before; on a circle, see
+    /// `trust::judge`.
     pub at: u64,
     /// The person or program that accepted it.
     pub by: String,
@@ -124,6 +136,19 @@ mod tests {
 
     use super::*;
     use crate::unit::{Content, TargetState};
+
+    #[test]
+    fn a_cluster_id_that_could_pose_as_other_text_is_not_read() {
+        for (id, is_read) in [
+            ("0123456789abcdef0123456789abcdef", true),
+            ("zz\nMAINPID=1", false),
+            ("z\u{fc}", false),
+            ("", false),
+        ] {
+            let bytes = encode(&ClusterRecord { id: id.to_owned() });
+            assert_eq!(decode::<ClusterRecord>(&bytes).is_ok(), is_read, "{id:?}");
+        }
+    }
 
     fn record() -> UnitRecord {
         UnitRecord {

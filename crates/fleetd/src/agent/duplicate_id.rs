@@ -1,9 +1,10 @@
 //! Other machines that have this one's id, as clones of one disk do.
 //!
-//! The registry knows a machine by its id, so only one of them can be there. It is the one that came last, which nobody can
-//! tell from a fleetd that was restarted. The one before finds its presence replaced while its own lease holds, and no
-//! restart does that: it stands aside, says so below the presence, where the other one sees it, and comes back when that
-//! presence is gone. So both know, people are told on both, and nobody fights.
+//! The registry knows a machine by its id, so only one of them can be there. It is the one that
+//! came last, which nobody can tell from a fleetd that was restarted. The one before finds its
+//! presence replaced while its own lease holds, and no restart does that: it stands aside, says so
+//! below the presence, where the other one sees it, and comes back when that presence is gone. So
+//! both know, people are told on both, and nobody fights.
 
 use std::collections::BTreeMap;
 

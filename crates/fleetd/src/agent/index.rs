@@ -40,8 +40,9 @@ pub(super) fn is_about_place(me: &MachineId, event: &Update) -> bool {
     }
 }
 
-/// What takes something away from this machine may be part of a registry's end. Each prefix has a watch of its own, so
-/// that the going of its id may be heard later: it is asked for, unless somebody destroyed just that.
+/// What takes something away from this machine may be part of a registry's end. Each prefix has a
+/// watch of its own, so that the going of its id may be heard later: it is asked for, unless
+/// somebody destroyed just that.
 pub(super) fn beside(batch: &Batch) -> Option<&'static str> {
     let takes = batch.changes.iter().any(|change| match change {
         Change::Delete(key) => match keys::unit_of(key) {
@@ -71,7 +72,8 @@ pub(super) struct Index {
     own: Metadata,
     units: BTreeMap<UnitName, Indexed>,
     set: MetadataRecord,
-    /// What the leader lets this machine run, for whatever session, and the store revision that wrote it.
+    /// What the leader lets this machine run, for whatever session, and the store revision that
+    /// wrote it.
     grants: BTreeMap<UnitName, (Grant, u64)>,
     /// What instructs this machine, and the store revisions that wrote it.
     written: BTreeMap<String, u64>,
@@ -120,6 +122,16 @@ impl Index {
         self.touched = None;
     }
 
+    /// Takes other metadata of this machine's own. Returns whether it differs.
+    pub(super) fn set_own(&mut self, own: Metadata) -> bool {
+        let differs = self.own != own;
+        if differs {
+            self.own = own;
+            self.touch_all();
+        }
+        differs
+    }
+
     fn touch(&mut self, name: &UnitName) {
         if let Some(touched) = &mut self.touched {
             touched.insert(name.clone());
@@ -151,7 +163,8 @@ impl Index {
                 Change::Delete(key) => self.delete(&key),
             }
         }
-        // Commits may come out of order between prefixes; a registry that went back shows when it is listed.
+        // Commits may come out of order between prefixes; a registry that went back shows when it
+        // is listed.
         self.identity.revision = self.identity.revision.max(batch.revision);
         self.note_instructed();
     }
@@ -238,8 +251,8 @@ impl Index {
         self.set.scheduling
     }
 
-    /// Makes that what the machine should have. Answers the units of which something else is wanted. `session`: its present
-    /// one.
+    /// Makes that what the machine should have. Answers the units of which something else is
+    /// wanted. `session`: its present one.
     ///
     /// A change costs as much as the units that it is about, unless one anywhere keeps others away.
     pub(super) fn update(
@@ -269,8 +282,9 @@ impl Index {
         changed
     }
 
-    /// What the machine should have. `present` is what it should have had so far: a unit whose record cannot be
-    /// read stays as it was, and one that would be restarted waits for a grant. `session`: its present one.
+    /// What the machine should have. `present` is what it should have had so far: a unit whose
+    /// record cannot be read stays as it was, and one that would be restarted waits for a grant.
+    /// `session`: its present one.
     pub(super) fn desired(
         &self,
         present: &BTreeMap<UnitName, Desired>,
@@ -335,8 +349,8 @@ impl Index {
         desired
     }
 
-    /// Units of which nobody knows what is wanted here: their records cannot be read, and it is not known what was wanted
-    /// before.
+    /// Units of which nobody knows what is wanted here: their records cannot be read, and it is not
+    /// known what was wanted before.
     pub(super) fn unknown(&self, desired: &BTreeMap<UnitName, Desired>) -> BTreeSet<UnitName> {
         let unreadable = self.problems.keys().filter_map(|key| keys::unit_of(key));
         unreadable

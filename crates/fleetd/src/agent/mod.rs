@@ -211,6 +211,7 @@ impl Agent {
         let mut retry_at: Option<Instant> = None;
         let mut alive = self.alive.subscribe();
         let mut twin = self.twin.subscribe();
+        let mut presence = self.config.presence.clone();
         loop {
             let (due_at, due) = self.host.next_available().unzip();
             let cause = tokio::select! {
@@ -232,6 +233,16 @@ impl Agent {
                     Some(wanted) => Cause::Wanted(wanted),
                     None => continue,
                 },
+                Ok(()) = presence.changed() => {
+                    let metadata = presence.borrow_and_update().metadata.clone();
+                    if !self.index.set_own(metadata) {
+                        continue;
+                    }
+                    match self.adopt_again() {
+                        Some(wanted) => Cause::Wanted(wanted),
+                        None => continue,
+                    }
+                }
                 Ok(()) = twin.changed() => {
                     self.tell();
                     continue;

@@ -1,12 +1,13 @@
 //! This machine's presence and report in the registry, under one lease.
 //!
-//! The lease is all that moves while nothing changes: one keep-alive every third of its time. The report is
-//! written when it has changed, the first time at once and then after a pause that gathers what follows; the pause
-//! is longer on a machine where something changes all the time. While a job runs, the report waits a moment for its end, so
-//! that an ordinary start or stop is one write and not two.
+//! The lease is all that moves while nothing changes: one keep-alive every third of its time. The
+//! report is written when it has changed, the first time at once and then after a pause that
+//! gathers what follows; the pause is longer on a machine where something changes all the time.
+//! While a job runs, the report waits a moment for its end, so that an ordinary start or stop is
+//! one write and not two.
 //!
-//! A commit that got no answer may be made later, after another one of this or of the next session. Every commit writes
-//! the report, guarded by how it was, so that one which comes late is refused.
+//! A commit that got no answer may be made later, after another one of this or of the next session.
+//! Every commit writes the report, guarded by how it was, so that one which comes late is refused.
 //!
 //! Another machine may have the same id: see [`duplicate_id`](super::duplicate_id).
 
@@ -25,17 +26,20 @@ use super::report_base::{Base, Changes, Units};
 use crate::backoff::Backoff;
 use crate::store::{Guard, LeaseId, Result, Store, StoreError, Write};
 
-/// The least time between two reports of one machine. A listing that is this old is as good as now to a person,
-/// and starting fifty units costs a few writes instead of fifty.
+/// The least time between two reports of one machine. A listing that is this old is as good as now
+/// to a person, and starting fifty units costs a few writes instead of fifty.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The least time between two reports in the long run, of a machine with a unit that crashes in a loop, say.
+/// The least time between two reports in the long run, of a machine with a unit that crashes in a
+/// loop, say.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a report waits for the end of a job. An ordinary start takes ten milliseconds, on a busy machine several times that.
+/// How long a report waits for the end of a job. An ordinary start takes ten milliseconds, on a
+/// busy machine several times that.
 const SETTLING: Duration = Duration::from_millis(100);
 
-/// How many reports may come quickly before that counts: an update of a few units is followed closely.
+/// How many reports may come quickly before that counts: an update of a few units is followed
+/// closely.
 const QUICK: u32 = 20;
 
 /// Why a report says nothing of any unit.
@@ -62,7 +66,8 @@ pub(super) struct ReportBody {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Alive {
     pub(super) session: SessionId,
-    /// The end of its lease, if no renewal is answered any more: counted from when the last one was asked for.
+    /// The end of its lease, if no renewal is answered any more: counted from when the last one was
+    /// asked for.
     pub(super) until: Instant,
 }
 
@@ -79,7 +84,8 @@ pub(super) struct Session {
     pub(super) me: MachineId,
     pub(super) presence: watch::Receiver<MachineRecord>,
     pub(super) ttl: Duration,
-    /// To the agent: its grants are for one session. Told anew when the session is another one, or is certain again.
+    /// To the agent: its grants are for one session. Told anew when the session is another one, or
+    /// is certain again.
     pub(super) alive: watch::Sender<Option<Alive>>,
     /// To the agent: that another machine has this one's id.
     pub(super) twin: watch::Sender<Option<String>>,
@@ -111,7 +117,8 @@ impl Session {
                 // The other machine of this id is gone.
                 continue;
             };
-            // A registry may be away for days: each reason is told once in a row, not every two seconds.
+            // A registry may be away for days: each reason is told once in a row, not every two
+            // seconds.
             let error = error.to_string();
             if told.as_ref() != Some(&error) {
                 tracing::warn!("this machine is not visible in the registry: {error}");
@@ -121,9 +128,9 @@ impl Session {
         }
     }
 
-    /// Takes a lease and keeps it, until an error that a new lease may mend, or until another machine of this id came
-    /// and went. `granted`: one that no answer has said to be in use, kept for the next try. Forgets what was `told` once this
-    /// machine is visible.
+    /// Takes a lease and keeps it, until an error that a new lease may mend, or until another
+    /// machine of this id came and went. `granted`: one that no answer has said to be in use, kept
+    /// for the next try. Forgets what was `told` once this machine is visible.
     async fn hold(
         &mut self,
         granted: &mut Option<Lease>,
@@ -141,7 +148,8 @@ impl Session {
         let mut written = self.current();
         let mut shown = self.presence.borrow_and_update().clone();
         let here_since = match self.enter(id, &written, &mut base).await {
-            // Where thousands come at once, answers are late: a lease more for each try would make them later.
+            // Where thousands come at once, answers are late: a lease more for each try would make
+            // them later.
             Err(error @ StoreError::Unavailable(_)) => {
                 *granted = Some(lease);
                 return Err(error);
@@ -215,7 +223,8 @@ impl Session {
         }
     }
 
-    /// Leaves the place to the other machine of this id, where that one and people can see it, until it is free.
+    /// Leaves the place to the other machine of this id, where that one and people can see it,
+    /// until it is free.
     async fn stand_aside(
         &mut self,
         mut lease: Lease,
@@ -281,12 +290,19 @@ impl Session {
             }
             // The registry may come back before the lease ends; then nothing was lost.
             Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
-                // The less often, the longer it lasts: a registry that has too much to do is not asked for what can wait.
+                // The less often, the longer it lasts: a registry that has too much to do is not
+                // asked for what can wait.
                 let left = lease.ends - Instant::now();
                 lease.renew_at = Instant::now() + left / 8 + backoff.wait();
                 Ok(false)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                // In fleet 1.0's words, which scripts look for in the journal.
+                tracing::error!(
+                    "Server monitor triggered: Monitor timed out before successful heartbeat"
+                );
+                Err(error)
+            }
         }
     }
 

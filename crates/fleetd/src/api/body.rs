@@ -7,6 +7,7 @@ use axum::extract::{FromRequest as _, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use fleet_core::record::CONTENT_MAX;
+use futures_util::stream::StreamExt as _;
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, Result};
@@ -45,10 +46,66 @@ pub(super) async fn receive(request: Request) -> Result<Request> {
     }
 }
 
+/// Reads the beginning of a body, and keeps nothing.
+pub(super) async fn pass_over(request: Request) {
+    let mut pieces = request.into_body().into_data_stream();
+    let mut left = MAX;
+    let all = async {
+        while let Some(Ok(piece)) = pieces.next().await {
+            left = left.saturating_sub(piece.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Late or not, the answer is the same.
+    let _ = tokio::time::timeout(ARRIVAL, all).await;
+}
+
 /// Reads a JSON body.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes)
         .map_err(|error| ApiError::bad(format!("unable to decode body: {error}")))
+}
+
+/// The members of the requests that fleet 1.0 knew. Its decoder took them in any case.
+const MEMBERS: [&str; 10] = [
+    "currentState",
+    "desiredState",
+    "machineID",
+    "name",
+    "op",
+    "options",
+    "path",
+    "section",
+    "unit",
+    "value",
+];
+
+/// Reads a JSON body of fleet 1.0, whose members may be written in any case.
+pub(super) fn decode_any_case<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut body: serde_json::Value = decode(bytes)?;
+    set_case(&mut body);
+    serde_json::from_value(body)
+        .map_err(|error| ApiError::bad(format!("unable to decode body: {error}")))
+}
+
+fn set_case(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Array(items) => items.iter_mut().for_each(set_case),
+        serde_json::Value::Object(members) => {
+            for member in MEMBERS {
+                let other = |name: &&String| *name != member && name.eq_ignore_ascii_case(member);
+                let found = members.keys().find(other).cloned();
+                if let Some(value) = found.and_then(|name| members.remove(&name)) {
+                    // One that is written as documented wins.
+                    members.entry(member).or_insert(value);
+                }
+            }
+            members.values_mut().for_each(set_case);
+        }
+        _ => {}
+    }
 }
 
 /// Insists on one `Content-Type: application/json`, in fleet 1.0's words.
@@ -63,5 +120,19 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<()> {
         Ok(())
     } else {
         refuse(format!("only acceptable Content-Type is {JSON}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_read_in_any_case() {
+        let body =
+            br#"[{"Op":"add","PATH":"/x/metadata/a","Value":{"VALUE":"b"},"value":{"value":"c"}}]"#;
+        let read: serde_json::Value = decode_any_case(body).expect("JSON");
+        let expected = r#"[{"op":"add","path":"/x/metadata/a","value":{"value":"c"}}]"#;
+        assert_eq!(read.to_string(), expected);
     }
 }

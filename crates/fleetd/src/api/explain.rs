@@ -15,7 +15,7 @@ use fleet_core::unit::{UnitFile, UnitName};
 use super::error::{ApiError, Result};
 use super::rollouts::{DETAILED, Places, survey};
 use super::view::{View, ViewedUnit};
-use super::{Api, Query};
+use super::{Api, Query, heavy};
 
 pub(super) async fn get(
     State(api): State<Api>,
@@ -37,7 +37,8 @@ pub(super) async fn get(
             format!("machine {id} is not known; fleetctl list-machines shows those that are");
         return Err(ApiError::new(StatusCode::NOT_FOUND, text));
     }
-    Ok(Json(answer(&view, &name, only.as_ref())))
+    let answer = heavy(move || answer(&view, &name, only.as_ref()));
+    Ok(Json(answer.await))
 }
 
 fn answer(view: &View, name: &UnitName, only: Option<&MachineId>) -> Explanation {

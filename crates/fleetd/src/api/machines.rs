@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use fleet_core::api::{Machine, MachinePage, MetadataOp, MetadataValue};
 use fleet_core::machine::{MachineId, Scheduling, too_long};
 
 use super::error::{ApiError, Result};
 use super::page::page;
-use super::units::WARNING;
+use super::units::{WARNING, shown};
 use super::view::View;
 use super::{Api, BY, Query, body};
 
@@ -69,15 +71,15 @@ fn warnings(view: &View) -> HeaderMap {
             listed.map_or("", |listed| &listed.primary_ip)
         );
         // A registry's own words are in it.
-        if let Ok(text) = HeaderValue::from_str(&text) {
+        if let Ok(text) = HeaderValue::from_str(&shown(&text)) {
             headers.append(WARNING, text);
         }
     }
     headers
 }
 
-pub(super) async fn patch(State(api): State<Api>, bytes: Bytes) -> Result<StatusCode> {
-    let operations: Vec<MetadataOp> = body::decode(&bytes)?;
+pub(super) async fn patch(State(api): State<Api>, bytes: Bytes) -> Result<Response> {
+    let operations: Vec<MetadataOp> = body::decode_any_case(&bytes)?;
     if operations.len() > OPERATIONS_MAX {
         return Err(ApiError::bad(format!(
             "{} metadata operations in one request (max {OPERATIONS_MAX}); send several requests",
@@ -93,7 +95,9 @@ pub(super) async fn patch(State(api): State<Api>, bytes: Bytes) -> Result<Status
         let value = value.as_deref().unwrap_or("nothing");
         tracing::info!(machine = %machine, by = BY, "metadata {key} of {machine} set over {BY} to {value}");
     }
-    Ok(StatusCode::NO_CONTENT)
+    // As fleet 1.0 had it.
+    let kind = [(CONTENT_TYPE, body::JSON)];
+    Ok((StatusCode::NO_CONTENT, kind).into_response())
 }
 
 type MetadataChange = (MachineId, String, Option<String>);

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
-use axum::http::header::{CONTENT_TYPE, SERVER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, SERVER};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_request, map_response};
@@ -35,6 +35,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use fleet_core::access::Right;
 use fleet_core::api::V1;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use self::error::ApiError;
@@ -57,7 +58,8 @@ struct Api {
     page_limit: u16,
 }
 
-/// A resource: its path below the prefix, the methods that it takes in the words of its refusal, and who answers.
+/// A resource: its path below the prefix, the methods that it takes in the words of its refusal,
+/// and who answers.
 type Resource = (&'static str, &'static str, MethodRouter<Api>);
 
 /// All resources, each of which `discovery.json` describes.
@@ -150,16 +152,36 @@ pub fn right_of(request: &Request) -> Right {
     }
 }
 
-/// Answers 403 with that sentence, after the body has come: a client that still sends may not read.
+/// Answers 403 with that sentence, after a body of ordinary size has come: a client that still
+/// sends may not read. Nothing of it is kept.
 pub async fn refuse(request: Request, why: String) -> Response {
-    let _ = body::receive(request).await;
-    finish(ApiError::new(StatusCode::FORBIDDEN, why).into_response()).await
+    body::pass_over(request).await;
+    let mut response = ApiError::new(StatusCode::FORBIDDEN, why).into_response();
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    finish(response).await
 }
 
-/// Does what takes milliseconds on a thread of its own: whatever else this one does would wait for it.
+/// Does what takes milliseconds on a thread of its own: whatever else this one does would wait for
+/// it.
 async fn apart<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> T {
     let made = spawn_blocking(make).await;
     made.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+}
+
+/// How many answers that place every unit on every machine are made at once. Of a large fleet each
+/// takes a core for a while.
+static HEAVY: Semaphore = Semaphore::const_new(2);
+
+/// Does what may take seconds, as [`apart`] does, but few at once. It keeps its turn even if the
+/// client has gone.
+async fn heavy<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> T {
+    let turn = HEAVY.acquire().await;
+    apart(move || {
+        let _turn = turn;
+        make()
+    })
+    .await
 }
 
 /// Answers 503 if the registry does not answer in time. A request that waits for news (`after`) has
@@ -183,7 +205,7 @@ async fn warn_of_held(State(api): State<Api>, request: Request, next: Next) -> R
     let mut response = next.run(request).await;
     let warning = registry::warning(&api.registry.trust());
     // A registry's own words may be in it.
-    let warning = warning.and_then(|text| HeaderValue::from_str(&text).ok());
+    let warning = warning.and_then(|text| HeaderValue::from_str(&units::shown(&text)).ok());
     if let Some(warning) = warning.filter(|_| reads) {
         response.headers_mut().append(units::WARNING, warning);
     }

@@ -17,7 +17,7 @@ use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
 use super::error;
 use super::units::content_of;
 use super::view::View;
-use super::{Api, body};
+use super::{Api, body, heavy};
 
 /// The keys that the answer depends on.
 const READ: [&str; 5] = [
@@ -36,24 +36,28 @@ pub(super) async fn post(
     body::require_json(&headers)?;
     let asked: PlanBody = body::decode(&bytes)?;
     let view = View::read(&**api.registry.store(), &READ).await?;
+    Ok(Json(heavy(move || plan(&view, &asked)).await))
+}
+
+fn plan(view: &View, asked: &PlanBody) -> Plan {
     let read: Vec<_> = asked.units.iter().map(|unit| (unit, read(unit))).collect();
     let accepted: Vec<&(Parsed, Content)> = read
         .iter()
         .filter_map(|(_, read)| read.as_ref().ok())
         .collect();
-    let places = places(&view, &accepted);
+    let places = places(view, &accepted);
     let units = read.iter().map(|(unit, read)| match read {
-        Ok(proposed) => planned(&view, &places, proposed),
+        Ok(proposed) => planned(view, &places, proposed),
         Err(error) => PlannedUnit {
             name: unit.name.clone(),
             error: Some(error.clone()),
             ..PlannedUnit::default()
         },
     });
-    Ok(Json(Plan {
+    Plan {
         registry_revision: view.revision,
         units: units.collect(),
-    }))
+    }
 }
 
 /// A unit that may be submitted and launched, or why not.

@@ -19,7 +19,7 @@ use fleet_core::unit::{Parsed, UnitName};
 
 use super::error::{ApiError, Result};
 use super::view::{View, ViewedUnit};
-use super::{Api, BY, Query, body, long_poll};
+use super::{Api, BY, Query, body, heavy, long_poll};
 use crate::registry::now;
 
 /// The keys that the state of a unit depends on. Other units matter too: they may conflict with it.
@@ -42,15 +42,19 @@ pub(super) const DETAILED: [&str; 7] = [
 
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<RolloutList>> {
     let view = View::read(&**api.registry.store(), &LISTED).await?;
-    let places = Places::of(&view);
+    Ok(Json(heavy(move || rows(&view)).await))
+}
+
+fn rows(view: &View) -> RolloutList {
+    let places = Places::of(view);
     let units = view.units.iter();
     let global = units.filter(|(name, unit)| unit.heading().options.global && !name.is_template());
-    Ok(Json(RolloutList {
+    RolloutList {
         registry_revision: view.revision,
         rollouts: global
-            .map(|(name, unit)| survey(&view, &places, name, unit).row())
+            .map(|(name, unit)| survey(view, &places, name, unit).row())
             .collect(),
-    }))
+    }
 }
 
 pub(super) async fn get(
@@ -65,9 +69,13 @@ pub(super) async fn get(
 
 pub(super) async fn status(api: &Api, name: &UnitName) -> Result<RolloutStatus> {
     let view = View::of_unit(&**api.registry.store(), &DETAILED, name).await?;
-    let unit = view.units.get(name).ok_or_else(ApiError::no_unit)?;
-    let survey = survey(&view, &Places::of(&view), name, unit);
-    Ok(survey.status(view.revision))
+    let name = name.clone();
+    let status = heavy(move || {
+        let unit = view.units.get(&name)?;
+        let survey = survey(&view, &Places::of(&view), &name, unit);
+        Some(survey.status(view.revision))
+    });
+    status.await.ok_or_else(ApiError::no_unit)
 }
 
 pub(super) async fn order(

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use super::error::{ApiError, Result};
 use super::reports::{Report, every_report};
 use super::view::{View, ViewedMachine, ViewedUnit};
-use super::{Api, Query, long_poll};
+use super::{Api, Query, heavy, long_poll};
 
 pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus>> {
     let prefixes = [
@@ -156,10 +156,15 @@ pub(super) async fn unit(
     let store = api.registry.store();
     long_poll::wait(&**store, &prefixes, query.after).await?;
     let view = View::of_unit(&**store, &prefixes, &name).await?;
-    let unit = view.units.get(&name).ok_or_else(ApiError::no_unit)?;
+    let status = heavy(move || unit_status(&view, &name)).await;
+    status.map(Json).ok_or_else(ApiError::no_unit)
+}
+
+fn unit_status(view: &View, name: &UnitName) -> Option<UnitStatus> {
+    let unit = view.units.get(name)?;
     let candidate = unit.record.candidate.as_ref();
     let mut verdicts = BTreeMap::new();
-    Ok(Json(UnitStatus {
+    Some(UnitStatus {
         registry_revision: view.revision,
         name: name.to_string(),
         desired_state: unit.record.target.to_string(),
@@ -181,11 +186,11 @@ pub(super) async fn unit(
                 // Most machines have the metadata of many others.
                 let verdict = verdicts
                     .entry(&machine.metadata)
-                    .or_insert_with_key(|metadata| view.place(metadata).remove(&name));
-                on_machine(&view, (&name, unit), id, machine, verdict.clone())
+                    .or_insert_with_key(|metadata| view.place(metadata).remove(name));
+                on_machine(view, (name, unit), id, machine, verdict.clone())
             })
             .collect(),
-    }))
+    })
 }
 
 fn on_machine(

@@ -66,7 +66,8 @@ pub(super) async fn get(
 ) -> Result<Json<Unit>> {
     let name = UnitName::parse(&name).map_err(|_| ApiError::no_unit())?;
     let key = keys::unit(&name);
-    // Without its current state, as the original answers: that would take the reports of every machine.
+    // Without its current state, as the original answers: that would take the reports of every
+    // machine.
     let view = View::read(&**api.registry.store(), &[&key]).await?;
     if let Some(damaged) = view.damaged.iter().find(|damaged| damaged.subject == key) {
         let text = format!("unit {name} cannot be read: {}", damaged.text);
@@ -123,7 +124,7 @@ pub(super) async fn put(
     bytes: Bytes,
 ) -> Result<Response> {
     body::require_json(&headers)?;
-    let request: Unit = body::decode(&bytes)?;
+    let request: Unit = body::decode_any_case(&bytes)?;
     if !request.name.is_empty() && request.name != path {
         let text = format!(
             "name in URL {path:?} differs from unit name in request body {:?}",
@@ -178,7 +179,8 @@ fn written(options: &[UnitOption]) -> Result<Content> {
     asked.sort_by_key(|option| &option.section);
     read.sort_by_key(|option| &option.section);
     seen.sort_by_key(|(section, _)| *section);
-    // By the original's reading, which has the values as they were sent, and by systemd's, which ends lines at CR too.
+    // By the original's reading, which has the values as they were sent, and by systemd's, which
+    // ends lines at CR too.
     let survives = |(at, option): &(usize, &&UnitOption)| {
         read.get(*at) == Some(*option) && seen.get(*at) == Some(&(&option.section, &option.name))
     };
@@ -286,17 +288,23 @@ fn warnings(name: &UnitName, notes: &[&Note]) -> Vec<HeaderValue> {
 
 /// The beginning of a text, with what a header cannot carry as `\u{fc}`.
 fn shortened(text: &str) -> String {
-    let mut short = String::new();
+    let shown = shown(text);
+    match shown.get(..NOTE_MAX) {
+        Some(short) if short.len() < shown.len() => format!("{short}..."),
+        _ => shown,
+    }
+}
+
+/// A text with what a header cannot carry as `\u{fc}`.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown = String::new();
     for c in text.chars() {
-        if short.len() >= NOTE_MAX {
-            return short + "...";
-        }
         match c {
-            ' '..='~' => short.push(c),
-            c => short.extend(c.escape_unicode()),
+            ' '..='~' => shown.push(c),
+            c => shown.extend(c.escape_unicode()),
         }
     }
-    short
+    shown
 }
 
 async fn set_target(api: &Api, name: &UnitName, target: TargetState) -> Result<Response> {

@@ -37,8 +37,8 @@ pub struct Args {
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"));
 
 impl Args {
-    /// Reads a command line, and ends the process where it is wrong or asks for help. Long flags may have one dash, as in
-    /// every unit file written for fleet 1.0.
+    /// Reads a command line, and ends the process where it is wrong or asks for help. Long flags
+    /// may have one dash, as in every unit file written for fleet 1.0.
     pub fn of(command_line: impl IntoIterator<Item = OsString>) -> Self {
         Self::parse_from(two_dashes(command_line))
     }

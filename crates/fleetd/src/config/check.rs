@@ -18,8 +18,8 @@ pub struct Check {
     pub exit_code: u8,
 }
 
-/// Reads the sources as [`Settings::load`] does, and describes them instead. `look`: what else is wrong with settings that
-/// fleetd starts with, and what an operator should know.
+/// Reads the sources as [`Settings::load`] does, and describes them instead. `look`: what else is
+/// wrong with settings that fleetd starts with, and what an operator should know.
 pub fn check(
     args: &Args,
     variables: impl IntoIterator<Item = (OsString, OsString)>,

@@ -90,6 +90,16 @@ impl Inputs {
         }
     }
 
+    /// Takes what the others say of these options.
+    pub fn adopt(&mut self, others: &Self, names: &[&'static str]) {
+        for name in names {
+            match others.values.get(name) {
+                Some(written) => self.values.insert(name, written.clone()),
+                None => self.values.remove(name),
+            };
+        }
+    }
+
     /// The options that some source names, in the order of the table.
     fn set(&self) -> Vec<(&'static options::Opt, Written)> {
         let set = OPTIONS.iter().filter_map(|option| {

@@ -22,6 +22,7 @@ mod values;
 use std::fmt;
 
 pub use args::Args;
+pub use inputs::Inputs;
 pub use settings::{Settings, TlsFiles};
 
 /// The file that is read unless `--config` names another.

@@ -79,8 +79,8 @@ impl Settings {
         }
     }
 
-    /// Understands what the sources say. Answers settings only if nothing is wrong with any value; the problems are those
-    /// of the sources, then those of values, then those between values.
+    /// Understands what the sources say. Answers settings only if nothing is wrong with any value;
+    /// the problems are those of the sources, then those of values, then those between values.
     pub fn validate(inputs: &Inputs) -> (Option<Self>, Vec<Problem>) {
         let mut reader = Reader {
             inputs,

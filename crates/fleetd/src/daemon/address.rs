@@ -1,4 +1,5 @@
-//! The address that a machine is listed under. Boot never waits for it: it is found later, and followed when it changes.
+//! The address that a machine is listed under. Boot never waits for it: it is found later, and
+//! followed when it changes.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -22,14 +23,15 @@ const ANYWHERE: &str = "192.0.2.1:9";
 /// The first of the protocols of netlink.
 const NETLINK_ROUTE: Option<Protocol> = None;
 
-/// The kernel's groups of news on addresses and routes, IPv4 and IPv6 (linux/rtnetlink.h): `RTMGRP_IPV4_IFADDR`,
-/// `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR`, `RTMGRP_IPV6_ROUTE`.
+/// The kernel's groups of news on addresses and routes, IPv4 and IPv6 (linux/rtnetlink.h):
+/// `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR`, `RTMGRP_IPV6_ROUTE`.
 const NEWS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
 
 /// A change of the network is several pieces of news: they are taken together.
 const SETTLING: Duration = Duration::from_millis(500);
 
-/// How long names that do not resolve are left alone; and the pause between looks where the kernel tells no news.
+/// How long names that do not resolve are left alone; and the pause between looks where the kernel
+/// tells no news.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Keeps the address of the record true. `endpoints`: of the registry, as URLs.
@@ -94,7 +96,8 @@ fn primary(registry: &[SocketAddr]) -> Option<IpAddr> {
     registry.iter().copied().chain(anywhere).find_map(source)
 }
 
-/// The address that packets to `to` leave from. Connecting a datagram socket asks the routes and sends nothing.
+/// The address that packets to `to` leave from. Connecting a datagram socket asks the routes and
+/// sends nothing.
 fn source(to: SocketAddr) -> Option<IpAddr> {
     let from: SocketAddr = match to {
         SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),

@@ -8,36 +8,55 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::serve::Listener;
+use futures_util::future::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::authorize::Caller;
+use super::shares::{Client, Places};
+use super::stalled::Bounded;
+use super::tls::part;
 
 /// How long a client may take from one answer, or from connecting, to the end of its next request's
 /// headers. A client that keeps a connection open between requests connects again after that.
 const HEADERS: Duration = Duration::from_secs(10);
 
-/// Between two warnings that all places are taken, lest a client that keeps them taken fills the journal.
+/// Between two warnings that all places are taken, lest a client that keeps them taken fills the
+/// journal.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
-/// The bytes of a request's headers, its first line included, that are always taken; four times that never are. A page
-/// token or a query has a few hundred.
+/// The bytes of a request's headers, its first line included, that are always taken; four times
+/// that never are. A page token or a query has a few hundred.
 const HEADERS_MAX: usize = 32 * 1024;
 
-/// Serves the router on this socket for ever. `open` makes a connection ready and says whose it is; none ends it.
-/// Without a place left, clients wait in the kernel's queue until a connection ends.
-pub(super) async fn serve<L, O, F, S>(
-    mut socket: L,
-    open: O,
-    router: Router,
-    places: Arc<Semaphore>,
-) -> Infallible
+/// How many clients without a place are told so at once, each for a second.
+const PARTING: usize = 16;
+
+/// What a client reads that has no place. A TLS client would not understand it.
+pub(super) const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
+Connection: close\r\nContent-Length: 118\r\n\r\n\
+{\"error\":{\"code\":503,\"message\":\"fleetd serves as many of your connections as it does at once; close some, try again\"}}";
+
+/// How connections of one socket are served.
+pub(super) struct Served<W> {
+    pub(super) router: Router,
+    pub(super) places: Places,
+    /// Says whose a connection is.
+    pub(super) whose: W,
+    /// Sent to a client without a place.
+    pub(super) busy: &'static [u8],
+}
+
+/// Serves the router on this socket for ever. `open` makes a connection ready and says whose it is;
+/// none ends it.
+pub(super) async fn serve<L, W, O, F, S>(mut socket: L, served: Served<W>, open: O) -> Infallible
 where
     L: Listener,
+    W: Fn(&L::Io, &L::Addr) -> Client,
     O: Fn(L::Io) -> F,
     F: Future<Output = Option<(S, Caller)>> + Send + 'static,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -46,11 +65,28 @@ where
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
         .max_buf_size(HEADERS_MAX);
-    let mut told = None;
+    let mut told: Option<Instant> = None;
+    let parting = Arc::new(Semaphore::new(PARTING));
+    let busy = served.busy;
     loop {
-        let place = place(&places, &mut told).await;
-        let (stream, _) = socket.accept().await;
-        let (opening, router, http) = (open(stream), router.clone(), http.clone());
+        let (mut stream, address) = socket.accept().await;
+        let client = (served.whose)(&stream, &address);
+        let Some(place) = served.places.take(client) else {
+            if told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) {
+                told = Some(Instant::now());
+                tracing::warn!("{client} has as many connections as the API serves at once");
+            }
+            // Few at once: those who ask for more than that many are cut without a word.
+            if let Ok(parting) = parting.clone().try_acquire_owned() {
+                tokio::spawn(async move {
+                    let _ = stream.write_all(busy).now_or_never();
+                    part(stream).await;
+                    drop(parting);
+                });
+            }
+            continue;
+        };
+        let (opening, router, http) = (open(stream), served.router.clone(), http.clone());
         tokio::spawn(async move {
             let Some((stream, caller)) = opening.await else {
                 return;
@@ -61,24 +97,13 @@ where
                     .answer(router.clone(), request.map(Body::new));
                 async { Ok::<_, Infallible>(answer.await) }
             });
-            if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
+            let stream = TokioIo::new(Bounded::new(stream, client.patience()));
+            if let Err(error) = http.serve_connection(stream, answer).await {
                 tracing::debug!("a client's connection ended: {error}");
             }
             drop(place);
         });
     }
-}
-
-async fn place(places: &Arc<Semaphore>, told: &mut Option<Instant>) -> OwnedSemaphorePermit {
-    if let Ok(place) = places.clone().try_acquire_owned() {
-        return place;
-    }
-    if told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) {
-        *told = Some(Instant::now());
-        tracing::warn!("the API has as many clients as it serves at once; further ones wait");
-    }
-    let place = places.clone().acquire_owned().await;
-    place.expect("the semaphore is never closed")
 }
 
 #[cfg(test)]
@@ -88,30 +113,30 @@ mod tests {
     use tokio::net::{UnixListener, UnixStream};
 
     use super::*;
+    use crate::daemon::shares::SHARE;
 
     /// Longer than anything here takes, and shorter than forever.
     const LIMIT: Duration = Duration::from_secs(60);
 
-    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-
-    /// Connects that many clients to a server with so many places.
-    async fn clients<const N: usize>(places: usize) -> [UnixStream; N] {
+    /// Connects that many clients of one user to a server.
+    async fn clients(count: usize) -> Vec<UnixStream> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
         let socket = UnixListener::bind(&path).expect("listens");
         let router = Router::new().route("/", get(|| async { "here" }));
         let open = |stream| async { Some((stream, Caller::Trusted)) };
-        tokio::spawn(serve(
-            socket,
-            open,
+        let served = Served {
             router,
-            Arc::new(Semaphore::new(places)),
-        ));
+            places: Places::default(),
+            whose: |_: &UnixStream, _: &_| Client::User(1000),
+            busy: BUSY,
+        };
+        tokio::spawn(serve(socket, served, open));
         let mut connected = Vec::new();
-        for _ in 0..N {
+        for _ in 0..count {
             connected.push(UnixStream::connect(&path).await.expect("connects"));
         }
-        connected.try_into().expect("that many")
+        connected
     }
 
     /// All that comes until the server closes the connection.
@@ -124,7 +149,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_sends_its_headers_drop_by_drop_is_cut() {
-        let [mut slow] = clients(1).await;
+        let mut slow = clients(1).await.remove(0);
         let began = Instant::now();
         let (mut read, mut write) = slow.split();
         let mut text = String::new();
@@ -148,7 +173,7 @@ mod tests {
         let longest = HEADERS_MAX - "GET / HTTP/1.1\r\nConnection: close\r\nX: \r\n\r\n".len();
         // hyper looks at the bound between reads, so a little more may pass.
         for (length, served) in [(longest, true), (4 * HEADERS_MAX, false)] {
-            let [mut client] = clients(1).await;
+            let mut client = clients(1).await.remove(0);
             let header = "x".repeat(length);
             let request = format!("GET / HTTP/1.1\r\nConnection: close\r\nX: {header}\r\n\r\n");
             // Cut in the middle where that is too long.
@@ -165,13 +190,16 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn without_a_place_a_client_waits_until_another_goes() {
-        let [idle, mut next] = clients(1).await;
-        next.write_all(REQUEST).await.expect("sends");
-        let early = tokio::time::timeout(HEADERS / 2, next.readable()).await;
-        assert!(early.is_err(), "more clients are served than have a place");
-        drop(idle);
-        assert!(answer(&mut next).await.ends_with("here"));
+    #[tokio::test]
+    async fn a_client_beyond_its_share_is_told_and_served_later() {
+        let mut idle = clients(SHARE + 1).await;
+        let mut next = idle.pop().expect("connected");
+        let text = answer(&mut next).await;
+        assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a body");
+        assert!(
+            head.ends_with(&format!("Content-Length: {}", body.len())),
+            "{text}"
+        );
     }
 }

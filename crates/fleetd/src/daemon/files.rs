@@ -1,5 +1,5 @@
-//! Files that fleet.conf names and that others put in place: certificates and keys. They may come after boot, so what is
-//! wrong with them is a problem of this machine, and keeps no unit down.
+//! Files that fleet.conf names and that others put in place: certificates and keys. They may come
+//! after boot, so what is wrong with them is a problem of this machine, and keeps no unit down.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -69,4 +69,41 @@ pub(super) fn exposed(settings: &Settings) -> Vec<String> {
 
 fn is_for_all(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Inputs;
+    use crate::config::fragment::Fragment;
+
+    fn settings(path: &Path, text: &str) -> Settings {
+        fs::write(path, text).expect("written");
+        let inputs = Inputs::merge([Fragment::from_file(path, text.as_bytes())]);
+        Settings::validate(&inputs).0.expect("valid")
+    }
+
+    #[test]
+    fn a_password_that_every_user_can_read_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("fleet.conf");
+        let settings = settings(&path, "etcd_username=a\netcd_password=b\n");
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode));
+        set(0o600).expect("set");
+        assert_eq!(exposed(&settings), Vec::<String>::new());
+        set(0o644).expect("set");
+        let path = path.display();
+        let note = format!("etcd_password: every local user can read {path}; chmod 600 {path}");
+        assert_eq!(exposed(&settings), [note]);
+    }
+
+    #[test]
+    fn files_that_are_missing_are_problems_of_their_options() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = "etcd_servers=https://a:1\netcd_cafile=/nonexistent/ca\n\
+            api_cafile=/nonexistent/a\napi_certfile=/nonexistent/b\napi_keyfile=/nonexistent/c\n";
+        let found = problems(&settings(&folder.path().join("fleet.conf"), text));
+        let things: Vec<&str> = found.keys().map(String::as_str).collect();
+        assert_eq!(things, ["certificates of the API", "etcd_cafile"]);
+    }
 }

@@ -32,7 +32,8 @@ pub(super) enum LockError {
     },
 }
 
-/// Takes the lock of a directory. The kernel gives it back when the answer is dropped, or the process ends.
+/// Takes the lock of a directory. The kernel gives it back when the answer is dropped, or the
+/// process ends.
 pub(super) fn take(directory: &Path, name: &str) -> Result<File, LockError> {
     let path = directory.join(name);
     let unusable = |why: String| LockError::Unusable {

@@ -5,18 +5,34 @@ use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
-/// Starts logging. `verbosity` 0 says what changes, 1 and above why as well.
-pub(super) fn start(verbosity: u16) {
+/// How much is logged. It can be changed while fleetd runs.
+pub(super) struct Verbosity(reload::Handle<Targets, Registry>);
+
+impl Verbosity {
+    pub(super) fn set(&self, verbosity: u16) {
+        // It fails only where nothing is logged any more.
+        let _ = self.0.reload(filter(verbosity));
+    }
+}
+
+/// `verbosity` 0 says what changes, 1 and above why as well.
+fn filter(verbosity: u16) -> Targets {
     let level = if verbosity > 0 {
         Level::DEBUG
     } else {
         Level::INFO
     };
-    let filter = Targets::new()
+    Targets::new()
         .with_target("fleetd", level)
         .with_target("fleet_core", level)
-        .with_default(Level::WARN);
+        .with_default(Level::WARN)
+}
+
+/// Starts logging.
+pub(super) fn start(verbosity: u16) -> Verbosity {
+    let (filter, handle) = reload::Layer::new(filter(verbosity));
     let journal = std::env::var_os("JOURNAL_STREAM")
         .and_then(|_| tracing_journald::layer().ok())
         .map(|layer| layer.with_syslog_identifier("fleetd".to_owned()));
@@ -31,4 +47,5 @@ pub(super) fn start(verbosity: u16) {
             registry.with(layer.with_filter(filter)).init();
         }
     }
+    Verbosity(handle)
 }

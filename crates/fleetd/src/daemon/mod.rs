@@ -1,4 +1,5 @@
-//! The daemon: reads its configuration, and puts store, agent, engine, units directory and API together.
+//! The daemon: reads its configuration, and puts store, agent, engine, units directory and API
+//! together.
 
 mod address;
 mod authorize;
@@ -9,10 +10,14 @@ mod logging;
 mod notify;
 mod peers;
 mod problems;
+mod reload;
+mod shares;
 mod sockets;
+mod stalled;
 mod stdout;
 mod tls;
 
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,13 +28,13 @@ use anyhow::{Context as _, Result, bail};
 use fleet_core::machine::MachineId;
 use fleet_core::record::{MachineRecord, Owner};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::lock::LockError;
+use self::peers::Groups;
 use self::problems::Problems;
-use self::sockets::Opener;
-
+use self::reload::{Asked, Signals};
+use self::sockets::{Listener, Opener};
 use crate::agent::{self, Agent};
 use crate::api;
 use crate::config::{Args, EX_CONFIG, Note, Problem, Settings, check};
@@ -46,8 +51,8 @@ const END: Duration = Duration::from_millis(100);
 /// How often a state directory that cannot be written is tried again.
 const DISK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Runs fleetd as the command line says. Exit codes: 0 stopped on request, 1 could not go on, 2 usage, 78 a
-/// configuration that cannot be used.
+/// Runs fleetd as the command line says. Exit codes: 0 stopped on request, 1 could not go on, 2
+/// usage, 78 a configuration that cannot be used.
 pub fn main() -> ExitCode {
     let args = Args::of(std::env::args_os());
     if args.check_config {
@@ -64,11 +69,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
-    logging::start(settings.verbosity);
+    let verbosity = logging::start(settings.verbosity);
     for note in notes.into_iter().chain(look(&settings).1) {
         tracing::warn!("{note}");
     }
-    match on_a_thread(run(settings)) {
+    let source = reload::Source { args, verbosity };
+    match on_a_thread(run(settings, source)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -85,8 +91,8 @@ fn look(settings: &Settings) -> (Vec<Problem>, Vec<Note>) {
     (problems.collect(), notes.collect())
 }
 
-/// Runs to the end on this thread alone: the work is waiting, and a thread more is memory on every host. Does not wait for
-/// threads that still ask a name server.
+/// Runs to the end on this thread alone: the work is waiting, and a thread more is memory on every
+/// host. Does not wait for threads that still ask a name server.
 fn on_a_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(work);
@@ -94,7 +100,8 @@ fn on_a_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     result
 }
 
-async fn run(settings: Settings) -> Result<()> {
+async fn run(settings: Settings, source: reload::Source) -> Result<()> {
+    let mut signals = Signals::take()?;
     let me = machine_id(Path::new("/etc/machine-id"))?;
     let problems = Problems::default();
     let runtime_directory = settings.units_directory.parent();
@@ -114,12 +121,13 @@ async fn run(settings: Settings) -> Result<()> {
         systemd.clone(),
         hearts[0].clone(),
     );
-    let registry = Registry::new(stores.api).trusting(agent.trust());
+    let registry = Registry::new(stores.directory).trusting(agent.trust());
+    let api = Registry::new(stores.api).trusting(agent.trust());
     let engine = Engine::new(stores.engine, me.clone(), hearts[1].clone(), random_id);
     let engine = engine.trusting(agent.trust());
     let (of_directory, directory_problems) = watch::channel(Default::default());
     let publisher = crate::registry::AsOwner {
-        registry: registry.clone(),
+        registry,
         owner: Owner::Directory(me.clone()),
     };
     let units_dir = UnitsDir::new(
@@ -131,7 +139,7 @@ async fn run(settings: Settings) -> Result<()> {
     )
     .comparing(agent.newest());
     let (opener, listeners) = Opener::new(&settings, &problems);
-    let router = api::router(registry.clone(), settings.token_limit);
+    let router = api::router(api, settings.token_limit);
     let (stop, stopping) = watch::channel(false);
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), machine = %me, "fleetd is up");
@@ -156,31 +164,41 @@ async fn run(settings: Settings) -> Result<()> {
     };
     let units_dir = units_dir.run();
     let (all, all_problems) = watch::channel(Default::default());
-    let groups = peers::Groups::of(&settings);
-    groups.tell();
-    let serving = sockets::serve(listeners, router, groups);
+    let (groups, rules) = watch::channel(Groups::of(&settings));
+    rules.borrow().tell();
+    let serving = serve_apart(listeners, router, rules)?;
     let followed = async {
         tokio::join!(
             problems::join(problems.subscribe(), directory_problems, all),
             keep_state(&settings, state, &problems),
             files::watch(&settings, &problems),
             opener.run(&systemd),
-            keep_address(&settings, &record),
+            keep_address(&settings, record.clone()),
         )
         .0
     };
-    // Whatever ends without being asked to is a fault: the service manager starts a whole daemon again, and no unit
-    // notices.
+    let standing = agent.standing();
+    let mut configuration = source.follow(record.clone(), groups);
+    let asked = async {
+        loop {
+            match signals.next().await {
+                Asked::Stop => break,
+                Asked::Reload => configuration.reload(),
+                Asked::Log => reload::log(&standing.borrow().clone()),
+            }
+        }
+    };
+    // Whatever ends without being asked to is a fault: the service manager starts a whole daemon
+    // again, and no unit notices.
     tokio::pin!(engine);
     tokio::select! {
         () = agent.run(all_problems) => bail!("the agent ended"),
         () = &mut engine => bail!("the engine ended"),
         never = units_dir => match never {},
-        never = serving => match never {},
+        _ = serving => bail!("the API ended"),
         never = followed => match never {},
         () = status => bail!("the watchdog ended"),
-        result = asked_to_stop() => {
-            result?;
+        () = asked => {
             notify::stopping();
             tracing::info!("stopping; units run on");
             stop.send_replace(true);
@@ -191,8 +209,27 @@ async fn run(settings: Settings) -> Result<()> {
     }
 }
 
-/// Makes sure that this is the only fleetd with these units. A lock that cannot be taken for another reason keeps no unit
-/// down.
+/// Serves the API on a thread of its own: what readers and strangers cost delays neither the agent
+/// nor the leader. The receiver ends with it.
+fn serve_apart(
+    listeners: mpsc::UnboundedReceiver<Listener>,
+    router: axum::Router,
+    groups: watch::Receiver<Groups>,
+) -> Result<oneshot::Receiver<Infallible>> {
+    let (ended, serving) = oneshot::channel();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new()
+        .name("fleetd-api".to_owned())
+        .spawn(move || {
+            // Dropped when the thread ends, which is a fault.
+            let _ended = ended;
+            runtime.block_on(sockets::serve(listeners, router, groups))
+        })?;
+    Ok(serving)
+}
+
+/// Makes sure that this is the only fleetd with these units. A lock that cannot be taken for
+/// another reason keeps no unit down.
 fn only_one(runtime_directory: &Path, problems: &Problems) -> Result<Option<File>> {
     let made = fs::create_dir_all(runtime_directory);
     match lock::take(runtime_directory, "fleetd.lock") {
@@ -227,7 +264,7 @@ async fn keep_state(settings: &Settings, mut state: Result<File, LockError>, pro
     std::future::pending().await
 }
 
-async fn keep_address(settings: &Settings, record: &watch::Sender<MachineRecord>) {
+async fn keep_address(settings: &Settings, record: watch::Sender<MachineRecord>) {
     if settings.public_ip.is_some() {
         return;
     }
@@ -235,13 +272,15 @@ async fn keep_address(settings: &Settings, record: &watch::Sender<MachineRecord>
         true => &[],
         false => &settings.etcd.endpoints[..],
     };
-    address::follow(endpoints, record).await;
+    address::follow(endpoints, &record).await;
 }
 
 /// The registry's store, for those who use it.
 struct Stores {
-    /// A person waits for the answer.
+    /// A person waits for the answer. The API's thread uses it, over a connection of its own.
     api: Arc<dyn Store>,
+    /// For the units directory.
+    directory: Arc<dyn Store>,
     /// One of thousands, with all the time of its lease.
     agent: Arc<dyn Store>,
     /// One, and to be relieved soon where it does not get through.
@@ -254,6 +293,7 @@ fn open_stores(settings: &Settings) -> Result<Stores> {
         let store = Arc::new(Embedded::open(&file)?);
         return Ok(Stores {
             api: store.clone(),
+            directory: store.clone(),
             agent: store.clone(),
             engine: store,
         });
@@ -262,7 +302,8 @@ fn open_stores(settings: &Settings) -> Result<Stores> {
     Ok(Stores {
         agent: Arc::new(store.for_agent()),
         engine: Arc::new(store.for_engine()),
-        api: Arc::new(store),
+        api: Arc::new(EtcdStore::new(settings.etcd.clone())?),
+        directory: Arc::new(store),
     })
 }
 
@@ -300,14 +341,4 @@ fn machine_id(path: &Path) -> Result<MachineId> {
         )
     })?;
     MachineId::parse(&text).with_context(|| format!("{} cannot be used", path.display()))
-}
-
-async fn asked_to_stop() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -16,6 +16,13 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// fleetd reads its configuration again; [`ready`] ends that.
+pub(super) fn reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        tell(&[NotifyState::Reloading, now]);
+    }
+}
+
 /// fleetd is on its way out.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
@@ -134,7 +141,7 @@ mod tests {
         let line = status(&standing, false, &ByThing::new());
         assert_eq!(
             line,
-            "0 of 0 units ready; of cluster zz MAINPID=1    STATUS=fine "
+            "0 of 0 units ready; of cluster zz MAINPID=1   STATUS=fine "
         );
     }
 }

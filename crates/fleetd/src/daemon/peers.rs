@@ -76,7 +76,8 @@ pub(super) fn peer(stream: &UnixStream) -> Option<Peer> {
     })
 }
 
-/// The supplementary groups in the text of `/proc/PID/status`, if that process is this user's in every respect.
+/// The supplementary groups in the text of `/proc/PID/status`, if that process is this user's in
+/// every respect.
 fn groups_in(status: &str, user: u32) -> Vec<u32> {
     let numbers = |field: &str| -> Vec<u32> {
         let line = status.lines().find_map(|line| line.strip_prefix(field));

@@ -15,19 +15,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
-use axum::serve::ListenerExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use listenfd::ListenFd;
 use rustix::io::Errno;
-use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, watch};
 
 use super::authorize::Caller;
-use super::connections;
+use super::connections::{self, BUSY, Served};
 use super::peers::{self, Groups};
 use super::problems::Problems;
+use super::shares::{Client, Places};
 use super::tls::Tls;
 use crate::backoff::Backoff;
 use crate::config::Settings;
@@ -38,13 +37,6 @@ const FLEET_SOCKET: &str = "fleet.socket";
 
 /// Root and the socket's group may use the API.
 const MODE: u32 = 0o660;
-
-/// How many connections are served at once over all unix sockets, and as many over all TCP sockets.
-/// Together this is well below the 1024 files that systemd lets a service open.
-const CONNECTIONS: usize = 256;
-
-/// For how long a TCP client may take nothing of what it is sent, in milliseconds.
-const STALLED_MS: u32 = 10_000;
 
 /// The longest pause before an address that could not be opened is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -68,7 +60,8 @@ enum Address {
 }
 
 impl Address {
-    /// Reads an entry of systemd's `Listen` property. `None` if it is no stream socket, or an abstract one.
+    /// Reads an entry of systemd's `Listen` property. `None` if it is no stream socket, or an
+    /// abstract one.
     fn of(kind: &str, text: &str) -> Option<Self> {
         match kind {
             "Stream" if text.starts_with('/') => Some(Self::Unix(text.into())),
@@ -284,9 +277,9 @@ fn is_served(path: &Path) -> bool {
 pub(super) async fn serve(
     mut listeners: mpsc::UnboundedReceiver<Listener>,
     router: Router,
-    groups: Groups,
+    groups: watch::Receiver<Groups>,
 ) -> Infallible {
-    let places = Places::default();
+    let places = Sides::default();
     let mut serving = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -300,28 +293,26 @@ pub(super) async fn serve(
     }
 }
 
-/// Clients over the network take no place from root on this machine.
-struct Places {
-    local: Arc<Semaphore>,
-    remote: Arc<Semaphore>,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self {
-            local: Arc::new(Semaphore::new(CONNECTIONS)),
-            remote: Arc::new(Semaphore::new(CONNECTIONS)),
-        }
-    }
+/// Clients over the network take no place from clients of this machine, and refused clients take
+/// none from those that are served.
+#[derive(Default)]
+struct Sides {
+    local: Places,
+    remote: Places,
+    refused: Places,
 }
 
 fn on(
     listener: Listener,
     router: &Router,
-    groups: &Groups,
-    places: &Places,
+    groups: &watch::Receiver<Groups>,
+    places: &Sides,
 ) -> io::Result<BoxFuture<'static, Infallible>> {
-    let router = router.clone();
+    let side = |places: &Places, busy| Side {
+        router: router.clone(),
+        places: places.clone(),
+        busy,
+    };
     Ok(match listener {
         Listener::Unix(socket) => {
             socket.set_nonblocking(true)?;
@@ -331,40 +322,65 @@ fn on(
                 // Now, while the process that connected is most likely there.
                 let caller = peers::peer(&stream).map_or_else(
                     || Caller::Refused("the kernel does not say who asks".to_owned()),
-                    |peer| Caller::Local(groups.rules(), peer),
+                    |peer| Caller::Local(groups.borrow().rules(), peer),
                 );
                 ready(Some((stream, caller)))
             };
-            connections::serve(socket, open, router, places.local.clone()).boxed()
+            let whose = |stream: &tokio::net::UnixStream, _: &_| {
+                let user = stream.peer_cred().map(|peer| Client::User(peer.uid()));
+                user.unwrap_or(Client::Unknown)
+            };
+            let served = side(&places.local, BUSY).of(whose);
+            connections::serve(socket, served, open).boxed()
         }
         Listener::Tls(socket, tls) => {
             let open = move |stream| {
                 let tls = tls.clone();
                 async move { Some((tls.accept(stream).await?, Caller::Trusted)) }
             };
-            connections::serve(tcp(socket)?, open, router, places.remote.clone()).boxed()
+            let served = side(&places.remote, &[]).of(host);
+            connections::serve(tcp(socket)?, served, open).boxed()
         }
         Listener::Tcp(socket) => {
             let open = |stream| ready(Some((stream, Caller::Trusted)));
-            connections::serve(tcp(socket)?, open, router, places.remote.clone()).boxed()
+            let served = side(&places.remote, BUSY).of(host);
+            connections::serve(tcp(socket)?, served, open).boxed()
         }
         Listener::Refused(socket, why) => {
             let open = move |stream| ready(Some((stream, Caller::Refused(why.clone()))));
-            connections::serve(tcp(socket)?, open, router, places.remote.clone()).boxed()
+            let served = side(&places.refused, BUSY).of(host);
+            connections::serve(tcp(socket)?, served, open).boxed()
         }
     })
 }
 
-/// A TCP socket whose connections end when the other side takes nothing for a while. A unix socket
-/// needs no such bound: its clients are root, or users that root lets in.
-fn tcp(socket: TcpListener) -> io::Result<impl axum::serve::Listener<Io = tokio::net::TcpStream>> {
-    socket.set_nonblocking(true)?;
-    let socket = tokio::net::TcpListener::from_std(socket)?;
-    Ok(socket.tap_io(|stream| {
-        if let Err(error) = set_tcp_user_timeout(stream, STALLED_MS) {
-            tracing::debug!("a connection without a bound on stalls: {error}");
+/// What the sockets of one side have in common.
+struct Side {
+    router: Router,
+    places: Places,
+    busy: &'static [u8],
+}
+
+impl Side {
+    fn of<W>(self, whose: W) -> Served<W> {
+        Served {
+            router: self.router,
+            places: self.places,
+            whose,
+            busy: self.busy,
         }
-    }))
+    }
+}
+
+fn host<S>(_: &S, address: &SocketAddr) -> Client {
+    // An IPv6 socket shows IPv4 clients as addresses of its own kind.
+    Client::Address(address.ip().to_canonical())
+}
+
+/// A TCP socket. tokio's own may not block.
+fn tcp(socket: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    socket.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(socket)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! TLS on TCP sockets: only clients whose certificate the configured authority has signed get as far as HTTP.
+//! TLS on TCP sockets: only clients whose certificate the configured authority has signed get as
+//! far as HTTP.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
@@ -22,7 +23,8 @@ use crate::config::TlsFiles;
 /// How long a client may take for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long a client that is refused may take to go, and how many pieces of what it still sends are read.
+/// How long a client that is refused may take to go, and how many pieces of what it still sends are
+/// read.
 const PARTING: Duration = Duration::from_secs(1);
 const UNREAD_MAX: usize = 64;
 
@@ -47,7 +49,8 @@ type Stamp = [Option<(u64, u64, i64, i64)>; 3];
 /// The server's side of TLS. Certificates that were renewed are used from the next connection on.
 pub(super) struct Tls {
     files: TlsFiles,
-    /// The last that could be used, the stamp of the files that were looked at last, and whether they could.
+    /// The last that could be used, the stamp of the files that were looked at last, and whether
+    /// they could.
     kept: Mutex<Option<(Stamp, Arc<ServerConfig>)>>,
 }
 
@@ -97,7 +100,8 @@ impl Tls {
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
         match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(stream)) => Some(stream),
-            // For the operator who wonders why; no warning, which strangers could fill the journal with.
+            // For the operator who wonders why; no warning, which strangers could fill the journal
+            // with.
             Ok(Err((error, stream))) => {
                 tracing::debug!("{client} is not served: {error}");
                 part(stream).await;
@@ -110,7 +114,7 @@ impl Tls {
 
 /// Lets a client that is refused read why. A client that has already sent its request would only
 /// see a reset, if the connection were closed unread.
-async fn part(mut stream: TcpStream) {
+pub(super) async fn part<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let read_out = async {
         let mut unread = [0; 4096];
         let _ = stream.shutdown().await;

@@ -9,13 +9,13 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Finds a peer that is silent although dead within 13 s. etcd cuts connections that ping more often than
-/// every 5 s.
+/// Finds a peer that is silent although dead within 13 s. etcd cuts connections that ping more
+/// often than every 5 s.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where distributions keep the certificates of the authorities that the system trusts: Debian and Arch, Fedora, SUSE,
-/// Alpine.
+/// Where distributions keep the certificates of the authorities that the system trusts: Debian and
+/// Arch, Fedora, SUSE, Alpine.
 const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -32,7 +32,8 @@ pub struct EtcdConfig {
     pub prefix: String,
     /// How long one request may take.
     pub request_timeout: Duration,
-    /// The PEM file of the authorities that sign etcd's certificates; `None` for those of the system.
+    /// The PEM file of the authorities that sign etcd's certificates; `None` for those of the
+    /// system.
     pub ca_file: Option<PathBuf>,
     /// The PEM file of the certificate that this machine shows.
     pub cert_file: Option<PathBuf>,
@@ -150,8 +151,8 @@ impl EtcdConfig {
         Ok(self)
     }
 
-    /// What is wrong now with the files that TLS takes, by option. They are read anew for each connection, so this is no
-    /// reason not to start.
+    /// What is wrong now with the files that TLS takes, by option. They are read anew for each
+    /// connection, so this is no reason not to start.
     pub fn file_problems(&self) -> Vec<(&'static str, String)> {
         if !self.endpoints.iter().any(|url| url.starts_with("https://")) {
             return Vec::new();
@@ -171,8 +172,8 @@ impl EtcdConfig {
             .collect()
     }
 
-    /// What a connection to that endpoint is made with. Reads the files each time, so that a renewed
-    /// certificate is used without a restart.
+    /// What a connection to that endpoint is made with. Reads the files each time, so that a
+    /// renewed certificate is used without a restart.
     pub(super) fn connect_options(&self, endpoint: &str) -> Result<ConnectOptions, ConfigError> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(CONNECT_TIMEOUT)
