@@ -54,7 +54,8 @@ pub fn history(name: &UnitName, number: u64) -> String {
     format!("{HISTORY}{name}/{number:010}")
 }
 
-/// The contents that a unit ever had. It is no older revision, and stays when the unit goes.
+/// The contents that a unit ever had. It is no older revision, and stays when the unit is
+/// destroyed.
 pub fn seen(name: &UnitName) -> String {
     format!("{HISTORY}{name}")
 }

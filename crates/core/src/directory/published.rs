@@ -1,4 +1,4 @@
-//! What a directory published, and what the registry has instead.
+//! The publications of a directory, and the content that the registry has instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,7 +9,7 @@ use super::{Action, Fingerprint};
 use crate::record::{Past, SeenRecord, UnitRecord};
 use crate::unit::UnitName;
 
-/// What this directory last published.
+/// The last publication of this directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// Whether the directory was seen with its marker, so that it can lose it.
@@ -71,7 +71,7 @@ impl fmt::Display for PassedOver {
     }
 }
 
-/// What the registry knows of a unit.
+/// The unit in the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Its newest content: of the candidate, else of the stable revision. `None` if the unit was destroyed.

@@ -45,7 +45,7 @@ fn triggers(name: &UnitName, content: Option<&Content>) -> Option<UnitName> {
     UnitName::parse(&unit).ok()
 }
 
-/// What is wanted of a unit that is new: what its file says, else what its place beside others says.
+/// Returns the target state of a new unit: from its file, else from the units beside it.
 pub(super) fn wanted(
     name: &UnitName,
     content: &Content,
@@ -61,8 +61,8 @@ pub(super) fn wanted(
     })
 }
 
-/// When an action has its turn. systemd refuses to start a timer whose service it does not know, so what is started
-/// by others comes before those that start it.
+/// Returns the turn of an action. systemd refuses to start a timer whose service it does not know,
+/// so units that others start come first.
 pub(super) fn turn(action: &Action) -> u8 {
     match action {
         Action::Disown(_) => 0,

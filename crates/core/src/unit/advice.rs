@@ -1,4 +1,4 @@
-//! What a person may want to know about a unit file that is accepted.
+//! Notes for a person about an accepted unit file.
 //!
 //! The file runs as it is. These notes are shown when it is submitted.
 

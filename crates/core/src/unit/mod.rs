@@ -100,7 +100,8 @@ impl Parsed {
         Ok(self.options.validate()?)
     }
 
-    /// Refuses what makes systemd refuse every job of fleet: such a unit never starts, or never goes.
+    /// Refuses settings that make systemd refuse every job of fleet: such a unit never starts, or
+    /// never stops.
     fn manageable(&self) -> Result<(), InvalidUnit> {
         for key in ["RefuseManualStart", "RefuseManualStop"] {
             let mut assignments = self.file.assignments().iter().rev();

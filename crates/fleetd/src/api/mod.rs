@@ -169,7 +169,7 @@ async fn apart<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> 
     made.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
-/// How many answers that place every unit on every machine are made at once. Of a large fleet each
+/// How many answers that place every unit on every machine are made at once. In a large fleet each
 /// takes a core for a while.
 static HEAVY: Semaphore = Semaphore::const_new(2);
 

@@ -30,8 +30,8 @@ const NEWS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
 /// A change of the network is several pieces of news: they are taken together.
 const SETTLING: Duration = Duration::from_millis(500);
 
-/// How long names that do not resolve are left alone; and the pause between looks where the kernel
-/// tells no news.
+/// How long names that do not resolve are left alone; also the pause between looks if the kernel
+/// reports no changes.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Keeps the address of the record true. `endpoints`: of the registry, as URLs.

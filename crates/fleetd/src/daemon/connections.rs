@@ -33,10 +33,10 @@ const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// that never are. A page token or a query has a few hundred.
 const HEADERS_MAX: usize = 32 * 1024;
 
-/// How many clients without a place are told so at once, each for a second.
+/// How many clients without a place get that answer at once, each for a second.
 const PARTING: usize = 16;
 
-/// What a client reads that has no place. A TLS client would not understand it.
+/// The answer to a client without a place. A TLS client would not understand it.
 pub(super) const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
 Connection: close\r\nContent-Length: 118\r\n\r\n\
 {\"error\":{\"code\":503,\"message\":\"fleetd serves as many of your connections as it does at once; close some, try again\"}}";

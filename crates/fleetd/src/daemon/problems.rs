@@ -1,5 +1,5 @@
-//! What fleetd cannot open, read or write on this machine: in its status line, and a problem of the
-//! machine in `fleetctl status`, for as long as it lasts.
+//! The things that fleetd cannot open, read or write on this machine. They are in its status line,
+//! and problems of the machine in `fleetctl status`, for as long as they last.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

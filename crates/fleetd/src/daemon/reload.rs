@@ -1,4 +1,4 @@
-//! Signals: SIGHUP reads the configuration again, SIGUSR1 logs how the agent stands, SIGUSR2 does
+//! Signals: SIGHUP reads the configuration again, SIGUSR1 logs the state of the agent, SIGUSR2 does
 //! nothing.
 
 use std::io;
@@ -31,7 +31,7 @@ pub(super) struct Signals {
     user: [Signal; 2],
 }
 
-/// What a signal asks for.
+/// The request of a signal.
 pub(super) enum Asked {
     Stop,
     Reload,
@@ -66,7 +66,7 @@ impl Signals {
     }
 }
 
-/// What the configuration is read from, and the log that it rules.
+/// The sources of the configuration, and the log that it sets.
 pub(super) struct Source {
     pub(super) args: Args,
     pub(super) verbosity: Verbosity,
@@ -97,7 +97,7 @@ impl Source {
 
 impl Configuration {
     /// Reads the configuration again, applies what a running fleetd can take, and logs what it
-    /// cannot. One that cannot be used changes nothing.
+    /// cannot. A configuration that cannot be used changes nothing.
     pub(super) fn reload(&mut self) {
         tracing::info!("Reloading configuration");
         notify::reloading();
@@ -146,7 +146,7 @@ fn changed(before: &Inputs, now: &Inputs) -> Vec<&'static str> {
         .collect()
 }
 
-/// Logs how the agent stands.
+/// Logs the state of the agent.
 pub(super) fn log(agent: &AgentStatus) {
     tracing::info!("agent: {} of {} units ready", agent.ready, agent.wanted);
     if let Some(held) = &agent.held {

@@ -1,4 +1,4 @@
-//! The places for clients: each user and each address has a share, and some places are for root
+//! The places for clients. Each user and each address has a share, and some places are for root
 //! alone, so that no client locks out others.
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ pub(super) enum Client {
     User(u32),
     /// A host of the network.
     Address(IpAddr),
-    /// The kernel does not tell.
+    /// The kernel does not report it.
     Unknown,
 }
 

@@ -354,7 +354,7 @@ fn on(
     })
 }
 
-/// What the sockets of one side have in common.
+/// The state that the sockets of one side share.
 struct Side {
     router: Router,
     places: Places,

@@ -1,5 +1,5 @@
-//! A bound on the progress of what is sent: a client that takes nothing of its answer for a while
-//! is cut off, whatever kind of stream it came over.
+//! A bound on the progress of answers. A client that takes nothing of its answer for a while is cut
+//! off, on any kind of stream.
 
 use std::io;
 use std::pin::Pin;
@@ -26,7 +26,7 @@ impl<S> Bounded<S> {
         }
     }
 
-    /// Passes on what became of a write, or ends one that has waited for too long.
+    /// Passes on the result of a write, or ends a write that has waited for too long.
     fn bound<T>(
         &mut self,
         context: &mut Context<'_>,

@@ -1,4 +1,5 @@
-//! What a unit's `[X-Fleet]` section asks of fleet: where it runs, beside what it must not, and how it is updated.
+//! The `[X-Fleet]` section of a unit: on which machines it runs, beside which units it must not,
+//! and how it is updated.
 //!
 //! **Invariant: an option that cannot be understood never widens where a unit runs.** A file with such an option is
 //! not taken. A record that has one already, from an older version or another way in, matches no machine if the
@@ -63,7 +64,7 @@ pub struct FleetOptions {
     pub policy: Policy,
     /// Options that cannot be understood, by line; refused by [`FleetOptions::validate`].
     pub misread: Vec<Misread>,
-    /// Oddities in the section that are understood all the same.
+    /// Oddities in the section that are understood anyway.
     pub notes: Vec<Note>,
 }
 
@@ -79,7 +80,7 @@ pub struct Misread {
     pub restricts: bool,
 }
 
-/// Options that cannot be followed. The texts about contradictions are the original's.
+/// Options that cannot be followed. The texts about contradictions are those of fleet 1.0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
     /// These two exclude each other.
@@ -91,7 +92,7 @@ pub enum OptionsError {
     /// No update could succeed.
     #[error("ProgressDeadlineSec must be longer than MinReadySec, or no update is ever in time")]
     NeverInTime,
-    /// An option that nobody can follow.
+    /// An option that cannot be followed.
     #[error(transparent)]
     Misread(#[from] Misread),
 }
@@ -100,8 +101,8 @@ impl FleetOptions {
     /// Reads the options that a file means for the unit of this name: for an instance, the instance's name
     /// and its template's file.
     ///
-    /// Unlike in systemd's own sections, and as in fleet 1.0, an empty assignment does not drop what
-    /// stands before it: a unit bound to a region must not run everywhere for a stray `MachineMetadata=`.
+    /// As in fleet 1.0 and unlike in systemd's own sections, an empty assignment does not reset the
+    /// option. A unit bound to a region must not run everywhere for a stray `MachineMetadata=`.
     pub fn read(name: &UnitName, file: &UnitFile) -> Self {
         let mut options = Self::default();
         // A unit binds to one machine: the newer spelling first, of each the first value.

@@ -34,7 +34,7 @@ pub(super) fn restricts(key: &str) -> bool {
     !POLICY.contains(&key)
 }
 
-/// Whether an option stands in a section where neither systemd nor fleet reads it.
+/// Returns whether an option is in a section where neither systemd nor fleet reads it.
 pub(super) fn is_misplaced(section: &str, key: &str) -> bool {
     !section.starts_with("X-") && is_only_ours(key)
 }

@@ -7,7 +7,7 @@ use glob::Pattern;
 use crate::machine::MachineId;
 use crate::unit::UnitName;
 
-/// What to write in place of a value that cannot be understood.
+/// The advice for a value that cannot be understood.
 pub(super) type Advice = &'static str;
 
 const PAIR: Advice = "write key=value, or quote each of several";
@@ -64,7 +64,8 @@ pub(super) fn checked(line: &str) -> Result<(), Advice> {
     }
 }
 
-/// Reads a boolean. What fleet 1.0 did not take for true and is not plainly false is refused.
+/// Reads a boolean. A value that fleet 1.0 did not read as true, and that is not plainly false, is
+/// refused.
 pub(super) fn boolean(value: &str) -> Result<bool, Advice> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "yes" | "1" | "on" | "t" => Ok(true),
@@ -111,8 +112,8 @@ pub(super) fn pattern(word: &str, name: &UnitName) -> Result<Pattern, Advice> {
     Pattern::new(&from_go_pattern(word)).map_err(|_| "its pattern is malformed; escape [ and \\")
 }
 
-/// For unit names, which have no `/`, the glob crate differs from Go in three ways: it has no `\x` for a plain x,
-/// negates a class with `!`, and gives `**` a meaning of its own.
+/// For unit names, which have no `/`, the glob crate differs from Go in three ways. It has no `\x`
+/// for a plain x, negates a class with `!`, and gives `**` a meaning of its own.
 fn from_go_pattern(pattern: &str) -> String {
     let mut glob = String::with_capacity(pattern.len());
     let mut chars = pattern.chars();
