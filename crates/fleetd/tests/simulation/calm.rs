@@ -294,9 +294,17 @@ impl Play {
         // Of one whose record cannot be read only that file says what it was, unless it was lost too.
         let unreadable = referee.ask(|ledger| ledger.unreadable.clone());
         let is_unknown = |name: &UnitName| unreadable.contains(name) && !on_disk.contains(name);
+        // A unit that is only loaded runs because it was started by hand, or because a foreign unit
+        // had its name when it was stopped. No boot starts it again.
+        let loaded = referee.ask(|ledger| {
+            let units = ledger.units.iter();
+            let loaded = units.filter(|(_, unit)| unit.record.target == TargetState::Loaded);
+            loaded.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        });
         let is_left = |name: &&String| {
             let name = unit(name);
-            is_unknown(&name) || referee.is_foreign(&(self.world.id(on), name))
+            let is_loaded = loaded.contains(&name);
+            is_unknown(&name) || is_loaded || referee.is_foreign(&(self.world.id(on), name))
         };
         match before.difference(&after).find(|name| !is_left(name)) {
             Some(lost) => Err(format!("{lost} is lost by a reboot without a registry")),

@@ -170,6 +170,12 @@ fn whatever_happens_nothing_happens_that_must_never() {
     }
 }
 
+/// Among random seeds a rare history is not met again soon.
+#[test]
+fn seed_that_broke_a_rule_once_breaks_none() {
+    judge_all([7_001_603].into_iter().map(Story::of));
+}
+
 #[test]
 fn hundreds_of_machines_keep_to_the_budget_too() {
     judge_all(seeds().into_iter().step_by(100).map(Story::large));
