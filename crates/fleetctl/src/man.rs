@@ -164,6 +164,9 @@ impl Block {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
     use crate::cli::Cli;
     use clap::CommandFactory as _;
@@ -179,6 +182,34 @@ mod tests {
             names.push(format!(".SS \"{path}"));
         }
         names
+    }
+
+    fn pages(folder: &Path) -> String {
+        let mut text = String::new();
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                text += &pages(&path);
+            } else if path.extension().is_some_and(|kind| kind == "md") {
+                text += &fs::read_to_string(&path).expect("text");
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn docs_name_every_command_and_flag() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        let docs = pages(&docs);
+        for name in names(&Cli::command(), "fleetctl") {
+            let name = name.replace("\\-", "-").replace(".SS \"", "");
+            let short = name.strip_prefix("fleetctl ");
+            let is_named = short.is_some_and(|short| docs.contains(&format!("`{short}")));
+            assert!(
+                is_named || docs.contains(&name),
+                "no page in docs/ names {name}"
+            );
+        }
     }
 
     #[test]
