@@ -132,7 +132,7 @@ fn a_reboot_and_a_power_cut_keep_the_disk_and_nothing_of_run() {
 }
 
 #[test]
-fn an_etcd_cluster_outlives_a_member_that_is_killed_stalled_or_cut_off() {
+fn etcd_cluster_survives_a_killed_stalled_or_cut_off_member() {
     Lab::builder().hosts(0).etcd(3).test(|lab| {
         let put =
             |number: usize, value: &str| lab.member(number).etcdctl(&["put", "key", value])?.ok();

@@ -226,7 +226,7 @@ fn without_one(lab: &Lab, host: &Host) -> Result<()> {
 }
 
 #[test]
-fn an_engine_says_which_right_it_lacks_and_goes_on_when_it_has_it() {
+fn engine_without_a_right_names_it_and_resumes_once_granted() {
     Lab::builder().etcd(1).test(|lab| {
         roles(lab)?;
         lab.install_fleet(|host| conf(lab, host))?;

@@ -8,7 +8,7 @@ use lab::{Host, Lab};
 use crate::support::workload::{self, SOON, fleetd, leader, untouched, works};
 
 #[test]
-fn another_engine_leads_when_the_leader_is_stopped_killed_or_stalled() {
+fn leader_stopped_killed_or_stalled_is_replaced() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
         // A leader that was killed is not to come back before another one leads.

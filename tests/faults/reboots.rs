@@ -38,7 +38,7 @@ fn a_machine_that_reboots_runs_everything_once_more() {
 }
 
 #[test]
-fn without_a_registry_units_come_back_from_disk_and_what_changed_meanwhile_arrives_later() {
+fn reboot_without_a_registry_restores_units_from_disk() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         workload::start(lab)?;
         let (speaker, rebooted, cut) = (lab.host(1), lab.host(2), lab.host(3));

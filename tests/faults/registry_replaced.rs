@@ -78,7 +78,7 @@ fn a_wiped_registry_stops_nothing_until_somebody_accepts_it() {
 }
 
 #[test]
-fn a_registry_from_a_backup_stops_nothing_until_somebody_accepts_it() {
+fn registry_from_a_backup_stops_nothing_until_it_is_accepted() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let etcd = lab.member(1);
         let backup = etcd.data().with_extension("backup").display().to_string();
@@ -122,7 +122,7 @@ fn a_registry_from_a_backup_stops_nothing_until_somebody_accepts_it() {
 }
 
 #[test]
-fn another_fleets_registry_stops_nothing_and_its_own_is_followed_again() {
+fn registry_of_another_fleet_stops_nothing() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
         // The same etcd with another prefix is another registry.

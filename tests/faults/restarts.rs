@@ -48,7 +48,7 @@ fn no_unit_notices_what_becomes_of_fleetd() {
 }
 
 #[test]
-fn a_fleetd_that_is_killed_while_it_starts_units_starts_each_of_them_once() {
+fn fleetd_killed_while_starting_units_starts_each_once() {
     // Started in the order of their names. Oneshots that are done leave nothing in systemd to see
     // that by; those that hang take every place there is for a job, so that the rest waits: for two
     // seconds, which on a busy machine may have passed at the kill, so what is last stays in
@@ -141,7 +141,7 @@ fn no_unit_notices_what_becomes_of_systemd_and_its_bus() {
 }
 
 #[test]
-fn what_somebody_does_by_hand_is_put_right_without_a_restart_or_left_alone() {
+fn change_by_hand_is_corrected_without_a_restart_or_kept() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
         let host = lab.host(1);

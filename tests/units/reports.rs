@@ -62,7 +62,7 @@ fn active_for(host: &Host, name: &str) -> Result<Duration> {
 }
 
 #[test]
-fn a_unit_is_available_after_min_ready_sec_and_says_why_it_never_will_be() {
+fn unit_is_available_after_min_ready_sec_or_says_why_not() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         lab.install_fleet(|_| lab.fleet_conf())?;
         let host = lab.host(1);
@@ -135,7 +135,7 @@ fn a_unit_is_available_after_min_ready_sec_and_says_why_it_never_will_be() {
 
 /// Among hundred units each change would else write all of them again.
 #[test]
-fn a_report_is_what_changed_over_a_base_and_listings_show_all_of_it() {
+fn report_holds_changes_and_listings_show_all_of_it() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         lab.install_fleet(|_| lab.fleet_conf())?;
         let host = lab.host(1);
@@ -193,7 +193,7 @@ fn a_report_is_what_changed_over_a_base_and_listings_show_all_of_it() {
 }
 
 #[test]
-fn a_drained_machine_runs_nothing_of_fleets_until_it_is_uncordoned() {
+fn drained_machine_runs_nothing_until_it_is_uncordoned() {
     Lab::builder().hosts(2).etcd(1).test(|lab| {
         lab.install_fleet(|_| lab.fleet_conf())?;
         let host = lab.host(1);

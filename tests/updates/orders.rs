@@ -13,7 +13,7 @@ use crate::support::looking::{SOON, main_pids, runs_everywhere, sleeper};
 const UNIT: &str = "a.service";
 
 #[test]
-fn an_update_that_waits_for_a_person_is_planned_explained_and_taken_back() {
+fn manual_update_waits_and_is_planned_explained_and_undone() {
     Lab::builder().hosts(2).etcd(1).test(|lab| {
         lab.install_fleet(|_| lab.fleet_conf())?;
         let one = lab.host(1);

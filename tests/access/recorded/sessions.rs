@@ -115,6 +115,6 @@ fn errors_say_what_they_said() {
 }
 
 #[test]
-fn conflicts_install_sections_odd_files_and_tcp_are_as_they_were() {
+fn conflicts_install_sections_and_odd_files_are_as_in_v1() {
     replay(include_str!("on_hosts.txt"));
 }

@@ -8,7 +8,7 @@ use super::{clean, told};
 use crate::support::workload::{self, active, fleetd, untouched};
 
 #[test]
-fn changes_that_are_made_while_systemd_or_its_bus_is_away_arrive_and_nothing_is_touched() {
+fn changes_without_systemd_or_bus_arrive_later() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
         let host = lab.host(1);

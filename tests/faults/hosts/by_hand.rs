@@ -11,7 +11,7 @@ const NAME: &str = "held.service";
 const MASK: &str = "/etc/systemd/system/held.service";
 
 #[test]
-fn what_an_administrator_stops_or_masks_stays_so_and_says_how_it_comes_back() {
+fn unit_stopped_or_masked_by_hand_stays_so_and_says_why() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         install(lab)?;
         let host = lab.host(1);

@@ -13,7 +13,7 @@ use crate::support::workload::{SOON, fleet_journal, fleetd, fleetd_again};
 const A_WHILE: Duration = Duration::from_secs(2);
 
 #[test]
-fn a_desired_state_that_is_damaged_in_an_update_restarts_nothing() {
+fn desired_state_damaged_in_an_update_restarts_nothing() {
     Lab::builder().hosts(2).etcd(1).test(|lab| {
         install(lab)?;
         let name = "web.service";

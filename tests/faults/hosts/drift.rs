@@ -17,7 +17,7 @@ fn trace(host: &Host) -> Result<String> {
 }
 
 #[test]
-fn files_and_links_that_somebody_changed_are_put_back_without_a_restart() {
+fn files_and_links_changed_by_hand_are_restored_unrestarted() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         install(lab)?;
         let host = lab.host(1);

@@ -7,7 +7,7 @@ use lab::Lab;
 use crate::support::workload::{self, SOON, active, fleetd, launch, untouched, works};
 
 #[test]
-fn a_fleetd_that_stands_still_for_longer_than_its_lease_catches_up_and_touches_nothing_else() {
+fn fleetd_frozen_longer_than_its_lease_catches_up() {
     Lab::builder().hosts(2).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
         let (speaker, frozen) = (lab.host(1), lab.host(2));

@@ -29,7 +29,7 @@ fn seed() -> Result<u64> {
 }
 
 #[test]
-fn a_fleetd_that_is_killed_at_random_under_load_loses_nothing_and_repeats_nothing() {
+fn fleetd_killed_at_random_loses_and_repeats_nothing() {
     Lab::builder().hosts(2).etcd(1).test(|lab| {
         let seed = seed()?;
         eprintln!("FLEET_TEST_SEED={seed}");

@@ -17,7 +17,7 @@ const UNITS: usize = 300;
 const WATCHED: Duration = Duration::from_secs(4);
 
 #[test]
-fn hundreds_of_units_that_crash_in_a_loop_hold_up_nobody_and_flood_nothing() {
+fn hundreds_of_crashing_units_delay_and_flood_nothing() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         install(lab)?;
         let host = lab.host(1);

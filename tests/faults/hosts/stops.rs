@@ -10,7 +10,7 @@ use crate::support::workload::{SOON, active, works};
 const STUBBORN: &str = "[Service]\nExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 1; done'\nTimeoutStopSec=600\n";
 
 #[test]
-fn a_unit_that_hangs_in_its_stop_is_told_and_may_be_started_or_updated_meanwhile() {
+fn unit_hanging_in_its_stop_is_reported_and_can_be_updated() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         install(lab)?;
         let host = lab.host(1);

@@ -13,7 +13,7 @@ const MARKS: &str = "/run/fleet/marks.json";
 const DESIRED: &str = "/var/lib/fleet/desired.json";
 
 #[test]
-fn a_fleetd_that_is_replaced_and_finds_older_notes_touches_nothing() {
+fn fleetd_upgraded_over_older_state_touches_nothing() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
         let host = lab.host(1);

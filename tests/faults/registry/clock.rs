@@ -21,7 +21,7 @@ const DROP_IN: &str = "[Service]\nEnvironment=LD_PRELOAD=/usr/local/lib/libfaket
     Environment=FAKETIME_TIMESTAMP_FILE=/etc/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\n";
 
 #[test]
-fn clocks_that_are_set_by_an_hour_neither_stop_an_update_nor_disorder_what_is_told() {
+fn clocks_set_by_an_hour_neither_stop_nor_reorder_an_update() {
     if let Err(why) = requirements::installed(requirements::TESTS) {
         return requirements::skip(&format!("{why:#}"));
     }

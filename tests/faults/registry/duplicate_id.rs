@@ -12,7 +12,7 @@ use crate::support::looking::settled;
 use crate::support::workload::{self, SOON, fleet_journal, fleetd, trace, works};
 
 #[test]
-fn two_hosts_with_one_machine_id_run_on_and_say_so_until_one_has_its_own() {
+fn duplicate_machine_id_is_reported_and_units_run_on() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let (speaker, original, clone) = (lab.host(1), lab.host(2), lab.host(3));
         has_id(clone, &original.machine_id())?;

@@ -15,7 +15,7 @@ use crate::updates::rollouts::{settled, started, submit};
 const UNIT: &str = "a.service";
 
 #[test]
-fn a_leader_that_is_cut_off_or_stalls_is_followed_by_another_and_nothing_of_it_lands() {
+fn leader_cut_off_or_stalled_is_replaced_and_writes_nothing() {
     on_six_hosts(1, |lab| {
         started(lab, UNIT, &version(1))?;
         lost(lab, 2, Host::partition, Host::heal, true).context("it is cut off")?;

@@ -13,7 +13,7 @@ const UNIT: &str = "a.service";
 const OTHER: &str = "still.service";
 
 #[test]
-fn all_machines_return_at_once_in_the_middle_of_an_update_and_the_budget_holds() {
+fn budget_holds_when_all_machines_return_during_an_update() {
     on_six_hosts(1, |lab| {
         let speaker = lab.host(1);
         started(lab, OTHER, &version(1))?;

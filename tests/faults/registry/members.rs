@@ -13,7 +13,7 @@ use crate::support::workload::{self, SOON, fleet_journal, leader, untouched, wor
 const HAND_OVER: Duration = Duration::from_secs(5);
 
 #[test]
-fn a_dead_member_and_a_leading_one_that_hangs_are_named_and_fleet_goes_on() {
+fn etcd_member_dead_or_hanging_is_named_and_work_goes_on() {
     Lab::builder().hosts(3).etcd(3).test(|lab| {
         let before = workload::start(lab)?;
         let dead = used(lab, lab.host(1))?;

@@ -21,7 +21,7 @@ const GONE: &[&str] = &["goes.service", "stops.service", "last.service"];
 const THERE: &[&str] = &["before.service", "after.service"];
 
 #[test]
-fn changes_right_before_and_after_an_outage_of_etcd_reach_every_host_and_nothing_else_is_touched() {
+fn changes_around_an_etcd_outage_reach_every_host() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let seconds = match env::var(OUTAGE) {
             Ok(seconds) => seconds.parse().context("FLEET_TESTS_OUTAGE must be a number")?,

@@ -99,7 +99,7 @@ Global=true
 ";
 
 #[test]
-fn units_that_require_each_other_start_together_and_are_enabled_until_destroyed() {
+fn units_requiring_each_other_start_together() {
     on_three_hosts(|lab| {
         let one = lab.host(1);
         let wants = "worker@1.service worker@b.service";

@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_hundred_machines_go_through_every_change_and_cost_nothing_while_idle() {
+    fn idle_fleet_of_300_machines_costs_nothing_after_changes() {
         let version = std::process::Command::new("etcd").arg("--version").output();
         if version.is_err() {
             let must = std::env::var_os("FLEET_TESTS_MUST_RUN").is_some_and(|value| value == "1");

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_of_fleetd_is_in_its_page_and_in_that_of_its_file() {
+    fn option_of_fleetd_is_in_both_of_its_pages() {
         let (daemon, file) = (page("fleetd.8"), page("fleet.conf.5"));
         for flag in Args::command()
             .get_arguments()

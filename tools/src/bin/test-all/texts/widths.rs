@@ -11,6 +11,9 @@ const CELL: usize = 60;
 /// Lines of a source file.
 const LENGTH: usize = 500;
 
+/// Characters of the name of a test.
+const NAME: usize = 60;
+
 /// Returns where a text is too wide or too long.
 pub(super) fn faults(text: &Text) -> Vec<Fault> {
     let lines = text.content.lines().zip(1..);
@@ -18,7 +21,7 @@ pub(super) fn faults(text: &Text) -> Vec<Fault> {
         Some("md") => cells(text),
         Some("rs") => {
             let wide = lines.filter_map(|(line, number)| comment(line, "//", number));
-            wide.chain(length(text)).collect()
+            wide.chain(length(text)).chain(names(text)).collect()
         }
         Some("toml") => lines
             .filter_map(|(line, number)| comment(line, "#", number))
@@ -48,6 +51,29 @@ fn length(text: &Text) -> Option<Fault> {
     })
 }
 
+/// Returns the tests whose name is too long to be read as a statement.
+fn names(text: &Text) -> Vec<Fault> {
+    let mut is_test = false;
+    let mut faults = Vec::new();
+    for (line, number) in text.content.lines().zip(1..) {
+        let line = line.trim_start();
+        is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) else {
+            continue;
+        };
+        is_test = false;
+        let width = rest.split('(').next().unwrap_or_default().chars().count();
+        if width > NAME {
+            faults.push(Fault {
+                rule: Rule::Name,
+                line: number,
+                why: format!("a test's name of {width} characters, at most {NAME}"),
+            });
+        }
+    }
+    faults
+}
+
 fn cells(text: &Text) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut is_code = false;
@@ -74,7 +100,7 @@ fn cells(text: &Text) -> Vec<Fault> {
 #[cfg(test)]
 mod tests {
     use super::super::text;
-    use super::{CELL, COMMENT, LENGTH, faults};
+    use super::{CELL, COMMENT, LENGTH, NAME, faults};
 
     fn lines_at_fault(path: &str, content: &str) -> Vec<usize> {
         let faults = faults(&text(path, content));
@@ -109,5 +135,13 @@ mod tests {
         assert_eq!(lines_at_fault("lab/src/a.rs", &long), [LENGTH + 1]);
         assert!(lines_at_fault("lab/src/a.rs", &long[1..]).is_empty());
         assert!(lines_at_fault("lab/tests/a.rs", &long).is_empty());
+    }
+
+    #[test]
+    fn test_name_over_60_characters_is_a_fault() {
+        let (fits, wide) = ("x".repeat(NAME), "x".repeat(NAME + 1));
+        let content =
+            format!("#[test]\nfn {fits}() {{}}\n#[test]\nfn {wide}() {{}}\nfn {wide}() {{}}\n");
+        assert_eq!(lines_at_fault("tests/a.rs", &content), [4]);
     }
 }
