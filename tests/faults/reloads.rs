@@ -1,4 +1,5 @@
-//! Shows what signals do to fleetd: none ends it but those that ask for its end, and a reload touches no unit by itself.
+//! Shows what signals do to fleetd: none ends it but those that ask for its end, and a reload
+//! touches no unit by itself.
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Host, Lab};

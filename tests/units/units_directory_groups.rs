@@ -1,5 +1,5 @@
-//! Shows that files which belong together end in the wanted states, in whatever order they are copied, and that a directory
-//! which cannot be believed changes nothing.
+//! Shows that files which belong together end in the wanted states, in whatever order they are
+//! copied, and that a directory which cannot be believed changes nothing.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};

@@ -60,7 +60,8 @@ fn the_last_change_wins(lab: &Lab) -> Result<()> {
         );
     }
     told(lab, "both.service: the registry has another content", true)?;
-    // An older content is late, not new; it is owned by the host all the same, and said so in its journal.
+    // An older content is late, not new; it is owned by the host all the same, and said so in its
+    // journal.
     let pids = main_pids(lab, &["both.service"])?;
     put(lab, 1, 1001)?;
     lab.wait_until(
