@@ -44,5 +44,6 @@ pub mod rollout;
 pub mod submission;
 pub mod systemd;
 pub mod timestamp;
+pub mod trigger;
 pub mod trust;
 pub mod unit;

@@ -1,5 +1,7 @@
 //! The states that systemd reports for units, and their meaning.
 
+use serde::{Deserialize, Serialize};
+
 use crate::unit::{ServiceType, UnitKind};
 
 /// Ends what is said of where another's unit is, if that is a mask: an administrator's no to every unit of the name.
@@ -50,11 +52,113 @@ impl State {
         )
     }
 
+    /// Whether a timer takes new times with a reload: one that has elapsed for good does not look at them again.
+    pub fn takes_new_times(&self) -> bool {
+        self.load == "loaded" && matches!(self.sub.as_str(), "waiting" | "running")
+    }
+
+    /// Whether it does not run, or a stop is on its way, and nothing is about to start it.
+    pub fn is_down_or_stopping(&self) -> bool {
+        self.is_stopping() || !self.is_up()
+    }
+
     /// Whether a stop is on its way.
     pub fn is_stopping(&self) -> bool {
-        self.active == "deactivating" && self.job.as_deref() != Some("restart")
+        self.active == "deactivating" && !matches!(self.job.as_deref(), Some("start" | "restart"))
             || self.job.as_deref() == Some("stop")
     }
+}
+
+/// How a job ended, in systemd's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum JobResult {
+    /// It did what it was to do. Of a start also that a condition kept the unit from starting.
+    Done,
+    /// Another job took its place.
+    Canceled,
+    /// `JobTimeoutSec=` was over.
+    Timeout,
+    /// The unit did not do it.
+    Failed,
+    /// A unit that it requires did not start.
+    Dependency,
+    /// It made no sense in the unit's state.
+    Skipped,
+    /// An assertion in the unit's file is not met.
+    Assert,
+    /// Any other word of systemd.
+    Other(String),
+}
+
+impl From<String> for JobResult {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "done" => Self::Done,
+            "canceled" => Self::Canceled,
+            "timeout" => Self::Timeout,
+            "failed" => Self::Failed,
+            "dependency" => Self::Dependency,
+            "skipped" => Self::Skipped,
+            "assert" => Self::Assert,
+            _ => Self::Other(word),
+        }
+    }
+}
+
+impl From<JobResult> for String {
+    fn from(result: JobResult) -> Self {
+        let word = match result {
+            JobResult::Done => "done",
+            JobResult::Canceled => "canceled",
+            JobResult::Timeout => "timeout",
+            JobResult::Failed => "failed",
+            JobResult::Dependency => "dependency",
+            JobResult::Skipped => "skipped",
+            JobResult::Assert => "assert",
+            JobResult::Other(word) => return word,
+        };
+        word.to_owned()
+    }
+}
+
+impl JobResult {
+    /// Why a start was not done, for people; `None` if it was.
+    pub fn why_not_started(&self) -> Option<String> {
+        let why = match self {
+            Self::Done => return None,
+            Self::Canceled => "canceled: it was stopped, or another order took its place",
+            Self::Timeout => "timeout: it waited longer than its JobTimeoutSec=",
+            Self::Failed => {
+                "failed: systemd did not start it; see `systemctl status` on that machine"
+            }
+            Self::Dependency => "dependency: a unit that it requires did not start",
+            Self::Skipped => "skipped: systemd had nothing to do",
+            Self::Assert => "assertion: an assertion in its file is not met",
+            Self::Other(word) => word,
+        };
+        Some(format!("its start was not done: {why}"))
+    }
+
+    /// Why a stop was not done, for people; `None` if it was, or if another order took its place.
+    pub fn why_not_stopped(&self) -> Option<String> {
+        match self {
+            Self::Done | Self::Canceled | Self::Skipped => None,
+            other => Some(format!(
+                "its stop was not done: {}; it may be busy, see `systemctl status` on that machine",
+                String::from(other.clone())
+            )),
+        }
+    }
+}
+
+/// A job that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether it was a stop; else it was a start or a restart.
+    pub was_stop: bool,
+    /// How it ended.
+    pub result: JobResult,
 }
 
 /// The course of a unit since fleet last asked systemd to start it.
@@ -72,6 +176,10 @@ pub struct Course<'a> {
     pub was_available: bool,
     /// Whether systemd skipped its start, because of a condition in its file.
     pub skipped: bool,
+    /// How that start ended; `None` while it goes on, or if that is not known.
+    pub start: Option<&'a JobResult>,
+    /// The revision with which its run began, if that is older than the file in place.
+    pub outdated: Option<u64>,
 }
 
 /// Whether a unit that should be launched does what it should.
@@ -84,6 +192,7 @@ pub fn ready(
     state: &State,
     result: &str,
     skipped: bool,
+    start: Option<&JobResult>,
 ) -> bool {
     if state.load != "loaded" {
         return false;
@@ -96,7 +205,11 @@ pub fn ready(
         ),
         // `result` alone would do for a oneshot that ran; with a job pending it is that of the run before.
         "inactive" if state.job.is_some() => false,
-        "inactive" => skipped || ends(kind, service) && result == "success",
+        "inactive" => {
+            // systemd forgets a oneshot when it is done, and one that it never started looks the same.
+            let was_done = start.is_none_or(|start| *start == JobResult::Done);
+            skipped || was_done && ends(kind, service) && result == "success"
+        }
         _ => false,
     }
 }
@@ -118,10 +231,25 @@ pub fn failed(kind: UnitKind, service: ServiceType, course: Course<'_>) -> Optio
             times => format!("systemd restarted it {times} times"),
         });
     }
+    if state.sub == "auto-restart" && !course.was_available {
+        return Some(format!(
+            "its run ended ({result}), and systemd is about to start it again"
+        ));
+    }
     if state.job.is_some() {
         return None;
     }
+    let not_started = course.start.and_then(JobResult::why_not_started);
+    if let Some(revision) = course.outdated {
+        let why = not_started.unwrap_or_else(|| "it was not restarted".to_owned());
+        return Some(format!("it still runs revision {revision}: {why}"));
+    }
     match state.active.as_str() {
+        "inactive" if !course.skipped && not_started.is_some() => not_started,
+        // Its own result says more than that its job failed.
+        "failed" if not_started.is_some() && course.start != Some(&JobResult::Failed) => {
+            not_started
+        }
         "failed" if result.is_empty() => Some("failed".to_owned()),
         "failed" => Some(format!("failed ({result})")),
         "inactive" if state.load == "loaded" && !course.skipped && !ends(kind, service) => {
@@ -180,7 +308,7 @@ mod tests {
         ] {
             let state = state(active, None);
             assert_eq!(
-                ready(UnitKind::Service, LASTING, &state, "success", false),
+                ready(UnitKind::Service, LASTING, &state, "success", false, None),
                 is_ready,
                 "{active}"
             );
@@ -190,13 +318,21 @@ mod tests {
     #[test]
     fn a_oneshot_is_ready_when_it_is_done_with_success() {
         let done = state("inactive", None);
-        assert!(ready(UnitKind::Service, ONESHOT, &done, "success", false));
+        assert!(ready(
+            UnitKind::Service,
+            ONESHOT,
+            &done,
+            "success",
+            false,
+            None
+        ));
         assert!(!ready(
             UnitKind::Service,
             ONESHOT,
             &done,
             "exit-code",
-            false
+            false,
+            None
         ));
         let waiting = state("inactive", Some("start"));
         assert!(!ready(
@@ -204,7 +340,8 @@ mod tests {
             ONESHOT,
             &waiting,
             "success",
-            false
+            false,
+            None
         ));
     }
 
@@ -219,9 +356,11 @@ mod tests {
                 restarts: 0,
                 was_available: false,
                 skipped: true,
+                start: None,
+                outdated: None,
             };
             (
-                ready(kind, LASTING, &state, "success", true),
+                ready(kind, LASTING, &state, "success", true, None),
                 failed(kind, LASTING, course),
             )
         };
@@ -237,7 +376,14 @@ mod tests {
     fn a_unit_whose_file_systemd_refuses_is_never_ready() {
         let mut bad = state("active", None);
         bad.load = "bad-setting".to_owned();
-        assert!(!ready(UnitKind::Service, LASTING, &bad, "success", false));
+        assert!(!ready(
+            UnitKind::Service,
+            LASTING,
+            &bad,
+            "success",
+            false,
+            None
+        ));
     }
 
     #[test]
@@ -249,7 +395,7 @@ mod tests {
             ("reload", true),
         ] {
             let state = state("active", Some(job));
-            let found = ready(UnitKind::Service, LASTING, &state, "success", false);
+            let found = ready(UnitKind::Service, LASTING, &state, "success", false, None);
             assert_eq!(found, is_ready, "{job}");
         }
     }
@@ -263,6 +409,8 @@ mod tests {
             restarts,
             was_available: false,
             skipped: false,
+            start: None,
+            outdated: None,
         };
         failed(kind, service, course).unwrap_or_else(|| "-".to_owned())
     }
@@ -320,6 +468,8 @@ mod tests {
             restarts,
             was_available: true,
             skipped: false,
+            start: None,
+            outdated: None,
         };
         let waits = state("activating", None);
         let ended = state("failed", None);
@@ -337,6 +487,8 @@ mod tests {
             restarts: 0,
             was_available: false,
             skipped: false,
+            start: None,
+            outdated: None,
         };
         assert_eq!(failed(UnitKind::Service, LASTING, course), None);
     }

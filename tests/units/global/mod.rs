@@ -2,6 +2,7 @@
 //! what its user asked for.
 
 mod conflicts;
+mod counterparts;
 mod failures;
 mod kinds;
 mod metadata;

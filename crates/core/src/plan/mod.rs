@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::place::{Placeable, conflict};
 use crate::systemd::{MASKED, State};
-use crate::unit::{Content, UnitName};
+use crate::trigger::triggered;
+use crate::unit::{Content, Effect, Parsed, TargetState, UnitFile, UnitKind, UnitName, difference};
 
 /// The state of one unit that a machine should have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +45,7 @@ pub struct Desired {
 }
 
 /// The memory of the agent about a unit that it put in place, until the next boot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// The revision whose file is in place and linked.
     pub revision: u64,
@@ -57,6 +59,26 @@ pub struct Mark {
     /// same numbers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unread: bool,
+    /// What a process that is started from that file depends on; `None` if an older version put it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
+    /// The run that was there before that file; `None` if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Run>,
+    /// The store revision that made the unit which was started; 0 if an older version started it.
+    #[serde(default, skip_serializing_if = "crate::record::is_zero")]
+    pub created: u64,
+}
+
+/// A run that began with an older file than the one in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// systemd's name of the run (`InvocationID`).
+    pub id: String,
+    /// The revision of the file that it began with.
+    pub revision: u64,
+    /// What its process depends on.
+    pub process: String,
 }
 
 /// The default for marks that do not record it.
@@ -77,6 +99,10 @@ pub struct Observed {
     pub state: State,
     /// The origin of a unit of that name that is not fleet's.
     pub foreign: Option<String>,
+    /// systemd's name of its present run; empty if there is none.
+    pub run: String,
+    /// Units that run in it, which systemd would stop with it; of a slice only.
+    pub members: BTreeSet<String>,
 }
 
 impl Observed {
@@ -84,12 +110,32 @@ impl Observed {
     fn is_fleets(&self) -> bool {
         self.foreign.is_none() && (self.file.is_some() || self.mark.is_some())
     }
+
+    /// The run that goes on since before the file in place.
+    fn earlier_run(&self) -> Option<&Run> {
+        let earlier = self.mark.as_ref()?.earlier.as_ref()?;
+        (self.state.is_up() && earlier.id == self.run).then_some(earlier)
+    }
+
+    /// The run, if it began with a file from which another process would start than the one that is wanted.
+    pub fn outdated_run(&self, want: &Desired) -> Option<&Run> {
+        self.earlier_run().filter(|run| run.process != want.process)
+    }
+
+    /// Whether a restart has ended one run and has not begun the other yet: that one would begin with whatever file is there
+    /// by then, and be restarted for it once more.
+    fn is_between_runs(&self) -> bool {
+        let is_coming = matches!(self.state.job.as_deref(), Some("start" | "restart"));
+        is_coming && self.state.active == "deactivating"
+    }
 }
 
 /// One thing to do. The order of the variants is the order of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
-    /// Take the unit's file and links away; it does not run.
+    /// Ask for a stop job.
+    Stop,
+    /// Take the unit's file and links away.
     Remove,
     /// Put the file in place.
     Write(Content),
@@ -97,10 +143,14 @@ pub enum Action {
     Link(Links),
     /// daemon-reload, for all units at once.
     Reload,
-    /// Ask for a stop job.
-    Stop,
+    /// Note that systemd has what is wanted already.
+    Note,
+    /// Forget the unit: systemd knows it no more.
+    Forget,
     /// Ask for a restart job.
     Restart,
+    /// Ask for a start job of a socket: systemd refuses it once its service runs.
+    Listen,
     /// Ask for a start job.
     Start,
 }
@@ -134,9 +184,11 @@ impl fmt::Display for Task {
             Action::Link(Links { install: false, .. }) => "link",
             Action::Link(Links { install: true, .. }) => "enable",
             Action::Reload => "reload",
+            Action::Note => "keep",
+            Action::Forget => "forget",
             Action::Stop => "stop",
             Action::Restart => "restart",
-            Action::Start => "start",
+            Action::Listen | Action::Start => "start",
         };
         match &self.unit {
             Some(unit) => write!(f, "{verb} {unit}: {}", self.reason),
@@ -164,11 +216,13 @@ fn unseen() -> Observed {
         mark: None,
         state: State::not_found(),
         foreign: None,
+        run: String::new(),
+        members: BTreeSet::new(),
     }
 }
 
-/// Plans for these units of one machine; any other one stays as it is. `observed` holds them, and what they exclude, as
-/// far as fleet has a file or a mark of it.
+/// Plans for these units of one machine; any other one stays as it is. `observed` holds them, what they exclude, what they
+/// start, and what leaves this machine, as far as fleet has a file or a mark of it.
 pub fn plan<'a>(
     names: impl IntoIterator<Item = &'a UnitName>,
     desired: &BTreeMap<UnitName, Desired>,
@@ -180,25 +234,37 @@ pub fn plan<'a>(
     for name in names {
         let seen = observed.get(name).unwrap_or(&unseen);
         let Some(want) = desired.get(name) else {
-            plan.unwanted(name, seen);
+            if plan.unwanted(name, seen) {
+                reload.push(name.as_str());
+            }
             continue;
         };
         if let Some(origin) = &seen.foreign {
             plan.refused.insert(name.clone(), refusal(name, origin));
             continue;
         }
-        if plan.put_in_place(name, want, seen) {
+        let reads_same = seen
+            .file
+            .as_ref()
+            .is_some_and(|it| reads_same(it, &want.content));
+        if seen.is_between_runs() && !reads_same {
+            let wait = "its restart is under way: its file changes after that";
+            plan.waits.insert(name.clone(), wait.to_owned());
+            continue;
+        }
+        if plan.put_in_place(name, want, seen, reads_same) {
             reload.push(name.as_str());
         }
         if !want.launch {
             plan.loaded_only(name, seen);
-        } else if let Some(other) = still_running(&want.excludes, desired, observed) {
+        } else if let Some(other) = still_running(name, want, desired, observed) {
             let wait = format!("{other} conflicts with it and has not stopped yet");
             plan.waits.insert(name.clone(), wait);
         } else {
-            plan.launch(name, want, seen);
+            plan.launch(name, want, seen, &Others { desired, observed });
         }
     }
+    plan.stop_before_start();
     if !reload.is_empty() {
         plan.tasks.push(Task {
             action: Action::Reload,
@@ -211,6 +277,18 @@ pub fn plan<'a>(
     plan
 }
 
+/// Whether systemd reads the same in both: comments and `[X-Fleet]` are not for it.
+pub fn reads_same(a: &Content, b: &Content) -> bool {
+    let parse = |content: &Content| UnitFile::parse(content.as_bytes());
+    a == b || difference(&parse(a), &parse(b)).effect == Effect::Nothing
+}
+
+/// The other units of the machine.
+struct Others<'a> {
+    desired: &'a BTreeMap<UnitName, Desired>,
+    observed: &'a BTreeMap<UnitName, Observed>,
+}
+
 impl Plan {
     fn task(&mut self, unit: &UnitName, action: Action, reason: impl Into<String>) {
         self.tasks.push(Task {
@@ -220,26 +298,55 @@ impl Plan {
         });
     }
 
-    fn unwanted(&mut self, name: &UnitName, seen: &Observed) {
+    /// Returns whether systemd must be told that its file is gone.
+    fn unwanted(&mut self, name: &UnitName, seen: &Observed) -> bool {
         if seen.file.is_none() && seen.mark.is_none() {
-            return;
+            return false;
         }
         let ours = seen.foreign.is_none();
-        if ours && seen.state.is_stopping() {
-            self.waits.insert(
-                name.clone(),
-                "it does not belong on this machine, and goes once it has stopped".to_owned(),
+        let why = "it does not belong on this machine";
+        if ours && !seen.members.is_empty() {
+            // To stop a slice stops all that runs in it, and that is not fleet's to stop.
+            let members: Vec<&str> = seen.members.iter().map(String::as_str).collect();
+            let stays = format!(
+                "{why}; systemd keeps it while {} runs in it",
+                members.join(", ")
             );
-        } else if ours && seen.state.is_up() {
-            self.task(name, Action::Stop, "it does not belong on this machine");
-        } else {
-            self.task(name, Action::Remove, "it does not belong on this machine");
+            return self.remove(name, seen, &stays);
         }
+        if ours && seen.state.is_stopping() {
+            self.waits
+                .insert(name.clone(), format!("{why}, and goes once it has stopped"));
+        } else if ours && seen.state.is_up() {
+            self.task(name, Action::Stop, why);
+        } else {
+            return self.remove(name, seen, why);
+        }
+        false
+    }
+
+    /// Removes what is there of a unit. Its timer, its socket or a target may keep it in systemd's memory, and start it from
+    /// there: so systemd reloads, and the unit is forgotten after another look at it.
+    fn remove(&mut self, name: &UnitName, seen: &Observed, reason: &str) -> bool {
+        let is_unread = seen.mark.as_ref().is_some_and(|mark| mark.unread);
+        if seen.file.is_some() || seen.linked {
+            self.task(name, Action::Remove, reason);
+        } else if is_unread && seen.foreign.is_none() && !seen.state.is_not_found() {
+            return true;
+        } else {
+            self.task(name, Action::Forget, reason);
+        }
+        false
     }
 
     /// Answers whether systemd must read the file again.
-    fn put_in_place(&mut self, name: &UnitName, want: &Desired, seen: &Observed) -> bool {
-        let same = seen.file.as_ref() == Some(&want.content);
+    fn put_in_place(
+        &mut self,
+        name: &UnitName,
+        want: &Desired,
+        seen: &Observed,
+        same: bool,
+    ) -> bool {
         let read = seen.mark.as_ref().filter(|mark| !mark.unread);
         let linked = read.map(|mark| mark.revision) == Some(want.revision);
         if !same {
@@ -252,6 +359,13 @@ impl Plan {
                 Some(_) => format!("its file is not that of revision {number}"),
             };
             self.task(name, Action::Write(want.content.clone()), reason);
+        }
+        if same && read.is_some() && seen.linked && !seen.state.is_not_found() {
+            if !linked {
+                let reason = format!("systemd reads the same in revision {}", want.revision);
+                self.task(name, Action::Note, reason);
+            }
+            return false;
         }
         if !same || !linked || !seen.linked || seen.state.is_not_found() {
             let is_plain = seen.mark.as_ref().is_some_and(|mark| !mark.installed);
@@ -280,17 +394,133 @@ impl Plan {
         }
     }
 
-    fn launch(&mut self, name: &UnitName, want: &Desired, seen: &Observed) {
-        match seen.mark.as_ref().and_then(|mark| mark.launched.as_ref()) {
-            None => self.task(name, Action::Start, "it should be launched"),
-            Some(process) if *process != want.process => {
-                let reason = format!("it runs an older revision than {}", want.revision);
+    fn launch(&mut self, name: &UnitName, want: &Desired, seen: &Observed, others: &Others<'_>) {
+        let mark = seen.mark.as_ref();
+        let Some(process) = mark.and_then(|mark| mark.launched.as_ref()) else {
+            if seen.state.is_stopping() {
+                let wait = "it is stopping, and starts after that";
+                self.waits.insert(name.clone(), wait.to_owned());
+            } else if let Some(unit) = others.missing(name, want) {
+                self.refused.insert(name.clone(), missing(&unit));
+            } else if let Some(run) = seen.outdated_run(want) {
+                let reason = format!("it runs revision {} already", run.revision);
                 self.task(name, Action::Restart, reason);
+            } else if name.kind() != UnitKind::Socket || seen.state.is_up() {
+                self.task(name, Action::Start, "it should be launched");
+            } else if let Some((unit, is_fleets)) = others.runs_for(name, want) {
+                self.make_way(name, &unit, is_fleets);
+            } else {
+                self.task(name, Action::Listen, "it should be launched");
             }
-            // Started once: from here on it is systemd's, whatever becomes of it.
-            Some(_) => {}
+            return;
+        };
+        let created = mark.map_or(0, |mark| mark.created);
+        let is_another = created != 0 && want.created != 0 && created != want.created;
+        if is_another {
+            self.task(name, Action::Restart, "it was destroyed and made again");
+        } else if *process != want.process {
+            self.update(name, want, seen, process, others);
+        }
+        // Started once: from here on it is systemd's, whatever becomes of it.
+    }
+
+    /// Brings a unit that was launched to another file, in the way that its kind takes one.
+    fn update(
+        &mut self,
+        name: &UnitName,
+        want: &Desired,
+        seen: &Observed,
+        process: &str,
+        others: &Others<'_>,
+    ) {
+        use UnitKind::{Path, Slice, Socket, Target, Timer};
+        let file = |process: &str| process.split('+').next().unwrap_or_default().to_owned();
+        let is_ordered = file(process) == file(&want.process);
+        let reason = format!("it runs an older revision than {}", want.revision);
+        let runs_it = seen
+            .earlier_run()
+            .is_some_and(|run| run.process == want.process);
+        match name.kind() {
+            // Every unit in it requires it: a restart would restart them all, and others' too.
+            Slice => self.task(name, Action::Note, "a reload has applied its file"),
+            // What is new in it is started. A restart would restart its `PartOf=` units.
+            Target if !is_ordered => self.task(name, Action::Start, reason),
+            // A restart would run at once what was due since the boot.
+            Timer if !is_ordered && seen.state.takes_new_times() => {
+                self.task(name, Action::Note, "a reload has applied its times");
+            }
+            Socket | Path | Timer if others.missing(name, want).is_some() => {
+                let unit = others.missing(name, want);
+                self.refused
+                    .extend(unit.map(|unit| (name.clone(), missing(&unit))));
+            }
+            Socket => match others.runs_for(name, want) {
+                Some((unit, is_fleets)) => {
+                    self.make_way(name, &unit, is_fleets);
+                    // A connection that waits would start the service again. Both start in a later plan.
+                    if is_fleets {
+                        self.task(name, Action::Stop, reason);
+                    }
+                }
+                None => self.task(name, Action::Restart, reason),
+            },
+            Path | Timer => self.task(name, Action::Restart, reason),
+            _ if runs_it && !is_ordered => {
+                self.task(name, Action::Note, "it still runs that revision");
+            }
+            _ => self.task(name, Action::Restart, reason),
         }
     }
+
+    /// Stops the service that keeps a socket from being started.
+    fn make_way(&mut self, socket: &UnitName, service: &UnitName, is_fleets: bool) {
+        if is_fleets {
+            let stop = format!("{socket} is to start, which systemd refuses while it runs");
+            self.task(service, Action::Stop, stop);
+            let wait = format!("{service} has not stopped yet");
+            self.waits.insert(socket.clone(), wait);
+        } else {
+            let why = format!(
+                "its service {service} runs, and is not fleet's: the socket starts once that is stopped"
+            );
+            self.refused.insert(socket.clone(), why);
+        }
+    }
+
+    /// A unit that stops for its socket starts again in a later plan, once it has stopped.
+    fn stop_before_start(&mut self) {
+        let stops = self.tasks.iter().filter(|task| task.action == Action::Stop);
+        let stops: BTreeSet<UnitName> = stops.filter_map(|task| task.unit.clone()).collect();
+        self.tasks.retain(|task| {
+            let starts = matches!(
+                task.action,
+                Action::Listen | Action::Start | Action::Restart
+            );
+            !starts || task.unit.as_ref().is_none_or(|unit| !stops.contains(unit))
+        });
+    }
+}
+
+impl Others<'_> {
+    /// The unit that this one starts, if it is not on this machine.
+    fn missing(&self, name: &UnitName, want: &Desired) -> Option<UnitName> {
+        let unit = triggered(name, &want.content)?;
+        let seen = self.observed.get(&unit);
+        let is_missing = seen.is_some_and(|seen| seen.state.is_not_found());
+        (is_missing && !self.desired.contains_key(&unit)).then_some(unit)
+    }
+
+    /// The unit that this one starts, if it runs, and whether it is fleet's.
+    fn runs_for(&self, name: &UnitName, want: &Desired) -> Option<(UnitName, bool)> {
+        let unit = triggered(name, &want.content)?;
+        let seen = self.observed.get(&unit)?;
+        let runs = seen.state.is_up() || seen.state.is_stopping();
+        runs.then(|| (unit, seen.is_fleets()))
+    }
+}
+
+fn missing(unit: &UnitName) -> String {
+    format!("{unit}, which it starts, is not on this machine: it is started when that is there")
 }
 
 /// The reason why a unit is left alone if a foreign unit has its name.
@@ -303,17 +533,38 @@ fn refusal(name: &UnitName, origin: &str) -> String {
     }
 }
 
+/// A unit that conflicts with this one, and is on its way out. The registry may have forgotten it, and then its file here
+/// is all that says so.
 fn still_running<'a>(
-    excludes: &'a BTreeSet<UnitName>,
+    name: &UnitName,
+    want: &Desired,
     desired: &BTreeMap<UnitName, Desired>,
-    observed: &BTreeMap<UnitName, Observed>,
+    observed: &'a BTreeMap<UnitName, Observed>,
 ) -> Option<&'a UnitName> {
-    excludes.iter().find(|other| {
+    let mut leaving = observed.iter().filter(|(other, seen)| {
         !desired.contains_key(*other)
-            && observed.get(*other).is_some_and(|seen| {
-                seen.is_fleets() && (seen.state.is_up() || seen.state.is_stopping())
-            })
-    })
+            && seen.is_fleets()
+            && (seen.state.is_up() || seen.state.is_stopping())
+    });
+    let found = leaving.find(|(other, seen)| {
+        let file = seen.file.as_ref();
+        want.excludes.contains(*other)
+            || file.is_some_and(|file| are_rivals((name, &want.content), (other, file)))
+    });
+    found.map(|(other, _)| other)
+}
+
+fn are_rivals(one: (&UnitName, &Content), other: (&UnitName, &Content)) -> bool {
+    let options =
+        |(name, content): (&UnitName, &Content)| Parsed::parse(name.clone(), content).options;
+    let (ones, others) = (options(one), options(other));
+    let placeable = |name, options| Placeable {
+        name,
+        created: 0,
+        target: TargetState::Launched,
+        options,
+    };
+    conflict(&placeable(one.0, &ones), &placeable(other.0, &others))
 }
 
 #[cfg(test)]

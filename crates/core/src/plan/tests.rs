@@ -7,10 +7,25 @@ fn name(text: &str) -> UnitName {
     UnitName::parse(text).expect("valid")
 }
 
+/// `x` runs /x, `x#` has a comment besides, `x [Install]` an install section.
+fn file(text: &str) -> Content {
+    let program = text
+        .trim_end_matches("[Install]")
+        .trim_end_matches(['#', ' ']);
+    let mut file = format!("[Service]\nExecStart=/{program}\n");
+    if text.contains('#') {
+        file += "# a comment\n";
+    }
+    if text.contains("[Install]") {
+        file += "[Install]\nWantedBy=multi-user.target\n";
+    }
+    Content::from(&*file)
+}
+
 fn want(revision: u64, content: &str, launch: bool) -> Desired {
     Desired {
         revision,
-        content: Content::from(content),
+        content: file(content),
         process: content.trim_end_matches('#').to_owned(),
         install: content.contains("[Install]"),
         launch,
@@ -33,16 +48,19 @@ fn state(active: &str, job: Option<&str>) -> State {
 
 fn seen(revision: u64, content: &str, launched: Option<&str>, active: &str) -> Observed {
     Observed {
-        file: Some(Content::from(content)),
+        file: Some(file(content)),
         linked: true,
         mark: Some(Mark {
             revision,
             launched: launched.map(str::to_owned),
             installed: false,
             unread: false,
+            ..Mark::default()
         }),
         state: state(active, None),
         foreign: None,
+        run: String::new(),
+        members: BTreeSet::new(),
     }
 }
 
@@ -55,6 +73,7 @@ fn links_are_made_anew_where_older_ones_may_be_left_or_systemd_knows_no_file() {
             launched: None,
             installed,
             unread: false,
+            ..Mark::default()
         });
         it.state.load = load.to_owned();
         let unit = name("a.service");
@@ -165,11 +184,175 @@ fn a_unit_that_runs_without_its_file_gets_it_back_and_is_not_restarted() {
 #[test]
 fn an_update_that_the_process_does_not_see_restarts_nothing() {
     let desired = [("a.service", want(2, "x#", true))];
-    insta::assert_snapshot!(show(&desired, &[("a.service", seen(1, "x", Some("x"), "active"))]), @r"
-    write a.service: its file is not that of revision 2
-    link a.service: systemd must know its file
-    reload: systemd has read older files of a.service
+    let seen = seen(1, "x", Some("x"), "active");
+    // Not even a reload: systemd would look at all units of the host again.
+    insta::assert_snapshot!(show(&desired, &[("a.service", seen)]), @"keep a.service: systemd reads the same in revision 2");
+}
+
+/// What systemd says of the unit, as far as it matters here.
+fn of(mut seen: Observed, sub: &str, run: &str) -> Observed {
+    seen.state.sub = sub.to_owned();
+    seen.run = run.to_owned();
+    seen
+}
+
+#[test]
+fn a_removed_unit_that_systemd_still_has_is_reloaded_stopped_and_forgotten() {
+    let mut unit = seen(1, "x", None, "inactive");
+    unit.file = None;
+    unit.linked = false;
+    unit.mark = Some(Mark {
+        unread: true,
+        ..Mark::default()
+    });
+    let show = |unit: &Observed| show(&[], &[("a.service", unit.clone())]);
+    insta::assert_snapshot!(show(&unit), @"reload: systemd has read older files of a.service");
+    // Its timer was faster.
+    unit.state = state("active", None);
+    insta::assert_snapshot!(show(&unit), @"stop a.service: it does not belong on this machine");
+    unit.state = State::not_found();
+    insta::assert_snapshot!(show(&unit), @"forget a.service: it does not belong on this machine");
+}
+
+#[test]
+fn a_unit_waits_for_a_rival_that_the_registry_has_forgotten() {
+    let mut old = seen(1, "x", Some("x"), "active");
+    old.file = Some(Content::from("[X-Fleet]\nConflicts=new*\n"));
+    let desired = [("new.service", want(1, "x", true))];
+    insta::assert_snapshot!(show(&desired, &[("old.service", old.clone())]), @r"
+    stop old.service: it does not belong on this machine
+    write new.service: revision 1 belongs on this machine
+    link new.service: systemd must know its file
+    wait new.service: old.service conflicts with it and has not stopped yet
     ");
+    old.state = state("inactive", None);
+    insta::assert_snapshot!(show(&desired, &[("old.service", old)]), @r"
+    remove old.service: it does not belong on this machine
+    write new.service: revision 1 belongs on this machine
+    link new.service: systemd must know its file
+    start new.service: it should be launched
+    ");
+}
+
+#[test]
+fn every_kind_takes_an_update_in_its_own_way() {
+    let update = |unit: &str, sub: &str, others: &[(&str, Observed)]| {
+        let desired = [(unit, want(2, "y", true))];
+        let own = of(seen(1, "x", Some("x"), "active"), sub, "r");
+        let mut observed = vec![(unit, own)];
+        observed.extend(others.iter().cloned());
+        let plan = show(&desired, &observed);
+        let lines = plan.lines().filter(|line| {
+            !["write", "link", "reload"]
+                .iter()
+                .any(|verb| line.starts_with(verb))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let service = |active: &str| seen(1, "x", None, active);
+    insta::assert_snapshot!(update("a.slice", "active", &[]), @"keep a.slice: a reload has applied its file");
+    insta::assert_snapshot!(update("a.target", "active", &[]), @"start a.target: it runs an older revision than 2");
+    insta::assert_snapshot!(update("a.timer", "waiting", &[]), @"keep a.timer: a reload has applied its times");
+    insta::assert_snapshot!(update("a.timer", "elapsed", &[]), @"restart a.timer: it runs an older revision than 2");
+    insta::assert_snapshot!(update("a.path", "waiting", &[]), @"restart a.path: it runs an older revision than 2");
+    insta::assert_snapshot!(update("a.mount", "mounted", &[]), @"restart a.mount: it runs an older revision than 2");
+    insta::assert_snapshot!(update("a.socket", "listening", &[("a.service", service("inactive"))]), @r"
+    remove a.service: it does not belong on this machine
+    restart a.socket: it runs an older revision than 2
+    ");
+    let mut theirs = unseen();
+    theirs.state = state("active", None);
+    insta::assert_snapshot!(update("a.socket", "running", &[("a.service", theirs)]), @"refuse a.socket: its service a.service runs, and is not fleet's: the socket starts once that is stopped");
+}
+
+#[test]
+fn a_socket_restarts_with_its_service_which_starts_again_after_it() {
+    let desired = [
+        ("a.service", want(1, "x", true)),
+        ("a.socket", want(2, "y", true)),
+    ];
+    let socket = of(seen(2, "y", Some("x"), "active"), "running", "r");
+    let service = seen(1, "x", Some("x"), "active");
+    let show = |service: &Observed| {
+        show(
+            &desired,
+            &[("a.socket", socket.clone()), ("a.service", service.clone())],
+        )
+    };
+    insta::assert_snapshot!(show(&service), @r"
+    stop a.service: a.socket is to start, which systemd refuses while it runs
+    stop a.socket: it runs an older revision than 2
+    wait a.socket: a.service has not stopped yet
+    ");
+    let mut down = seen(2, "y", None, "inactive");
+    down.mark.as_mut().expect("marked").launched = None;
+    let both = [
+        ("a.socket", down),
+        ("a.service", seen(1, "x", None, "inactive")),
+    ];
+    insta::assert_snapshot!(super::tests::show(&desired, &both), @r"
+    start a.socket: it should be launched
+    start a.service: it should be launched
+    ");
+}
+
+#[test]
+fn what_starts_a_unit_that_is_not_here_waits_for_it() {
+    let desired = [("a.timer", want(1, "x", true))];
+    let observed = [("a.service", unseen())];
+    insta::assert_snapshot!(show(&desired, &observed), @r"
+    write a.timer: revision 1 belongs on this machine
+    link a.timer: systemd must know its file
+    refuse a.timer: a.service, which it starts, is not on this machine: it is started when that is there
+    ");
+    let both = [("a.service", want(1, "x", false)), desired[0].clone()];
+    assert!(show(&both, &observed).contains("start a.timer"));
+}
+
+#[test]
+fn a_slice_that_is_not_empty_is_never_stopped() {
+    let mut slice = seen(1, "x", Some("x"), "active");
+    slice.members = BTreeSet::from(["local.service".to_owned()]);
+    insta::assert_snapshot!(show(&[], &[("a.slice", slice)]), @"remove a.slice: it does not belong on this machine; systemd keeps it while local.service runs in it");
+}
+
+#[test]
+fn a_unit_that_ran_before_its_newest_file_is_restarted_when_it_is_launched() {
+    let mut unit = of(seen(2, "y", None, "active"), "running", "r");
+    let earlier = |process: &str| {
+        Some(Run {
+            id: "r".to_owned(),
+            revision: 1,
+            process: process.to_owned(),
+        })
+    };
+    let desired = [("a.service", want(2, "y", true))];
+    unit.mark.as_mut().expect("marked").earlier = earlier("x");
+    insta::assert_snapshot!(show(&desired, &[("a.service", unit.clone())]), @"restart a.service: it runs revision 1 already");
+    unit.run = "another".to_owned();
+    insta::assert_snapshot!(show(&desired, &[("a.service", unit.clone())]), @"start a.service: it should be launched");
+    // The restart to another revision failed, and what is wanted now never stopped.
+    unit.run = "r".to_owned();
+    unit.mark.as_mut().expect("marked").launched = Some("z".to_owned());
+    unit.mark.as_mut().expect("marked").earlier = earlier("y");
+    insta::assert_snapshot!(show(&desired, &[("a.service", unit)]), @"keep a.service: it still runs that revision");
+}
+
+#[test]
+fn a_unit_that_was_destroyed_and_made_again_is_a_new_one() {
+    let mut unit = seen(1, "x", Some("x"), "active");
+    unit.mark.as_mut().expect("marked").created = 7;
+    let mut again = want(1, "x", true);
+    again.created = 9;
+    insta::assert_snapshot!(show(&[("a.service", again)], &[("a.service", unit)]), @"restart a.service: it was destroyed and made again");
+}
+
+#[test]
+fn a_file_is_left_alone_while_a_restart_stops_its_unit() {
+    let mut unit = seen(1, "x", Some("x"), "deactivating");
+    unit.state.job = Some("restart".to_owned());
+    let desired = [("a.service", want(2, "y", true))];
+    insta::assert_snapshot!(show(&desired, &[("a.service", unit)]), @"wait a.service: its restart is under way: its file changes after that");
 }
 
 #[test]
@@ -222,7 +405,7 @@ fn what_somebody_did_to_a_file_or_its_link_is_named_and_undone_without_a_restart
     link a.service: systemd must know its file
     reload: systemd has read older files of a.service
     ");
-    seen.file = Some(Content::from("x"));
+    seen.file = Some(file("x"));
     seen.linked = false;
     insta::assert_snapshot!(show(&desired, &[("a.service", seen)]), @r"
     link a.service: somebody removed systemd's link to its file
@@ -266,9 +449,9 @@ fn a_unit_waits_until_what_it_conflicts_with_has_stopped() {
     new.excludes = BTreeSet::from([name("old.service")]);
     let desired = [("new.service", new)];
     insta::assert_snapshot!(show(&desired, &[("old.service", seen(1, "x", Some("x"), "active"))]), @r"
+    stop old.service: it does not belong on this machine
     write new.service: revision 1 belongs on this machine
     link new.service: systemd must know its file
-    stop old.service: it does not belong on this machine
     wait new.service: old.service conflicts with it and has not stopped yet
     ");
 }
@@ -280,11 +463,32 @@ fn carry_out(
     observed: &mut BTreeMap<UnitName, Observed>,
 ) {
     for task in &plan.tasks {
-        let Some(unit) = &task.unit else { continue };
+        let Some(unit) = &task.unit else {
+            for (_, seen) in observed.iter_mut().filter(|(_, seen)| seen.file.is_none()) {
+                seen.state.load = "not-found".to_owned();
+                if let Some(mark) = &mut seen.mark {
+                    mark.unread = false;
+                }
+            }
+            continue;
+        };
         let seen = observed.entry(unit.clone()).or_insert_with(unseen);
         match &task.action {
             Action::Remove => {
+                (seen.file, seen.linked) = (None, false);
+                seen.state = State::not_found();
+            }
+            Action::Forget => {
                 observed.remove(unit);
+            }
+            Action::Note => {
+                if let Some(mark) = &mut seen.mark {
+                    let want = &desired[unit];
+                    mark.revision = want.revision;
+                    if mark.launched.is_some() {
+                        mark.launched = Some(want.process.clone());
+                    }
+                }
             }
             Action::Write(content) => seen.file = Some(content.clone()),
             Action::Link(_) => {
@@ -296,6 +500,7 @@ fn carry_out(
                     launched,
                     installed: desired[unit].install,
                     unread: false,
+                    ..Mark::default()
                 });
             }
             Action::Reload => {}
@@ -305,7 +510,7 @@ fn carry_out(
                     mark.launched = None;
                 }
             }
-            Action::Restart | Action::Start => {
+            Action::Restart | Action::Listen | Action::Start => {
                 seen.state = state("active", None);
                 if let Some(mark) = &mut seen.mark {
                     mark.launched = Some(desired[unit].process.clone());
@@ -341,16 +546,19 @@ fn observeds() -> impl Strategy<Value = Observed> {
     let marks = prop::option::of((1..4u64, prop::option::of(contents()), any::<bool>()));
     let seen = (prop::option::of(contents()), any::<bool>(), marks, actives);
     seen.prop_map(|(file, linked, mark, active)| Observed {
-        file: file.map(|text| Content::from(text.as_str())),
+        file: file.map(|text| super::tests::file(&text)),
         linked,
         mark: mark.map(|(revision, launched, unread)| Mark {
             revision,
             launched,
             installed: true,
             unread,
+            ..Mark::default()
         }),
         state: state(active, None),
         foreign: None,
+        run: String::new(),
+        members: BTreeSet::new(),
     })
 }
 
@@ -360,14 +568,15 @@ proptest! {
         desired in prop::collection::btree_map(units(), desireds(), 0..4),
         mut observed in prop::collection::btree_map(units(), observeds(), 0..4),
     ) {
-        // Stop, remove, start after a conflict: three plans at the most.
-        for _ in 0..3 {
+        // Stop, remove, forget, start after a conflict: four plans at the most.
+        for _ in 0..4 {
             let plan = plan_all(&desired, &observed);
             carry_out(&plan, &desired, &mut observed);
         }
         prop_assert_eq!(plan_all(&desired, &observed), Plan::default());
         for (name, want) in &desired {
-            prop_assert_eq!(observed[name].file.as_ref(), Some(&want.content));
+            let file = observed[name].file.as_ref();
+            prop_assert!(file.is_some_and(|file| reads_same(file, &want.content)));
         }
     }
 

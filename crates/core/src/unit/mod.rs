@@ -30,6 +30,7 @@ pub use option::UnitOption;
 pub(crate) use options::expand;
 pub use options::{CONFLICTS_MAX, FleetOptions, Misread, OptionsError, X_FLEET};
 pub use policy::{MaxUnavailable, OnFailure, Policy, UpdateStrategy};
+pub(crate) use service_type::truth;
 pub use service_type::{ServiceType, service_type};
 pub use target::TargetState;
 

@@ -52,7 +52,7 @@ pub fn service_type(file: &UnitFile) -> ServiceType {
 }
 
 /// A boolean in systemd's spellings.
-fn truth(word: &str) -> Option<bool> {
+pub(crate) fn truth(word: &str) -> Option<bool> {
     match word.to_ascii_lowercase().as_str() {
         "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
         "0" | "no" | "n" | "false" | "f" | "off" => Some(false),

@@ -117,6 +117,8 @@ impl Agent {
         let saved = self.saved.as_mut();
         if saved.is_some_and(|saved| saved.moves_to(seen.clone())) {
             self.moved = true;
+            // Its numbers say nothing about those of the registry before.
+            self.host.forget_created();
             self.index.touch_all();
         }
     }

@@ -254,7 +254,7 @@ impl Agent {
                 }
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
                     retry_at = None;
-                    Cause::Host(Dirty::Units(self.host.to_retry()))
+                    Cause::Retry(self.host.to_retry())
                 }
             };
             let _busy = self.heart.busy();

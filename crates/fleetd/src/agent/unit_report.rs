@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleet_core::plan::{Desired, Observed};
+use fleet_core::plan::{Desired, Observed, reads_same};
 use fleet_core::record::UnitReport;
-use fleet_core::systemd::{Course, failed, ready};
-use fleet_core::unit::UnitName;
+use fleet_core::systemd::{Course, JobResult, failed, ready};
+use fleet_core::unit::{Hash, UnitFile, UnitName};
 use tokio::time::Instant;
 
 use super::host::unit_file::InPlace;
@@ -19,6 +19,8 @@ pub(super) struct Row<'a> {
     pub(super) details: Details,
     /// Its own conditions keep it from starting.
     pub(super) skipped: bool,
+    /// How its start ended, if that was not done.
+    pub(super) start: Option<&'a JobResult>,
     pub(super) want: Option<&'a Desired>,
 }
 
@@ -33,16 +35,46 @@ impl Row<'_> {
         wanted.is_some_and(|want| self.launched() == Some(&want.process))
     }
 
+    /// The revision that its run began with, if another one is in place since.
+    fn outdated(&self) -> Option<u64> {
+        let run = self.want.and_then(|want| self.seen.outdated_run(want));
+        run.map(|run| run.revision)
+    }
+
     fn is_ready(&self) -> bool {
         let Some(want) = self.want else { return false };
         let state = &self.seen.state;
         let as_wanted = if want.launch {
             let (kind, service) = (self.name.kind(), self.file.service);
-            self.runs_as_wanted() && ready(kind, service, state, &self.details.result, self.skipped)
+            self.runs_as_wanted()
+                && self.outdated().is_none()
+                && ready(
+                    kind,
+                    service,
+                    state,
+                    &self.details.result,
+                    self.skipped,
+                    self.start,
+                )
         } else {
             state.load == "loaded"
         };
-        as_wanted && self.seen.file.as_ref() == Some(&want.content)
+        let file = self.seen.file.as_ref();
+        as_wanted && file.is_some_and(|file| reads_same(file, &want.content))
+    }
+
+    /// Of what is wanted, if systemd reads the same in that as in the file.
+    fn hash(&self) -> String {
+        let file = self.seen.file.as_ref();
+        match self.want {
+            Some(want)
+                if file.is_some_and(|it| *it != want.content && reads_same(it, &want.content)) =>
+            {
+                let wanted = UnitFile::parse(want.content.as_bytes());
+                Hash::of(wanted.options()).to_string()
+            }
+            _ => self.file.hash.to_string(),
+        }
     }
 
     /// When it becomes available, or became it, if nothing happens to it; none if it is not even ready.
@@ -72,6 +104,8 @@ impl Row<'_> {
             restarts: self.details.restarts,
             was_available: availability.were.contains_key(self.name),
             skipped: self.skipped,
+            start: self.start,
+            outdated: self.outdated(),
         };
         let failed = || {
             let failed = || failed(self.name.kind(), self.file.service, course);
@@ -86,8 +120,12 @@ impl Row<'_> {
             deferred: self.want.is_some_and(|want| want.deferred),
             grant: self.want.map_or(0, |want| want.grant),
             launched: self.launched().is_some(),
-            revision: self.seen.mark.as_ref().map_or(0, |mark| mark.revision),
-            hash: self.file.hash.to_string(),
+            // A restart that is under way has not ended the run before.
+            revision: match self.outdated().filter(|_| self.seen.state.job.is_none()) {
+                Some(runs) => runs,
+                None => self.seen.mark.as_ref().map_or(0, |mark| mark.revision),
+            },
+            hash: self.hash(),
             load: self.seen.state.load,
             active: self.seen.state.active,
             sub: self.seen.state.sub,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 pub use fleet_core::plan::Links;
-pub use fleet_core::systemd::State;
+pub use fleet_core::systemd::{Ended, JobResult, State};
 use fleet_core::unit::{Content, UnitName};
 use tokio::time::Instant;
 
@@ -24,6 +24,9 @@ pub enum SystemdError {
     /// The unit files' directory could not be read or written.
     #[error("{0}")]
     File(String),
+    /// Not now, for this unit: too many jobs are pending. Try again later; others go on.
+    #[error("{0}")]
+    Busy(String),
 }
 
 /// The result of every call.
@@ -48,6 +51,8 @@ pub struct Details {
     /// Whether systemd skipped its last start since then, because a condition in its file was not met. systemd forgets
     /// that with the unit, which it keeps for fleet until the start after, or the unit's end.
     pub skipped: bool,
+    /// Units that are up in a slice, whoever's they are; empty for other kinds.
+    pub members: BTreeSet<String>,
 }
 
 impl Details {
@@ -87,6 +92,12 @@ pub trait Systemd: Send + Sync {
     /// These units are about to be looked at: what changed of them before is told no more. Answers of which something did.
     fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName>;
 
+    /// How the last job of the unit ended that fleet asked for, or that it saw pending; told once. `None` before that end.
+    fn ended(&self, name: &UnitName) -> Option<Ended>;
+
+    /// Stops telling about this unit, which is not fleet's any more.
+    fn forget(&self, name: &UnitName);
+
     /// fleet's unit files on this machine.
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>>;
 
@@ -109,7 +120,8 @@ pub trait Systemd: Send + Sync {
     /// Makes systemd know a file of fleet's directory, at runtime. Refused if the name belongs to another's unit.
     async fn link(&self, name: &UnitName, links: Links) -> Result<()>;
 
-    /// Undoes `link`, forgets a failure, and removes the file from fleet's directory.
+    /// Undoes `link`, forgets a failure, and removes the file from fleet's directory. systemd keeps the unit in memory for
+    /// as long as another one refers to it, until it reloads.
     async fn remove(&self, name: &UnitName) -> Result<()>;
 
     /// Makes systemd read all changed files (daemon-reload).

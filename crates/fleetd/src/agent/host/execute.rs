@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::plan::{Action, Desired, Task};
-use fleet_core::unit::UnitName;
+use fleet_core::systemd::State;
+use fleet_core::unit::{UnitKind, UnitName};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
@@ -50,7 +51,8 @@ impl Host {
                 self.mark_linked(&mut linked, desired);
             }
             // There is a link for every file that systemd is to read again. Where all failed it has nothing to read.
-            if first.action == Action::Reload && linked.is_empty() {
+            let gone = self.removed(desired);
+            if first.action == Action::Reload && linked.is_empty() && gone.is_empty() {
                 continue;
             }
             self.before(&phase, desired);
@@ -76,8 +78,9 @@ impl Host {
                     match (result, &task.unit) {
                         (Ok(()), unit) => {
                             tracing::info!(unit = unit.as_ref().map(UnitName::as_str), "{task}");
-                            if let Some(name) = unit {
-                                self.after(name, &task.action, desired, &mut linked);
+                            match unit {
+                                Some(name) => self.after(name, &task.action, desired, &mut linked),
+                                None => self.marks.read(&gone),
                             }
                         }
                         // What others of the phase were answered still counts.
@@ -91,8 +94,15 @@ impl Host {
                                 tracing::error!(unit = %unit, "{task}, which fails: {why}");
                             }
                             match task.action {
-                                Action::Start => self.marks.launched(unit, None),
-                                Action::Restart => self.marks.not_restarted(unit),
+                                Action::Listen | Action::Start => self.marks.launched(unit, None),
+                                Action::Restart => {
+                                    self.marks.not_restarted(unit);
+                                    // What systemd has read by now has put it out of order, whatever is wanted next.
+                                    if unit.kind() != UnitKind::Service {
+                                        self.marks.launched(unit, Some(String::new()));
+                                    }
+                                }
+                                Action::Stop => self.marks.not_stopped(unit),
                                 _ => {}
                             }
                             failed.insert(unit.clone(), why);
@@ -114,18 +124,31 @@ impl Host {
         Ok(touched)
     }
 
+    /// Units whose files are removed, and which systemd may still know.
+    pub(super) fn removed(&self, desired: &BTreeMap<UnitName, Desired>) -> Vec<UnitName> {
+        let removed = self.marks.names().filter(|name| {
+            let is_unread = self.marks.get(name).is_some_and(|mark| mark.unread);
+            is_unread && !self.files.contains_key(*name) && !desired.contains_key(*name)
+        });
+        removed.cloned().collect()
+    }
+
     /// What must be remembered before systemd is asked.
     fn before(&mut self, phase: &[&Task], desired: &BTreeMap<UnitName, Desired>) {
         for task in phase {
             let Some(name) = &task.unit else { continue };
-            let process = || &desired[name].process;
+            let run = self.details.get(name).map_or("", |details| &details.run);
             match task.action {
-                Action::Write(_) => self.marks.writing(name),
-                Action::Start => self.marks.starting(name, process()),
-                Action::Restart => {
-                    let run = self.details.get(name).map_or("", |details| &details.run);
-                    self.marks.restarting(name, run, process());
+                Action::Write(_) => {
+                    let is_up = self.states.get(name).is_some_and(State::is_up);
+                    if is_up && !run.is_empty() && takes_files_by_restart(name.kind()) {
+                        self.marks.runs_on(name, run, &desired[name].process);
+                    }
+                    self.marks.writing(name);
                 }
+                Action::Listen | Action::Start => self.marks.starting(name, &desired[name]),
+                Action::Stop => self.marks.stopping(name),
+                Action::Restart => self.marks.restarting(name, run, &desired[name]),
                 _ => {}
             }
         }
@@ -142,10 +165,13 @@ impl Host {
     ) {
         match action {
             Action::Remove => {
-                self.marks.forget(name);
+                self.marks.removed(name);
                 self.files.remove(name);
                 self.linked.remove(name);
-                self.states.remove(name);
+            }
+            Action::Note => self.marks.noted(name, &desired[name]),
+            Action::Forget => {
+                self.marks.forget(name);
                 self.details.remove(name);
             }
             Action::Write(content) => {
@@ -158,17 +184,18 @@ impl Host {
             }
             Action::Reload => {}
             Action::Stop => self.marks.launched(name, None),
-            Action::Start => self.marks.settled(name),
-            Action::Restart => self
-                .marks
-                .launched(name, Some(desired[name].process.clone())),
+            Action::Listen | Action::Start => self.marks.settled(name),
+            Action::Restart => {
+                let want = &desired[name];
+                self.marks.launched(name, Some(want.process.clone()));
+                self.marks.created(name, want.created);
+            }
         }
     }
 
     fn mark_linked(&mut self, linked: &mut Vec<UnitName>, desired: &BTreeMap<UnitName, Desired>) {
         for name in linked.drain(..) {
-            let want = &desired[&name];
-            self.marks.linked(&name, want.revision, want.install);
+            self.marks.linked(&name, &desired[&name]);
         }
     }
 
@@ -184,6 +211,11 @@ impl Host {
     }
 }
 
+/// Whether what runs keeps what its file said when it was started. A reload gives the others what is new.
+fn takes_files_by_restart(kind: UnitKind) -> bool {
+    !matches!(kind, UnitKind::Timer | UnitKind::Slice | UnitKind::Target)
+}
+
 async fn act(systemd: &dyn Systemd, task: &Task) -> Result<(), SystemdError> {
     let Some(name) = &task.unit else {
         return systemd.reload().await;
@@ -193,8 +225,9 @@ async fn act(systemd: &dyn Systemd, task: &Task) -> Result<(), SystemdError> {
         Action::Write(content) => systemd.write(name, content).await,
         Action::Link(links) => systemd.link(name, *links).await,
         Action::Reload => systemd.reload().await,
+        Action::Note | Action::Forget => Ok(()),
         Action::Stop => systemd.stop(name).await,
         Action::Restart => systemd.restart(name).await,
-        Action::Start => systemd.start(name).await,
+        Action::Listen | Action::Start => systemd.start(name).await,
     }
 }

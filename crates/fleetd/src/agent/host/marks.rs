@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
-use fleet_core::plan::Mark;
+use fleet_core::plan::{Desired, Mark, Run};
+use fleet_core::systemd::{JobResult, State};
 use fleet_core::unit::UnitName;
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +22,15 @@ struct Content {
     /// Left over by a crash while systemd was asked for a restart.
     #[serde(default)]
     restarting: BTreeMap<UnitName, Restart>,
+    /// Left over by a crash while systemd was asked for a stop.
+    #[serde(default)]
+    stopping: BTreeSet<UnitName>,
     /// systemd skipped the start, and forgets that with the unit.
     #[serde(default)]
     skipped: BTreeSet<UnitName>,
+    /// How a start ended that was not done. systemd forgets that, with the unit or without.
+    #[serde(default)]
+    not_started: BTreeMap<UnitName, JobResult>,
 }
 
 /// A restart that systemd was, or was about to be, asked for.
@@ -33,6 +40,9 @@ struct Restart {
     run: String,
     /// What the process depends on that it starts.
     process: String,
+    /// The store revision that made the unit.
+    #[serde(default)]
+    created: u64,
 }
 
 /// The marks, in memory and on file.
@@ -100,29 +110,37 @@ impl Marks {
         self.content.units.keys()
     }
 
-    /// The units that a crash left between the mark and the start, or in a restart.
-    pub(in crate::agent) fn unsettled(&self) -> Vec<UnitName> {
+    /// The units that a crash left between the mark and the job: a start, a restart or a stop.
+    pub(in crate::agent) fn unsettled(&self) -> BTreeSet<UnitName> {
         let Content {
             starting,
             restarting,
+            stopping,
             ..
         } = &self.content;
-        starting.iter().chain(restarting.keys()).cloned().collect()
+        let jobs = starting.iter().chain(restarting.keys()).chain(stopping);
+        jobs.cloned().collect()
     }
 
-    /// Settles such a unit by the run that systemd knows now, empty if it knows of none, and by whether that is about to
-    /// be followed by another.
-    pub(in crate::agent) fn settle(&mut self, name: &UnitName, run: &str, is_restarting: bool) {
-        if let Some(restart) = self.edit().restarting.remove(name) {
-            // Where there is no run any more, the failure of the one before was forgotten, and perhaps no more than that:
+    /// Settles such a unit by what systemd says of it now. `run`: its run, empty if there is none.
+    ///
+    /// A start counts only if the unit is up. A run proves nothing: it may be one of the days before, which systemd
+    /// remembers, and the start that was never asked for would be lost.
+    pub(in crate::agent) fn settle(&mut self, name: &UnitName, state: &State, run: &str) {
+        let content = self.edit();
+        let was_stopping = content.stopping.remove(name);
+        let was_starting = content.starting.remove(name);
+        let restart = content.restarting.remove(name);
+        let is_coming = matches!(state.job.as_deref(), Some("start" | "restart"));
+        if let Some(restart) = restart {
+            // If there is no run any more, the failure of the one before was forgotten, and perhaps no more than that:
             // nothing runs that another restart could end.
-            if restart.run != run && !run.is_empty() || is_restarting {
+            if restart.run != run && !run.is_empty() || is_coming {
                 self.launched(name, Some(restart.process));
+                self.created(name, restart.created);
             }
-        } else if run.is_empty() {
+        } else if was_starting && !state.is_up() || was_stopping && state.is_down_or_stopping() {
             self.launched(name, None);
-        } else {
-            self.settled(name);
         }
     }
 
@@ -135,35 +153,116 @@ impl Marks {
         }
     }
 
-    /// That revision's file is in place and linked.
-    pub(in crate::agent) fn linked(&mut self, name: &UnitName, revision: u64, installed: bool) {
-        let units = &mut self.edit().units;
-        units
-            .entry(name.clone())
-            .and_modify(|mark| {
-                (mark.revision, mark.installed, mark.unread) = (revision, installed, false);
-            })
-            .or_insert(Mark {
-                revision,
-                launched: None,
-                installed,
-                unread: false,
+    /// A run of it goes on while its file changes to that of another process.
+    pub(in crate::agent) fn runs_on(&mut self, name: &UnitName, id: &str, process: &str) {
+        let Some(mark) = self.content.units.get_mut(name) else {
+            return;
+        };
+        let known = mark.earlier.as_ref().is_some_and(|run| run.id == id);
+        let before = mark.process.clone().or_else(|| mark.launched.clone());
+        let before = before.filter(|before| !known && before != process);
+        if let Some(process) = before {
+            mark.earlier = Some(Run {
+                id: id.to_owned(),
+                revision: mark.revision,
+                process,
             });
+            self.is_saved = false;
+        }
+    }
+
+    /// Its file and its links are gone; systemd may still know it.
+    pub(in crate::agent) fn removed(&mut self, name: &UnitName) {
+        self.launched(name, None);
+        let mark = self.edit().units.entry(name.clone()).or_default();
+        mark.unread = true;
+    }
+
+    /// systemd has looked for the files of these again, and has found none.
+    pub(in crate::agent) fn read(&mut self, names: &[UnitName]) {
+        for name in names {
+            if let Some(mark) = self.edit().units.get_mut(name) {
+                mark.unread = false;
+            }
+        }
+    }
+
+    /// That revision's file is in place, linked, and read.
+    pub(in crate::agent) fn linked(&mut self, name: &UnitName, want: &Desired) {
+        let mark = self.edit().units.entry(name.clone()).or_default();
+        (mark.revision, mark.installed, mark.unread) = (want.revision, want.install, false);
+        mark.process = Some(want.process.clone());
+        if mark.launched.is_none() {
+            mark.created = want.created;
+        }
+    }
+
+    /// What systemd has, and what runs, is that revision already.
+    pub(in crate::agent) fn noted(&mut self, name: &UnitName, want: &Desired) {
+        self.linked(name, want);
+        if let Some(mark) = self.edit().units.get_mut(name)
+            && mark.launched.is_some()
+        {
+            mark.launched = Some(want.process.clone());
+        }
+    }
+
+    /// Which unit of that name was started.
+    pub(in crate::agent) fn created(&mut self, name: &UnitName, created: u64) {
+        if let Some(mark) = self.edit().units.get_mut(name) {
+            mark.created = created;
+        }
+    }
+
+    /// Forgets which units these are.
+    pub(in crate::agent) fn forget_created(&mut self) {
+        for mark in self.edit().units.values_mut() {
+            mark.created = 0;
+        }
+    }
+
+    /// How its start ended.
+    pub(in crate::agent) fn start_ended(&mut self, name: &UnitName, result: JobResult) {
+        if result == JobResult::Done {
+            if self.content.not_started.contains_key(name) {
+                self.edit().not_started.remove(name);
+            }
+        } else if self.content.units.contains_key(name) {
+            self.edit().not_started.insert(name.clone(), result);
+        }
+    }
+
+    /// How a start of it ended that was not done.
+    pub(in crate::agent) fn not_started(&self, name: &UnitName) -> Option<&JobResult> {
+        self.content.not_started.get(name)
     }
 
     /// systemd will be asked to start it. To be saved before it is asked.
-    pub(in crate::agent) fn starting(&mut self, name: &UnitName, process: &str) {
-        self.launched(name, Some(process.to_owned()));
+    pub(in crate::agent) fn starting(&mut self, name: &UnitName, want: &Desired) {
+        self.launched(name, Some(want.process.clone()));
+        self.created(name, want.created);
         self.edit().starting.insert(name.clone());
     }
 
     /// systemd will be asked to end that run of it and start another. To be saved before it is asked.
-    pub(in crate::agent) fn restarting(&mut self, name: &UnitName, run: &str, process: &str) {
+    pub(in crate::agent) fn restarting(&mut self, name: &UnitName, run: &str, want: &Desired) {
         let restart = Restart {
             run: run.to_owned(),
-            process: process.to_owned(),
+            process: want.process.clone(),
+            created: want.created,
         };
+        self.edit().not_started.remove(name);
         self.edit().restarting.insert(name.clone(), restart);
+    }
+
+    /// systemd will be asked to stop it. To be saved before it is asked.
+    pub(in crate::agent) fn stopping(&mut self, name: &UnitName) {
+        self.edit().stopping.insert(name.clone());
+    }
+
+    /// systemd has refused that.
+    pub(in crate::agent) fn not_stopped(&mut self, name: &UnitName) {
+        self.edit().stopping.remove(name);
     }
 
     /// systemd has refused that: the run before goes on.
@@ -176,7 +275,9 @@ impl Marks {
         let content = self.edit();
         content.starting.remove(name);
         content.restarting.remove(name);
+        content.stopping.remove(name);
         content.skipped.remove(name);
+        content.not_started.remove(name);
         if let Some(mark) = content.units.get_mut(name) {
             mark.launched = process;
         }
@@ -211,7 +312,9 @@ impl Marks {
         content.units.remove(name);
         content.starting.remove(name);
         content.restarting.remove(name);
+        content.stopping.remove(name);
         content.skipped.remove(name);
+        content.not_started.remove(name);
     }
 
     /// What changes is to be saved.
@@ -237,43 +340,101 @@ impl Marks {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_crash_between_mark_and_start_is_seen_afterwards() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("marks.json");
-        let name = UnitName::parse("a.service").expect("valid");
-        let mut marks = Marks::open(path.clone());
-        marks.linked(&name, 1, false);
-        marks.starting(&name, "p");
-        marks.save().expect("saves");
-        let mut found = Marks::open(path.clone());
-        assert_eq!(found.unsettled(), vec![name.clone()]);
-        found.settle(&name, "a run", false);
-        found.save().expect("saves");
-        let settled = Marks::open(path);
-        assert!(settled.unsettled().is_empty());
-        let launched = settled.get(&name).and_then(|mark| mark.launched.clone());
-        assert_eq!(launched.as_deref(), Some("p"));
+    fn want(process: &str) -> Desired {
+        Desired {
+            revision: 1,
+            content: "".into(),
+            process: process.to_owned(),
+            install: false,
+            launch: true,
+            excludes: BTreeSet::new(),
+            created: 1,
+            min_ready: std::time::Duration::ZERO,
+            deferred: false,
+            grant: 0,
+        }
+    }
+
+    fn state(active: &str, job: Option<&str>) -> State {
+        State {
+            load: "loaded".to_owned(),
+            active: active.to_owned(),
+            sub: String::new(),
+            job: job.map(str::to_owned),
+        }
+    }
+
+    fn launched<'a>(marks: &'a Marks, name: &UnitName) -> Option<&'a str> {
+        marks.get(name).and_then(|mark| mark.launched.as_deref())
     }
 
     #[test]
-    fn a_crash_in_a_restart_is_settled_by_whether_there_is_another_run() {
+    fn a_start_that_a_crash_left_open_counts_if_the_unit_is_up() {
         let name = UnitName::parse("a.service").expect("valid");
-        for (run, is_restarting, process) in [
-            ("before", false, "p1"),
-            ("before", true, "p2"),
-            ("after", false, "p2"),
-            ("", false, "p1"),
+        // systemd may remember a run of before: it says nothing about the start that was to come.
+        for (active, job, run, process) in [
+            ("active", None, "new", Some("p")),
+            ("activating", Some("start"), "new", Some("p")),
+            ("deactivating", Some("start"), "before", Some("p")),
+            ("inactive", Some("start"), "", Some("p")),
+            ("inactive", None, "", None),
+            ("inactive", None, "before", None),
+            ("failed", None, "before", None),
+            ("deactivating", Some("stop"), "before", None),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("marks.json");
+            let mut marks = Marks::open(path.clone());
+            marks.linked(&name, &want("p1"));
+            marks.starting(&name, &want("p"));
+            marks.save().expect("saves");
+            let mut found = Marks::open(path.clone());
+            assert_eq!(found.unsettled(), BTreeSet::from([name.clone()]));
+            found.settle(&name, &state(active, job), run);
+            found.save().expect("saves");
+            let settled = Marks::open(path);
+            assert!(settled.unsettled().is_empty());
+            assert_eq!(launched(&settled, &name), process, "{active} {job:?} {run}");
+        }
+    }
+
+    #[test]
+    fn a_stop_that_a_crash_left_open_counts_if_the_unit_stops() {
+        let name = UnitName::parse("a.service").expect("valid");
+        for (active, job, process) in [
+            ("active", None, Some("p")),
+            ("active", Some("stop"), None),
+            ("deactivating", Some("stop"), None),
+            ("inactive", None, None),
         ] {
             let mut marks = Marks::in_memory();
-            marks.linked(&name, 1, false);
-            marks.launched(&name, Some("p1".to_owned()));
-            marks.restarting(&name, "before", "p2");
-            assert_eq!(marks.unsettled(), vec![name.clone()]);
-            marks.settle(&name, run, is_restarting);
+            marks.linked(&name, &want("p1"));
+            marks.launched(&name, Some("p".to_owned()));
+            marks.stopping(&name);
+            marks.settle(&name, &state(active, job), "run");
             assert!(marks.unsettled().is_empty());
-            let launched = marks.get(&name).and_then(|mark| mark.launched.as_deref());
-            assert_eq!(launched, Some(process), "{run}");
+            assert_eq!(launched(&marks, &name), process, "{active} {job:?}");
+        }
+    }
+
+    #[test]
+    fn a_restart_that_a_crash_left_open_counts_by_another_run() {
+        let name = UnitName::parse("a.service").expect("valid");
+        for (run, job, process) in [
+            ("before", None, "p1"),
+            ("before", Some("restart"), "p2"),
+            // The stop is over, and the start waits for another unit.
+            ("before", Some("start"), "p2"),
+            ("after", None, "p2"),
+            ("", None, "p1"),
+        ] {
+            let mut marks = Marks::in_memory();
+            marks.linked(&name, &want("p1"));
+            marks.launched(&name, Some("p1".to_owned()));
+            marks.restarting(&name, "before", &want("p2"));
+            marks.settle(&name, &state("active", job), run);
+            assert!(marks.unsettled().is_empty());
+            assert_eq!(launched(&marks, &name), Some(process), "{run} {job:?}");
         }
     }
 }

@@ -32,6 +32,8 @@ const ROUNDS: usize = 8;
 pub(super) enum Cause {
     /// They may have changed here.
     Host(Dirty),
+    /// What went wrong with these may go right by now.
+    Retry(BTreeSet<UnitName>),
     /// Something else is wanted of these. Nothing says that they changed here.
     Wanted(BTreeSet<UnitName>),
 }
@@ -49,6 +51,8 @@ pub(super) struct Host {
     details: BTreeMap<UnitName, Details>,
     /// What went wrong with a unit in its last plan, until a plan for it succeeds.
     failures: BTreeMap<UnitName, String>,
+    /// Those of which a job failed. Signals of that job, and of the next, are no reason to try again.
+    patient: BTreeSet<UnitName>,
     refused: BTreeMap<UnitName, String>,
     /// Units on their way out, which may take long.
     leaving: BTreeMap<UnitName, String>,
@@ -78,6 +82,7 @@ impl Host {
             foreign: BTreeMap::new(),
             details: BTreeMap::new(),
             failures: BTreeMap::new(),
+            patient: BTreeSet::new(),
             refused: BTreeMap::new(),
             leaving: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -119,6 +124,10 @@ impl Host {
     ) -> Result<(), SystemdError> {
         let (dirty, mut at_rest, unchanged) = match cause {
             Cause::Host(dirty) => (dirty, BTreeSet::new(), None),
+            Cause::Retry(names) => {
+                self.patient.clear();
+                (Dirty::Units(names), BTreeSet::new(), None)
+            }
             Cause::Wanted(names) => {
                 let at_rest = names.iter().filter(|name| self.is_at_rest(name));
                 let at_rest = at_rest.cloned().collect();
@@ -129,7 +138,7 @@ impl Host {
         let desired = desired.filter(|_| self.marks.unknown().is_none());
         let mut skip: BTreeSet<UnitName> = self.failures.keys().cloned().collect();
         if let Dirty::Units(names) = &dirty {
-            skip.retain(|name| !names.contains(name));
+            skip.retain(|name| !names.contains(name) || self.patient.contains(name));
         }
         let looked = std::mem::take(&mut self.looked);
         let (mut look, mut changed) = match dirty {
@@ -145,6 +154,7 @@ impl Host {
             self.look(&look, &at_rest, changed.take().as_ref(), round > 0, desired)
                 .await?;
             at_rest.clear();
+            skip.extend(self.patient.iter().cloned());
             let Some(desired) = desired else {
                 // Once it is known what is wanted, what is not may be any of them.
                 self.open = self.names().cloned().collect();
@@ -158,10 +168,16 @@ impl Host {
             self.note_refusals(&plan, desired);
             let tasks: BTreeSet<_> = plan.tasks.iter().map(|task| task.unit.as_ref()).collect();
             self.failures.retain(|name, _| tasks.contains(&Some(name)));
+            self.patient.retain(|name| self.failures.contains_key(name));
             plan.tasks
                 .retain(|task| task.unit.as_ref().is_none_or(|name| !skip.contains(name)));
             // The reload of a unit that is skipped waits with it.
-            if plan.tasks.iter().all(|task| task.action == Action::Reload) {
+            let nothing_is_read = self.removed(desired).is_empty();
+            if plan
+                .tasks
+                .iter()
+                .all(|task| task.action == Action::Reload && nothing_is_read)
+            {
                 break;
             }
             look = self.carry_out(plan.tasks, desired).await?;
@@ -173,13 +189,41 @@ impl Host {
         self.note(&seen, desired);
         planned.retain(|name| !seen.contains(name));
         self.tell(&planned, desired);
+        self.forget_strangers(desired);
         self.looked = true;
         Ok(())
+    }
+
+    /// Another registry has other numbers: by these no unit is another one than before.
+    pub(in crate::agent) fn forget_created(&mut self) {
+        self.marks.forget_created();
     }
 
     /// Every unit that fleet has a file or a mark of.
     fn names(&self) -> impl Iterator<Item = &UnitName> {
         self.files.keys().chain(self.marks.names())
+    }
+
+    /// Units that are no longer fleet's need not be followed: names come and go for as long as the machine is up.
+    fn forget_strangers(&mut self, desired: Option<&BTreeMap<UnitName, Desired>>) {
+        let Some(desired) = desired else { return };
+        let is_known = |name: &UnitName| {
+            desired.contains_key(name)
+                || self.files.contains_key(name)
+                || self.marks.get(name).is_some()
+                || self.foreign.contains_key(name)
+        };
+        let known: BTreeSet<UnitName> = desired.keys().cloned().collect();
+        let strangers = self.states.keys().filter(|name| !is_known(name));
+        let strangers: BTreeSet<UnitName> = strangers.cloned().collect();
+        if strangers.is_empty() {
+            return;
+        }
+        for name in &strangers - &self.triggers(&known, Some(desired)) {
+            self.states.remove(&name);
+            self.details.remove(&name);
+            self.systemd.forget(&name);
+        }
     }
 
     /// What was launched here and has its file, as it would be wanted by a registry in which no number stands for it.
@@ -226,9 +270,9 @@ impl Host {
         Ok(self.names().chain(known).chain(wanted).cloned().collect())
     }
 
-    /// After a crash between a mark and its start or restart, systemd knows which of the two was last.
+    /// After a crash between a mark and its job, systemd knows which of the two was last.
     async fn settle_marks(&mut self) -> Result<(), SystemdError> {
-        let unsettled: BTreeSet<UnitName> = self.marks.unsettled().into_iter().collect();
+        let unsettled = self.marks.unsettled();
         if unsettled.is_empty() {
             return Ok(());
         }
@@ -236,8 +280,7 @@ impl Host {
         for (name, state) in states {
             match self.systemd.details(&name, &state).await {
                 Ok(details) => {
-                    let is_restarting = state.job.as_deref() == Some("restart");
-                    self.marks.settle(&name, &details.run, is_restarting);
+                    self.marks.settle(&name, &state, &details.run);
                 }
                 Err(error @ SystemdError::Unavailable(_)) => return Err(error),
                 // Asked again when everything is looked at the next time.
@@ -258,9 +301,14 @@ impl Host {
             .filter_map(|name| desired.get(name))
             .flat_map(|want| &want.excludes)
             .filter(|name| !self.unknown.contains(*name));
+        let triggers = self.triggers(names, Some(desired));
+        let leaving = self.names().filter(|name| !desired.contains_key(*name));
+        let leaving = leaving.filter(|name| !self.unknown.contains(*name));
         names
             .iter()
             .chain(excluded)
+            .chain(&triggers)
+            .chain(leaving)
             .map(|name| (name.clone(), self.observe(name)))
             .collect()
     }
@@ -276,6 +324,14 @@ impl Host {
                 .cloned()
                 .unwrap_or_else(State::not_found),
             foreign: self.foreign.get(name).cloned(),
+            run: self
+                .details
+                .get(name)
+                .map_or_else(String::new, |it| it.run.clone()),
+            members: self
+                .details
+                .get(name)
+                .map_or_else(BTreeSet::new, |it| it.members.clone()),
         }
     }
 
@@ -306,6 +362,7 @@ impl Host {
             seen: self.observe(name),
             details: self.details.get(name).cloned().unwrap_or_default(),
             skipped: self.marks.is_skipped(name),
+            start: self.marks.not_started(name),
             want: desired.and_then(|desired| desired.get(name)),
         })
     }
@@ -325,7 +382,8 @@ impl Host {
         let mut reports = self.reports.take().unwrap_or_default();
         for name in names {
             let row = self.row(name, desired);
-            let report = row.map(|row| row.report(self.failures.get(name), &self.availability));
+            let failure = self.failures.get(name).or_else(|| self.refused.get(name));
+            let report = row.map(|row| row.report(failure, &self.availability));
             if reports.get(name).map(|told| &**told) == report.as_ref() {
                 continue;
             }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::plan::Desired;
-use fleet_core::systemd::State;
+use fleet_core::systemd::{JobResult, State};
+use fleet_core::trigger::triggered;
 use fleet_core::unit::UnitName;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -43,7 +44,7 @@ impl Host {
         if names.is_empty() {
             return Ok(());
         }
-        let asked = names - at_rest;
+        let asked = &(names - at_rest) | &self.triggers(names, desired);
         let news = self.systemd.looking(&asked);
         let mut states = match asked.is_empty() {
             true => BTreeMap::new(),
@@ -120,7 +121,49 @@ impl Host {
         }
         self.states.extend(states);
         self.note_skipped(names);
+        self.note_ends(names);
         Ok(())
+    }
+
+    /// The units that these start, where they are to be launched: without them they cannot be.
+    pub(super) fn triggers(
+        &self,
+        names: &BTreeSet<UnitName>,
+        desired: Option<&BTreeMap<UnitName, Desired>>,
+    ) -> BTreeSet<UnitName> {
+        let wanted = names.iter().filter_map(|name| {
+            let want = desired?.get(name).filter(|want| want.launch)?;
+            triggered(name, &want.content)
+        });
+        wanted.collect()
+    }
+
+    /// Remembers how jobs of these units ended.
+    fn note_ends(&mut self, names: &BTreeSet<UnitName>) {
+        for name in names {
+            let Some(state) = self.states.get(name) else {
+                continue;
+            };
+            if let Some(ended) = self.systemd.ended(name) {
+                match ended.result.why_not_stopped().filter(|_| ended.was_stop) {
+                    Some(why) if state.is_up() => {
+                        // To ask again at once would be in vain, and for as long as it is busy.
+                        self.failures.insert(name.clone(), why);
+                        self.patient.insert(name.clone());
+                        self.marks.launched(name, Some(String::new()));
+                    }
+                    _ if ended.was_stop => {}
+                    _ => self.marks.start_ended(name, ended.result),
+                }
+            }
+            // Started since, whoever asked for that.
+            let run = self.details.get(name).map_or("", |details| &details.run);
+            let earlier = self.marks.get(name).and_then(|mark| mark.earlier.as_ref());
+            let is_earlier = earlier.is_some_and(|earlier| earlier.id == run);
+            if state.active == "active" && !is_earlier {
+                self.marks.start_ended(name, JobResult::Done);
+            }
+        }
     }
 
     /// Reads the files of these units again: somebody may have changed one.

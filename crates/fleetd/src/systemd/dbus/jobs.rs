@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::{Result, SystemdError};
+use super::super::{Ended, JobResult, Result, SystemdError};
 
 /// Jobs that may run side by side; far from the 512, since people ask for jobs too. 1,000 starts took 6.0 s with 16, and 4.9 s
 /// with 64.
@@ -25,6 +25,8 @@ const PENDING: usize = 256;
 /// The jobs that were asked for and are not known to be done. systemd has at most one job a unit.
 pub(super) struct Jobs {
     pending: Mutex<Pending>,
+    /// How jobs ended, until somebody asks.
+    ended: Mutex<BTreeMap<String, Ended>>,
     done: Notify,
 }
 
@@ -33,22 +35,24 @@ type Pending = BTreeMap<String, Job>;
 
 struct Job {
     taken: Instant,
+    was_stop: bool,
     /// Its object, once systemd has answered.
     object: Option<String>,
     /// Objects of the unit's jobs that ended before that answer: the one it replaced, or even itself.
-    ended: Vec<String>,
+    ended: Vec<(String, JobResult)>,
 }
 
 impl Jobs {
     pub(super) fn new() -> Self {
         Self {
             pending: Mutex::new(Pending::new()),
+            ended: Mutex::default(),
             done: Notify::new(),
         }
     }
 
     /// Waits for a slot. A unit that has one already keeps it: the new job takes the old one's place.
-    pub(super) async fn take(&self, unit: &str) -> Result<Slot<'_>> {
+    pub(super) async fn take(&self, unit: &str, is_stop: bool) -> Result<Slot<'_>> {
         loop {
             let freed = self.done.notified();
             tokio::pin!(freed);
@@ -61,17 +65,19 @@ impl Jobs {
                     Room::Now => {
                         let job = Job {
                             taken: now,
+                            was_stop: is_stop,
                             object: None,
                             ended: Vec::new(),
                         };
                         pending.insert(unit.to_owned(), job);
+                        self.ends().remove(unit);
                         return Ok(Slot {
                             jobs: self,
                             unit: Some(unit.to_owned()),
                         });
                     }
                     Room::Full => {
-                        return Err(SystemdError::Unavailable(format!(
+                        return Err(SystemdError::Busy(format!(
                             "unit {unit}: {PENDING} jobs are waiting already; see systemctl list-jobs"
                         )));
                     }
@@ -86,16 +92,36 @@ impl Jobs {
     }
 
     /// A job of this unit ended.
-    pub(super) fn done(&self, unit: &str, object: &str) {
+    pub(super) fn done(&self, unit: &str, object: &str, result: JobResult) {
         let mut pending = self.pending();
         let Some(job) = pending.get_mut(unit) else {
             return;
         };
         match &job.object {
-            None => job.ended.push(object.to_owned()),
-            Some(own) if own == object => self.free(pending, unit),
+            None => job.ended.push((object.to_owned(), result)),
+            Some(own) if own == object => self.free(pending, unit, Some(result)),
             Some(_) => {}
         }
+    }
+
+    /// A job of this unit is pending, whoever asked for it: its end is worth knowing.
+    pub(super) fn seen(&self, unit: &str, object: &str, is_stop: bool) {
+        let mut pending = self.pending();
+        let Some(taken) = Instant::now().checked_sub(SLOT_TIME) else {
+            return;
+        };
+        pending.entry(unit.to_owned()).or_insert_with(|| Job {
+            // It holds no slot.
+            taken,
+            was_stop: is_stop,
+            object: Some(object.to_owned()),
+            ended: Vec::new(),
+        });
+    }
+
+    /// How the unit's last job ended; told once.
+    pub(super) fn take_end(&self, unit: &str) -> Option<Ended> {
+        self.ends().remove(unit)
     }
 
     /// The bus or PID 1 went: nobody will tell how these jobs ended.
@@ -104,9 +130,18 @@ impl Jobs {
         self.done.notify_waiters();
     }
 
-    fn free(&self, mut pending: MutexGuard<'_, Pending>, unit: &str) {
-        pending.remove(unit);
+    fn free(&self, mut pending: MutexGuard<'_, Pending>, unit: &str, result: Option<JobResult>) {
+        let job = pending.remove(unit);
+        if let Some((job, result)) = job.zip(result) {
+            let was_stop = job.was_stop;
+            self.ends()
+                .insert(unit.to_owned(), Ended { was_stop, result });
+        }
         self.done.notify_waiters();
+    }
+
+    fn ends(&self) -> MutexGuard<'_, BTreeMap<String, Ended>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -128,8 +163,10 @@ impl Slot<'_> {
         };
         let mut pending = jobs.pending();
         if let Some(job) = pending.get_mut(&unit) {
-            if job.ended.iter().any(|ended| ended == object) {
-                jobs.free(pending, &unit);
+            let ended = job.ended.iter().find(|(ended, _)| ended == object);
+            if let Some((_, result)) = ended {
+                let result = result.clone();
+                jobs.free(pending, &unit, Some(result));
             } else {
                 job.object = Some(object.to_owned());
             }
@@ -140,7 +177,7 @@ impl Slot<'_> {
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
         if let Some(unit) = &self.unit {
-            self.jobs.free(self.jobs.pending(), unit);
+            self.jobs.free(self.jobs.pending(), unit, None);
         }
     }
 }
@@ -176,7 +213,7 @@ mod tests {
 
     async fn take(jobs: &Jobs, unit: &str) -> Duration {
         let start = Instant::now();
-        jobs.take(unit).await.expect("room").keep(unit);
+        jobs.take(unit, false).await.expect("room").keep(unit);
         start.elapsed()
     }
 
@@ -192,8 +229,8 @@ mod tests {
         fill(&jobs, "a").await;
         let (waited, ()) = tokio::join!(take(&jobs, "next"), async {
             tokio::time::sleep(Duration::from_millis(30)).await;
-            jobs.done("other", "other");
-            jobs.done("a7", "a7");
+            jobs.done("other", "other", JobResult::Done);
+            jobs.done("a7", "a7", JobResult::Done);
         });
         assert_eq!(waited, Duration::from_millis(30));
     }
@@ -212,7 +249,7 @@ mod tests {
             fill(&jobs, &format!("batch{batch}-")).await;
             tokio::time::sleep(SLOT_TIME).await;
         }
-        assert!(jobs.take("one-more").await.is_err());
+        assert!(jobs.take("one-more", false).await.is_err());
         assert_eq!(take(&jobs, "batch0-0").await, Duration::ZERO);
         jobs.clear();
         assert_eq!(take(&jobs, "one-more").await, Duration::ZERO);
@@ -222,7 +259,11 @@ mod tests {
     async fn a_job_that_systemd_did_not_take_needs_no_slot() {
         let jobs = Jobs::new();
         for n in 0..SLOTS * 2 {
-            drop(jobs.take(&format!("refused{n}")).await.expect("room"));
+            drop(
+                jobs.take(&format!("refused{n}"), false)
+                    .await
+                    .expect("room"),
+            );
         }
         assert_eq!(take(&jobs, "next").await, Duration::ZERO);
     }
@@ -232,18 +273,18 @@ mod tests {
         let jobs = Jobs::new();
         let count = || jobs.pending().len();
         take(&jobs, "a").await;
-        let stop = jobs.take("a").await.expect("replaces");
-        jobs.done("a", "a");
+        let stop = jobs.take("a", false).await.expect("replaces");
+        jobs.done("a", "a", JobResult::Done);
         stop.keep("stop");
         assert_eq!(
             count(),
             1,
             "the end of the replaced job is not the new one's"
         );
-        jobs.done("a", "stop");
+        jobs.done("a", "stop", JobResult::Done);
         assert_eq!(count(), 0);
-        let short = jobs.take("a").await.expect("room");
-        jobs.done("a", "short");
+        let short = jobs.take("a", false).await.expect("room");
+        jobs.done("a", "short", JobResult::Done);
         short.keep("short");
         assert_eq!(count(), 0, "it ended before its beginning was told");
     }

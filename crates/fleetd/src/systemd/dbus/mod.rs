@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use zbus::OwnedObjectPath;
 
 use super::changes::Changes;
-use super::{Details, Dirty, Links, OnDisk, Result, Systemd, SystemdError};
+use super::{Details, Dirty, Ended, Links, OnDisk, Result, Systemd, SystemdError};
 use files::Directory;
 use jobs::Jobs;
 use link_batch::Linking;
@@ -83,7 +83,7 @@ impl Dbus {
     }
 
     async fn job(&self, method: &str, name: &UnitName) -> Result<()> {
-        let slot = self.jobs.take(name.as_str()).await?;
+        let slot = self.jobs.take(name.as_str(), method == "StopUnit").await?;
         // Only now: the wait may outlive a session.
         let session = self.session().await?;
         if method != "StopUnit" {
@@ -109,6 +109,27 @@ impl Dbus {
         Ok(!is_plain || links::has_drop_ins(&session.unit_path, name))
     }
 
+    /// The units that are up in a slice.
+    async fn members(&self, session: &Session, name: &UnitName) -> Result<BTreeSet<String>> {
+        if name.kind() != UnitKind::Slice {
+            return Ok(BTreeSet::new());
+        }
+        let object = unit_object(name.as_str());
+        let unit = "org.freedesktop.systemd1.Unit";
+        let members: Option<Vec<String>> = session.property(&object, unit, "RequiredBy").await?;
+        let members = members.unwrap_or_default();
+        if members.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let names: Vec<&str> = members.iter().map(String::as_str).collect();
+        let rows = session
+            .ask(CALL, session.manager.list_units_by_names(&names))
+            .await?;
+        let rows = members.into_iter().zip(rows);
+        let up = rows.filter(|(_, row)| state(row.clone()).is_up());
+        Ok(up.map(|(member, _)| member).collect())
+    }
+
     /// The path systemd is told. A directory whose path is not UTF-8 cannot be told.
     fn path(&self, name: &UnitName) -> Result<String> {
         let path = self.directory.file(name);
@@ -128,6 +149,15 @@ impl Systemd for Dbus {
 
     fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
         self.changes.looking(names)
+    }
+
+    fn ended(&self, name: &UnitName) -> Option<Ended> {
+        self.jobs.take_end(name.as_str())
+    }
+
+    fn forget(&self, name: &UnitName) {
+        self.changes.forget(name);
+        self.jobs.take_end(name.as_str());
     }
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
@@ -157,6 +187,13 @@ impl Systemd for Dbus {
             let rows = session
                 .ask(CALL, session.manager.list_units_by_names(&texts))
                 .await?;
+            for (name, row) in asked.iter().zip(&rows) {
+                let (.., job, kind, object) = row;
+                if *job != 0 {
+                    self.jobs
+                        .seen(name.as_str(), object.as_str(), kind == "stop");
+                }
+            }
             // In the order asked for. A row's own name may be another one: the unit that this is an alias of.
             states.extend(asked.into_iter().cloned().zip(rows.into_iter().map(state)));
         }
@@ -204,10 +241,12 @@ impl Systemd for Dbus {
             since: since.unwrap_or_default() / 1000,
             active_since: active_since.and_then(moment),
             restarts: restarts.unwrap_or_default(),
-            result: result.unwrap_or_default(),
             run: invocation.map(run).unwrap_or_default(),
             // "Not met" is also what systemd says of conditions that it never looked at.
-            skipped: checked > Some(0) && met == Some(false),
+            skipped: checked > Some(0) && met == Some(false)
+                || state.active == "inactive" && result.as_deref() == Some("exec-condition"),
+            result: result.unwrap_or_default(),
+            members: self.members(&session, name).await?,
         })
     }
 
@@ -219,7 +258,11 @@ impl Systemd for Dbus {
         if !can_exist(name) || self.directory.has(name) {
             return Ok(None);
         }
-        // A slice is `loaded` without a file as soon as it is asked for, so inactive does not count.
+        // A slice without a file is nobody's: systemd makes it for any unit that names it.
+        if name.kind() == UnitKind::Slice && !matches!(name.stem(), "-" | "system") {
+            return Ok(None);
+        }
+        // It is `loaded` as soon as it is asked for, so inactive does not count.
         if state.load != "loaded" || state.active == "inactive" {
             return Ok(None);
         }
@@ -279,9 +322,7 @@ impl Systemd for Dbus {
         }
         session.release(name).await?;
         // Last: as long as the file is there, a removal that stopped half way is seen and done again.
-        self.directory.remove(name)?;
-        self.changes.forget(name);
-        Ok(())
+        self.directory.remove(name)
     }
 
     async fn reload(&self) -> Result<()> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fleet_core::unit::UnitName;
+use fleet_core::unit::{UnitKind, UnitName};
 use futures_util::StreamExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -15,7 +15,7 @@ use zbus::{Array, Connection, Message, MessageStream, OwnedVariant, fdo};
 use super::jobs::Jobs;
 use super::proxy::{MANAGER_PATH, ManagerProxy, SYSTEMD, unit_object, unit_of_object};
 use crate::systemd::changes::Changes;
-use crate::systemd::{Result, SystemdError};
+use crate::systemd::{JobResult, Result, SystemdError};
 
 /// How long a call may take, as sd-bus has it. zbus has no bound of its own.
 pub(super) const CALL: Duration = Duration::from_secs(25);
@@ -172,8 +172,14 @@ impl Session {
         }
         let object = unit_object(name.as_str());
         let unit = "org.freedesktop.systemd1.Unit";
+        let service = "org.freedesktop.systemd1.Service";
         let conditions: Option<Array<'static>> = self.property(&object, unit, "Conditions").await?;
-        if conditions.is_some_and(|conditions| !conditions.is_empty()) {
+        let commands: Option<Array<'static>> = match name.kind() {
+            UnitKind::Service => self.property(&object, service, "ExecCondition").await?,
+            _ => None,
+        };
+        let has_some = |list: Option<Array<'static>>| list.is_some_and(|list| !list.is_empty());
+        if has_some(conditions) || has_some(commands) {
             self.ask(CALL, self.manager.ref_unit(name.as_str())).await?;
             self.kept().insert(name.clone());
         }
@@ -219,10 +225,10 @@ impl Session {
                 }
                 "JobRemoved" => {
                     let body = message.body();
-                    if let Ok((_, job, unit, _)) =
+                    if let Ok((_, job, unit, result)) =
                         body.deserialize::<(u32, zbus::ObjectPath<'_>, &str, &str)>()
                     {
-                        jobs.done(unit, job.as_str());
+                        jobs.done(unit, job.as_str(), JobResult::from(result.to_owned()));
                         changes.mark(unit);
                     }
                 }

@@ -10,12 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use fleet_core::systemd::State;
-use fleet_core::unit::{Content, UnitName};
+use fleet_core::trigger::triggered;
+use fleet_core::unit::{Content, UnitKind, UnitName};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::changes::Changes;
-use super::{Details, Dirty, Links, OnDisk, Result, Systemd, SystemdError};
+use super::{Details, Dirty, Ended, Links, OnDisk, Result, Systemd, SystemdError};
 use unit::Unit;
 pub use unit::{Behaviour, Outcome};
 
@@ -53,6 +54,10 @@ struct World {
     /// Linked units, and whether their `[Install]` section is linked too.
     links: BTreeMap<UnitName, bool>,
     units: BTreeMap<UnitName, Unit>,
+    /// Units that another unit refers to: systemd keeps them in memory.
+    held: BTreeSet<UnitName>,
+    /// How jobs ended, until somebody asks.
+    units_ended: BTreeMap<UnitName, Ended>,
     /// All that was due has happened, and no more is until then; none where that is not known.
     settled: Option<Until>,
     foreign: BTreeMap<UnitName, String>,
@@ -89,6 +94,8 @@ impl Fake {
                 files: BTreeMap::new(),
                 links: BTreeMap::new(),
                 units: BTreeMap::new(),
+                held: BTreeSet::new(),
+                units_ended: BTreeMap::new(),
                 settled: None,
                 foreign: BTreeMap::new(),
                 behaviours: BTreeMap::new(),
@@ -169,6 +176,18 @@ impl Fake {
         unit.is_some_and(|unit| unit.is_active() && unit.next().is_some())
     }
 
+    /// Has another unit refer to this one, so that systemd keeps it in memory.
+    pub fn hold(&self, name: &UnitName) {
+        let mut world = self.world();
+        world.held.insert(name.clone());
+        world.load(name);
+    }
+
+    /// Starts a unit, as a socket, a timer, or a target that wants it does. Answers whether systemd still has it.
+    pub fn trigger(&self, name: &UnitName) -> bool {
+        self.job("start", name, Unit::start).is_ok()
+    }
+
     /// Restarts a unit, as a person does.
     pub fn heal(&self, name: &UnitName) {
         // Refused if there is no such unit: nothing to heal.
@@ -214,7 +233,11 @@ impl Fake {
             return world;
         }
         let World {
-            units, observer, ..
+            units,
+            observer,
+            held,
+            units_ended,
+            ..
         } = &mut *world;
         // An inactive unit that nothing refers to is dropped at once, and what systemd knew of its last run too.
         units.retain(|name, unit| {
@@ -223,7 +246,10 @@ impl Fake {
                 self.changes.mark(name.as_str());
                 tell(observer, name, unit, None, was_active);
             }
-            unit.lives()
+            if let Some(ended) = unit.take_end() {
+                units_ended.insert(name.clone(), ended);
+            }
+            unit.lives() || held.contains(name) && !unit.is_lost()
         });
         world.settled = Some(Until(units.values().filter_map(Unit::next).min()));
         world
@@ -253,7 +279,11 @@ impl Fake {
             .ok_or_else(|| SystemdError::Refused(format!("Unit {name} not found.")))?;
         let file = unit.definition().clone();
         let behaviour = world.behaviours.get(name).copied();
-        let behaviour = behaviour.unwrap_or_else(|| (world.script)(&file));
+        let mut behaviour = behaviour.unwrap_or_else(|| (world.script)(&file));
+        if method != "stop" && !world.may_start(name, &file) {
+            behaviour.result = Outcome::NotStarted("failed");
+        }
+        world.units_ended.remove(name);
         if let Some(unit) = world.unit_mut(name) {
             let was_active = unit.is_active();
             ask(unit, behaviour, Instant::now());
@@ -310,6 +340,16 @@ impl World {
         self.units.get_mut(name)
     }
 
+    /// What starts another unit is refused without it, and a socket while its service runs.
+    fn may_start(&mut self, name: &UnitName, file: &Content) -> bool {
+        let Some(other) = triggered(name, file) else {
+            return true;
+        };
+        let is_socket = name.kind() == UnitKind::Socket;
+        let unit = self.load(&other);
+        unit.is_some_and(|unit| !unit.is_lost() && !(is_socket && unit.is_active()))
+    }
+
     fn foreign(&self, name: &UnitName) -> Option<String> {
         let mut names = std::iter::once(name.clone()).chain(name.template());
         names.find_map(|name| self.foreign.get(&name).cloned())
@@ -338,6 +378,14 @@ impl Systemd for Fake {
 
     fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
         self.changes.looking(names)
+    }
+
+    fn ended(&self, name: &UnitName) -> Option<Ended> {
+        self.world().units_ended.remove(name)
+    }
+
+    fn forget(&self, name: &UnitName) {
+        self.changes.forget(name);
     }
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
@@ -416,7 +464,6 @@ impl Systemd for Fake {
             let (unit, observer) = (&world.units[name], &world.observer);
             tell(observer, name, unit, Some("remove"), unit.is_active());
         }
-        self.changes.forget(name);
         Ok(())
     }
 
@@ -430,10 +477,12 @@ impl Systemd for Fake {
             ..
         } = &mut *world;
         for (name, unit) in units {
-            if let Some(content) = files.get(name).filter(|_| links.contains_key(name)) {
-                unit.define(content.clone());
+            match files.get(name).filter(|_| links.contains_key(name)) {
+                Some(content) => unit.define(content.clone()),
+                None => unit.lose(),
             }
         }
+        world.settled = None;
         self.changes.mark_reloaded();
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! One unit of the fake: what its file makes it do, and how far it has come.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fleet_core::systemd::State;
 use fleet_core::unit::{Content, UnitKind};
 use tokio::time::Instant;
 
-use crate::systemd::Details;
+use crate::systemd::{Details, Ended, JobResult};
 
 /// How a unit's start ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Outcome {
     ExitOk,
     /// It is not started at all: a condition in its file is not met.
     Skip,
+    /// Its start job ends with this result, and it is not started.
+    NotStarted(&'static str),
 }
 
 /// What a unit does when it is started and stopped.
@@ -42,8 +45,12 @@ impl Behaviour {
     pub fn of(content: &Content) -> Self {
         let text = content.to_text();
         let has = |line: &str| text.lines().any(|other| other.trim() == line);
-        let result = if has("ConditionPathExists=!/") {
+        let result = if has("ConditionPathExists=!/") || has("ExecCondition=/bin/false") {
             Outcome::Skip
+        } else if has("AssertPathExists=!/") {
+            Outcome::NotStarted("assert")
+        } else if has("Requires=never.service") {
+            Outcome::NotStarted("dependency")
         } else if has("ExecStart=/bin/false") {
             Outcome::Fail
         } else if has("Type=oneshot") && !has("RemainAfterExit=yes") {
@@ -83,6 +90,10 @@ pub(super) struct Unit {
     active_since: Option<Instant>,
     restarts: u32,
     job: Option<&'static str>,
+    /// How its last job ended, until that is told.
+    ended: Option<Ended>,
+    /// Whether systemd has found no file of it in a reload.
+    lost: bool,
     /// What the next start does; set when a job is taken.
     behaviour: Behaviour,
     /// When the phase ends by itself.
@@ -102,6 +113,8 @@ impl Unit {
             active_since: None,
             restarts: 0,
             job: None,
+            ended: None,
+            lost: false,
             ends: None,
         }
     }
@@ -114,6 +127,28 @@ impl Unit {
     /// systemd read the file again.
     pub(super) fn define(&mut self, definition: Content) {
         self.definition = definition;
+        self.lost = false;
+    }
+
+    /// systemd has found no file of it any more.
+    pub(super) fn lose(&mut self) {
+        self.lost = true;
+    }
+
+    /// Whether that was so.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// How its last job ended; told once.
+    pub(super) fn take_end(&mut self) -> Option<Ended> {
+        self.ended.take()
+    }
+
+    fn end(&mut self, was_stop: bool, result: &str) {
+        self.job = None;
+        let result = JobResult::from(result.to_owned());
+        self.ended = Some(Ended { was_stop, result });
     }
 
     /// Whether systemd keeps it.
@@ -140,7 +175,8 @@ impl Unit {
     pub(super) fn start(&mut self, behaviour: Behaviour, now: Instant) {
         self.restarts = 0;
         match self.phase {
-            Phase::Activating | Phase::Active => {}
+            Phase::Activating => {}
+            Phase::Active => self.end(false, "done"),
             // The start waits for the stop.
             Phase::Deactivating => {
                 self.behaviour = behaviour;
@@ -172,7 +208,10 @@ impl Unit {
         } else if self.phase == Phase::AutoRestart {
             self.enter(Phase::Inactive, now, None);
         }
-        self.job = (self.phase == Phase::Deactivating).then_some("stop");
+        match self.phase {
+            Phase::Deactivating => self.job = Some("stop"),
+            _ => self.end(true, "done"),
+        }
     }
 
     pub(super) fn crash(&mut self, now: Instant) {
@@ -202,7 +241,8 @@ impl Unit {
             moved = true;
             match self.phase {
                 Phase::Activating => {
-                    self.job = None;
+                    let has_failed = self.behaviour.result == Outcome::Fail;
+                    self.end(false, if has_failed { "failed" } else { "done" });
                     match self.behaviour.result {
                         Outcome::Active => {
                             self.active_since = Some(at);
@@ -210,11 +250,13 @@ impl Unit {
                             self.enter(Phase::Active, at, crash);
                         }
                         Outcome::Fail => self.fail(at),
-                        Outcome::ExitOk | Outcome::Skip => self.enter(Phase::Inactive, at, None),
+                        Outcome::ExitOk | Outcome::Skip | Outcome::NotStarted(_) => {
+                            self.enter(Phase::Inactive, at, None)
+                        }
                     }
                 }
                 Phase::Deactivating if self.job == Some("stop") => {
-                    self.job = None;
+                    self.end(true, "done");
                     self.enter(Phase::Inactive, at, None);
                 }
                 Phase::Deactivating => self.begin(at),
@@ -231,8 +273,12 @@ impl Unit {
 
     fn begin(&mut self, now: Instant) {
         self.skipped = self.behaviour.result == Outcome::Skip;
+        if let Outcome::NotStarted(result) = self.behaviour.result {
+            self.end(false, result);
+            return self.enter(Phase::Inactive, now, None);
+        }
         if self.skipped {
-            self.job = None;
+            self.end(false, "done");
             return self.enter(Phase::Inactive, now, None);
         }
         self.run_since = Some(now);
@@ -257,7 +303,7 @@ impl Unit {
             Phase::AutoRestart => ("activating", "auto-restart"),
         };
         State {
-            load: "loaded".to_owned(),
+            load: if self.lost { "not-found" } else { "loaded" }.to_owned(),
             active: active.to_owned(),
             sub: sub.to_owned(),
             job: self.job.map(str::to_owned),
@@ -294,6 +340,7 @@ impl Unit {
             result: result.to_owned(),
             run: run.map(|at| at.to_string()).unwrap_or_default(),
             skipped: self.skipped,
+            members: BTreeSet::new(),
         }
     }
 }

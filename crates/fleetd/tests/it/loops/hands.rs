@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleet_core::unit::{Content, UnitName};
 use fleetd::systemd::fake::Fake;
-use fleetd::systemd::{Details, Dirty, Links, OnDisk, Result, State, Systemd, SystemdError};
+use fleetd::systemd::{Details, Dirty, Ended, Links, OnDisk, Result, State, Systemd, SystemdError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -138,6 +138,14 @@ impl Systemd for Hands {
 
     fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
         self.systemd.looking(names)
+    }
+
+    fn ended(&self, name: &UnitName) -> Option<Ended> {
+        self.systemd.ended(name)
+    }
+
+    fn forget(&self, name: &UnitName) {
+        self.systemd.forget(name);
     }
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use fleet_core::unit::Content;
 use fleet_core::unit::TargetState;
+use fleetd::systemd::fake::Behaviour;
 use fleetd::systemd::{Systemd as _, SystemdError};
 use tokio::time::sleep;
 
@@ -81,6 +83,121 @@ async fn of_two_units_that_conflict_the_first_runs_and_the_second_takes_over() {
         assert!(fleet.running().await.iter().all(|up| *up == set(&[second])));
         fleet.has_converged().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_starts_once_its_destroyed_rival_has_stopped() {
+    for (first, second) in [("a.service", "b.service"), ("b.service", "a.service")] {
+        let mut fleet = Fleet::of(1).await;
+        let conflicts = |other: &str| service(1, &format!("Conflicts={other}"));
+        fleet.launch(first, conflicts(second)).await;
+        fleet.launch(second, service(1, "")).await;
+        quiet().await;
+        let slow = Behaviour {
+            stop: Duration::from_secs(5),
+            ..Behaviour::of(&service(1, ""))
+        };
+        let systemd = fleet.machines[0].systemd.clone();
+        systemd.behave(&unit(first), slow);
+        systemd.heal(&unit(first));
+        sleep(Duration::from_secs(8)).await;
+        fleet.destroy(first).await;
+        sleep(Duration::from_secs(3)).await;
+        let up = fleet.machines[0].running().await;
+        assert!(!up.contains(second), "both run: {up:?}");
+        quiet().await;
+        assert_eq!(fleet.machines[0].running().await, set(&[second]));
+        fleet.has_converged().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destroyed_unit_is_not_started_by_what_refers_to_it() {
+    let mut fleet = Fleet::of(1).await;
+    fleet.launch("a.service", service(1, "")).await;
+    quiet().await;
+    let systemd = fleet.machines[0].systemd.clone();
+    let name = unit("a.service");
+    systemd.hold(&name);
+    fleet.destroy("a.service").await;
+    quiet().await;
+    assert!(!systemd.trigger(&name), "systemd still has it");
+    assert_eq!(systemd.calls("reload"), 1);
+    fleet.has_converged().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_oneshot_that_never_ran_is_not_ready_and_says_why() {
+    for (unit, why) in [
+        ("AssertPathExists=!/", "assertion"),
+        ("Requires=never.service", "dependency"),
+    ] {
+        let fleet = Fleet::of(1).await;
+        let text = format!(
+            "[Unit]\n{unit}\n[Service]\nType=oneshot\nExecStart=/bin/true\n[X-Fleet]\nGlobal=true\n"
+        );
+        fleet.launch("a.service", Content::from(&*text)).await;
+        quiet().await;
+        let report = fleet.unit_report(&fleet.machines[0], "a.service").await;
+        assert!(!report.ready, "{report:?}");
+        let failed = report.failed.unwrap_or_default();
+        assert!(failed.contains(why), "{failed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_systemd_does_not_read_touches_nothing() {
+    let mut fleet = Fleet::of(1).await;
+    fleet.launch("a.service", service(1, "")).await;
+    quiet().await;
+    fleet.take_logs();
+    fleet.submit("a.service", service(1, "# new"), None).await;
+    quiet().await;
+    assert_eq!(fleet.take_logs(), [Vec::<String>::new()]);
+    fleet.has_converged().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_starts_when_the_unit_that_it_names_comes() {
+    let fleet = Fleet::of(1).await;
+    let timer = "[Timer]\nOnCalendar=daily\nUnit=n.service\n[X-Fleet]\nGlobal=true\n";
+    fleet.launch("b.timer", Content::from(timer)).await;
+    quiet().await;
+    let report = fleet.unit_report(&fleet.machines[0], "b.timer").await;
+    let failed = report.failed.unwrap_or_default();
+    assert!(
+        failed.contains("n.service, which it starts, is not on"),
+        "{failed}"
+    );
+    fleet
+        .submit("n.service", service(1, ""), Some(TargetState::Loaded))
+        .await;
+    quiet().await;
+    assert_eq!(fleet.machines[0].running().await, set(&["b.timer"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_takes_its_new_address_while_its_service_runs() {
+    let fleet = Fleet::of(1).await;
+    let socket = |port: u32| {
+        Content::from(&*format!(
+            "[Socket]\nListenStream={port}\n[X-Fleet]\nGlobal=true\n"
+        ))
+    };
+    fleet
+        .submit("a.service", service(1, ""), Some(TargetState::Loaded))
+        .await;
+    fleet.launch("a.socket", socket(1)).await;
+    quiet().await;
+    let systemd = fleet.machines[0].systemd.clone();
+    assert!(systemd.trigger(&unit("a.service")));
+    quiet().await;
+    fleet.submit("a.socket", socket(2), None).await;
+    fleet.let_all_go().await;
+    quiet().await;
+    assert_eq!(fleet.machines[0].running().await, set(&["a.socket"]));
+    let report = fleet.unit_report(&fleet.machines[0], "a.socket").await;
+    assert!(report.ready, "{report:?}");
 }
 
 #[tokio::test(start_paused = true)]

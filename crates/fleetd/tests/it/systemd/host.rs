@@ -9,7 +9,7 @@ use std::time::Duration;
 use fleet_core::unit::{Content, UnitName};
 use fleetd::systemd::dbus::Dbus;
 use fleetd::systemd::fake::Fake;
-use fleetd::systemd::{Details, Dirty, Links, State, Systemd};
+use fleetd::systemd::{Details, Dirty, Ended, Links, State, Systemd};
 use tokio::time::timeout;
 
 /// Longer than anything here takes, shorter than a patient person waits.
@@ -114,6 +114,19 @@ impl Host {
         if timeout(SOON, wait).await.is_err() {
             panic!("{name} should be {active}, is {:?}", self.state(name).await);
         }
+    }
+
+    /// Waits until the job that was asked for last has ended.
+    pub(crate) async fn ends(&self, name: &str) -> Ended {
+        let ended = async {
+            loop {
+                if let Some(ended) = self.systemd().ended(&unit(name)) {
+                    return ended;
+                }
+                self.systemd().changed().await;
+            }
+        };
+        timeout(SOON, ended).await.expect("the job ends")
     }
 
     /// Waits until a change of this unit is told.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fleet_core::unit::Content;
 use fleetd::systemd::fake::Behaviour;
-use fleetd::systemd::{Dirty, Links, State, Systemd as _, SystemdError};
+use fleetd::systemd::{Dirty, Ended, JobResult, Links, State, Systemd as _, SystemdError};
 use futures_util::future::{join, join_all};
 use host::{ETC, Host, RUN, SOON, below, shell, unit};
 use tokio::time::{Instant, sleep, timeout};
@@ -175,6 +175,97 @@ async fn a_start_that_conditions_do_not_allow_is_remembered_until_the_next(host:
     assert!(!host.details("a.service").await.skipped);
     host.remove(&["a.service"]).await;
     assert_eq!(host.state("a.service").await.load, "not-found");
+}
+
+/// systemd forgets such a unit at once: nothing but the end of its job tells it from a oneshot that is done.
+async fn a_start_that_is_not_done_says_why(host: &Host) {
+    let requires = "[Unit]\nRequires=never.service\nAfter=never.service\n";
+    if let Host::Real(_) = host {
+        std::fs::write(
+            format!("{ETC}/never.service"),
+            FAILS.replace("[Service]", "[Service]\nType=oneshot"),
+        )
+        .expect("written");
+    }
+    for (unit, result) in [
+        ("[Unit]\nAssertPathExists=!/\n", JobResult::Assert),
+        (requires, JobResult::Dependency),
+        ("", JobResult::Done),
+    ] {
+        host.link("a.service", &format!("{unit}{ONESHOT}")).await;
+        host.start("a.service").await;
+        let ended = host.ends("a.service").await;
+        assert_eq!(
+            ended,
+            Ended {
+                was_stop: false,
+                result
+            },
+            "{unit}"
+        );
+        assert_eq!(host.state("a.service").await.active, "inactive");
+        host.remove(&["a.service"]).await;
+    }
+    if let Host::Real(_) = host {
+        std::fs::remove_file(format!("{ETC}/never.service")).expect("removed");
+    }
+}
+
+async fn a_command_that_is_a_condition_skips_a_start(host: &Host) {
+    for service in [SLEEPS, ONESHOT] {
+        host.link("a.service", &format!("{service}ExecCondition=/bin/false\n"))
+            .await;
+        host.start("a.service").await;
+        assert_eq!(host.ends("a.service").await.result, JobResult::Done);
+        host.becomes("a.service", "inactive").await;
+        let details = host.details("a.service").await;
+        assert!(details.skipped, "{details:?}");
+        host.remove(&["a.service"]).await;
+    }
+}
+
+async fn a_removed_unit_that_another_refers_to_is_there_until_a_reload(host: &Host) {
+    host.link("a.service", ONESHOT).await;
+    host.run("a.target", "[Unit]\nWants=a.service\n").await;
+    sleep(Duration::from_millis(300)).await;
+    if let Host::Fake(fake) = host {
+        fake.hold(&unit("a.service"));
+    }
+    host.remove(&["a.service"]).await;
+    assert_eq!(host.state("a.service").await.load, "loaded");
+    host.reload().await;
+    assert_eq!(host.state("a.service").await, State::not_found());
+    host.remove(&["a.target"]).await;
+}
+
+async fn a_socket_is_not_started_while_its_service_runs(host: &Host) {
+    let socket = "[Socket]\nListenStream=/run/a.sock\nRemoveOnStop=yes\n";
+    host.link("a.service", SLEEPS).await;
+    host.run("a.socket", socket).await;
+    host.start("a.service").await;
+    host.becomes("a.service", "active").await;
+    host.restart("a.socket").await;
+    let ended = host.ends("a.socket").await;
+    assert_eq!(ended.result, JobResult::Failed);
+    host.systemd()
+        .stop(&unit("a.service"))
+        .await
+        .expect("asked");
+    host.becomes("a.service", "inactive").await;
+    host.start("a.socket").await;
+    host.becomes("a.socket", "active").await;
+    host.remove(&["a.socket", "a.service"]).await;
+}
+
+async fn what_starts_a_unit_is_not_started_without_it(host: &Host) {
+    host.link("a.timer", "[Timer]\nOnCalendar=daily\n").await;
+    let _ = host.systemd().start(&unit("a.timer")).await;
+    sleep(Duration::from_millis(300)).await;
+    assert_ne!(host.state("a.timer").await.active, "active");
+    host.link("a.service", SLEEPS).await;
+    host.start("a.timer").await;
+    host.becomes("a.timer", "active").await;
+    host.remove(&["a.timer", "a.service"]).await;
 }
 
 async fn a_changed_file_counts_after_a_reload_and_not_before(host: &Host) {
@@ -525,6 +616,11 @@ statements! {
     a_unit_that_fails_is_failed_until_it_is_removed,
     a_oneshot_that_is_done_is_inactive_or_remains,
     a_start_that_conditions_do_not_allow_is_remembered_until_the_next,
+    a_start_that_is_not_done_says_why,
+    a_command_that_is_a_condition_skips_a_start,
+    a_removed_unit_that_another_refers_to_is_there_until_a_reload,
+    a_socket_is_not_started_while_its_service_runs,
+    what_starts_a_unit_is_not_started_without_it,
     a_changed_file_counts_after_a_reload_and_not_before,
     removal_leaves_nothing,
     names_that_systemd_does_not_know_are_not_found_and_harm_no_others,
