@@ -76,6 +76,19 @@ async fn set(world: &World, keys: std::ops::Range<usize>) -> (u16, String) {
 }
 
 #[tokio::test]
+async fn metadata_of_a_machine_never_heard_of_is_refused() {
+    let world = World::start().await;
+    let last = if MACHINE.ends_with('0') { '1' } else { '0' };
+    let path = format!("/{}{last}/metadata/k", &MACHINE[..31]);
+    let mistyped = json!([{ "op": "add", "path": path, "value": "v" }]).to_string();
+    refused(
+        ask(&world, "PATCH", "machines", mistyped).await,
+        404,
+        &format!("is not known; did you mean {MACHINE}?"),
+    );
+}
+
+#[tokio::test]
 async fn a_request_has_100_operations_and_a_machine_128_keys() {
     let world = World::start().await;
     refused(
