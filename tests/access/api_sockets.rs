@@ -166,7 +166,8 @@ fn stalled(host: &Host) -> Result<TcpStream> {
     for number in 1..=20 {
         host.write_file(&format!("/root/large/{number}.service"), &large)?;
     }
-    host.sh("cd /root/large; for unit in *; do fleetctl submit $unit || exit 1; done")?.ok()?;
+    host.sh("cd /root/large; for unit in *; do fleetctl submit $unit || exit 1; done")?
+        .ok()?;
     let mut stream = connect(host)?;
     write!(
         stream,
