@@ -1,4 +1,5 @@
-//! Shows what an update or a removal does to units that work together: a timer, a socket or a slice, and what belongs to it.
+//! Shows what an update or a removal does to units that work together, such as a socket and its
+//! service.
 
 use anyhow::ensure;
 use lab::Host;
@@ -200,7 +201,7 @@ fn a_slice_changes_and_goes_without_its_units() {
 }
 
 #[test]
-fn a_unit_that_ran_before_its_newest_file_is_restarted_when_it_is_launched() {
+fn a_run_older_than_its_file_is_restarted_at_its_launch() {
     on_three_hosts(|lab| {
         let one = lab.host(1);
         let service = |v: u32| {

@@ -197,7 +197,7 @@ fn of(mut seen: Observed, sub: &str, run: &str) -> Observed {
 }
 
 #[test]
-fn a_removed_unit_that_systemd_still_has_is_reloaded_stopped_and_forgotten() {
+fn a_removed_unit_that_systemd_has_is_reloaded_and_stopped() {
     let mut unit = seen(1, "x", None, "inactive");
     unit.file = None;
     unit.linked = false;
@@ -266,7 +266,7 @@ fn every_kind_takes_an_update_in_its_own_way() {
 }
 
 #[test]
-fn a_socket_restarts_with_its_service_which_starts_again_after_it() {
+fn a_socket_restarts_with_its_service() {
     let desired = [
         ("a.service", want(1, "x", true)),
         ("a.socket", want(2, "y", true)),
@@ -317,7 +317,7 @@ fn a_slice_that_is_not_empty_is_never_stopped() {
 }
 
 #[test]
-fn a_unit_that_ran_before_its_newest_file_is_restarted_when_it_is_launched() {
+fn a_run_older_than_its_file_is_restarted_at_its_launch() {
     let mut unit = of(seen(2, "y", None, "active"), "running", "r");
     let earlier = |process: &str| {
         Some(Run {

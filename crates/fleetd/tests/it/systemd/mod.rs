@@ -224,7 +224,7 @@ async fn a_command_that_is_a_condition_skips_a_start(host: &Host) {
     }
 }
 
-async fn a_removed_unit_that_another_refers_to_is_there_until_a_reload(host: &Host) {
+async fn a_removed_unit_that_is_wanted_stays_until_a_reload(host: &Host) {
     host.link("a.service", ONESHOT).await;
     host.run("a.target", "[Unit]\nWants=a.service\n").await;
     sleep(Duration::from_millis(300)).await;
@@ -618,7 +618,7 @@ statements! {
     a_start_that_conditions_do_not_allow_is_remembered_until_the_next,
     a_start_that_is_not_done_says_why,
     a_command_that_is_a_condition_skips_a_start,
-    a_removed_unit_that_another_refers_to_is_there_until_a_reload,
+    a_removed_unit_that_is_wanted_stays_until_a_reload,
     a_socket_is_not_started_while_its_service_runs,
     what_starts_a_unit_is_not_started_without_it,
     a_changed_file_counts_after_a_reload_and_not_before,
