@@ -92,6 +92,8 @@ fn rolled_back(lab: &Lab) -> Result<()> {
     let host = lab.host(1);
     put(host, "web.service", &sleeper(1050))?;
     runs_everywhere(lab, "web.service", 1050)?;
+    // Only a revision that was available, so a second ready, is one to go back to.
+    std::thread::sleep(std::time::Duration::from_secs(2));
     let bad = "[Service]\nExecStart=/bin/false\n[X-Fleet]\nGlobal=true\n";
     put(host, "web.service", bad)?;
     told(lab, "web.service: the registry has another content", true)?;
