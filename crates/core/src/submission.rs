@@ -37,6 +37,53 @@ pub struct Submitted {
     pub now: u64,
 }
 
+/// An update made from a revision that is not the newest any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Outdated {
+    /// Another revision followed.
+    #[error(
+        "unit {name}: the update replaces revision {replaces}, but revision {newest} is the newest; \
+         `fleetctl diff` shows the difference, and --force replaces it anyway"
+    )]
+    Followed {
+        /// The unit.
+        name: UnitName,
+        /// The revision that the update replaces.
+        replaces: u64,
+        /// The newest revision.
+        newest: u64,
+    },
+    /// The unit was destroyed.
+    #[error("unit {name}: the update replaces revision {replaces}, but the unit was destroyed")]
+    Destroyed {
+        /// The unit.
+        name: UnitName,
+        /// The revision that the update replaces.
+        replaces: u64,
+    },
+}
+
+/// Checks that an update replaces the newest revision.
+pub fn replaces_newest(
+    name: &UnitName,
+    existing: Option<&UnitRecord>,
+    replaces: u64,
+) -> Result<(), Outdated> {
+    let name = || name.clone();
+    match existing.map(|record| record.newest().number) {
+        Some(newest) if newest == replaces => Ok(()),
+        Some(newest) => Err(Outdated::Followed {
+            name: name(),
+            replaces,
+            newest,
+        }),
+        None => Err(Outdated::Destroyed {
+            name: name(),
+            replaces,
+        }),
+    }
+}
+
 /// Decides what a submission changes. An update of a launched unit that restarts something is rolled out
 /// ([`succeed`]); everything else takes effect everywhere at once.
 pub fn submit(name: &UnitName, existing: Option<&UnitRecord>, submitted: Submitted) -> Submission {

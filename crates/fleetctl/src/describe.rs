@@ -95,7 +95,14 @@ pub(crate) fn shortfall(unit: &UnitOnMachine, revision: u64) -> String {
         (None, Some(report)) if report.ready && !report.available => {
             format!("{}, but not for as long as it should be", state(report))
         }
-        (None, Some(report)) => state(report),
+        (None, Some(report)) => match report
+            .failed
+            .as_ref()
+            .filter(|_| report.active == "inactive")
+        {
+            Some(why) => format!("{}: {why}", state(report)),
+            None => state(report),
+        },
     }
 }
 

@@ -71,7 +71,10 @@ fn failure(error: &anyhow::Error) -> ExitCode {
         }
         None => {
             output::talk(format_args!("{error:#}"));
-            ExitCode::FAILURE
+            match error.is::<wait::NoMachine>() {
+                true => exit::NOT_ACTIVE.into(),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

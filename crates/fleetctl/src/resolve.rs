@@ -50,6 +50,8 @@ pub(crate) struct Registered {
     pub(crate) content: Content,
     pub(crate) target: TargetState,
     pub(crate) global: bool,
+    /// The newest revision; `None` if an older fleetd does not send it.
+    pub(crate) revision: Option<u64>,
 }
 
 impl Registered {
@@ -75,6 +77,7 @@ impl Registered {
         };
         Ok(Self {
             global: is_global(&unit.options),
+            revision: Some(unit.revision).filter(|revision| *revision > 0),
             target: TargetState::parse(&unit.desired_state)
                 .ok_or_else(|| incomplete("target state"))?,
             content: unit.content.ok_or_else(|| incomplete("content"))?,
@@ -254,6 +257,7 @@ mod tests {
                 content: content.into(),
                 target,
                 global: true,
+                revision: Some(1),
             }),
             local: local("dir/hello.service", file),
             template: None,

@@ -70,6 +70,13 @@ pub struct Unit {
         deserialize_with = "null_is_absent"
     )]
     pub options: Vec<UnitOption>,
+    /// The number of its newest revision; 0 if unknown. Ours only: sent with `?content=true`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub revision: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Takes `null` for a member that is not there, as Go does, where fleet 1.0's clients may say so.

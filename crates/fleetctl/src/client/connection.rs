@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST, IF_MATCH};
 use hyper::http::response::Parts;
 use hyper::rt::{Read, Write};
 use hyper::{Method, Request, StatusCode};
@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::payload::Payload;
 use super::tls::{self, TlsError, TlsFiles};
 use crate::endpoint::Endpoint;
 use crate::remote::{OpenTunnel, Tunnel, TunnelError};
@@ -174,11 +175,11 @@ impl Connection {
         &mut self,
         method: Method,
         path: &str,
-        json: Option<Vec<u8>>,
+        payload: Payload,
         timeout: Duration,
     ) -> Result<(Parts, Bytes), ConnectionError> {
         let whole = async |connection: &mut Self| {
-            let (parts, answer) = connection.send(method, path, json).await?;
+            let (parts, answer) = connection.send(method, path, payload).await?;
             Ok((parts, connection.rest(answer).await?))
         };
         self.within(timeout, whole).await
@@ -190,7 +191,9 @@ impl Connection {
         path: &str,
         timeout: Duration,
     ) -> Result<(Parts, Answer), ConnectionError> {
-        let begin = async |connection: &mut Self| connection.send(Method::GET, path, None).await;
+        let begin = async |connection: &mut Self| {
+            connection.send(Method::GET, path, Payload::default()).await
+        };
         self.within(timeout, begin).await
     }
 
@@ -252,7 +255,7 @@ impl Connection {
         &mut self,
         method: Method,
         path: &str,
-        json: Option<Vec<u8>>,
+        payload: Payload,
     ) -> Result<(Parts, Answer), ConnectionError> {
         self.lost = false;
         let changing = method != Method::GET;
@@ -260,11 +263,14 @@ impl Connection {
             .method(method)
             .uri(path)
             .header(HOST, self.endpoint.host());
-        if json.is_some() {
+        if payload.json.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
+        if let Some(revision) = payload.replaces {
+            request = request.header(IF_MATCH, format!("\"{revision}\""));
+        }
         let request = request
-            .body(Full::from(json.unwrap_or_default()))
+            .body(Full::from(payload.json.unwrap_or_default()))
             .expect("paths are percent-encoded");
 
         let mut open = self.ready().await?;

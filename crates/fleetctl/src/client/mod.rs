@@ -3,6 +3,7 @@
 mod connection;
 mod each;
 mod pages;
+mod payload;
 mod rollouts;
 mod states;
 mod stream;
@@ -23,6 +24,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::payload::Payload;
 use crate::endpoint::Endpoint;
 use crate::output::talk;
 use crate::remote::Tunnel;
@@ -125,12 +127,14 @@ impl Client {
         found(self.get(&path, self.timeout).await)
     }
 
-    /// Creates a unit, or changes its content and target state.
+    /// Creates a unit, or changes its content and target state. With `replaces`, fleetd refuses content if the unit has
+    /// another newest revision than that.
     pub(crate) async fn put_unit(
         &mut self,
         name: &UnitName,
         content: Option<Content>,
         target: TargetState,
+        replaces: Option<u64>,
     ) -> Result<(), ClientError> {
         let unit = Unit {
             name: name.to_string(),
@@ -138,12 +142,13 @@ impl Client {
             desired_state: target.to_string(),
             ..Unit::default()
         };
-        self.send(
-            Method::PUT,
-            &format!("units/{}", encode(name.as_str())),
-            Some(&unit),
-        )
-        .await
+        let path = format!("units/{}", encode(name.as_str()));
+        let payload = Payload {
+            json: Some(json(&unit)),
+            replaces,
+        };
+        self.ask(Method::PUT, &path, payload, self.timeout).await?;
+        Ok(())
     }
 
     /// Removes a unit; answers whether there was one.
@@ -199,7 +204,9 @@ impl Client {
         path: &str,
         timeout: Duration,
     ) -> Result<T, ClientError> {
-        let body = self.ask(Method::GET, path, None, timeout).await?;
+        let body = self
+            .ask(Method::GET, path, Payload::default(), timeout)
+            .await?;
         self.read(path, &body)
     }
 
@@ -210,7 +217,7 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
         let answer = self
-            .ask(Method::POST, path, Some(json(body)), self.timeout)
+            .ask(Method::POST, path, Some(json(body)).into(), self.timeout)
             .await?;
         self.read(path, &answer)
     }
@@ -233,7 +240,8 @@ impl Client {
         path: &str,
         body: Option<&(impl Serialize + ?Sized)>,
     ) -> Result<(), ClientError> {
-        self.ask(method, path, body.map(json), self.timeout).await?;
+        let payload = body.map(json).into();
+        self.ask(method, path, payload, self.timeout).await?;
         Ok(())
     }
 
@@ -241,13 +249,13 @@ impl Client {
         &mut self,
         method: Method,
         path: &str,
-        json: Option<Vec<u8>>,
+        payload: Payload,
         timeout: Duration,
     ) -> Result<Bytes, ClientError> {
         let path = format!("{V1}/{path}");
         let (parts, body) = self
             .connection
-            .exchange(method, &path, json, timeout)
+            .exchange(method, &path, payload, timeout)
             .await?;
         self.heed(&parts)?;
         match parts.status.is_success() {

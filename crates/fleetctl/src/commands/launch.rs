@@ -11,7 +11,7 @@ use fleet_core::unit::{InvalidUnit, OptionsError, Parsed, TargetState, UnitName}
 
 use super::batch::{Batch, before_any};
 use super::blocking::Blocking;
-use super::rolling::tell_rolling;
+use super::rolling::{tell_down, tell_rolling};
 use crate::client::Client;
 use crate::output::{say, talk};
 use crate::resolve::{Decision, Registered, ResolveError, Sources, decide};
@@ -60,6 +60,9 @@ struct Units {
     /// Update units that are in the registry already from the local files
     #[arg(long)]
     replace: bool,
+    /// Replace a revision even if it is newer than the one that was compared
+    #[arg(long, requires = "replace")]
+    force: bool,
     #[arg(long, hide = true)]
     sign: bool,
     /// Names of units in the registry, or paths of unit files; `.service` may be left out
@@ -172,7 +175,8 @@ async fn bring(
         TargetState::Inactive
     };
     let mut batch = Batch::default();
-    let write = async |client: &mut Client, unit| write(client, unit, first).await;
+    let force = units.force;
+    let write = async |client: &mut Client, unit| write(client, unit, first, force).await;
     // Of units that conflict the one created first runs: that is the one named first.
     let results = if planned.iter().any(|unit| unit.excludes) {
         client.each_in_turn(&planned, write).await
@@ -194,13 +198,21 @@ async fn bring(
         activate(client, unit, target).await
     });
     let mut batch = Batch::default();
+    let mut unchanged = Vec::new();
     for (unit, result) in brought.iter().zip(results.await) {
-        if batch.note(&unit.name, result) == Some(true) {
-            let global = if unit.global { "global " } else { "" };
-            say(format_args!("Triggered {global}unit {} {verb}", unit.name))?;
+        match batch.note(&unit.name, result) {
+            Some(true) => {
+                let global = if unit.global { "global " } else { "" };
+                say(format_args!("Triggered {global}unit {} {verb}", unit.name))?;
+            }
+            Some(false) => unchanged.push(unit.name.clone()),
+            None => {}
         }
     }
     batch.finish(activating, done)?;
+    if target == TargetState::Launched {
+        tell_down(client, &unchanged).await;
+    }
     let Some(timeout) = wait else {
         let replaced = brought.into_iter().filter(|unit| unit.written);
         let replaced: Vec<UnitName> = replaced.map(|unit| unit.name).collect();
@@ -284,8 +296,14 @@ fn refusal(name: &UnitName, error: &InvalidUnit) -> anyhow::Error {
     }
 }
 
-/// Brings the registry's content of a unit up to date, and a global unit to the target state `first` at least.
-async fn write(client: &mut Client, unit: &Planned, first: TargetState) -> anyhow::Result<Brought> {
+/// Brings the registry's content of a unit up to date, and a global unit to the target state `first` at least. Unless
+/// `force` is set, it replaces only the revision that was compared with the file.
+async fn write(
+    client: &mut Client,
+    unit: &Planned,
+    first: TargetState,
+    force: bool,
+) -> anyhow::Result<Brought> {
     let name = &unit.name;
     // A unit that runs goes on running: its target state stays while its content changes.
     let registered = unit.registered.as_ref().map(|unit| unit.target);
@@ -299,7 +317,9 @@ async fn write(client: &mut Client, unit: &Planned, first: TargetState) -> anyho
     };
     let written = content.is_some();
     if written || registered != Some(target) {
-        let put = client.put_unit(name, content, target).await;
+        let compared = unit.registered.as_ref().and_then(|unit| unit.revision);
+        let replaces = compared.filter(|_| written && !force);
+        let put = client.put_unit(name, content, target, replaces).await;
         if written {
             put.with_context(|| format!("failed creating unit {name}"))?;
         } else {
@@ -322,7 +342,7 @@ async fn activate(
 ) -> anyhow::Result<bool> {
     let changes = unit.target != target;
     if changes {
-        client.put_unit(&unit.name, None, target).await?;
+        client.put_unit(&unit.name, None, target, None).await?;
     }
     Ok(changes || unit.written)
 }

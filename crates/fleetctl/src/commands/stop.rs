@@ -61,7 +61,7 @@ impl Stop {
         let take_back = async |client: &mut Client, unit: &Unit| {
             if unit.desired_state != target.as_str() {
                 let name = UnitName::parse(&unit.name)?;
-                client.put_unit(&name, None, target).await?;
+                client.put_unit(&name, None, target, None).await?;
             }
             Ok(())
         };
@@ -74,8 +74,11 @@ impl Stop {
             }
         }
         batch.finish(failed, done)?;
-        // The brackets held the units that are not global: fleet 1.0 waited for those.
-        talk(format_args!("Successfully {done} units []."));
+        let names: Vec<&str> = units.iter().map(|unit| unit.name.as_str()).collect();
+        talk(format_args!(
+            "Successfully {done} units [{}].",
+            names.join(" ")
+        ));
         Ok(())
     }
 }

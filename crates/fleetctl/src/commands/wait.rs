@@ -26,6 +26,7 @@ It ends early when a unit has failed on every machine where it is not there yet.
 Exit codes:
   0  all units are as they were waited for
   1  the time is up, or a unit failed
+  3  a unit belongs on no machine
   4  a unit does not exist; with --for=gone that is what is waited for
 
 Examples:

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::ValueEnum;
 use fleet_core::api::{LastRollout, UnitOnMachine, UnitStatus};
+use fleet_core::problem::UnitProblem;
 use fleet_core::rollout::{Ended, Phase};
 use fleet_core::unit::{TargetState, UnitName};
 use tokio::time::Instant;
@@ -57,6 +58,22 @@ pub(crate) struct Waiting<'a> {
     pub(crate) before: &'a BTreeMap<UnitName, UnitStatus>,
 }
 
+/// How waiting for one unit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    There,
+    Short,
+    /// It belongs on no machine, so there is nothing to wait for.
+    NoMachine,
+}
+
+/// The units that are waited for belong on no machine.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a unit belongs on no machine; it starts on the first that matches, and `fleetctl explain UNIT` shows why"
+)]
+pub(crate) struct NoMachine;
+
 /// How a unit stands on all machines where it belongs.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -89,6 +106,9 @@ fn judge(goal: Goal, status: &UnitStatus, before: Option<&UnitStatus>) -> Progre
     }
     let verdict = if status.desired_state != TargetState::Launched.as_str() {
         Verdict::Moving
+    } else if status.machines.is_empty() {
+        // Machines are still to come, as after a start of the whole cluster.
+        Verdict::Moving
     } else if there == placed && (placed > 0 || goal == Goal::Ready) {
         Verdict::There
     } else if failed > 0 && there + failed == placed {
@@ -101,6 +121,18 @@ fn judge(goal: Goal, status: &UnitStatus, before: Option<&UnitStatus>) -> Progre
         placed,
         verdict,
     }
+}
+
+/// Returns why a unit belongs on no machine, if machines are online and it belongs on none.
+pub(crate) fn no_machine(status: &UnitStatus) -> Option<String> {
+    let mut reasons = BTreeMap::new();
+    for unit in &status.machines {
+        if unit.placed {
+            return None;
+        }
+        *reasons.entry(unit.reason.clone()).or_default() += 1;
+    }
+    (!reasons.is_empty()).then(|| UnitProblem::NoMachine(reasons).to_string())
 }
 
 fn is_there(goal: Goal, unit: &UnitOnMachine, status: &UnitStatus) -> bool {
@@ -138,7 +170,11 @@ type Failure<'a> = (Option<&'a str>, Option<(u64, u64)>);
 /// systemd says `failed` only once it will not restart the unit by itself.
 fn failure(unit: &UnitOnMachine) -> Option<Failure<'_>> {
     let report = unit.report.as_ref();
-    let failed = unit.problem.is_some() || report.is_some_and(|report| report.active == "failed");
+    // An inactive unit with a reason is not started again either.
+    let failed = unit.problem.is_some()
+        || report.is_some_and(|report| {
+            report.active == "failed" || report.active == "inactive" && report.failed.is_some()
+        });
     let stands = report.map(|report| (report.revision, report.since));
     failed.then_some((unit.problem.as_deref(), stands))
 }
@@ -150,7 +186,8 @@ fn failure_before<'a>(unit: &UnitOnMachine, before: Option<&'a UnitStatus>) -> O
 }
 
 impl Waiting<'_> {
-    /// Waits for all `units`; ends early when one of them can get no further by itself.
+    /// Waits for all `units`. Ends early if one of them can get no further by itself, with [`NoMachine`] if those that
+    /// cannot belong on no machine.
     pub(crate) async fn run(&self, client: &mut Client, units: &[UnitName]) -> anyhow::Result<()> {
         let deadline = Instant::now() + self.timeout;
         let mut shown: BTreeMap<&UnitName, String> = BTreeMap::new();
@@ -160,15 +197,18 @@ impl Waiting<'_> {
         };
         for pause in passes {
             tokio::time::sleep(*pause).await;
-            let mut all = true;
+            let mut ends = Vec::new();
             for name in units {
                 let line = ProgressLine::after(shown.entry(name).or_default());
-                all &= match self.goal {
+                ends.push(match self.goal {
                     Goal::Gone => self.one_gone(client, name, deadline, line).await?,
                     _ => self.one(client, name, deadline, line).await?,
-                };
+                });
             }
-            if !all {
+            if ends.contains(&End::NoMachine) && !ends.contains(&End::Short) {
+                return Err(NoMachine.into());
+            }
+            if ends.iter().any(|end| *end != End::There) {
                 bail!(
                     "not every unit is {}; `fleetctl status UNIT` shows how it goes on, `fleetctl journal UNIT` why it fails",
                     self.goal.word()
@@ -184,7 +224,7 @@ impl Waiting<'_> {
         name: &UnitName,
         deadline: Instant,
         mut line: ProgressLine<'_>,
-    ) -> anyhow::Result<bool> {
+    ) -> anyhow::Result<End> {
         let mut settled = false;
         // The first look is free: a unit whose turn comes after the deadline is judged too.
         let mut answer = client.unit_status(name.as_str(), None).await?;
@@ -195,7 +235,7 @@ impl Waiting<'_> {
             let Some(status) = answer else {
                 drop(line);
                 talk(format_args!("{name}: destroyed meanwhile"));
-                return Ok(false);
+                return Ok(End::Short);
             };
             let launched = status.desired_state == TargetState::Launched.as_str();
             if self.started && !launched {
@@ -204,7 +244,7 @@ impl Waiting<'_> {
                     "{name}: its target state was set to {} meanwhile",
                     status.desired_state
                 ));
-                return Ok(false);
+                return Ok(End::Short);
             }
             if self.started
                 && let Some(why) = went_back(&status, last)
@@ -212,16 +252,22 @@ impl Waiting<'_> {
                 drop(line);
                 talk(format_args!("{name}: {why}"));
                 self.complain(&status);
-                return Ok(false);
+                return Ok(End::Short);
+            }
+            if let Some(why) = no_machine(&status).filter(|_| launched) {
+                drop(line);
+                talk(format_args!("{name}: {why}"));
+                return Ok(End::NoMachine);
             }
             let progress = judge(self.goal, &status, before);
             line.show(&match progress.placed {
                 _ if !launched => format!("{name}: {}, not started yet", status.desired_state),
-                0 => format!("{name}: no machine matches now; it starts on the first that does"),
+                0 if status.machines.is_empty() => format!("{name}: no machine is online"),
+                0 => format!("{name}: every machine of it is cordoned, and takes no update"),
                 placed => format!("{name}: {}/{placed} {}", progress.there, self.goal.word()),
             });
             match progress.verdict {
-                Verdict::There => return Ok(true),
+                Verdict::There => return Ok(End::There),
                 // Where it fails on one machine, it is about to on others: one answer names them all.
                 Verdict::Stuck if !settled => {
                     settled = true;
@@ -232,7 +278,7 @@ impl Waiting<'_> {
                 Verdict::Stuck => {
                     drop(line);
                     self.complain(&status);
-                    return Ok(false);
+                    return Ok(End::Short);
                 }
                 Verdict::Moving => {}
             }
@@ -248,7 +294,7 @@ impl Waiting<'_> {
                     drop(line);
                     self.late(name);
                     self.complain(&status);
-                    return Ok(false);
+                    return Ok(End::Short);
                 }
             };
         }
@@ -261,7 +307,7 @@ impl Waiting<'_> {
         name: &UnitName,
         deadline: Instant,
         mut line: ProgressLine<'_>,
-    ) -> anyhow::Result<bool> {
+    ) -> anyhow::Result<End> {
         let mut after = None;
         loop {
             let look = async {
@@ -278,12 +324,12 @@ impl Waiting<'_> {
             match tokio::time::timeout_at(deadline, look).await {
                 Ok(answer) => match answer? {
                     Some(why) => line.show(&format!("{name}: {why}")),
-                    None => return Ok(true),
+                    None => return Ok(End::There),
                 },
                 Err(_elapsed) => {
                     drop(line);
                     self.late(name);
-                    return Ok(false);
+                    return Ok(End::Short);
                 }
             }
             // Nothing tells when the last machine has let go of it.

@@ -93,6 +93,9 @@ impl From<RegistryError> for ApiError {
             error @ RegistryError::Held(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             }
+            RegistryError::Outdated(error) => {
+                Self::new(StatusCode::PRECONDITION_FAILED, error.to_string())
+            }
             RegistryError::Order(error) => Self::conflict(error.to_string()),
             error @ (RegistryError::TooManyUnits
             | RegistryError::TooMuchMetadata(_)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
+use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fleet_core::api::{Unit, UnitPage};
@@ -63,7 +64,7 @@ pub(super) async fn get(
     State(api): State<Api>,
     Path(name): Path<String>,
     query: Query,
-) -> Result<Json<Unit>> {
+) -> Result<Response> {
     let name = UnitName::parse(&name).map_err(|_| ApiError::no_unit())?;
     let key = keys::unit(&name);
     // Without its current state, as the original answers: that would take the reports of every
@@ -74,7 +75,9 @@ pub(super) async fn get(
         return Err(ApiError::conflict(text));
     }
     let unit = view.units.get(&name).ok_or_else(ApiError::no_unit)?;
-    Ok(Json(show(&name, unit, query.content)))
+    let tag = format!("\"{}\"", unit.record.newest().number);
+    let answer = Json(show(&name, unit, query.content));
+    Ok(([(ETAG, tag)], answer).into_response())
 }
 
 fn show(name: &UnitName, unit: &ViewedUnit, content: bool) -> Unit {
@@ -85,6 +88,11 @@ fn show(name: &UnitName, unit: &ViewedUnit, content: bool) -> Unit {
         machine_id: String::new(),
         name: name.to_string(),
         options: unit.newest().file.options().to_vec(),
+        revision: if content {
+            unit.record.newest().number
+        } else {
+            0
+        },
     }
 }
 
@@ -134,8 +142,9 @@ pub(super) async fn put(
     }
     let name = UnitName::parse(&path).map_err(|error| ApiError::bad(error.to_string()))?;
     let target = wanted_target(&request.desired_state)?;
+    let replaces = replaced_revision(&headers)?;
     match (content_of(&request)?, target) {
-        (Some(content), target) => submit(&api, &name, content, target).await,
+        (Some(content), target) => submit(&api, &name, content, target, replaces).await,
         (None, Some(target)) => set_target(&api, &name, target).await,
         (None, None) => match api.registry.unit(&name).await? {
             Some(_) => {
@@ -145,6 +154,21 @@ pub(super) async fn put(
             None => Err(nothing_to_create()),
         },
     }
+}
+
+/// Returns the revision that `If-Match` names; `None` without the header, or for `*`.
+fn replaced_revision(headers: &HeaderMap) -> Result<Option<u64>> {
+    let Some(value) = headers.get(IF_MATCH) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text.trim_matches('"').parse();
+    number.map(Some).map_err(|_no_number| {
+        ApiError::bad("If-Match must be the number of a revision, such as \"3\", or *")
+    })
 }
 
 fn nothing_to_create() -> ApiError {
@@ -216,6 +240,7 @@ async fn submit(
     name: &UnitName,
     content: Content,
     target: Option<TargetState>,
+    replaces: Option<u64>,
 ) -> Result<Response> {
     let parsed = Parsed::parse(name.clone(), &content);
     parsed
@@ -235,7 +260,7 @@ async fn submit(
     let advice = advice(name, &content, &parsed.file);
     let submission = api
         .registry
-        .submit(name, content, Owner::Api, target)
+        .submit_over(name, content, Owner::Api, target, replaces)
         .await?;
     if let Some(told) = told(name, &submission) {
         tracing::info!(unit = %name, by = BY, "{told}");

@@ -19,7 +19,7 @@ use fleet_core::record::{
     RecordError, UnitRecord,
 };
 use fleet_core::rollout::{self, Order, OrderError};
-use fleet_core::submission::{self, NotLaunchable, Submission, Submitted, may_become};
+use fleet_core::submission::{self, NotLaunchable, Outdated, Submission, Submitted, may_become};
 use fleet_core::trust::{self, Footing, Identity, Judgement, Memory, NotAcceptable, Trust, judge};
 use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
 use tokio::sync::watch;
@@ -63,6 +63,9 @@ pub enum RegistryError {
     /// It cannot have the target state that is asked for.
     #[error(transparent)]
     NotLaunchable(#[from] NotLaunchable),
+    /// The update was made from an older revision.
+    #[error(transparent)]
+    Outdated(#[from] Outdated),
     /// It cannot be ordered as things stand.
     #[error(transparent)]
     Order(#[from] OrderError),
@@ -242,9 +245,25 @@ impl Registry {
         owner: Owner,
         target: Option<TargetState>,
     ) -> Result<Submission> {
+        self.submit_over(name, content, owner, target, None).await
+    }
+
+    /// Submits a unit file that replaces that revision, and no newer one. `None` replaces any.
+    pub async fn submit_over(
+        &self,
+        name: &UnitName,
+        content: Content,
+        owner: Owner,
+        target: Option<TargetState>,
+        replaces: Option<u64>,
+    ) -> Result<Submission> {
         let (unit, clock) = (name.clone(), self.clock.clone());
         let decide = move |found: &Found<'_>| {
             let existing = found.unit()?;
+            if let Some(replaces) = replaces {
+                let existing = existing.as_ref().map(|it| &it.record);
+                submission::replaces_newest(&unit, existing, replaces)?;
+            }
             let submitted = Submitted {
                 content: content.clone(),
                 owner: owner.clone(),

@@ -32,6 +32,7 @@ const BAR: usize = 40;
 #[command(after_help = "Exit codes:
   0  the newest revision is stable, and no machine is on its way to it
   1  fleetd does not answer, or refuses
+  3  the newest revision is stable, but the unit belongs on no machine
   4  there is no such unit
   5  it goes on
   6  it is paused, and waits for somebody to resume or undo it
@@ -66,6 +67,7 @@ impl Status {
             return no_such_unit(client, &name).await;
         };
         let mut standing = Some(Standing::of(&first));
+        let mut nowhere = belongs_nowhere(&first);
         let mut after = first.registry_revision;
         let mut first = Some(first);
         let mut shown = String::new();
@@ -80,6 +82,7 @@ impl Status {
             };
             standing = status.as_ref().map(Standing::of);
             if let Some(status) = status {
+                nowhere = belongs_nowhere(&status);
                 after = status.registry_revision;
                 shown = self.text(status, paint)?;
             }
@@ -104,6 +107,7 @@ impl Status {
                 talk(format_args!("{name} was destroyed meanwhile"));
                 exit::NO_SUCH_UNIT.into()
             }
+            Some(Standing::Done) if nowhere => exit::NOT_ACTIVE.into(),
             Some(Standing::Done) => ExitCode::SUCCESS,
             Some(Standing::Rolling) => exit::ROLLING.into(),
             Some(Standing::Paused) => exit::PAUSED.into(),
@@ -132,6 +136,12 @@ impl Status {
     }
 }
 
+/// Whether the unit should run, and no machine has it or will take it later.
+fn belongs_nowhere(status: &RolloutStatus) -> bool {
+    let row = &status.row;
+    row.desired_state == TargetState::Launched.as_str() && row.desired == 0 && row.deferred == 0
+}
+
 fn lines(lines: impl Iterator<Item = String>) -> String {
     lines.map(|line| line + "\n").collect()
 }
@@ -148,6 +158,7 @@ fn headline(status: &RolloutStatus) -> String {
     });
     let launched = row.desired_state == TargetState::Launched.as_str();
     let there = match row.desired_state.as_str() {
+        _ if belongs_nowhere(status) => "but it belongs on no machine".to_owned(),
         _ if launched => format!(
             "available on {} of {}",
             row.available,

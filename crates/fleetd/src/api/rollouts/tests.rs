@@ -476,3 +476,53 @@ async fn whoever_waits_for_a_rollout_is_told_of_its_change() {
     let (answer, ()) = tokio::join!(world.get(&path), happens);
     assert_eq!(answer["phase"], Phase::Rolling.as_str());
 }
+
+#[tokio::test]
+async fn update_of_an_old_revision_is_refused_with_412() {
+    let world = World::new().await;
+    let put = async |path: &str, tag: Option<&str>, content: String| {
+        use base64::Engine as _;
+        let content = base64::engine::general_purpose::STANDARD.encode(content);
+        let body = json!({"content": content, "desiredState": "launched"});
+        let mut request = Request::builder()
+            .method(Method::PUT)
+            .uri(format!("/fleet/v1/units/{path}"))
+            .header("Content-Type", "application/json");
+        if let Some(tag) = tag {
+            request = request.header("If-Match", tag);
+        }
+        let request = request.body(Body::from(body.to_string()));
+        let router = router(world.registry.clone(), 100);
+        let answer = router.oneshot(request.expect("a request")).await;
+        let answer = answer.expect("an answer");
+        let status = answer.status().as_u16();
+        let body = to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
+        let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let message = body["error"]["message"].as_str().unwrap_or_default();
+        (status, message.to_owned())
+    };
+    let unit = "web.service";
+    assert_eq!(
+        world.get("units/web.service?content=true").await["revision"],
+        json!(1)
+    );
+    assert_eq!(put(unit, Some("\"1\""), update()).await.0, 204);
+    let (status, message) = put(unit, Some("\"1\""), WEB.replace("/a", "/c")).await;
+    assert_eq!(status, 412);
+    assert!(
+        message.contains("replaces revision 1, but revision 2 is the newest"),
+        "{message}"
+    );
+    assert_eq!(
+        world.get("units/web.service?content=true").await["revision"],
+        json!(2)
+    );
+    for tag in [Some("2"), Some("*"), None] {
+        let content = WEB.replace("/a", &format!("/{}", tag.unwrap_or("none")));
+        assert_eq!(put(unit, tag, content).await.0, 204, "{tag:?}");
+    }
+    assert_eq!(put(unit, Some("x"), update()).await.0, 400);
+    let (status, message) = put("new.service", Some("\"1\""), update()).await;
+    assert_eq!(status, 412);
+    assert!(message.contains("the unit was destroyed"), "{message}");
+}
