@@ -42,6 +42,12 @@ fn go_bool(text: &str) -> Result<bool, &'static str> {
     }
 }
 
+/// Reads a time such as `90s` or `15m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_why| "must be a time with its unit, such as 90s, 15m or 2h".to_owned())
+}
+
 /// Reads seconds such as `3` or `0.5`.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     text.parse()
@@ -54,6 +60,15 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn duration_needs_a_unit() {
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["abc", "", "10", "-1s"] {
+            let error = duration(bad).expect_err(bad);
+            assert!(error.contains("such as 90s"), "{bad}: {error}");
+        }
+    }
 
     #[test]
     fn a_timeout_is_seconds_above_zero() {

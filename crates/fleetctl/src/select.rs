@@ -103,7 +103,8 @@ pub(crate) fn known_units(mut units: Vec<Unit>, arguments: &[String]) -> anyhow:
     Ok(known)
 }
 
-fn is_pattern(argument: &str) -> bool {
+/// Whether an argument is a glob pattern.
+pub(crate) fn is_pattern(argument: &str) -> bool {
     argument.contains(['*', '?', '['])
 }
 

@@ -116,7 +116,7 @@ fn one_unit_from_start_to_destroy() {
             "stop hello.service",
             0,
             stopped,
-            "Successfully stopped units [].\n",
+            "Successfully stopped units [hello.service].\n",
         )?;
         await_on(lab, "hello.service", "inactive", &[1, 2, 3])?;
         await_listing(lab, "", LOADED)?;
@@ -129,7 +129,7 @@ fn one_unit_from_start_to_destroy() {
             "stop hello.service",
             0,
             stopped,
-            "Successfully stopped units [].\n",
+            "Successfully stopped units [hello.service].\n",
         )?;
 
         says(
@@ -149,7 +149,7 @@ fn one_unit_from_start_to_destroy() {
             "unload hello",
             0,
             unloaded,
-            "Successfully unloaded units [].\n",
+            "Successfully unloaded units [hello.service].\n",
         )?;
         await_on(lab, "hello.service", "active", &[])?;
         await_listing(lab, "", HEADER)?;

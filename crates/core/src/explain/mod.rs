@@ -154,7 +154,8 @@ impl Asked<'_> {
         all.push(follows(machine));
         all.push(self.revision(record, machine));
         all.push(self.in_order(machine));
-        all.push(state(name, machine));
+        let belongs = all.iter().all(|it| it.predicate.holds);
+        all.push(state(name, machine, belongs));
         all
     }
 
@@ -203,7 +204,9 @@ impl Asked<'_> {
                 (number, format!("{number}, which it has"))
             }
         };
-        let reason = if number == heading {
+        let reason = if machine.report.is_none() {
+            format!("its revision there would be {why}")
+        } else if number == heading {
             format!("its revision there is {why}")
         } else {
             let waits = self.waits.unwrap_or("the leader has not granted it yet");
@@ -305,8 +308,20 @@ fn follows(machine: &OnMachine<'_>) -> Judged {
     }
 }
 
-fn state(name: &UnitName, machine: &OnMachine<'_>) -> Judged {
+/// `belongs`: whether every other condition holds.
+fn state(name: &UnitName, machine: &OnMachine<'_>, belongs: bool) -> Judged {
     let Some(report) = machine.report else {
+        if matches!(machine.presence, Presence::Offline(_)) {
+            return judged(
+                "state",
+                false,
+                "its state is unknown while the machine is offline",
+            );
+        }
+        if !belongs {
+            let reason = "its file is not there, because a condition above does not hold";
+            return judged("state", false, reason);
+        }
         return judged(
             "state",
             false,

@@ -3,10 +3,10 @@
 use crate::api::{Batches, PlannedMachine, PlannedUnit};
 use crate::machine::{MachineId, Scheduling};
 use crate::place::{Verdict, restrict};
-use crate::record::{UnitRecord, UnitReport};
+use crate::record::{Past, UnitRecord, UnitReport};
 use crate::rollout::Presence;
 use crate::timestamp::timestamp;
-use crate::unit::{Difference, Effect, Parsed, TargetState, UpdateStrategy, difference};
+use crate::unit::{Content, Difference, Effect, Parsed, TargetState, UpdateStrategy, difference};
 
 /// A unit file that may be submitted.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Existing<'a> {
     pub same: bool,
     /// Its stable revision.
     pub stable: &'a Parsed,
+    /// The revision with the proposed content that was rolled back; `None` if there was none.
+    pub rolled_back: Option<&'a Past>,
 }
 
 /// A machine.
@@ -78,7 +80,7 @@ pub fn preview(proposed: &Proposed<'_>) -> PlannedUnit {
             .filter(|_| action == "update")
             .map(|it| effect(it.effect).to_owned()),
         reason,
-        notes: parsed.notes().iter().map(ToString::to_string).collect(),
+        notes: proposed.notes(),
         batches: proposed.batches(&machines),
         machines,
     }
@@ -92,7 +94,37 @@ fn effect(effect: Effect) -> &'static str {
     }
 }
 
+/// Returns the newest revision with this content that was rolled back, unless the content is stable or a candidate now.
+pub fn rolled_back<'a>(
+    content: &Content,
+    record: &UnitRecord,
+    history: impl IntoIterator<Item = &'a Past>,
+) -> Option<&'a Past> {
+    if *content == record.stable.content || *content == record.newest().content {
+        return None;
+    }
+    history
+        .into_iter()
+        .filter(|past| past.was_rolled_back() && past.revision.content == *content)
+        .max_by_key(|past| past.revision.number)
+}
+
 impl Proposed<'_> {
+    fn notes(&self) -> Vec<String> {
+        let rolled_back = self.existing.and_then(|existing| existing.rolled_back);
+        let told = rolled_back.map(|past| {
+            let reason = past.dropped.as_deref().unwrap_or("no reason is known");
+            format!(
+                "revision {} had this content and was rolled back: {reason}",
+                past.revision.number
+            )
+        });
+        let notes = self.parsed.notes();
+        told.into_iter()
+            .chain(notes.iter().map(ToString::to_string))
+            .collect()
+    }
+
     fn action(&self, difference: Option<&Difference>) -> (&'static str, String) {
         match (self.existing, difference) {
             (Some(existing), _) if existing.same => match existing.record.target {

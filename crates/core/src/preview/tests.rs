@@ -85,6 +85,7 @@ fn says(new: &str, runs: bool) -> String {
             record: &record,
             same: new == BASE,
             stable: &old,
+            rolled_back: None,
         }),
         machines,
     });

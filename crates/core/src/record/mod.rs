@@ -15,7 +15,9 @@ pub use self::report::{
     Listed, MachineReport, ReportBase, ReportChanges, UnitReport, UnitReports, Units, decode_report,
 };
 pub use self::rollout::{Event, EventKind, Grant, Progress};
-pub use self::unit::{Candidate, Outcome, Owner, Past, Revision, SEEN_MAX, SeenRecord, UnitRecord};
+pub use self::unit::{
+    Candidate, Outcome, Owner, Past, Revision, SEEN_MAX, SeenRecord, UnitRecord, origin,
+};
 use crate::machine::MachineId;
 use crate::unit::UnitName;
 

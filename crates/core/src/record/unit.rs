@@ -37,6 +37,24 @@ impl Revision {
     }
 }
 
+/// Returns where a revision came from, if it is no new content: a restart, or an undo. `earlier`: the revisions before it.
+pub fn origin<'a>(
+    revision: &Revision,
+    earlier: impl IntoIterator<Item = &'a Revision>,
+) -> Option<String> {
+    let same = earlier
+        .into_iter()
+        .filter(|it| it.number < revision.number && it.content == revision.content)
+        .max_by_key(|it| it.number)?;
+    let number = same.number;
+    Some(
+        match revision.restarts > same.restarts && number + 1 == revision.number {
+            true => format!("restart of revision {number}"),
+            false => format!("content of revision {number}"),
+        },
+    )
+}
+
 /// A revision on its way to the machines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
@@ -179,5 +197,30 @@ impl UnitRecord {
             .max(self.stable.number)
             .max(last)
             .saturating_add(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origin_tells_a_restart_from_an_undo() {
+        let revision = |number, content: &str, restarts| Revision {
+            number,
+            at: 0,
+            content: Content::from(content),
+            restarts,
+        };
+        let all = [
+            revision(1, "a", 0),
+            revision(2, "b", 0),
+            revision(3, "b", 1),
+            revision(4, "a", 1),
+        ];
+        let told: Vec<_> = all.iter().map(|it| origin(it, &all)).collect();
+        let text = |text: &str| Some(text.to_owned());
+        let undo = text("content of revision 1");
+        assert_eq!(told, [None, None, text("restart of revision 2"), undo]);
     }
 }

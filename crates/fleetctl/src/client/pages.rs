@@ -2,6 +2,7 @@
 
 use hyper::Method;
 
+use super::payload::Payload;
 use super::{Client, ClientError, encode};
 
 /// How many rows of a listing are asked for at once: few requests, of some megabytes each. fleetd answers no more.
@@ -25,7 +26,9 @@ impl Client {
             let query = [Some(ROWS.to_owned()), parameter.clone(), next];
             let query: Vec<String> = query.into_iter().flatten().collect();
             let path = format!("{collection}?{}", query.join("&"));
-            let page = self.ask(Method::GET, &path, None, self.timeout).await?;
+            let page = self
+                .ask(Method::GET, &path, Payload::default(), self.timeout)
+                .await?;
             let (items, next) = open(&page).map_err(|why| self.unreadable(&path, why))?;
             all.extend(items);
             token = next.filter(|token| !token.is_empty());

@@ -73,6 +73,9 @@ impl Diff {
             for unit in &plan.units {
                 refused |= unit.error.is_some();
                 say(headline(unit))?;
+                for note in &unit.notes {
+                    say(printable(&format!("  note: {note}")))?;
+                }
             }
             let old = match &registered {
                 Some(_) => format!("registry/{name}"),

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use fleet_core::api::{EventList, EventRow};
 use serde::Serialize;
 
+use super::missing::no_such_unit;
 use crate::client::Client;
 use crate::describe;
 use crate::local::typed_name;
@@ -24,10 +25,10 @@ Examples:
   fleetctl events --since 1h --output json | jq -r 'select(.kind == \"rolled-back\") | .reason'"
 )]
 pub(crate) struct Events {
-    /// Go on with what is decided from now on, until Ctrl-C
+    /// Continue with new events until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// From this time on: a time such as '2026-11-22 06:40:00' (UTC), or how long ago, such as 10min or 2h
+    /// From this time on: '2026-11-22 06:40:00' (UTC), today, yesterday, or how long ago, such as 10min
     #[arg(long, short = 'S', value_name = "TIME", value_parser = moment)]
     since: Option<SystemTime>,
     /// A line for people, or a JSON object for programs
@@ -52,26 +53,55 @@ enum Style {
     Json,
 }
 
-/// Reads a time of day, or how long ago it was.
+const DAY: u64 = 24 * 60 * 60;
+
+/// Returns the midnight (UTC) that began the day so many days before that time.
+fn midnight(now: SystemTime, days_ago: u64) -> Option<SystemTime> {
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    let days = (seconds / DAY).checked_sub(days_ago)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(days * DAY))
+}
+
+/// Reads a time, a word such as `yesterday`, or how long ago it was.
 fn moment(text: &str) -> Result<SystemTime, String> {
+    let now = SystemTime::now();
+    let day = match text {
+        "now" => Some(now),
+        "today" => midnight(now, 0),
+        "yesterday" => midnight(now, 1),
+        _ => None,
+    };
+    if let Some(day) = day {
+        return Ok(day);
+    }
     let ago = humantime::parse_duration(text.trim_end_matches("ago").trim_end());
     let absolute = || humantime::parse_rfc3339_weak(text.trim_end_matches("UTC").trim_end());
     match ago {
-        Ok(ago) => SystemTime::now().checked_sub(ago),
+        Ok(ago) => now.checked_sub(ago),
         Err(_) => absolute().ok(),
     }
     .ok_or_else(|| {
-        "must be a time such as '2026-11-22 06:40:00', or how long ago, such as 10min".to_owned()
+        "must be a time such as '2026-11-22 06:40:00', today, yesterday, or how long ago, such as 10min"
+            .to_owned()
     })
 }
 
 impl Events {
     pub(super) async fn run(self, client: &mut Client) -> anyhow::Result<ExitCode> {
         let unit = self.unit.as_deref().map(typed_name).transpose()?;
-        let unit = unit.as_ref().map(|unit| unit.as_str());
         let mut complained = String::new();
-        let list = client.events(unit, None).await;
+        let list = client
+            .events(unit.as_ref().map(|it| it.as_str()), None)
+            .await;
         let list = list.context("Error retrieving events")?;
+        // A unit that was destroyed still has events.
+        if let Some(name) = unit.as_ref().filter(|_| list.events.is_empty()) {
+            let known = client.unit_status(name.as_str(), None).await;
+            if known.context("Error retrieving events")?.is_none() {
+                return no_such_unit(client, name).await;
+            }
+        }
+        let unit = unit.as_ref().map(|unit| unit.as_str());
         let mut after = list.next_after;
         let mut reader = self.print(list)?;
         while self.follow && reader == Reader::There {
@@ -222,6 +252,16 @@ mod tests {
         }
         let hour = moment("1h").expect("an hour ago");
         assert!(hour < SystemTime::now() - Duration::from_secs(3_590));
-        assert!(moment("yesterday").is_err());
+        assert!(moment("a while ago").is_err());
+    }
+
+    #[test]
+    fn today_and_yesterday_begin_at_midnight() {
+        let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * DAY + DAY / 2);
+        let day = |days| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(days * DAY));
+        assert_eq!(midnight(noon, 0), day(20_000));
+        assert_eq!(midnight(noon, 1), day(19_999));
+        assert!(moment("yesterday") < moment("today"));
+        assert!(moment("today") <= moment("now"));
     }
 }

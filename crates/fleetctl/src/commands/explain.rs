@@ -12,11 +12,10 @@ use crate::client::Client;
 use crate::describe;
 use crate::document::{self, Syntax};
 use crate::exit;
-use crate::local::typed_name;
 use crate::machine::find;
 use crate::output::{printable, write};
 use crate::paint::{self, Paint};
-use crate::select::Unknown;
+use crate::select::{is_pattern, known_units};
 
 #[derive(Args)]
 #[command(
@@ -30,6 +29,7 @@ Exit codes:
 
 Examples:
   fleetctl explain web.service
+  fleetctl explain 'web@*' db.service
   fleetctl explain --machine 190c6f8f web.service"
 )]
 pub(crate) struct Explain {
@@ -42,18 +42,48 @@ pub(crate) struct Explain {
     /// Print a document for programs
     #[arg(long, short, value_name = "FORMAT")]
     output: Option<Syntax>,
-    /// The name of a unit in the registry
-    unit: String,
+    /// Names or glob patterns of units in the registry
+    #[arg(value_name = "UNIT", required = true)]
+    units: Vec<String>,
 }
 
 impl Explain {
     pub(super) async fn run(self, client: &mut Client, paint: Paint) -> anyhow::Result<ExitCode> {
-        let name = typed_name(&self.unit)?;
+        let units = client.units().await.context("Error explaining units")?;
+        let known = known_units(units, &self.units)?;
+        let mut explained = Vec::new();
+        for unit in &known.units {
+            explained.push(self.explain(client, &unit.name).await?);
+        }
+        let one = self.units.len() == 1 && self.units.iter().all(|typed| !is_pattern(typed));
+        let missing = &known.unknown[..];
+        if let (true, [unit], Some(_)) = (one, missing, self.output) {
+            // A document about a unit that does not exist says so itself.
+            explained.push(self.explain(client, &unit.name).await?);
+        }
+        let documents = explained.iter().map(ExplanationDocument::from);
+        let documents: Vec<_> = documents.collect();
+        let text = match (self.output, &documents[..]) {
+            (Some(syntax), [document]) if one => document::one("Explanation", document, syntax)?,
+            (Some(syntax), documents) => document::list("ExplanationList", documents, syntax)?,
+            (None, _) => {
+                tell_missing(missing);
+                let texts = explained.iter().map(|it| self.text(it, paint));
+                texts.collect::<Vec<_>>().join("\n")
+            }
+        };
+        write(text.as_bytes())?;
+        Ok(match missing {
+            [] => ExitCode::SUCCESS,
+            _ => exit::NO_SUCH_UNIT.into(),
+        })
+    }
+
+    async fn explain(&self, client: &mut Client, name: &str) -> anyhow::Result<Explanation> {
         let explaining = || format!("Error explaining {name}");
-        let explanation = client.explain(name.as_str()).await;
-        let mut explanation = explanation.with_context(explaining)?;
+        let mut explanation = client.explain(name).await.with_context(explaining)?;
         if let Some(typed) = &self.machine {
-            // Those that are offline are explained too, and in no other list.
+            // Offline machines are explained too, and are in no other list.
             let known = explanation.machines.iter().map(|machine| Machine {
                 id: machine.machine_id.clone(),
                 ..Machine::default()
@@ -62,26 +92,7 @@ impl Explain {
             let id = &find(&known, typed).with_context(explaining)?.id;
             explanation.machines.retain(|it| it.machine_id == *id);
         }
-        let units = client.units().await.with_context(explaining)?;
-        let exists = units.iter().any(|unit| unit.name == name.as_str());
-        let text = match self.output {
-            Some(syntax) => document::one(
-                "Explanation",
-                &ExplanationDocument::from(&explanation),
-                syntax,
-            )?,
-            None if !exists => {
-                tell_missing(&[Unknown::among(name.to_string(), &units)]);
-                String::new()
-            }
-            None => self.text(&explanation, paint),
-        };
-        write(text.as_bytes())?;
-        Ok(if exists {
-            ExitCode::SUCCESS
-        } else {
-            exit::NO_SUCH_UNIT.into()
-        })
+        Ok(explanation)
     }
 
     fn text(&self, explanation: &Explanation, paint: Paint) -> String {

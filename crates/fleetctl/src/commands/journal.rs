@@ -1,4 +1,4 @@
-//! journal: what a unit logs, from all its machines in the order of time.
+//! journal: the logs of units, from all their machines in the order of time.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -14,32 +14,31 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::describe;
-use crate::local::typed_name;
 use crate::machine::{find, placed};
 use crate::output::{printable, reader_gone, talk};
 use crate::remote::Ssh;
 use crate::remote::journal::{Entry, Event, HoldBack, Query, Style, fetch, follow, merge};
-use crate::select::Unknown;
+use crate::select::known_units;
 
 /// As many as fleet 1.0 printed.
 const LINES: usize = 10;
 
 #[derive(Args)]
 #[command(
-    after_help = "Runs journalctl on each machine where the unit belongs, over ssh except on this one. A
+    after_help = "Runs journalctl on each machine where a unit belongs, over ssh except on this one. A
 machine that does not answer is named on stderr, the others are shown, and the exit code
 is 1. The order is that of the machines' clocks; times are UTC.
 
 Examples:
   fleetctl journal hello.service
-  fleetctl journal -f hello.service
+  fleetctl journal -f hello.service 'web@*'
   fleetctl journal --since '10 min ago' --machine 190c6f8f hello.service"
 )]
 pub(crate) struct Journal {
     /// The last so many lines of all machines together, or all [default: 10, with --since or --until all]
     #[arg(long, short = 'n', value_name = "N|all")]
     lines: Option<Lines>,
-    /// Go on with what is logged from now on, until Ctrl-C
+    /// Continue with new lines until Ctrl-C
     #[arg(long, short, conflicts_with = "until")]
     follow: bool,
     /// From this time on, as journalctl takes it: '2026-11-22 06:40', '10 min ago', today
@@ -48,7 +47,7 @@ pub(crate) struct Journal {
     /// Up to this time
     #[arg(long, short = 'U', value_name = "TIME")]
     until: Option<String>,
-    /// Only this machine, where the unit need not be any more: enough of its id to be the only one
+    /// Only this machine, even for a unit that was destroyed: its id, or enough of its beginning
     #[arg(long, short)]
     machine: Option<String>,
     /// What to print of an entry
@@ -60,7 +59,7 @@ pub(crate) struct Journal {
     /// The port of the machines' SSH servers, if not 22 or what your ssh configuration says
     #[arg(long, value_name = "PORT")]
     ssh_port: Option<u16>,
-    /// The name of a unit in the registry
+    /// Names or glob patterns of units in the registry
     #[arg(value_name = "UNIT")]
     names: Vec<String>,
 }
@@ -88,33 +87,37 @@ impl FromStr for Lines {
 
 impl Journal {
     pub(super) async fn run(self, client: &mut Client, ssh: &Ssh) -> anyhow::Result<ExitCode> {
-        let [argument] = &self.names[..] else {
-            bail!("One unit file must be provided.");
-        };
-        let unit = typed_name(argument)?;
-        let retrieving = || format!("Error retrieving Unit {unit}");
-        let Some(status) = client
-            .unit_status(unit.as_str(), None)
-            .await
-            .with_context(retrieving)?
-        else {
-            let units = client.units().await.with_context(retrieving)?;
-            bail!(Unknown::among(unit.to_string(), &units).sentence());
-        };
+        if self.names.is_empty() {
+            bail!(
+                "One unit file must be provided. Name one or more units: fleetctl journal web.service"
+            );
+        }
+        let retrieving = || format!("Error retrieving Unit {}", self.names.join(", "));
+        let units = client.units().await.with_context(retrieving)?;
+        let known = known_units(units, &self.names)?;
+        let mut names: Vec<String> = known.units.into_iter().map(|unit| unit.name).collect();
+        for unit in known.unknown {
+            // A machine may still have the log of a unit that was destroyed.
+            if self.machine.is_none() || unit.is_pattern() {
+                bail!(unit.sentence());
+            }
+            names.push(unit.name);
+        }
         let machines = match &self.machine {
             Some(typed) => {
                 let machines = client.machines(false).await.with_context(retrieving)?;
                 vec![find(&machines, typed)?.clone()]
             }
-            None => placed(&status),
+            None => placed_any(client, &names).await.with_context(retrieving)?,
         };
         if machines.is_empty() {
+            let units = names.join(" ");
             bail!(
-                "unit {unit} is on no machine (`fleetctl status {unit}` says why); --machine asks one that had it"
+                "unit {units} is on no machine (`fleetctl status {units}` says why); --machine asks one that had it"
             );
         }
         let query = Query {
-            unit: status.name,
+            units: names,
             lines: self.lines(),
             since: self.since,
             until: self.until,
@@ -161,6 +164,21 @@ impl Journal {
             None => Some(LINES),
         }
     }
+}
+
+/// Returns the machines where any of these units belongs, each once.
+async fn placed_any(client: &mut Client, names: &[String]) -> anyhow::Result<Vec<Machine>> {
+    let mut machines: Vec<Machine> = Vec::new();
+    for name in names {
+        let status = client.unit_status(name, None).await?;
+        for machine in status.iter().flat_map(placed) {
+            if machines.iter().all(|known| known.id != machine.id) {
+                machines.push(machine);
+            }
+        }
+    }
+    machines.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(machines)
 }
 
 /// Prints what comes until the reader or the person has enough; answers whether no machine was lost meanwhile.

@@ -13,6 +13,7 @@ use super::batch::{Batch, before_any};
 use super::blocking::Blocking;
 use super::rolling::{tell_down, tell_rolling};
 use crate::client::Client;
+use crate::go_flags::duration;
 use crate::output::{say, talk};
 use crate::resolve::{Decision, Registered, ResolveError, Sources, decide};
 use crate::select::Unknown;
@@ -48,7 +49,7 @@ pub(crate) struct Start {
     units: Units,
     /// Wait until the units are ready on every machine where they belong, two minutes unless told
     #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true,
-          default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = humantime::parse_duration,
+          default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = duration,
           conflicts_with = "no_block")]
     wait: Option<Duration>,
     #[command(flatten)]
@@ -210,7 +211,7 @@ async fn bring(
         }
     }
     batch.finish(activating, done)?;
-    if target == TargetState::Launched {
+    if target == TargetState::Launched && wait.is_none() {
         tell_down(client, &unchanged).await;
     }
     let Some(timeout) = wait else {

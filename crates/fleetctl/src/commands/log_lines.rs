@@ -23,7 +23,7 @@ pub(super) async fn log_lines(ssh: &Ssh, status: &UnitStatus, asked: Option<usiz
     let mut machines = placed(status);
     machines.retain(|machine| lines > 0 && (asked.is_some() || is_here(&machine.id)));
     let query = Query {
-        unit: status.name.clone(),
+        units: vec![status.name.clone()],
         lines: Some(lines),
         ..Query::default()
     };

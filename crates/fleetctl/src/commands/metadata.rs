@@ -14,8 +14,9 @@ use crate::output::say;
 
 #[derive(Args)]
 #[command(
-    after_help = "What is set here is laid over the machine's fleet.conf, and outlives a reboot; a removed key hides the one there.
-Units that select machines by it start and stop at once.
+    after_help = "A change overrides the machine's fleet.conf and survives a reboot. `key-` also removes a key of
+fleet.conf: the machine has no such key until it is set again, whatever fleet.conf says.
+Units that select machines by a changed key start and stop at once.
 
 Examples:
   fleetctl metadata 190c6f8f role=web disk=ssd
@@ -24,7 +25,7 @@ Examples:
 pub(crate) struct ChangeMetadata {
     /// A machine's id, or enough of its beginning to be the only one
     machine: String,
-    /// `key=value` sets, `key-` removes
+    /// `key=value` sets a key; `key-` removes it, even one of fleet.conf
     #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
     changes: Vec<Change>,
 }

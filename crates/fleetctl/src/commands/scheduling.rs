@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use crate::client::{Addresses, Client, StateRow};
 use crate::describe;
+use crate::go_flags::duration;
 use crate::machine::find;
 use crate::output::{say, talk};
 use crate::wait;
@@ -48,7 +49,7 @@ pub(crate) struct Drain {
     machines: Machines,
     /// Wait until no unit is left there, two minutes unless told
     #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true,
-          default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = humantime::parse_duration)]
+          default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = duration)]
     wait: Option<Duration>,
 }
 

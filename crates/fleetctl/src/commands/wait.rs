@@ -10,6 +10,7 @@ use fleet_core::unit::UnitName;
 
 use crate::client::Client;
 use crate::exit;
+use crate::go_flags::duration;
 use crate::local::typed_name;
 use crate::output::talk;
 use crate::select::known_units;
@@ -38,7 +39,7 @@ pub(crate) struct Wait {
     #[arg(long = "for", value_name = "STATE", default_value = "ready")]
     goal: Goal,
     /// How long, such as 30s or 5m
-    #[arg(long, value_name = "TIME", default_value = DEFAULT_TIMEOUT, value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = DEFAULT_TIMEOUT, value_parser = duration)]
     timeout: Duration,
     /// Names or glob patterns of units in the registry
     #[arg(value_name = "UNIT", required = true)]

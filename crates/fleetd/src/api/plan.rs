@@ -10,7 +10,7 @@ use fleet_core::api::{Plan, PlanBody, PlannedUnit, Unit};
 use fleet_core::keys;
 use fleet_core::machine::Metadata;
 use fleet_core::place::{Placeable, Reason, Verdict, place};
-use fleet_core::preview::{Existing, OnMachine, Proposed, preview};
+use fleet_core::preview::{Existing, OnMachine, Proposed, preview, rolled_back};
 use fleet_core::submission::may_become;
 use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
 
@@ -35,7 +35,14 @@ pub(super) async fn post(
 ) -> error::Result<Json<Plan>> {
     body::require_json(&headers)?;
     let asked: PlanBody = body::decode(&bytes)?;
-    let view = View::read(&**api.registry.store(), &READ).await?;
+    let named = asked.units.iter().map(|unit| UnitName::parse(&unit.name));
+    let histories: Vec<String> = named
+        .flatten()
+        .map(|name| keys::history_of(&name))
+        .collect();
+    let prefixes = READ.into_iter().chain(histories.iter().map(String::as_str));
+    let prefixes: Vec<&str> = prefixes.collect();
+    let view = View::read(&**api.registry.store(), &prefixes).await?;
     Ok(Json(heavy(move || plan(&view, &asked)).await))
 }
 
@@ -108,6 +115,11 @@ fn planned(view: &View, places: &Places<'_>, proposed: &(Parsed, Content)) -> Pl
         record: &unit.record,
         same: unit.record.newest().content == *content,
         stable: unit.stable(),
+        rolled_back: {
+            let past = view.history.iter();
+            let past = past.filter(|((name, _), _)| *name == parsed.name);
+            rolled_back(content, &unit.record, past.map(|(_, past)| past))
+        },
     });
     let machines = view.all_machines().into_iter().map(|(id, machine)| {
         let verdict = places

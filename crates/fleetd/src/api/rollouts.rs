@@ -13,7 +13,7 @@ use fleet_core::api::{
 use fleet_core::keys;
 use fleet_core::machine::Metadata;
 use fleet_core::place::{Reason, Verdict};
-use fleet_core::record::{Revision, UnitRecord};
+use fleet_core::record::{Revision, UnitRecord, origin};
 use fleet_core::rollout::{Order, Survey, Surveyed, Unknown};
 use fleet_core::unit::{Parsed, UnitName};
 
@@ -158,6 +158,13 @@ async fn revisions(api: &Api, name: &str) -> Result<(UnitName, Vec<RevisionConte
     let name = UnitName::parse(name).map_err(|_| ApiError::no_unit())?;
     let found = api.registry.with_history(&name).await?;
     let (stored, history) = found.ok_or_else(ApiError::no_unit)?;
+    let past = history.iter().filter_map(|(_, past)| past.as_ref().ok());
+    let candidate = stored.record.candidate.as_ref();
+    let all: Vec<&Revision> = past
+        .map(|past| &past.revision)
+        .chain([&stored.record.stable])
+        .chain(candidate.map(|candidate| &candidate.revision))
+        .collect();
     let row = |revision: &Revision, state: &str, reason: &str| RevisionContent {
         row: RevisionRow {
             number: revision.number,
@@ -166,7 +173,10 @@ async fn revisions(api: &Api, name: &str) -> Result<(UnitName, Vec<RevisionConte
                 .hash
                 .to_string(),
             state: state.to_owned(),
-            reason: reason.to_owned(),
+            reason: match reason {
+                "" => origin(revision, all.iter().copied()).unwrap_or_default(),
+                reason => reason.to_owned(),
+            },
         },
         content: Some(revision.content.clone()),
     };

@@ -411,9 +411,11 @@ mod tests {
         let name = UnitName::parse("a.service").expect("valid");
         let global = Content::from("[Service]\nExecStart=/x\n[X-Fleet]\nGlobal=true\n");
         let launched = Some(TargetState::Launched);
-        submit(&api, &name, global, launched).await.expect("taken");
+        submit(&api, &name, global, launched, None)
+            .await
+            .expect("taken");
         let single = Content::from("[Service]\nExecStart=/x\n");
-        let refused = submit(&api, &name, single, None)
+        let refused = submit(&api, &name, single, None, None)
             .await
             .expect_err("refused");
         assert_eq!(refused.status, StatusCode::CONFLICT);

@@ -256,6 +256,7 @@ impl Registry {
         for change in changes {
             change.end(Err(match error {
                 RegistryError::Store(error) => error.clone().into(),
+                RegistryError::Held(reason) => RegistryError::Held(reason.clone()),
                 other => RegistryError::Held(other.to_string()),
             }));
         }

@@ -79,6 +79,7 @@ impl From<RegistryError> for PublishError {
                 Self::Unavailable(error.to_string())
             }
             error @ (RegistryError::Order(_)
+            | RegistryError::Outdated(_)
             | RegistryError::NotLaunchable(_)
             | RegistryError::TooManyUnits
             | RegistryError::TooMuchMetadata(_)

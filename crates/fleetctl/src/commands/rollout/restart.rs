@@ -12,6 +12,7 @@ use super::super::batch::Batch;
 use super::super::blocking::Blocking;
 use super::super::rolling::tell_rolling;
 use crate::client::Client;
+use crate::go_flags::duration;
 use crate::output::{say, talk};
 use crate::select::known_units;
 use crate::wait::{self, Goal, Waiting};
@@ -31,7 +32,7 @@ pub(crate) struct Restart {
     names: Vec<String>,
     /// Wait until the units are ready again on every machine where they belong, two minutes unless told
     #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true,
-          default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = humantime::parse_duration,
+          default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = duration,
           conflicts_with = "no_block")]
     wait: Option<Duration>,
     #[command(flatten)]
@@ -48,9 +49,8 @@ impl Restart {
         let units = units.context("Error retrieving list of units from repository")?;
         let known = known_units(units, &self.names)?;
         if let Some(unknown) = known.unknown.first() {
-            // The words of fleet 1.0, which submitted files on the way.
             bail!(
-                "Error creating units: unable to find Unit({}) in Registry or on filesystem{}",
+                "Error restarting units: unable to find Unit({}) in Registry{}",
                 unknown.name,
                 unknown.hint()
             );

@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::describe;
 use crate::document::{self, Syntax};
 use crate::exit;
+use crate::go_flags::duration;
 use crate::local::typed_name;
 use crate::output::{printable, talk};
 use crate::paint::{self, Paint};
@@ -51,7 +52,7 @@ pub(super) struct Status {
     #[arg(long, short)]
     watch: bool,
     /// Follow it no longer than this, such as 90s or 15m
-    #[arg(long, value_name = "TIME", requires = "watch", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", requires = "watch", value_parser = duration)]
     timeout: Option<Duration>,
     /// Print a document for programs
     #[arg(long, short, value_name = "FORMAT")]

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 16;
 /// What is wanted of each journal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
-    pub(crate) unit: String,
+    pub(crate) units: Vec<String>,
     /// The last so many; none for all.
     pub(crate) lines: Option<usize>,
     /// As journalctl understands it.
@@ -62,9 +62,8 @@ impl Query {
     /// The command that says whether the user may read it. Asked for JSON, journalctl says nothing, and shows nothing, to
     /// a user who may read an own journal only; and everybody who has logged in has one.
     fn may_read(&self) -> Vec<String> {
-        let unit = format!("--unit={}", self.unit);
-        let words = ["journalctl", "--no-pager", "--lines=0", &unit];
-        words.map(str::to_owned).to_vec()
+        let words = ["journalctl", "--no-pager", "--lines=0"].map(str::to_owned);
+        words.into_iter().chain(self.unit_words()).collect()
     }
 
     fn words(&self) -> Vec<String> {
@@ -77,8 +76,12 @@ impl Query {
         if !self.whole {
             words.push(format!("--output-fields={}", entry::FIELDS.join(",")));
         }
-        words.push(format!("--unit={}", self.unit));
+        words.extend(self.unit_words());
         words
+    }
+
+    fn unit_words(&self) -> impl Iterator<Item = String> {
+        self.units.iter().map(|unit| format!("--unit={unit}"))
     }
 }
 
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn journalctl_is_asked_for_what_is_shown() {
         let query = Query {
-            unit: "hello.service".into(),
+            units: vec!["hello.service".into()],
             lines: Some(10),
             ..Query::default()
         };
@@ -197,7 +200,7 @@ mod tests {
     #[test]
     fn following_goes_on_after_the_last_entry_or_from_the_time_that_was_given() {
         let query = Query {
-            unit: "hello.service".into(),
+            units: vec!["hello.service".into()],
             since: Some("today".into()),
             whole: true,
             ..Query::default()
