@@ -1,4 +1,5 @@
-//! The command line: global flags, the environment behind them, and what fleet 1.0 had and we only accept.
+//! The command line: global flags, the environment behind them, and what fleet 1.0 had and we only
+//! accept.
 
 use std::env;
 use std::ffi::OsString;
@@ -146,7 +147,8 @@ struct Accepted {
 }
 
 impl Cli {
-    /// Reads the command line of this process. What is wrong with it, and what `--help` prints, is an error of clap's.
+    /// Reads the command line of this process. What is wrong with it, and what `--help` prints, is
+    /// an error of clap's.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         Self::from(env::args_os())
     }

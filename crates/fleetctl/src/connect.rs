@@ -16,7 +16,8 @@ use crate::remote::Remote;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Connect {
-    /// Where fleetd listens: unix:///PATH, https://HOST:PORT, or http://HOST:PORT where it offers plain TCP
+    /// Where fleetd listens: unix:///PATH, https://HOST:PORT, or http://HOST:PORT where it offers
+    /// plain TCP
     #[arg(
         long,
         global = true,
@@ -70,8 +71,9 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
-    /// What a command line that is still being typed says, by its options so far and the environment. None if it must
-    /// not be followed unasked: a tunnel is ssh, which may have questions of its own.
+    /// What a command line that is still being typed says, by its options so far and the
+    /// environment. None if it must not be followed unasked: a tunnel is ssh, which may have
+    /// questions of its own.
     pub(crate) fn of_unfinished(command: clap::Command, words: &[OsString]) -> Option<Self> {
         let matches = command
             .ignore_errors(true)

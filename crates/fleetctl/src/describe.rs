@@ -10,7 +10,8 @@ use fleet_core::record::UnitReport;
 pub(crate) const ID_SHOWN: usize = 8;
 const HASH_SHOWN: usize = 7;
 
-/// The last year that RFC 3339 can write begins then. A machine whose clock is beyond it is shown as of 1970.
+/// The last year that RFC 3339 can write begins then. A machine whose clock is beyond it is shown
+/// as of 1970.
 const YEAR_9999: Duration = Duration::from_secs(253_370_764_800);
 
 /// A machine id as listings show it: `3f3fab35...`.
@@ -144,7 +145,8 @@ fn instant(since: u64) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// What programs are told of `since`, which is in milliseconds since 1970, as reports have it: `2026-11-22T06:40:41Z`.
+/// What programs are told of `since`, which is in milliseconds since 1970, as reports have it:
+/// `2026-11-22T06:40:41Z`.
 pub(crate) fn timestamp(since: u64) -> String {
     humantime::format_rfc3339_seconds(instant(since)).to_string()
 }
@@ -162,7 +164,8 @@ pub(crate) fn moment(since: u64, now: SystemTime) -> String {
     format!("{date}; {} ago", rough(age))
 }
 
-/// An age that changes at most once a minute, so that a listing that is watched stands still: `<1min`, `5min`, `3h`, `12d`.
+/// An age that changes at most once a minute, so that a listing that is watched stands still:
+/// `<1min`, `5min`, `3h`, `12d`.
 pub(crate) fn age(since: u64, now: SystemTime) -> String {
     let minutes = now
         .duration_since(instant(since))
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_is_told_with_how_far_it_came_and_later_how_it_ended() {
+    fn rollout_shows_its_progress_and_later_its_end() {
         let on_machine = |revision| UnitOnMachine {
             placed: true,
             report: Some(UnitReport {

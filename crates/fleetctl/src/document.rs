@@ -1,7 +1,8 @@
 //! Documents for programs: what a command shows as JSON or YAML, in a versioned shape.
 //!
-//! A document says what it is (`apiVersion`, `kind`), so that a script can refuse what it was not written for. Within
-//! one version keys are only added. `docs/reference/output.md` is its reference.
+//! A document says what it is (`apiVersion`, `kind`), so that a script can refuse what it was not
+//! written for. Within one version keys are only added. `docs/reference/output.md` is its
+//! reference.
 
 use anyhow::Context as _;
 use clap::ValueEnum;

@@ -28,7 +28,7 @@ pub(crate) enum EndpointError {
     /// No `://`.
     #[error("URL scheme undefined; use unix:///PATH, https://HOST:PORT or http://HOST:PORT")]
     NoScheme,
-    /// `unix://name`, where the path was meant; or a scheme that nobody speaks.
+    /// `unix://name`, where the path was meant; or an unknown scheme.
     #[error(
         "unable to connect to host \"{host}\" with scheme \"{scheme}\"; use unix:///PATH, https://HOST:PORT or http://HOST:PORT"
     )]
@@ -70,7 +70,8 @@ impl Endpoint {
         }
     }
 
-    /// What `fleetctl fd-forward` is given to reach it: of a socket the bare path, which fleet 1.0's took.
+    /// What `fleetctl fd-forward` is given to reach it: of a socket the bare path, which fleet
+    /// 1.0's took.
     pub(crate) fn dialled(&self) -> String {
         match self {
             Self::Unix(path) => path.display().to_string(),

@@ -1,7 +1,7 @@
 //! Exit codes beyond success (0) and failure (1).
 //!
-//! They are systemctl's, so that scripts which ask either need to know one set only. Commands that fleet 1.0 had keep
-//! the codes that they had there.
+//! They are systemctl's, so that scripts which ask either need to know one set only. Commands that
+//! fleet 1.0 had keep the codes that they had there.
 
 /// The command line is wrong.
 pub(crate) const USAGE: u8 = 2;

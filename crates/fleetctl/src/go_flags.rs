@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::ArgAction;
 use clap::builder::Resettable;
 
-/// Lets every flag be set and unset by `=true` and `=false` as well, the last one win, and an empty variable of the
-/// environment be none, as scripts for fleet 1.0 expect.
+/// Lets every flag be set and unset by `=true` and `=false` as well, the last one win, and an empty
+/// variable of the environment be none, as scripts for fleet 1.0 expect.
 pub(crate) fn with_go_flags(command: clap::Command) -> clap::Command {
     command
         .args_override_self(true)

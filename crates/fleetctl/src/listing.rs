@@ -1,8 +1,8 @@
 //! Listings: rows of one kind, as a table, as names, or as a document for programs.
 //!
-//! A new listing is a row type, made once from what fleetd answers: its fields are what `--output json` shows, its
-//! [`Row`] implementation says which columns there are. Its command is a [`Listing`] of such rows and a function that
-//! reads them; `commands/list.rs` has three.
+//! A new listing is a row type, made once from what fleetd answers: its fields are what `--output
+//! json` shows, its [`Row`] implementation says which columns there are. Its command is a
+//! [`Listing`] of such rows and a function that reads them; `commands/list.rs` has three.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;

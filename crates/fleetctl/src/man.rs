@@ -67,7 +67,8 @@ fn page(command: Command) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// With the values that an argument may have in a line, as `--help` has them; a list of its own would fill the page.
+/// With the values that an argument may have in a line, as `--help` has them; a list of its own
+/// would fill the page.
 fn compact(command: Command) -> Command {
     command
         .mut_args(|arg| {

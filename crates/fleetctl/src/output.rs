@@ -30,16 +30,17 @@ pub(crate) fn offer(data: &[u8]) -> anyhow::Result<Reader> {
 
 /// Writes data to stdout as it is.
 ///
-/// A reader that has gone (`fleetctl list-units | head -1`) is no error, and must not end a command that
-/// still has units to act on.
+/// A reader that has gone (`fleetctl list-units | head -1`) is no error, and must not end a command
+/// that still has units to act on.
 pub(crate) fn write(data: &[u8]) -> anyhow::Result<()> {
     offer(data).map(|_reader| ())
 }
 
-/// Waits until nobody reads stdout any more: a pipe tells that also while there is nothing to write. A file has no
-/// reader who could leave, and for one this waits for ever.
+/// Waits until the reader of stdout has gone: a pipe shows that even while there is nothing to
+/// write. A file has no reader who could leave, and for one this waits for ever.
 pub(crate) async fn reader_gone() {
-    // Unchecked: nothing is written through it, so what it is need not be known, and nobody's stdout is made non-blocking.
+    // Unchecked: nothing is written through it, so its kind does not matter, and stdout stays
+    // blocking.
     let stdout = io::stdout().as_fd().try_clone_to_owned();
     match stdout.and_then(pipe::Sender::from_owned_fd_unchecked) {
         Ok(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => {}
@@ -58,16 +59,18 @@ pub(crate) fn talk(text: impl fmt::Display) {
     let _ = io::stderr().write_all(printable(&format!("{text}\n")).as_bytes());
 }
 
-/// Descriptions and problems come from other people's unit files and machines: only their line ends and tabs
-/// reach the terminal.
+/// Descriptions and problems come from other people's unit files and machines: only their line ends
+/// and tabs reach the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', " ")
 }
 
-/// The same for a cell: a description may be continued over lines, or hold tabs. Hardly any has to be changed.
+/// The same for a cell: a description may be continued over lines, or hold tabs. Hardly any has to
+/// be changed.
 pub(crate) fn on_one_line<'a>(text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
     let text = text.into();
-    // Looks at all of them in any case, which is faster than to look at each whether it is the last.
+    // Looks at all of them in any case, which is faster than to look at each whether it is the
+    // last.
     let plain = |all, byte| all & matches!(byte, b' '..=b'~');
     match text.bytes().fold(true, plain) {
         true => text,

@@ -1,5 +1,5 @@
-//! Decides what becomes of each unit named on the command line: where its content comes from, and whether
-//! the registry needs it.
+//! Decides what becomes of each unit named on the command line: where its content comes from, and
+//! whether the registry needs it.
 //!
 //! ```text
 //!            in the registry?
@@ -139,7 +139,8 @@ pub(crate) enum Decision {
     KeepWithWarning(String),
 }
 
-/// Decides for one unit. `target` is what the command aims at: submit `inactive`, load `loaded`, start `launched`.
+/// Decides for one unit. `target` is what the command aims at: submit `inactive`, load `loaded`,
+/// start `launched`.
 pub(crate) fn decide(
     sources: Sources,
     target: TargetState,
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_takes_its_own_file_then_the_registrys_template_then_the_template_file() {
+    fn instance_prefers_its_file_then_registry_then_template_file() {
         for (sources, taken) in [
             (instance(Some("own"), Some("reg"), Some("dir")), "own"),
             (instance(None, Some("reg"), Some("dir")), "reg"),
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_registry_wins_without_replace_and_says_so_when_the_file_differs() {
+    fn registry_wins_without_replace_and_warns_if_files_differ() {
         let registered = Some(("old", Launched));
         for file in [None, Some("old")] {
             assert_eq!(
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_replaced_by_its_file_then_the_template_file_then_the_registrys_template() {
+    fn replaced_instance_prefers_its_file_then_template_file() {
         for (file, in_dir, taken) in [
             (Some("own"), Some("dir"), "own"),
             (None, Some("dir"), "dir"),

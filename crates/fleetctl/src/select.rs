@@ -56,7 +56,8 @@ impl Unknown {
     }
 }
 
-/// How many typing errors make one of these names the other; none if so many that it is another name.
+/// How many typing errors make one of these names the other; none if so many that it is another
+/// name.
 fn typing_errors(typed: &str, name: &str) -> Option<usize> {
     // `.service` stands behind most names, and says nothing of them.
     let kind = |name: &str| name.rfind('.').unwrap_or(name.len());

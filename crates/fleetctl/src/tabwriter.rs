@@ -1,7 +1,7 @@
 //! Lines up the columns of a listing, byte for byte as fleet 1.0 did.
 //!
-//! That was Go's `text/tabwriter` with tabs of eight and one blank of padding. Scripts cut these listings
-//! by tabs, so neither spaces nor wider cells will do.
+//! That was Go's `text/tabwriter` with tabs of eight and one blank of padding. Scripts cut these
+//! listings by tabs, so neither spaces nor wider cells will do.
 
 use std::borrow::Cow;
 
@@ -25,8 +25,9 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// Joins so many rows of so many cells into lines; the last cell of a line is never padded. Asks for each cell twice, by its
-/// row and column, so that of a long listing not every cell is in memory.
+/// Joins so many rows of so many cells into lines; the last cell of a line is never padded. Asks
+/// for each cell twice, by its row and column, so that of a long listing not every cell is in
+/// memory.
 pub(crate) fn align<'a>(
     rows: usize,
     columns: usize,
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_of_seven_ends_at_the_next_tab_and_one_of_eight_needs_two() {
+    fn cell_of_seven_takes_one_tab_and_one_of_eight_takes_two() {
         let rows = [["1234567", "x"], ["12345678", "y"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(plain(rows[..1].to_vec()), "1234567\tx\n");
         assert_eq!(plain(rows.to_vec()), "1234567\t\tx\n12345678\ty\n");

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::output::{Reader, offer, reader_gone, talk};
 
-/// Between two looks at what cannot be waited for. Only while somebody watches is fleetd asked again and again.
+/// Between two looks at what has no long poll. fleetd is asked again only while the command
+/// watches.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// To the upper left corner, and nothing below it.
@@ -27,8 +28,8 @@ pub(crate) struct Found<T> {
     pub(crate) end: Option<T>,
 }
 
-/// Shows what `look` finds, once; while `watch` is set, again whenever it finds something else, for as long as anybody
-/// reads it. Ctrl-C ends the process, as it does anywhere.
+/// Shows what `look` finds, once; while `watch` is set, again whenever it finds something else, for
+/// as long as anybody reads it. Ctrl-C ends the process, as it does anywhere.
 ///
 /// On a terminal each snapshot takes the place of the one before; elsewhere it follows it.
 pub(crate) async fn show(
@@ -44,7 +45,8 @@ pub(crate) async fn show(
     show_until(watch, endless).await.map(drop)
 }
 
-/// The same until a look finds the end, and answers it; none if it was not to be watched, or nobody reads any more.
+/// The same until a look finds the end, and answers it; none if it was not to be watched, or the
+/// reader has gone.
 pub(crate) async fn show_until<T>(
     watch: bool,
     mut look: impl AsyncFnMut(Look) -> anyhow::Result<Found<T>>,
@@ -71,7 +73,8 @@ pub(crate) async fn show_until<T>(
                 complained.clear();
                 found = next;
             }
-            // fleetd restarts, or its registry is away for a while: who watches wants to see it come back.
+            // fleetd restarts, or its registry is away for a while: who watches wants to see it
+            // come back.
             Err(error) => {
                 let complaint = format!("{error:#}");
                 if complaint != complained {

@@ -27,7 +27,7 @@ use crate::remote::{OpenTunnel, Tunnel, TunnelError};
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
-    /// Nobody listens, or this user may not connect.
+    /// No process listens, or this user may not connect.
     #[error(
         "cannot reach fleetd at {endpoint}: {}. {}",
         bare(why),
@@ -36,7 +36,7 @@ pub(crate) enum ConnectionError {
     Unreachable { endpoint: Endpoint, why: io::Error },
     /// No answer in time. A change may still be applied.
     #[error(
-        "fleetd at {endpoint} did not answer within {}: its registry may be away (`systemctl status fleet` there tells); \
+        "fleetd at {endpoint} did not answer within {}: its registry may be unreachable (`systemctl status fleet` there shows it); \
          --request-timeout sets how long to wait",
         humantime::format_duration(*.timeout)
     )]
@@ -50,7 +50,7 @@ pub(crate) enum ConnectionError {
         ANSWER_MAX >> 20
     )]
     TooLong { endpoint: Endpoint },
-    /// Whoever answers, it is not in HTTP.
+    /// The answer is not HTTP.
     #[error("{endpoint} does not answer in HTTP: {why}; {NOT_FLEETD}")]
     NotHttp {
         endpoint: Endpoint,
@@ -59,7 +59,7 @@ pub(crate) enum ConnectionError {
     /// The connection broke after the request was on its way. A change may have been applied.
     #[error(
         "lost the connection to fleetd at {endpoint}: {why}; {}",
-        if *.changing { "what was asked may have been done, so look before asking again" } else { "ask again" }
+        if *.changing { "the change may have been made: check before you repeat it" } else { "ask again" }
     )]
     Lost {
         endpoint: Endpoint,
@@ -80,8 +80,8 @@ pub(crate) enum ConnectionError {
 /// What to do about answers that fleetd does not give.
 pub(super) const NOT_FLEETD: &str = "does fleetd listen there? --endpoint names another address";
 
-/// The longest answer that is read. A page of a hundred units of the usual size has a thousandth of it; a hundred of
-/// the largest would fit.
+/// The longest answer that is read. A page of a hundred units of the usual size has a thousandth of
+/// it; a hundred of the largest would fit.
 const ANSWER_MAX: usize = 64 << 20;
 
 /// The operating system's sentence, without Rust's error number behind it.
@@ -241,8 +241,8 @@ impl Connection {
         answer
     }
 
-    /// What a tunnel that was just opened has to do with it. One that has brought an answer has been lost, and what ssh
-    /// says of that is on the screen.
+    /// What a tunnel that was just opened has to do with it. One that has brought an answer has
+    /// been lost, and what ssh says of that is on the screen.
     async fn why_lost<T>(&mut self, error: ConnectionError) -> Result<T, ConnectionError> {
         let Some(carrier) = self.carrier.take() else {
             return Err(error);
@@ -289,8 +289,8 @@ impl Connection {
     /// Reads the next piece of an answer; answers whether there was one.
     async fn read(&mut self, answer: &mut Answer) -> Result<bool, ConnectionError> {
         let Some(frame) = answer.body.frame().await else {
-            // Only now: after a failure, or when nobody waits for the answer any more, the connection goes, so that
-            // a late answer is never read as the answer to the next request.
+            // Only now: after a failure, or once the answer is not awaited any more, the connection
+            // goes, so that a late answer is never read as the answer to the next request.
             self.open = answer.open.take().or(self.open.take());
             return Ok(false);
         };
@@ -396,7 +396,8 @@ impl Connection {
         let files = self.tls.as_ref();
         let files = files.ok_or_else(|| Box::new(TlsError::NoAuthority(endpoint().to_string())))?;
         let connector = files.connector().map_err(Box::new)?;
-        // What the certificate must be for: the host without its port, and an IPv6 address without its brackets.
+        // What the certificate must be for: the host without its port, and an IPv6 address without
+        // its brackets.
         let name = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let name = name.trim_matches(['[', ']']);
         let name = ServerName::try_from(name.to_owned())

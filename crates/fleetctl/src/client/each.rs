@@ -11,14 +11,15 @@ use super::Client;
 /// How many requests are on their way at once: fleetd makes those that come together in one commit.
 const IN_FLIGHT: usize = 32;
 
-/// A request that was not made, because nobody answered any more before its turn came.
+/// A request that was not made, because fleetd stopped answering before its turn came.
 #[derive(Debug, thiserror::Error)]
 #[error("not tried")]
 pub(crate) struct NotTried;
 
 impl Client {
-    /// Calls `ask` for every item, several at once; the answers come in the order of the items. Once fleetd or
-    /// its registry does not answer, the rest is [`NotTried`]: each would wait for it as long again.
+    /// Calls `ask` for every item, several at once; the answers come in the order of the items.
+    /// Once fleetd or its registry does not answer, the rest is [`NotTried`]: each would wait for
+    /// it as long again.
     pub(crate) async fn each<T, R>(
         &mut self,
         items: impl IntoIterator<Item = T>,
@@ -63,8 +64,8 @@ impl Client {
             open.borrow_mut().push(client.connection);
             answer
         };
-        // Through a tunnel, each connection would be a login, which takes longer than a few requests and may ask for a
-        // passphrase.
+        // Through a tunnel, each connection would be a login, which takes longer than a few
+        // requests and may ask for a passphrase.
         let at_once = if closed.is_tunnelled() { 1 } else { at_once };
         let answers = stream::iter(items).map(one).buffered(at_once).collect();
         let answers = answers.await;

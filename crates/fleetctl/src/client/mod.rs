@@ -60,7 +60,7 @@ pub(crate) enum ClientError {
         why: serde_json::Error,
     },
     /// An HTTP server, but not fleetd.
-    #[error("{endpoint} answers HTTP {code} in no words of fleetd's; {NOT_FLEETD}")]
+    #[error("{endpoint} answers HTTP {code}, and not as fleetd does; {NOT_FLEETD}")]
     NotFleetd {
         endpoint: Endpoint,
         code: StatusCode,
@@ -84,8 +84,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Prepares to talk to `endpoint`, of another machine if through a tunnel; connects with the first request.
-    /// Each request ends within `timeout`.
+    /// Prepares to talk to `endpoint`, of another machine if through a tunnel; connects with the
+    /// first request. Each request ends within `timeout`.
     pub(crate) fn new(
         endpoint: Endpoint,
         tunnel: Option<Tunnel>,
@@ -127,8 +127,8 @@ impl Client {
         found(self.get(&path, self.timeout).await)
     }
 
-    /// Creates a unit, or changes its content and target state. With `replaces`, fleetd refuses content if the unit has
-    /// another newest revision than that.
+    /// Creates a unit, or changes its content and target state. With `replaces`, fleetd refuses
+    /// content if the unit has another newest revision than that.
     pub(crate) async fn put_unit(
         &mut self,
         name: &UnitName,
@@ -164,8 +164,8 @@ impl Client {
 
     /// A unit on every machine, or none if there is no such unit.
     ///
-    /// With a registry revision the answer comes when something has changed since, at the latest after
-    /// 30 seconds.
+    /// With a registry revision the answer comes when something has changed since, at the latest
+    /// after 30 seconds.
     pub(crate) async fn unit_status(
         &mut self,
         name: &str,
@@ -296,7 +296,8 @@ fn json(body: &(impl Serialize + ?Sized)) -> Vec<u8> {
     serde_json::to_vec(body).expect("API types are maps with text keys")
 }
 
-/// fleetd's sentence on why it refuses, or at least the HTTP status; none if this is no refusal of fleetd's.
+/// fleetd's sentence on why it refuses, or at least the HTTP status; none if this is no refusal of
+/// fleetd's.
 fn refusal(code: StatusCode, body: &[u8]) -> Option<ClientError> {
     let body: ErrorBody = serde_json::from_slice(body).ok()?;
     let message = match body.error.message {
@@ -306,8 +307,8 @@ fn refusal(code: StatusCode, body: &[u8]) -> Option<ClientError> {
     Some(ClientError::Refused { code, message })
 }
 
-/// The version of a fleetd that does not speak as this fleetctl does, from its `Server` header `fleetd/v1.2.3`. Who
-/// gives no version may be anything: a proxy has its own header.
+/// The version of a fleetd that does not speak as this fleetctl does, from its `Server` header
+/// `fleetd/v1.2.3`. Who gives no version may be anything: a proxy has its own header.
 fn other_version(server: &str) -> Option<&str> {
     let version = server.strip_prefix("fleetd/")?;
     let major = version.trim_start_matches('v').split('.').next();

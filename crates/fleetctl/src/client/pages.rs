@@ -5,7 +5,8 @@ use hyper::Method;
 use super::payload::Payload;
 use super::{Client, ClientError, encode};
 
-/// How many rows of a listing are asked for at once: few requests, of some megabytes each. fleetd answers no more.
+/// How many rows of a listing are asked for at once: few requests, of some megabytes each. fleetd
+/// answers no more.
 const ROWS: &str = "limit=10000";
 
 /// What a page holds, and what asks for the next one.

@@ -17,7 +17,8 @@ impl Client {
 
     /// How a unit stands on its way to a revision, or none if there is no such unit.
     ///
-    /// With a registry revision the answer comes when something has changed since, at the latest after 30 seconds.
+    /// With a registry revision the answer comes when something has changed since, at the latest
+    /// after 30 seconds.
     pub(crate) async fn rollout(
         &mut self,
         unit: &str,
@@ -75,7 +76,8 @@ impl Client {
 
     /// What leaders decided, about one unit or about all.
     ///
-    /// With a registry revision only what came after it; if nothing has yet, the answer waits for it, 30 seconds at most.
+    /// With a registry revision only what came after it; if nothing has yet, the answer waits for
+    /// it, 30 seconds at most.
     pub(crate) async fn events(
         &mut self,
         unit: Option<&str>,

@@ -44,8 +44,8 @@ struct StateRows<'a> {
 }
 
 impl Client {
-    /// What every machine says of its units, machine by machine, each made into a `row` when it comes: there may be many. With
-    /// details: the whole report.
+    /// What every machine says of its units, machine by machine, each made into a `row` when it
+    /// comes: there may be many. With details: the whole report.
     pub(crate) async fn states<T: Send + 'static>(
         &mut self,
         details: bool,

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::{Client, ClientError, ErrorBody, V1};
 
-/// How often a listing is begun anew because the registry has forgotten what it was of.
+/// How often a listing begins again because the registry no longer keeps its revision.
 const LISTINGS: usize = 3;
 
 impl Client {
@@ -46,7 +46,8 @@ impl Client {
             let body = self.connection.end(answer, self.timeout).await?;
             return Err(self.refusal(parts.status, &body));
         }
-        // One that waits, beside the one that is read and the one that comes: so there are never many.
+        // One that waits, beside the one that is read and the one that comes: so there are never
+        // many.
         let (lines, mut read) = mpsc::channel::<Bytes>(1);
         let reading = spawn_blocking(move || {
             let mut all = Vec::new();

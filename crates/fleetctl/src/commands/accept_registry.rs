@@ -42,7 +42,7 @@ impl AcceptRegistry {
                     "the registry is new, and waits for an engine: there is nothing to accept",
                 );
             }
-            _ => bail!("fleetd has not read the registry yet; systemctl status fleet says more"),
+            _ => bail!("fleetd has not read the registry yet; `systemctl status fleet` shows why"),
         }
         for line in lines(&standing) {
             say(line)?;
@@ -100,10 +100,12 @@ fn named(names: &[String]) -> String {
     text
 }
 
-/// Asks the person at the terminal. Where there is none, nobody has looked.
+/// Asks the person at the terminal; without a terminal it refuses.
 fn confirm() -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
-        bail!("nothing was accepted: there is no terminal to ask on; look, and say --yes");
+        bail!(
+            "nothing was accepted: there is no terminal to ask on; check with --dry-run, then use --yes"
+        );
     }
     talk("Accept it for every machine of the fleet? Type yes:");
     let mut answer = String::new();

@@ -29,8 +29,8 @@ impl Batch {
         }
     }
 
-    /// An error if one unit failed. `failing` is its beginning (`Error stopping units`); `done` is what happened to the
-    /// others (`stopped`). With several units each reason is told first, once.
+    /// An error if one unit failed. `failing` is its beginning (`Error stopping units`); `done` is
+    /// what happened to the others (`stopped`). With several units each reason is told first, once.
     pub(super) fn finish(mut self, failing: &'static str, done: &str) -> anyhow::Result<()> {
         if self.failed.is_empty() {
             return Ok(());
@@ -81,8 +81,8 @@ impl Batch {
     }
 }
 
-/// An error that was found before any of these units was touched. Of several, its reason alone would leave open what
-/// became of the others.
+/// An error that was found before any of these units was touched. Of several, its reason alone
+/// would leave open what became of the others.
 pub(super) fn before_any(why: anyhow::Error, units: &[&str], done: &str) -> anyhow::Error {
     if units.len() < 2 {
         return why;

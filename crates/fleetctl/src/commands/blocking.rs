@@ -5,7 +5,7 @@ use clap::Args;
 /// Flags of fleet 1.0, which never applied to global units.
 #[derive(Args)]
 pub(super) struct Blocking {
-    /// Do not wait, which is so anyway
+    /// Accepted without effect: these commands never wait
     #[arg(long)]
     no_block: bool,
     #[arg(long, value_name = "N", hide = true)]

@@ -19,7 +19,7 @@ const CONTEXT: usize = 3;
 
 #[derive(Args)]
 #[command(
-    after_help = "Before each difference stands what it would do. patch(1) can apply the output.
+    after_help = "Each difference follows a line that says what it would do. patch(1) can apply the output.
 
 Exit codes, as diff(1) has them but for the last:
   0  the registry has the same

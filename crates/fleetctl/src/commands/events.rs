@@ -28,7 +28,8 @@ pub(crate) struct Events {
     /// Continue with new events until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// From this time on: '2026-11-22 06:40:00' (UTC), today, yesterday, or how long ago, such as 10min
+    /// From this time on: '2026-11-22 06:40:00' (UTC), today, yesterday, or how long ago, such as
+    /// 10min
     #[arg(long, short = 'S', value_name = "TIME", value_parser = moment)]
     since: Option<SystemTime>,
     /// A line for people, or a JSON object for programs
@@ -150,8 +151,8 @@ impl Events {
     }
 }
 
-/// When, about what, what, on which machines, why: `2026-11-22 06:40:41 UTC  web.service  granted  revision 2 on
-/// 3f3fab35...: MaxUnavailable=10% of 3`.
+/// When, about what, what, on which machines, why: `2026-11-22 06:40:41 UTC  web.service  granted
+/// revision 2 on 3f3fab35...: MaxUnavailable=10% of 3`.
 fn line(row: &EventRow, full: bool) -> String {
     let event = &row.event;
     let mut line = describe::date(event.at);

@@ -37,7 +37,8 @@ impl FdForward {
                 let (writer, closer) = (stream.try_clone()?, stream.try_clone()?);
                 copy(stream, writer, move || closer.shutdown(Shutdown::Write))
             }
-            // The bytes as they are: whoever is at the other end of standard input and output speaks TLS, if any.
+            // The bytes as they are: the other end of standard input and output speaks TLS, if
+            // needed.
             Endpoint::Tcp(address) | Endpoint::Tls(address) => {
                 let stream = TcpStream::connect(address).with_context(failed)?;
                 let (writer, closer) = (stream.try_clone()?, stream.try_clone()?);
@@ -58,8 +59,8 @@ fn dialled(typed: &str) -> anyhow::Result<Endpoint> {
     Ok(endpoint)
 }
 
-/// Copies both ways until fleetd has said all. The end of standard input is passed on, and no end by itself: the answer
-/// may still come.
+/// Copies both ways until fleetd has said all. The end of standard input is passed on, and no end
+/// by itself: the answer may still come.
 fn copy(
     mut reader: impl Read,
     mut writer: impl Write + Send + 'static,
@@ -80,8 +81,9 @@ fn copy(
     }
 }
 
-/// Copies to the end. Not `io::copy`, which has the kernel do it with splice(2): that keeps the pipe locked while it
-/// waits for the socket, so that the other end of the pipe often could not read what was in it already.
+/// Copies to the end. Not `io::copy`, which has the kernel do it with splice(2): that keeps the
+/// pipe locked while it waits for the socket, so that the other end of the pipe often could not
+/// read what was in it already.
 fn pump(reader: &mut impl Read, writer: &mut impl Write) -> io::Result<()> {
     let mut chunk = [0; 16 * 1024];
     loop {

@@ -35,7 +35,8 @@ Examples:
   fleetctl journal --since '10 min ago' --machine 190c6f8f hello.service"
 )]
 pub(crate) struct Journal {
-    /// The last so many lines of all machines together, or all [default: 10, with --since or --until all]
+    /// The last so many lines of all machines together, or all [default: 10, with --since or
+    /// --until all]
     #[arg(long, short = 'n', value_name = "N|all")]
     lines: Option<Lines>,
     /// Continue with new lines until Ctrl-C
@@ -56,7 +57,7 @@ pub(crate) struct Journal {
     /// Run journalctl with sudo
     #[arg(long)]
     sudo: bool,
-    /// The port of the machines' SSH servers, if not 22 or what your ssh configuration says
+    /// The port of the machines' SSH servers; by default that of your ssh configuration, or 22
     #[arg(long, value_name = "PORT")]
     ssh_port: Option<u16>,
     /// Names or glob patterns of units in the registry
@@ -113,7 +114,7 @@ impl Journal {
         if machines.is_empty() {
             let units = names.join(" ");
             bail!(
-                "unit {units} is on no machine (`fleetctl status {units}` says why); --machine asks one that had it"
+                "unit {units} is on no machine (`fleetctl status {units}` shows why); --machine reads the log of one that had it"
             );
         }
         let query = Query {
@@ -181,7 +182,8 @@ async fn placed_any(client: &mut Client, names: &[String]) -> anyhow::Result<Vec
     Ok(machines)
 }
 
-/// Prints what comes until the reader or the person has enough; answers whether no machine was lost meanwhile.
+/// Prints what comes until the reader or the person has enough; answers whether no machine was lost
+/// meanwhile.
 async fn follow_on(
     ssh: &Ssh,
     machines: &[Machine],
@@ -247,7 +249,7 @@ impl Print {
         }
     }
 
-    /// Writes entries to stdout; a reader that has gone is told by `Break`, for nobody follows a journal for nobody.
+    /// Writes entries to stdout; returns `Break` once the reader has gone.
     fn entries(&self, entries: Vec<(usize, Entry)>) -> anyhow::Result<ControlFlow<()>> {
         let mut stdout = io::stdout().lock();
         for (machine, entry) in entries {

@@ -47,7 +47,7 @@ pub(crate) struct Load {
 pub(crate) struct Start {
     #[command(flatten)]
     units: Units,
-    /// Wait until the units are ready on every machine where they belong, two minutes unless told
+    /// Wait until the units are ready on every machine where they belong, two minutes by default
     #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true,
           default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = duration,
           conflicts_with = "no_block")]
@@ -132,8 +132,8 @@ struct Brought {
     written: bool,
 }
 
-/// Brings units into the registry, and then to the target state. All content is in the registry before
-/// anything starts: what fleetd alone can refuse leaves nothing half started.
+/// Brings units into the registry, and then to the target state. All content is in the registry
+/// before anything starts: what fleetd alone can refuse leaves nothing half started.
 async fn bring(
     client: &mut Client,
     units: &Units,
@@ -169,7 +169,8 @@ async fn bring(
     } else {
         BTreeMap::new()
     };
-    // What a unit requires must be known to systemd when it starts, wherever it stands on the command line.
+    // What a unit requires must be known to systemd when it starts, wherever it stands on the
+    // command line.
     let first = if target == TargetState::Launched && planned.len() > 1 {
         TargetState::Loaded
     } else {
@@ -245,7 +246,8 @@ async fn statuses(
     Ok(statuses?.into_iter().flatten().collect())
 }
 
-/// Decides for every unit, and checks its content, before anything is changed. A unit named twice counts once.
+/// Decides for every unit, and checks its content, before anything is changed. A unit named twice
+/// counts once.
 async fn plan(
     client: &mut Client,
     units: &Units,
@@ -297,8 +299,9 @@ fn refusal(name: &UnitName, error: &InvalidUnit) -> anyhow::Error {
     }
 }
 
-/// Brings the registry's content of a unit up to date, and a global unit to the target state `first` at least. Unless
-/// `force` is set, it replaces only the revision that was compared with the file.
+/// Brings the registry's content of a unit up to date, and a global unit to the target state
+/// `first` at least. Unless `force` is set, it replaces only the revision that was compared with
+/// the file.
 async fn write(
     client: &mut Client,
     unit: &Planned,
@@ -335,7 +338,8 @@ async fn write(
     })
 }
 
-/// Sets the target state of a unit, unless it has it already; answers whether anything was done for the unit.
+/// Sets the target state of a unit, unless it has it already; answers whether anything was done for
+/// the unit.
 async fn activate(
     client: &mut Client,
     unit: &Brought,

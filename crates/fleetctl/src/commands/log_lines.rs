@@ -16,8 +16,8 @@ const UNASKED: usize = 5;
 /// Machine ids, and what the unit has logged there.
 pub(super) type LogLines = BTreeMap<String, Vec<String>>;
 
-/// Reads the last lines of each machine where the unit belongs; unless they are `asked` for, of this machine alone,
-/// which costs no ssh and is no loss if it cannot be.
+/// Reads the last lines of each machine where the unit belongs; unless they are `asked` for, of
+/// this machine alone, which costs no ssh and is no loss if it cannot be.
 pub(super) async fn log_lines(ssh: &Ssh, status: &UnitStatus, asked: Option<usize>) -> LogLines {
     let lines = asked.unwrap_or(UNASKED);
     let mut machines = placed(status);

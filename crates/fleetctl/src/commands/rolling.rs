@@ -10,8 +10,8 @@ use crate::client::Client;
 use crate::describe;
 use crate::output::talk;
 
-/// Tells a person at a terminal which of these units are on their way now, and how to follow them. Scripts did not
-/// expect it.
+/// Tells a person at a terminal which of these units are on their way now, and how to follow them.
+/// Scripts did not expect it.
 pub(super) async fn tell_rolling(client: &mut Client, units: &[UnitName]) {
     if !io::stderr().is_terminal() {
         return;
@@ -34,7 +34,8 @@ pub(super) async fn tell_rolling(client: &mut Client, units: &[UnitName]) {
     }
 }
 
-/// Warns of units that were launched already and stay down on some machines: a second start changes nothing there.
+/// Warns of units that were launched already and stay down on some machines: a second start changes
+/// nothing there.
 pub(super) async fn tell_down(client: &mut Client, units: &[UnitName]) {
     for unit in units {
         let Ok(Some(status)) = client.unit_status(unit.as_str(), None).await else {

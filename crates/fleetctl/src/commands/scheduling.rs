@@ -47,7 +47,7 @@ Examples:
 pub(crate) struct Drain {
     #[command(flatten)]
     machines: Machines,
-    /// Wait until no unit is left there, two minutes unless told
+    /// Wait until no unit is left there, two minutes by default
     #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true,
           default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = duration)]
     wait: Option<Duration>,
@@ -55,7 +55,8 @@ pub(crate) struct Drain {
 
 #[derive(Args)]
 struct Machines {
-    /// Ids of machines, or enough of their beginning to be the only one; of one that is offline, all of it
+    /// Ids of machines, or enough of their beginning to be the only one; of one that is offline,
+    /// all of it
     #[arg(value_name = "MACHINE", required = true)]
     machines: Vec<String>,
 }

@@ -125,7 +125,7 @@ fn only_machine(status: &UnitStatus, command: &[String]) -> anyhow::Result<Machi
     match &placed(status)[..] {
         [machine] => Ok(machine.clone()),
         [] => bail!(
-            "unit {} is on no machine; `fleetctl status {0}` says why",
+            "unit {} is on no machine; `fleetctl status {0}` shows why",
             status.name
         ),
         several => {

@@ -38,10 +38,11 @@ pub(crate) struct Status {
     /// Names or glob patterns of units in the registry
     #[arg(value_name = "UNIT")]
     names: Vec<String>,
-    /// Show the last N log lines of every machine, over ssh; without it, a few of this machine's own
+    /// Show the last N log lines of every machine, over ssh; without it, a few of this machine's
+    /// own
     #[arg(long, short = 'n', value_name = "N")]
     lines: Option<usize>,
-    /// The port of the machines' SSH servers, if not 22 or what your ssh configuration says
+    /// The port of the machines' SSH servers; by default that of your ssh configuration, or 22
     #[arg(long, value_name = "PORT")]
     ssh_port: Option<u16>,
     /// Print a document for programs

@@ -107,7 +107,7 @@ impl Destroy {
             }
         }
         let none = gone.len() == names.len();
-        // One that was listed, somebody else has destroyed meanwhile: nothing was spelt wrong.
+        // A listed unit was destroyed in the meantime: its name was spelt right.
         let unlisted = |name: &String| known.unknown.iter().find(|unit| unit.name == *name);
         let unknown: Vec<Unknown> = gone
             .into_iter()

@@ -18,14 +18,14 @@ use crate::wait::{DEFAULT_TIMEOUT, Goal, Waiting};
 
 #[derive(Args)]
 #[command(after_help = "States:
-  ready   it runs, or did its work, on every machine where it belongs, and goes on doing so
+  ready   it runs or did its work on every machine where it belongs, and stays so
   active  systemd calls it active on every machine where it belongs
   gone    it is destroyed, and off every machine
 
 It ends early when a unit has failed on every machine where it is not there yet.
 
 Exit codes:
-  0  all units are as they were waited for
+  0  all units reached that state
   1  the time is up, or a unit failed
   3  a unit belongs on no machine
   4  a unit does not exist; with --for=gone that is what is waited for
@@ -56,7 +56,8 @@ impl Wait {
             names.push(UnitName::parse(&unit.name)?);
         }
         if self.goal == Goal::Gone {
-            // What the registry no longer has may still be on machines. A pattern that matches nothing is of no unit.
+            // What the registry no longer has may still be on machines. A pattern that matches
+            // nothing is of no unit.
             let unknown = known.unknown.iter().filter(|unit| !unit.is_pattern());
             for unit in unknown {
                 names.push(typed_name(&unit.name)?);

@@ -1,4 +1,5 @@
-//! What the cluster has, for a person who waits for a Tab: asked for a moment, and then done without.
+//! What the cluster has, for a person who waits for a Tab: asked for a moment, and then done
+//! without.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ impl Live {
         question: impl AsyncFnOnce(&mut Client) -> Result<Vec<T>, ClientError>,
     ) -> Vec<T> {
         let answer = || -> anyhow::Result<Vec<T>> {
-            let mut client = self.0.as_ref().context("nobody to ask")?.client()?;
+            let mut client = self.0.as_ref().context("no fleetd to ask")?.client()?;
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;

@@ -1,8 +1,10 @@
-//! Completion in shells: `fleetctl completion SHELL` prints a script, which asks `fleetctl __complete` at every Tab.
+//! Completion in shells: `fleetctl completion SHELL` prints a script, which asks `fleetctl
+//! __complete` at every Tab.
 //!
-//! The scripts know nothing of fleetctl: what fits is read from clap's definitions by the fleetctl that is installed.
-//! An argument is completed by what its value is called: `UNIT` and `MACHINE` by what the cluster has, `FILE` by files,
-//! and a `UNIT` that may be a file (its hint says so) by unit files too.
+//! The scripts know nothing of fleetctl: what fits is read from clap's definitions by the fleetctl
+//! that is installed. An argument is completed by what its value is called: `UNIT` and `MACHINE` by
+//! what the cluster has, `FILE` by files, and a `UNIT` that may be a file (its hint says so) by
+//! unit files too.
 
 mod live;
 
@@ -54,7 +56,8 @@ impl Completion {
     }
 }
 
-/// Prints what the last of the words may become, a line each: the word, and perhaps a tab and what it is.
+/// Prints what the last of the words may become, a line each: the word, and perhaps a tab and what
+/// it is.
 #[derive(Args)]
 pub(crate) struct Complete {
     /// The command line up to the cursor, `fleetctl` first; the last word may be empty
@@ -86,7 +89,8 @@ fn candidates(command: Command, mut words: Vec<OsString>) -> io::Result<Vec<Comp
     let mut command = completing(command.clone(), &Live::asked_by(command, before));
     let (index, folder) = (before.len(), std::env::current_dir().ok());
     let mut found = complete(&mut command, words, index, folder.as_deref())?;
-    // All flags behind all units would bury them: they come once a dash is typed, as systemctl has it.
+    // All flags behind all units would bury them: they come once a dash is typed, as systemctl has
+    // it.
     found.retain(|candidate| flags || !is_flag(candidate.get_value()));
     Ok(found)
 }

@@ -33,7 +33,8 @@ pub(super) const FOREIGN: &[(&str, &str)] = &[
     ("up", "start"),
 ];
 
-/// Returns the error that names our command instead of the foreign verb; other errors stay as they are.
+/// Returns the error that names our command instead of the foreign verb; other errors stay as they
+/// are.
 pub(crate) fn suggest(error: clap::Error, command: &mut Command) -> clap::Error {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return error;

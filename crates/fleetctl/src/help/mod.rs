@@ -145,7 +145,8 @@ fn is_shared(arg: &clap::Arg) -> bool {
     arg.is_global_set() && !matches!(arg.get_action(), ArgAction::Help)
 }
 
-/// Returns the command as its help shows it: global options are hidden, and the overview is grouped.
+/// Returns the command as its help shows it: global options are hidden, and the overview is
+/// grouped.
 pub(crate) fn presented(command: Command) -> Command {
     let overview = overview(&command);
     command

@@ -9,7 +9,8 @@ pub(crate) const SSH_FAILED: i32 = 255;
 pub(crate) const NOT_FOUND: i32 = 127;
 
 impl Ssh {
-    /// The next step after ssh ended with [`SSH_FAILED`], having said this; nothing where the person has seen it.
+    /// The next step after ssh ended with [`SSH_FAILED`], having said this; nothing where the
+    /// person has seen it.
     pub(crate) fn next_step(&self, to: &Destination, said: &str) -> String {
         let file = self.known_hosts.display();
         if said.contains("IDENTIFICATION HAS CHANGED") {

@@ -49,7 +49,7 @@ pub(crate) struct Remote {
         default_value = "~/.fleetctl/known_hosts"
     )]
     known_hosts_file: PathBuf,
-    /// Refuse machines whose host key is not known: true; ask, and add it; or false
+    /// Check host keys: true refuses unknown ones, ask asks and adds them, false accepts all
     #[arg(long, global = true, env = "FLEETCTL_STRICT_HOST_KEY_CHECKING", hide_env = true, value_name = "true|ask|false",
           default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
     strict_host_key_checking: HostKeys,
@@ -87,7 +87,8 @@ impl Remote {
     }
 }
 
-/// `~/` is the home directory, also where no shell has put it in: in the environment and behind `=`.
+/// `~/` is the home directory, also where no shell has put it in: in the environment and behind
+/// `=`.
 fn at_home(path: &Path) -> PathBuf {
     match (path.strip_prefix("~"), env::home_dir()) {
         (Ok(rest), Some(home)) => home.join(rest),

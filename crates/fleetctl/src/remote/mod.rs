@@ -1,4 +1,5 @@
-//! What fleetctl does on other machines, by the system's own `ssh`: its keys, agent and configuration are the user's.
+//! What fleetctl does on other machines, by the system's own `ssh`: its keys, agent and
+//! configuration are the user's.
 //!
 //! ```text
 //!   fleetctl ---- HTTP ----> fleetd here             without --tunnel

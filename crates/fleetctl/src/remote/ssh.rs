@@ -20,7 +20,8 @@ pub(crate) struct Ssh {
     pub(crate) host_keys: HostKeys,
     /// The machine of `--tunnel`, through which all others are reached.
     pub(crate) through: Option<Destination>,
-    /// Where the SSH servers of the cluster's machines listen; none leaves it to the user's ssh configuration.
+    /// Where the SSH servers of the cluster's machines listen; none leaves it to the user's ssh
+    /// configuration.
     pub(crate) port: Option<u16>,
 }
 
@@ -41,8 +42,8 @@ pub(crate) enum Prompts {
 }
 
 impl Ssh {
-    /// Where a machine of the cluster is reached. The address is the machine's own claim, and a shell here reads it
-    /// where there is a tunnel: only what can be an address or a name is taken.
+    /// Where a machine of the cluster is reached. The address is the machine's own claim, and a
+    /// shell here reads it where there is a tunnel: only what can be an address or a name is taken.
     pub(crate) fn to(&self, machine: &Machine) -> Result<Destination, NoAddress> {
         let address = &machine.primary_ip;
         let usual = |c: char| c.is_ascii_alphanumeric() || ".:_%-".contains(c);

@@ -1,4 +1,5 @@
-//! Carries HTTP to the fleetd of another machine: `ssh HOST fleetctl fd-forward SOCKET`, as fleet 1.0 did.
+//! Carries HTTP to the fleetd of another machine: `ssh HOST fleetctl fd-forward SOCKET`, as fleet
+//! 1.0 did.
 
 use std::io::{self, IsTerminal as _};
 use std::process::Stdio;
@@ -70,8 +71,9 @@ pub(crate) struct OpenTunnel {
 pub(crate) type TunnelStream = Join<ChildStdout, ChildStdin>;
 
 impl Tunnel {
-    /// How much longer the first answer may take than one without a tunnel: ssh cannot tell us when it has connected,
-    /// nor that it waits for a passphrase. That it cannot connect, it tells us in time.
+    /// How much longer the first answer may take than one without a tunnel: ssh cannot tell us when
+    /// it has connected, nor that it waits for a passphrase. That it cannot connect, it tells us in
+    /// time.
     pub(crate) fn patience(&self) -> Duration {
         if io::stdin().is_terminal() {
             self.ssh.timeout + PERSON
@@ -145,7 +147,8 @@ impl OpenTunnel {
     }
 }
 
-/// Passes ssh's words on at once, for they may be a question or a warning, and returns the first of them.
+/// Passes ssh's words on at once, for they may be a question or a warning, and returns the first of
+/// them.
 async fn pass_on(stderr: ChildStderr) -> String {
     let mut reader = BufReader::new(stderr);
     let (mut line, mut said) = (Vec::new(), String::new());

@@ -1,4 +1,5 @@
-//! Waits until units are as they should be on every machine where they belong (`start --wait`, `wait`).
+//! Waits until units are as they should be on every machine where they belong (`start --wait`,
+//! `wait`).
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -19,15 +20,17 @@ use crate::output::talk;
 /// How long a bare `--wait` waits.
 pub(crate) const DEFAULT_TIMEOUT: &str = "2m";
 
-/// Between two questions. Many machines report within the same few milliseconds: one answer for all of them
-/// is enough, and a fleetd that answers every long poll at once is not asked in a busy loop.
+/// Between two questions. Many machines report within the same few milliseconds: one answer for all
+/// of them is enough, and a fleetd that answers every long poll at once is not asked in a busy
+/// loop.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The same while the last machines take a destroyed unit off, of which no long poll tells.
 const PAUSE_GONE: Duration = Duration::from_millis(200);
 
-/// How long units have to stay ready, and how long after a failure the others are looked at. systemd calls a simple service active from its fork on: one whose program is
-/// missing, or ends at once, is active for some milliseconds.
+/// How long units have to stay ready, and how long after a failure the others are looked at.
+/// systemd calls a simple service active from its fork on: one whose program is missing, or ends at
+/// once, is active for some milliseconds.
 const STEADY: Duration = Duration::from_millis(300);
 
 /// What is waited for.
@@ -92,7 +95,8 @@ struct Progress {
     verdict: Verdict,
 }
 
-/// Judges a status. `before` is the status from before the change that is waited for, if there was one.
+/// Judges a status. `before` is the status from before the change that is waited for, if there was
+/// one.
 fn judge(goal: Goal, status: &UnitStatus, before: Option<&UnitStatus>) -> Progress {
     let (mut placed, mut there, mut failed) = (0, 0, 0);
     let awaited = status.machines.iter();
@@ -148,8 +152,8 @@ fn is_there(goal: Goal, unit: &UnitOnMachine, status: &UnitStatus) -> bool {
         })
 }
 
-/// Why the revision that is waited for will not come: it goes back, or went. `before` is how the last rollout had
-/// ended before.
+/// Why the revision that is waited for will not come: it goes back, or went. `before` is how the
+/// last rollout had ended before.
 fn went_back(status: &UnitStatus, before: Option<&LastRollout>) -> Option<String> {
     let told = |revision, what, reason: &str| format!("revision {revision} {what}: {reason}");
     let going = status.candidate.as_ref();
@@ -186,8 +190,8 @@ fn failure_before<'a>(unit: &UnitOnMachine, before: Option<&'a UnitStatus>) -> O
 }
 
 impl Waiting<'_> {
-    /// Waits for all `units`. Ends early if one of them can get no further by itself, with [`NoMachine`] if those that
-    /// cannot belong on no machine.
+    /// Waits for all `units`. Ends early if one of them can get no further by itself, with
+    /// [`NoMachine`] if those that cannot belong on no machine.
     pub(crate) async fn run(&self, client: &mut Client, units: &[UnitName]) -> anyhow::Result<()> {
         let deadline = Instant::now() + self.timeout;
         let mut shown: BTreeMap<&UnitName, String> = BTreeMap::new();
@@ -268,7 +272,8 @@ impl Waiting<'_> {
             });
             match progress.verdict {
                 Verdict::There => return Ok(End::There),
-                // Where it fails on one machine, it is about to on others: one answer names them all.
+                // Where it fails on one machine, it is about to on others: one answer names them
+                // all.
                 Verdict::Stuck if !settled => {
                     settled = true;
                     tokio::time::sleep(STEADY).await;

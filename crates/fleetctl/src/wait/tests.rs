@@ -75,7 +75,7 @@ fn a_machine_without_a_report_is_still_on_its_way() {
 }
 
 #[test]
-fn a_unit_is_stuck_when_the_machines_that_are_not_ready_have_failed() {
+fn unit_is_stuck_when_all_machines_not_ready_have_failed() {
     let ready = on_machine("active", true, 2, 0);
     let failed = on_machine("failed", false, 2, 0);
     let mut refused = UnitOnMachine {
@@ -129,7 +129,7 @@ fn during_a_rollout_the_candidate_is_waited_for() {
         .expect("a report")
         .available = false;
     assert_eq!(judge(Goal::Ready, &unsteady, None).verdict, Verdict::Moving);
-    // One that is cordoned keeps what it has, and nobody waits for it.
+    // A cordoned machine keeps its revision, and no waiting includes it.
     let mut cordoned = on_machine("active", true, 2, 0);
     cordoned.deferred = true;
     rolling.machines.push(cordoned);
@@ -179,7 +179,7 @@ fn a_unit_that_belongs_nowhere_has_nothing_to_wait_for() {
 }
 
 #[test]
-fn a_unit_that_nobody_started_is_waited_for() {
+fn unit_that_is_not_started_yet_is_waited_for() {
     let mut loaded = status(vec![]);
     loaded.desired_state = "loaded".into();
     assert_eq!(judge(Goal::Ready, &loaded, None).verdict, Verdict::Moving);

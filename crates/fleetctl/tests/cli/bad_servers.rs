@@ -1,4 +1,5 @@
-//! Endpoints where no fleetd answers as it should: each is told, with what to do, and never waited for in vain.
+//! Endpoints where no fleetd answers as it should: each is told, with what to do, and never waited
+//! for in vain.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -45,7 +46,7 @@ impl Session {
 fn one_that_hangs() {
     insta::assert_snapshot!(against(SHORT, |_| thread::sleep(Duration::from_secs(60))), @r"
     $ fleetctl --request-timeout=0.5 --endpoint=SOCKET list-machines
-    e| Error retrieving list of active machines from fleet API: fleetd at SOCKET did not answer within 500ms: its registry may be away (`systemctl status fleet` there tells); --request-timeout sets how long to wait
+    e| Error retrieving list of active machines from fleet API: fleetd at SOCKET did not answer within 500ms: its registry may be unreachable (`systemctl status fleet` there shows it); --request-timeout sets how long to wait
     [rc=1]
     ");
 }
@@ -60,7 +61,7 @@ fn one_that_begins_to_answer_and_hangs() {
     });
     insta::assert_snapshot!(answer, @r"
     $ fleetctl --request-timeout=0.5 --endpoint=SOCKET list-machines
-    e| Error retrieving list of active machines from fleet API: fleetd at SOCKET did not answer within 500ms: its registry may be away (`systemctl status fleet` there tells); --request-timeout sets how long to wait
+    e| Error retrieving list of active machines from fleet API: fleetd at SOCKET did not answer within 500ms: its registry may be unreachable (`systemctl status fleet` there shows it); --request-timeout sets how long to wait
     [rc=1]
     ");
 }

@@ -1,4 +1,5 @@
-//! The real API of fleetd on an embedded store, where a test writes what machines and leaders write.
+//! The real API of fleetd on an embedded store, where a test writes what machines and leaders
+//! write.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -59,7 +60,8 @@ fn runtime() -> Runtime {
 }
 
 impl Cluster {
-    /// `web.service` is launched in its second revision, and runs on the three machines that are here.
+    /// `web.service` is launched in its second revision, and runs on the three machines that are
+    /// here.
     pub(crate) fn start() -> Self {
         let session = Session::start();
         let registry = Registry::new(Arc::new(Embedded::in_memory()));

@@ -52,7 +52,8 @@ fn installed(session: &Session, shell: &str) -> bool {
     there
 }
 
-/// In the place of fleetctl: tells the words it was run with. The scripts call the real one all the same.
+/// In the place of fleetctl: tells the words it was run with. The scripts call the real one all the
+/// same.
 const ECHO: &str = "fleetctl() { printf ran; printf '<%s>' \"$@\"; echo ran; }\n";
 
 fn bash(session: &Session, line: &str) -> Vec<String> {

@@ -69,7 +69,7 @@ fn a_difference_can_be_applied() {
 }
 
 #[test]
-fn why_a_unit_runs_or_not_is_told_once_for_machines_that_are_alike() {
+fn explain_shows_machines_that_are_alike_once() {
     let cluster = Cluster::start();
     let mut told = cluster.run("fleetctl explain web");
     cluster.run(&format!("fleetctl drain {}", MACHINES[1].0));

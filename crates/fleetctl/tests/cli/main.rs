@@ -1,4 +1,5 @@
-//! fleetctl as people and scripts meet it: the built command against a fake fleetd, and against the API of the real one.
+//! fleetctl as people and scripts meet it: the built command against a fake fleetd, and against the
+//! API of the real one.
 
 mod bad_servers;
 mod cluster;

@@ -44,7 +44,8 @@ impl Session {
         shell
     }
 
-    /// Runs a command as a transcript shows it: `$` the command, `o|` stdout, `e|` stderr, the exit code.
+    /// Runs a command as a transcript shows it: `$` the command, `o|` stdout, `e|` stderr, the exit
+    /// code.
     pub(crate) fn run(&self, command: &str) -> String {
         transcript(command, &self.command(command).output().expect("sh runs"))
     }

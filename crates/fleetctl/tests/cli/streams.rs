@@ -81,7 +81,7 @@ fn status_exits_as_systemctl_does() {
 }
 
 #[test]
-fn a_listing_that_breaks_off_is_begun_anew_or_fails_and_is_never_short() {
+fn cut_listing_begins_again_or_fails_and_is_never_short() {
     let session = Session::start();
     session.run("fleetctl start hello.service meta.service");
     let whole = session.run("fleetctl list-units");

@@ -141,7 +141,7 @@ fn wait_waits_for_units_that_somebody_else_starts() {
 }
 
 #[test]
-fn wait_ends_when_the_last_machine_has_let_go_of_a_destroyed_unit() {
+fn wait_ends_when_the_last_machine_dropped_a_destroyed_unit() {
     let session = Session::start();
     session.run("fleetctl start hello");
     session.fleetd.hold();

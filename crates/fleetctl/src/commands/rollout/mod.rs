@@ -1,4 +1,5 @@
-//! rollout: how an update goes, its revisions, and what people order about it. restart, which is such an order.
+//! rollout: how an update goes, its revisions, and what people order about it. restart, which is
+//! such an order.
 
 mod document;
 mod history;

@@ -30,7 +30,8 @@ pub(crate) struct Restart {
     /// Names or glob patterns of units in the registry
     #[arg(value_name = "UNIT")]
     names: Vec<String>,
-    /// Wait until the units are ready again on every machine where they belong, two minutes unless told
+    /// Wait until the units are ready again on every machine where they belong, two minutes unless
+    /// told
     #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true,
           default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = duration,
           conflicts_with = "no_block")]

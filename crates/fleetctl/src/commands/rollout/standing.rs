@@ -13,7 +13,7 @@ pub(super) enum Standing {
     Done,
     /// Machines are on their way.
     Rolling,
-    /// Nothing moves before somebody says so.
+    /// It waits for an order.
     Paused,
     /// Machines go back.
     RollingBack,
@@ -63,7 +63,7 @@ pub(super) enum Class {
     Waiting,
     /// The unit will not become ready there by itself.
     Failed,
-    /// Nobody waits for it.
+    /// The rollout does not wait for it.
     Deferred,
 }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_is_over_when_it_is_stable_and_nobody_is_on_the_way() {
+    fn update_ends_when_it_is_stable_and_no_machine_is_on_its_way() {
         let standing = |machines| Standing::of(&status(None, "stable", machines));
         assert_eq!(standing(vec![machine(2)]), Standing::Done);
         assert_eq!(standing(vec![machine(2), machine(1)]), Standing::Rolling);

@@ -35,9 +35,9 @@ const BAR: usize = 40;
   1  fleetd does not answer, or refuses
   3  the newest revision is stable, but the unit belongs on no machine
   4  there is no such unit
-  5  it goes on
-  6  it is paused, and waits for somebody to resume or undo it
-  7  the newest revision was rolled back, or is being so
+  5  it is in progress
+  6  it is paused until `rollout resume` or `rollout undo`
+  7  the newest revision was rolled back, or is being rolled back
 
 With --watch it ends with 0, 6 or 7, and with 5 when --timeout is up. On a terminal it shows where
 the machines are; elsewhere it prints a line whenever something has changed.
@@ -223,7 +223,7 @@ fn machine_lines(status: &RolloutStatus, paint: Paint) -> Vec<String> {
 /// How many failures are told in full.
 const FAILURES: usize = 5;
 
-/// `3f3fab35... (offline), 631e82f9... (cordoned)`: nobody would guess it.
+/// `3f3fab35... (offline), 631e82f9... (cordoned)`: the reason is not obvious.
 fn why_deferred(machines: &[&RolloutMachine]) -> String {
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for machine in machines {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_nobody_waits_for_is_named_with_the_reason() {
+    fn deferred_machine_is_named_with_its_reason() {
         let machine = |id: &str, live, scheduling: Option<&str>| RolloutMachine {
             machine_id: id.repeat(32),
             live,

@@ -61,7 +61,8 @@ impl Row for MachineRow {
         }),
     ];
 
-    /// fleet 1.0 had no such column: scripts that cut its table meet one only where somebody cordoned a machine.
+    /// fleet 1.0 had no such column: scripts that cut its table meet one only while a machine is
+    /// cordoned.
     fn table(rows: &[Self]) -> &'static str {
         let normal = Scheduling::Normal.as_str();
         if rows.iter().all(|row| row.scheduling == normal) {

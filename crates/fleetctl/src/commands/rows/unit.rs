@@ -184,7 +184,8 @@ impl Row for UnitRow {
     }
 }
 
-/// Orders rows by unit, then machine. fleetd reads them machine by machine, so that it need not hold them all.
+/// Orders rows by unit, then machine. fleetd reads them machine by machine, so that it need not
+/// hold them all.
 pub(in crate::commands) fn by_unit(mut rows: Vec<UnitRow>) -> Vec<UnitRow> {
     let mut units: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {

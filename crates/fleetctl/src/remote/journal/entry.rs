@@ -25,7 +25,7 @@ pub(crate) enum Style {
     Json,
 }
 
-/// What somebody logged.
+/// One entry of a journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// Microseconds since 1970, by that machine's clock.
@@ -41,7 +41,8 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Reads a line of `journalctl --output=json`; none if it is none, such as a greeting of a login shell.
+    /// Reads a line of `journalctl --output=json`; none if it is none, such as a greeting of a
+    /// login shell.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok()?;
         let field = |name| value.get(name).map(text);
@@ -78,7 +79,8 @@ impl Entry {
     }
 }
 
-/// A field's text. journalctl writes what is not UTF-8 as a list of bytes, and a field that is there twice as a list.
+/// A field's text. journalctl writes what is not UTF-8 as a list of bytes, and a field that is
+/// there twice as a list.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

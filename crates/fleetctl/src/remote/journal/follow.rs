@@ -18,7 +18,8 @@ pub(crate) enum Event {
     Ended(usize, String),
 }
 
-/// Follows machines, each by its number and from a cursor, or from the beginning; dropping the receiver ends that.
+/// Follows machines, each by its number and from a cursor, or from the beginning; dropping the
+/// receiver ends that.
 pub(crate) fn follow(
     ssh: &Ssh,
     machines: &[Machine],
@@ -46,7 +47,7 @@ pub(crate) fn follow(
                     }
                 }
             };
-            // Nobody listens any more: nobody needs to know.
+            // The receiver has gone, so the event is not needed.
             let _ = sender.send(Event::Ended(number, why)).await;
         });
     }

@@ -1,4 +1,5 @@
-//! Keeps live entries for a moment, so that an entry that took longer on its way still comes before a later one.
+//! Keeps live entries for a moment, so that an entry that took longer on its way still comes before
+//! a later one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The journals of several machines as one: read by each machine's own journalctl, merged here by time.
+//! The journals of several machines as one: read by each machine's own journalctl, merged here by
+//! time.
 
 mod entry;
 mod follow;
@@ -47,7 +48,8 @@ impl Query {
         words
     }
 
-    /// The command that prints what comes after `cursor`, which was the last there was; and goes on.
+    /// The command that prints what comes after `cursor`, which was the last there was; and goes
+    /// on.
     fn follow(&self, cursor: Option<&str>) -> Vec<String> {
         let mut words = self.words();
         words.extend(["--follow", "--no-tail"].map(str::to_owned));
@@ -59,8 +61,9 @@ impl Query {
         words
     }
 
-    /// The command that says whether the user may read it. Asked for JSON, journalctl says nothing, and shows nothing, to
-    /// a user who may read an own journal only; and everybody who has logged in has one.
+    /// The command that says whether the user may read it. Asked for JSON, journalctl says nothing,
+    /// and shows nothing, to a user who may read an own journal only; and everybody who has logged
+    /// in has one.
     fn may_read(&self) -> Vec<String> {
         let words = ["journalctl", "--no-pager", "--lines=0"].map(str::to_owned);
         words.into_iter().chain(self.unit_words()).collect()
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn journals_are_merged_by_time_and_the_last_lines_are_those_of_all() {
+    fn journals_are_merged_by_time_and_cut_to_the_last_lines() {
         let journals = || {
             vec![
                 vec![entry(1, "a1"), entry(4, "a4"), entry(4, "a4 again")],
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn following_goes_on_after_the_last_entry_or_from_the_time_that_was_given() {
+    fn following_continues_after_the_last_entry_or_from_a_time() {
         let query = Query {
             units: vec!["hello.service".into()],
             since: Some("today".into()),

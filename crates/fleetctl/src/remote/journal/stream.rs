@@ -12,7 +12,8 @@ use super::Entry;
 use crate::remote::failure::{NOT_FOUND, SSH_FAILED};
 use crate::remote::{Destination, Prompts, Ssh, is_here};
 
-/// The longest line that is read, so that no machine can fill this one's memory. A field of 64 KiB is unusual.
+/// The longest line that is read, so that no machine can fill this one's memory. A field of 64 KiB
+/// is unusual.
 const LINE_MAX: u64 = 16 * 1024 * 1024;
 
 /// What is kept of the words on stderr.
@@ -123,7 +124,7 @@ async fn read_beginning(stderr: ChildStderr) -> String {
     let mut reader = stderr.take(SAID_MAX);
     let mut said = Vec::new();
     let _ = reader.read_to_end(&mut said).await;
-    // Whoever writes more shall not wait for somebody to read it.
+    // A process that writes more must not block on an unread pipe.
     let _ = tokio::io::copy(reader.get_mut(), &mut tokio::io::sink()).await;
     String::from_utf8_lossy(&said).into_owned()
 }

@@ -1,4 +1,5 @@
-//! A fleetd for tests: the API over an in-memory registry, and machines that obey at once (or when told).
+//! A fleetd for tests: the API over an in-memory registry, and machines that obey at once (or when
+//! told).
 
 mod world;
 
