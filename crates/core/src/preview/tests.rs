@@ -182,3 +182,31 @@ fn a_budget_is_never_more_machines_than_there_are() {
         "{manual}"
     );
 }
+
+#[test]
+fn rolled_back_content_is_found_in_the_history() {
+    let unit = record(BASE);
+    let revision = |number, content: &str| Revision {
+        number,
+        at: 0,
+        content: Content::from(content),
+        restarts: 0,
+    };
+    let history = [
+        Past {
+            revision: revision(1, "bad"),
+            dropped: Some("it failed on n1".to_owned()),
+        },
+        Past {
+            revision: revision(2, "old"),
+            dropped: None,
+        },
+    ];
+    let found = |content: &str| {
+        let past = rolled_back(&Content::from(content), &unit, &history);
+        past.map(|past| past.revision.number)
+    };
+    assert_eq!(found("bad"), Some(1));
+    assert_eq!(found("old"), None);
+    assert_eq!(found(BASE), None);
+}

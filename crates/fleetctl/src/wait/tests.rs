@@ -194,3 +194,27 @@ fn active_means_active_somewhere_and_everywhere() {
     assert_eq!(verdict(vec![slow, done]), Verdict::Moving);
     assert_eq!(verdict(vec![]), Verdict::Moving);
 }
+
+#[test]
+fn inactive_unit_with_a_reason_is_stuck_at_once() {
+    let mut down = on_machine("inactive", false, 2, 0);
+    assert_eq!(verdict(vec![down.clone()]), Verdict::Moving);
+    if let Some(report) = &mut down.report {
+        report.failed = Some("it was stopped by hand".into());
+    }
+    assert_eq!(verdict(vec![down]), Verdict::Stuck);
+}
+
+#[test]
+fn no_machine_has_reasons_only_if_machines_are_online() {
+    assert_eq!(no_machine(&status(vec![])), None);
+    let elsewhere = UnitOnMachine {
+        reason: "it needs role=web".into(),
+        ..UnitOnMachine::default()
+    };
+    let told = no_machine(&status(vec![elsewhere.clone(), elsewhere.clone()]));
+    let text = "it runs on no machine: it needs role=web (2 machines)";
+    assert_eq!(told.as_deref(), Some(text));
+    let placed = on_machine("active", true, 2, 0);
+    assert_eq!(no_machine(&status(vec![elsewhere, placed])), None);
+}

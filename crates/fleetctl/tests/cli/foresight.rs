@@ -81,6 +81,17 @@ fn explain_shows_machines_that_are_alike_once() {
 }
 
 #[test]
+fn explain_takes_several_units_and_patterns() {
+    let cluster = Cluster::start();
+    let list = cluster.run("fleetctl explain 'w*' -o json");
+    assert!(list.contains("\"kind\": \"ExplanationList\""), "{list}");
+    let told = cluster.run("fleetctl explain web nosuch");
+    assert!(told.contains("o| web.service on "), "{told}");
+    let ends = "e| Unit nosuch.service does not exist.\n[rc=4]\n";
+    assert!(told.ends_with(ends), "{told}");
+}
+
+#[test]
 fn machines_are_cordoned_drained_and_given_back() {
     let cluster = Cluster::start();
     let offline = MACHINES[3].0;

@@ -183,3 +183,24 @@ fn wait_has_an_exit_code_for_every_end() {
         assert!(told.ends_with(&format!("[rc={code}]\n")), "{told}");
     }
 }
+
+#[test]
+fn unit_that_belongs_on_no_machine_exits_3_for_every_verb() {
+    let session = Session::start();
+    let file = "[Service]\nExecStart=/x\n[X-Fleet]\nGlobal=true\nMachineMetadata=host=n9\n";
+    std::fs::write(session.path("none.service"), file).expect("written");
+    insta::assert_snapshot!(session.run("fleetctl start --wait none"), @r"
+    $ fleetctl start --wait none
+    o| Unit none.service 
+    o| Triggered global unit none.service start
+    e| none.service: it runs on no machine: host does not match (3 machines)
+    e| a unit belongs on no machine; it starts on the first that matches, and `fleetctl explain UNIT` shows why
+    [rc=3]
+    ");
+    for command in ["wait none", "wait --for=active none", "status none"] {
+        let told = session.run(&format!("fleetctl {command}"));
+        assert!(told.ends_with("[rc=3]\n"), "{told}");
+    }
+    let started = session.run("fleetctl start none");
+    assert!(started.ends_with("[rc=0]\n"), "{started}");
+}
