@@ -1,5 +1,7 @@
 //! The states that systemd reports for units, and their meaning.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::unit::{ServiceType, UnitKind};
@@ -172,14 +174,27 @@ pub struct Course<'a> {
     pub result: &'a str,
     /// How often systemd restarted it by itself (`NRestarts`).
     pub restarts: u32,
-    /// Whether it was available at any moment.
-    pub was_available: bool,
+    /// How long it was available, if it was.
+    pub was_available: Option<Trial>,
     /// Whether systemd skipped its start, because of a condition in its file.
     pub skipped: bool,
     /// How that start ended; `None` while it goes on, or if that is not known.
     pub start: Option<&'a JobResult>,
     /// The revision with which its run began, if that is older than the file in place.
     pub outdated: Option<u64>,
+}
+
+/// How long a unit stays on trial once it is available: a run that ends sooner has failed. Longer where `MinReadySec=`
+/// is.
+pub const TRIAL: Duration = Duration::from_secs(60);
+
+/// What became of a unit that was available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Whether it stayed available for its whole trial.
+    pub passed: bool,
+    /// How often systemd had restarted it by then.
+    pub restarts: u32,
 }
 
 /// Whether a unit that should be launched does what it should.
@@ -225,16 +240,25 @@ pub fn failed(kind: UnitKind, service: ServiceType, course: Course<'_>) -> Optio
         return None;
     }
     // Whether or not the next try is on its way: a unit that ends again and again before it is available does no work.
-    if course.restarts > 0 && !course.was_available {
-        return Some(match course.restarts {
-            1 => "systemd restarted it once".to_owned(),
-            times => format!("systemd restarted it {times} times"),
-        });
-    }
-    if state.sub == "auto-restart" && !course.was_available {
-        return Some(format!(
-            "its run ended ({result}), and systemd is about to start it again"
-        ));
+    let waits_for_restart = state.active == "activating" && state.sub.starts_with("auto-restart");
+    match course.was_available {
+        None if course.restarts > 0 => {
+            return Some(match course.restarts {
+                1 => "systemd restarted it once".to_owned(),
+                times => format!("systemd restarted it {times} times"),
+            });
+        }
+        None if waits_for_restart => {
+            return Some(format!(
+                "its run ended ({result}), and systemd is about to start it again"
+            ));
+        }
+        Some(trial) if !trial.passed && (waits_for_restart || course.restarts > trial.restarts) => {
+            return Some(
+                "it ended soon after it became available, and systemd restarts it".to_owned(),
+            );
+        }
+        None | Some(_) => {}
     }
     if state.job.is_some() {
         return None;
@@ -354,7 +378,7 @@ mod tests {
                 state: &state,
                 result: "success",
                 restarts: 0,
-                was_available: false,
+                was_available: None,
                 skipped: true,
                 start: None,
                 outdated: None,
@@ -407,7 +431,7 @@ mod tests {
             state,
             result: "exit-code",
             restarts,
-            was_available: false,
+            was_available: None,
             skipped: false,
             start: None,
             outdated: None,
@@ -466,7 +490,10 @@ mod tests {
             state,
             result: "success",
             restarts,
-            was_available: true,
+            was_available: Some(Trial {
+                passed: true,
+                restarts: 0,
+            }),
             skipped: false,
             start: None,
             outdated: None,
@@ -479,13 +506,47 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_that_ends_on_trial_has_failed_when_its_restart_begins() {
+        let waits = State {
+            sub: "auto-restart".to_owned(),
+            ..state("activating", None)
+        };
+        let starts = state("activating", Some("start"));
+        let failed = |state, restarts, was_available| {
+            let course = Course {
+                launched: true,
+                state,
+                result: "success",
+                restarts,
+                was_available,
+                skipped: false,
+                start: None,
+                outdated: None,
+            };
+            failed(UnitKind::Service, LASTING, course)
+        };
+        let trial = |passed, restarts| Some(Trial { passed, restarts });
+        for (state, restarts, was_available, has_failed) in [
+            (&waits, 0, None, true),
+            (&waits, 3, trial(false, 3), true),
+            (&starts, 4, trial(false, 3), true),
+            (&starts, 3, trial(false, 3), false),
+            (&waits, 3, trial(true, 3), false),
+            (&starts, 4, trial(true, 3), false),
+        ] {
+            let found = failed(state, restarts, was_available);
+            assert_eq!(found.is_some(), has_failed, "{restarts} {was_available:?}");
+        }
+    }
+
+    #[test]
     fn a_unit_that_is_only_loaded_has_not_ended() {
         let course = Course {
             launched: false,
             state: &state("inactive", None),
             result: "success",
             restarts: 0,
-            was_available: false,
+            was_available: None,
             skipped: false,
             start: None,
             outdated: None,

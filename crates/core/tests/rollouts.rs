@@ -8,7 +8,8 @@ use std::time::Duration;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{Candidate, Grant, Progress, Revision, UnitRecord, UnitReport};
 use fleet_core::rollout::{
-    Choice, OnMachine, Phase, Present, Situation, Step, Transition, choose, confirms, step,
+    Choice, OnMachine, Phase, Presence, Present, Situation, Step, Transition, choose, confirms,
+    step,
 };
 use fleet_core::unit::{MaxUnavailable, Policy, TargetState};
 use proptest::prelude::*;
@@ -73,6 +74,8 @@ struct Host {
     id: MachineId,
     /// Of the presence that the registry has; none once it has expired.
     session: Option<i64>,
+    /// Since when it has none.
+    offline_since: u64,
     /// Whether the machine believes in it.
     believes: bool,
     knows: UnitRecord,
@@ -131,6 +134,7 @@ impl World {
         let host = |at: usize| Host {
             id: MachineId::parse(&format!("{at:032x}")).expect("valid"),
             session: Some(10),
+            offline_since: 0,
             believes: true,
             knows: record.clone(),
             unit_news: VecDeque::new(),
@@ -210,8 +214,9 @@ impl World {
             }
             Op::CutOff(at) => self.hosts[at].believes = false,
             Op::Expire(at) => {
-                if !self.hosts[at].believes {
+                if !self.hosts[at].believes && self.hosts[at].session.is_some() {
                     self.hosts[at].session = None;
+                    self.hosts[at].offline_since = self.now();
                 }
             }
             Op::Return(at) => self.back(at),
@@ -348,16 +353,17 @@ impl World {
             .hosts
             .iter()
             .zip(&self.grants)
-            .filter_map(|(host, grant)| {
-                Some(OnMachine {
-                    id: &host.id,
-                    session: host.session?,
-                    cordoned: false,
-                    grant: grant.as_ref().map(|(grant, at)| (grant, *at)),
-                    report: Some(&host.report),
-                    problem: None,
-                    unknown: None,
-                })
+            .map(|(host, grant)| OnMachine {
+                id: &host.id,
+                presence: match host.session {
+                    Some(session) => Presence::Live(session),
+                    None => Presence::Offline(Some(host.offline_since)),
+                },
+                cordoned: false,
+                grant: grant.as_ref().map(|(grant, at)| (grant, *at)),
+                report: Some(&host.report),
+                problem: None,
+                unknown: None,
             });
         step(&Situation {
             record: &self.record,
@@ -373,7 +379,7 @@ impl World {
     fn lead(&mut self) {
         let step = self.next();
         self.progress = step.progress.or(self.progress.take());
-        for to in step.grants {
+        for to in step.grants.into_iter().chain(step.proofs) {
             self.store += 1;
             let at = self.hosts.iter().position(|host| host.id == to.machine);
             let at = at.expect("one of them");

@@ -268,7 +268,8 @@ fn metadata(unit: &Placeable<'_>, machine: &OnMachine<'_>) -> Vec<Judged> {
 fn live(machine: &OnMachine<'_>) -> Judged {
     let (holds, reason) = match machine.presence {
         Presence::Live(_) => (true, "the machine is here".to_owned()),
-        Presence::Offline(since) => {
+        Presence::Offline(_) | Presence::Awaited(_) => {
+            let since = machine.presence.offline_since();
             let since = since.map(|at| format!(" since {}", timestamp(at)));
             let since = since.unwrap_or_default();
             (

@@ -160,7 +160,8 @@ impl Proposed<'_> {
                 ("stop", machine.verdict.to_string())
             }
             (_, Verdict::Not(_), _) => ("not-matched", machine.verdict.to_string()),
-            (Presence::Offline(since), ..) => {
+            (Presence::Offline(_) | Presence::Awaited(_), ..) => {
+                let since = machine.presence.offline_since();
                 let since = since.map(|at| format!(" since {}", timestamp(at)));
                 let reason = format!("the machine is offline{}", since.unwrap_or_default());
                 ("deferred", reason)

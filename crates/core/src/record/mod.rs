@@ -16,7 +16,8 @@ pub use self::report::{
 };
 pub use self::rollout::{Event, EventKind, Grant, Progress};
 pub use self::unit::{
-    Candidate, Outcome, Owner, Past, Revision, SEEN_MAX, SeenRecord, UnitRecord, origin,
+    Candidate, Outcome, Owner, Past, Revision, SEEN_MAX, SeenRecord, UnitRecord, must_restart,
+    origin,
 };
 use crate::machine::MachineId;
 use crate::unit::UnitName;

@@ -230,6 +230,10 @@ pub struct UnitReport {
     /// Whether it is ready, and has been for `MinReadySec` without a restart.
     #[serde(default)]
     pub available: bool,
+    /// Whether it was available for long enough (a minute, or `MinReadySec` where that is longer) since it was started:
+    /// its revision is not to blame for what happens to it later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
     /// Whether systemd skipped its start because of a condition in its file (`ConditionPathExists=` and others). It is
     /// ready then: it does what its file asks for on such a machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

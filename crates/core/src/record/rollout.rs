@@ -20,6 +20,17 @@ pub struct Grant {
     /// Whether the unit was available there before the rollout. If it was not, its failure says
     /// nothing about the revision.
     pub was_available: bool,
+    /// Whether the machine has had the revision available since: what happens to it later says nothing about the
+    /// revision. Marked by the leader; the agent takes no notice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proved: bool,
+}
+
+impl Grant {
+    /// Whether it permits the same as the other.
+    pub fn permits_like(&self, other: &Self) -> bool {
+        (self.unit, self.revision, self.session) == (other.unit, other.revision, other.session)
+    }
 }
 
 /// How far a rollout has come: `rollouts/<name>`. Apart from the unit's record, which every agent is sent.

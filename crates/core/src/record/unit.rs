@@ -19,8 +19,7 @@ pub struct Revision {
     pub at: u64,
     /// The unit file.
     pub content: Content,
-    /// How often the unit's restart was asked for since it was made. A revision that differs in
-    /// nothing else is restarted anyway.
+    /// Grows with each restart that was asked for. What differs in nothing else is restarted all the same.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u64,
 }
@@ -53,6 +52,20 @@ pub fn origin<'a>(
             false => format!("content of revision {number}"),
         },
     )
+}
+
+/// Whether a process of `has` must be restarted to be one of `wanted` ([`Revision::process`]). One that was restarted
+/// more often is as good: a rollback to the same content restarts nothing.
+pub fn must_restart(has: &str, wanted: &str) -> bool {
+    let read = |process: &str| {
+        let (fingerprint, times) = process.split_once('+').unwrap_or((process, "0"));
+        (
+            fingerprint.to_owned(),
+            times.parse::<u64>().unwrap_or(u64::MAX),
+        )
+    };
+    let ((has, restarted), (wanted, restarts)) = (read(has), read(wanted));
+    has != wanted || restarted < restarts
 }
 
 /// A revision on its way to the machines.

@@ -1,6 +1,6 @@
 //! Which revision of a unit a machine runs.
 
-use crate::record::UnitRecord;
+use crate::record::{UnitRecord, must_restart};
 
 /// The revision of a unit that a machine last accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub fn choose(
         Some(present)
             if present.revision != stable
                 && present.launched
-                && present.process != stable_process =>
+                && must_restart(present.process, stable_process) =>
         {
             Choice::Keep
         }
@@ -156,6 +156,15 @@ mod tests {
 
     #[test]
     fn what_restarts_nothing_needs_no_grant() {
+        // It was restarted once more than the stable revision asks for.
+        assert_eq!(
+            choose(&record(3, None), None, has(2, "p+2"), "p"),
+            Choice::Stable
+        );
+        assert_eq!(
+            choose(&record(3, None), None, has(2, "p+2"), "p+3"),
+            Choice::Keep
+        );
         assert_eq!(
             choose(&record(3, None), None, has(2, "p"), "p"),
             Choice::Stable

@@ -27,9 +27,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::choice::{Choice, Present, choose, confirms};
 pub use self::orders::{Order, OrderError, follow};
-pub use self::step::{GrantTo, OnMachine, Situation, Step, Unknown, step};
+pub use self::step::{GrantTo, OnMachine, Presence, Situation, Step, Unknown, step};
 pub use self::supersede::{Succession, succeed, surplus};
-pub use self::survey::{Presence, Survey, Surveyed};
+pub use self::survey::{Survey, Surveyed};
 pub use self::transition::{Changed, Transition};
 
 /// Which way a candidate is going.

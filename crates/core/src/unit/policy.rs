@@ -96,9 +96,9 @@ pub struct Policy {
 
 /// How long a service must run whose readiness systemd does not know.
 ///
-/// systemd calls `Type=simple` active from its fork on: one whose program is missing, or ends at once, is active for
-/// some milliseconds.
-const UNPROVEN: Duration = Duration::from_secs(1);
+/// systemd calls `Type=simple` active from its fork on, whether or not the program is any good. A program that gives up
+/// on its database or its port does so within a few seconds; Docker Swarm watches for as long.
+const UNPROVEN: Duration = Duration::from_secs(5);
 
 impl Default for Policy {
     fn default() -> Self {
@@ -122,7 +122,7 @@ impl Policy {
         }
     }
 
-    /// How long a unit must be ready before it counts as available. The default is a second for
+    /// How long a unit must be ready before it counts as available. The default is 5 s for
     /// services that systemd calls active without knowing, and zero for everything else.
     pub fn min_ready(&self, kind: UnitKind, service: ServiceType) -> Duration {
         self.min_ready.unwrap_or_else(|| {

@@ -144,6 +144,7 @@ impl Cluster {
                 revision: 3,
                 session: session(machine),
                 was_available: true,
+                proved: false,
             };
             self.write(keys::grant(&id(machine), &web()), &grant);
         }

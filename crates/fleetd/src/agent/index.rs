@@ -193,9 +193,12 @@ impl Index {
                 // One that cannot be read lets the unit go nowhere.
                 (None, Some(name)) => {
                     self.touch(&name);
-                    self.grants.remove(&name);
-                    record::decode(&entry.value).map(|grant| {
-                        self.grants.insert(name, (grant, entry.modified));
+                    let before = self.grants.remove(&name);
+                    record::decode(&entry.value).map(|grant: Grant| {
+                        // The leader marks grants for itself: to confirm that again would be a report for nothing.
+                        let same = before.filter(|(before, _)| before.permits_like(&grant));
+                        let at = same.map_or(entry.modified, |(_, at)| at);
+                        self.grants.insert(name, (grant, at));
                     })
                 }
                 // A whole-key prefix matches longer keys too; those are none of ours.

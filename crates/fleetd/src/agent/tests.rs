@@ -79,6 +79,7 @@ async fn a_session_that_is_certain_again_makes_its_grants_count_though_no_event_
         revision: 2,
         session: 7,
         was_available: true,
+        proved: false,
     };
     let granted = keys::grant(&agent.config.me, &name);
     let entries = [

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleet_core::machine::{Scheduling, SessionId};
 use fleet_core::place::{Placeable, conflict};
 use fleet_core::plan::Desired;
-use fleet_core::record::{Grant, Revision, UnitRecord};
+use fleet_core::record::{Grant, Revision, UnitRecord, must_restart};
 use fleet_core::rollout::{Choice, Present, choose, confirms};
 use fleet_core::unit::{Content, FleetOptions, Parsed, TargetState, UnitName, service_type};
 
@@ -204,7 +204,12 @@ impl<'a> Chosen<'a> {
             _ => Desired {
                 revision: self.revision.number,
                 content: self.revision.content.clone(),
-                process: self.read.process.clone(),
+                process: match self.present {
+                    Some(present) if !must_restart(&present.process, &self.read.process) => {
+                        present.process.clone()
+                    }
+                    _ => self.read.process.clone(),
+                },
                 install: self.read.install,
                 launch,
                 excludes,

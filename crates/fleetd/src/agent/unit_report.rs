@@ -1,10 +1,11 @@
 //! What the report says of one unit: whether it does what it should, and since when.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use fleet_core::plan::{Desired, Observed, reads_same};
 use fleet_core::record::UnitReport;
-use fleet_core::systemd::{Course, JobResult, failed, ready};
+use fleet_core::systemd::{Course, JobResult, TRIAL, Trial, failed, ready};
 use fleet_core::unit::{Hash, UnitFile, UnitName};
 use tokio::time::Instant;
 
@@ -102,7 +103,7 @@ impl Row<'_> {
             state: &self.seen.state,
             result: &self.details.result,
             restarts: self.details.restarts,
-            was_available: availability.were.contains_key(self.name),
+            was_available: availability.trial(self.name),
             skipped: self.skipped,
             start: self.start,
             outdated: self.outdated(),
@@ -116,6 +117,7 @@ impl Row<'_> {
             failed: (wanted && !available).then(failed).flatten(),
             ready: self.is_ready(),
             available,
+            settled: availability.trial(self.name).is_some_and(|it| it.passed),
             skipped: self.runs_as_wanted() && self.skipped,
             deferred: self.want.is_some_and(|want| want.deferred),
             grant: self.want.map_or(0, |want| want.grant),
@@ -140,10 +142,36 @@ impl Row<'_> {
 #[derive(Default)]
 pub(super) struct Availability {
     are: BTreeSet<UnitName>,
-    /// Those that were since they were started, and what these processes depend on.
-    were: BTreeMap<UnitName, String>,
+    /// Those that were since they were started.
+    were: BTreeMap<UnitName, Was>,
     /// Those that become it unless something happens to them, and when.
     will: BTreeMap<UnitName, Instant>,
+}
+
+/// A unit that was available.
+struct Was {
+    /// What its process depends on.
+    process: String,
+    /// Whether it still is.
+    is_up: bool,
+    /// When its trial is over.
+    until: Instant,
+    trial: Trial,
+}
+
+impl Was {
+    fn now(process: String, now: Instant, row: &Row<'_>, passed: bool) -> Self {
+        let min_ready = row.want.map_or(Duration::ZERO, |want| want.min_ready);
+        Self {
+            process,
+            is_up: true,
+            until: now + TRIAL.max(min_ready),
+            trial: Trial {
+                passed,
+                restarts: row.details.restarts,
+            },
+        }
+    }
 }
 
 impl Availability {
@@ -157,12 +185,22 @@ impl Availability {
             true => self.are.insert(name.clone()),
             false => self.are.remove(name),
         };
-        match launched {
-            Some(process) if is => {
-                self.were.insert(name.clone(), process.clone());
+        let was = self.were.get_mut(name);
+        let was = was.filter(|was| Some(&was.process) == launched);
+        match (launched, was) {
+            (Some(_), Some(was)) if is && was.is_up => was.trial.passed |= now >= was.until,
+            (Some(process), was) if is => {
+                let passed = was.is_some_and(|was| was.trial.passed);
+                if let Some(row) = row {
+                    let was = Was::now(process.clone(), now, row, passed);
+                    self.were.insert(name.clone(), was);
+                }
             }
             // Down for now, in the same process.
-            Some(_) if self.were.get(name) == launched => {}
+            (Some(_), Some(was)) => {
+                was.trial.passed |= was.is_up && now >= was.until;
+                was.is_up = false;
+            }
             _ => {
                 self.were.remove(name);
             }
@@ -171,6 +209,15 @@ impl Availability {
             Some(at) => self.will.insert(name.clone(), at),
             None => self.will.remove(name),
         };
+    }
+
+    /// How its trial went, if it was available since it was started.
+    fn trial(&self, name: &UnitName) -> Option<Trial> {
+        let was = self.were.get(name)?;
+        Some(Trial {
+            passed: was.trial.passed || was.is_up && Instant::now() >= was.until,
+            ..was.trial
+        })
     }
 
     /// When the next of these units becomes available, and which.

@@ -14,7 +14,6 @@ use fleet_core::machine::{MachineId, Metadata};
 use fleet_core::place::{Verdict, restrict};
 use fleet_core::problem::{self, ProblemKind};
 use fleet_core::record::Listed;
-use fleet_core::rollout::Presence;
 use fleet_core::unit::UnitName;
 use serde::Deserialize;
 
@@ -39,10 +38,7 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
     let offline = view.offline.iter().map(|(id, machine)| OfflineMachine {
         machine_id: id.to_string(),
         primary_ip: machine.primary_ip.clone(),
-        since: match machine.presence {
-            Presence::Offline(since) => since,
-            Presence::Live(_) => None,
-        },
+        since: machine.presence.offline_since(),
     });
     let offline = offline.collect();
     let of_units = unit_problems(&view);

@@ -33,6 +33,10 @@ use crate::store::{Guard, Result, Snapshot, StoreError, Write};
 /// How long changes of presence are gathered: when a switch fails, people are told once.
 const GATHERING: Duration = Duration::from_secs(1);
 
+/// How long a new leader waits for machines that are known, and not here. Agents that lost their
+/// leases in an outage return within seconds, and an engine may lead before any of them is back.
+const RETURN: Duration = Duration::from_secs(30);
+
 /// How long a rollout that the registry does not take waits before it is tried again, in milliseconds: somebody may have
 /// made room, or given the right that was missing.
 const TAKEN_AGAIN: u64 = 10_000;
@@ -80,11 +84,13 @@ pub(super) struct Leadership<'a> {
 
 impl<'a> Leadership<'a> {
     pub(super) fn new(engine: &'a Engine, claim: &'a Claim) -> Self {
+        let at = (engine.clock)();
+        let wait = u64::try_from(RETURN.as_millis()).unwrap_or(u64::MAX);
         Self {
-            began: (Instant::now(), (engine.clock)()),
+            began: (Instant::now(), at),
             engine,
             claim,
-            index: Index::default(),
+            index: Index::awaiting(at.saturating_add(wait)),
             written: 0,
             wakes: BTreeMap::new(),
             stuck: BTreeSet::new(),
@@ -198,7 +204,8 @@ impl<'a> Leadership<'a> {
     /// When there is something to look at though nothing happened.
     fn due(&self) -> Instant {
         let until = |at: u64, now: u64| Duration::from_millis(at.saturating_sub(now));
-        let woken = self.wakes.values().min().map(|at| until(*at, self.time()));
+        let wakes = self.wakes.values().chain(&self.index.awaited_until);
+        let woken = wakes.min().map(|at| until(*at, self.time()));
         let forgets = self.forget_at.map(|at| until(at, (self.engine.clock)()));
         let wait = [woken, forgets].into_iter().flatten().min();
         let due = Instant::now() + wait.map_or(LONGEST_WAIT, |wait| wait.min(LONGEST_WAIT));
@@ -269,6 +276,10 @@ impl<'a> Leadership<'a> {
 
     async fn look_at_presence(&mut self) -> Result<()> {
         let now = (self.engine.clock)();
+        if self.index.awaited_until.is_some_and(|at| at <= self.time()) {
+            self.index.end_waiting();
+            self.presence_at = Some(Instant::now());
+        }
         if std::mem::take(&mut self.index.news.presence) {
             let at = Instant::now() + GATHERING;
             self.presence_at.get_or_insert(at);

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use fleet_core::machine::{Metadata, Scheduling, SessionId, overlay};
+use fleet_core::machine::{Metadata, Scheduling, overlay};
 use fleet_core::record::{
     self, Grant, Known, MachineRecord, MachineReport, MetadataRecord, RecordError,
 };
+use fleet_core::rollout::Presence;
 use fleet_core::unit::UnitName;
 
 use crate::store::Entry;
@@ -102,40 +103,43 @@ pub(super) struct Machine {
     pub(super) metadata: Option<Written<MetadataRecord>>,
     pub(super) known: Option<Written<Known>>,
     pub(super) grants: BTreeMap<UnitName, Written<Grant>>,
+    /// Whether it was here at any time since this leader began.
+    pub(super) was_here: bool,
     /// What belongs on it; none until somebody asks, and after every change that may matter to it.
     pub(super) belongs: Option<Arc<BTreeSet<UnitName>>>,
 }
 
-/// What a machine that is here says of itself.
-pub(super) struct Live<'a> {
-    /// Of no machine if its presence cannot be read.
-    pub(super) session: SessionId,
-    pub(super) report: Option<&'a MachineReport>,
-    pub(super) scheduling: Scheduling,
-}
-
 impl Machine {
-    /// None for one that is offline, or has not said yet how it stands.
-    pub(super) fn live(&self) -> Option<Live<'_>> {
-        let presence = self.presence.as_ref()?.value.as_ref();
-        let report = self.report.as_ref()?.value();
-        Some(Live {
-            session: presence.map_or(0, |presence| presence.session),
-            report,
-            scheduling: match &self.metadata {
-                None => Scheduling::Normal,
-                // Its agent keeps what runs, too.
-                Some(set) => match &set.value {
-                    None => Scheduling::Cordoned,
-                    Some(set) => set.scheduling,
-                },
-            },
+    /// Whether it is here. `awaited_until`: until when a machine that this leader never saw may be on its way back, if
+    /// that time is not over.
+    pub(super) fn presence(&self, awaited_until: Option<u64>) -> Option<Presence> {
+        if let Some(presence) = &self.presence {
+            // A session of no machine if it cannot be read.
+            let session = presence.value.as_ref().map_or(0, |it| it.session);
+            return Some(Presence::Live(session));
+        }
+        let known = self.known.as_ref()?.value.as_ref()?;
+        Some(match (known.offline_since, awaited_until) {
+            (None, Some(until)) if !self.was_here => Presence::Awaited(until),
+            (since, _) => Presence::Offline(since),
         })
+    }
+
+    /// What may start there.
+    pub(super) fn scheduling(&self) -> Scheduling {
+        match &self.metadata {
+            None => Scheduling::Normal,
+            // Its agent keeps what runs, too.
+            Some(set) => match &set.value {
+                None => Scheduling::Cordoned,
+                Some(set) => set.scheduling,
+            },
+        }
     }
 
     /// What units select it by; none where that cannot be read.
     pub(super) fn labels(&self) -> Option<Metadata> {
-        let presence = self.presence.as_ref()?.value.as_ref();
+        let presence = self.presence.as_ref().and_then(|it| it.value.as_ref());
         // It wrote both at once.
         let known = || Some(&self.known.as_ref()?.value.as_ref()?.machine);
         let own = &presence.or_else(known)?.metadata;

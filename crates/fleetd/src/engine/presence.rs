@@ -46,6 +46,8 @@ pub(super) fn decide(index: &Index, now: u64) -> Presence {
         let note = Note { id, known, at };
         match (machine.presence.is_some(), known.offline_since) {
             (true, Some(_)) => back.push(note),
+            // It may be on its way back: this leader has only just begun.
+            (false, None) if !machine.was_here && index.awaited_until.is_some() => {}
             (false, None) => gone.push(note),
             (false, Some(since)) if since.saturating_add(forgotten_after) <= now => {
                 forgotten.push(note);

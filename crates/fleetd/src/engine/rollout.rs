@@ -41,7 +41,14 @@ pub(super) fn decide(
         ends = add_change(&mut decision, name, unit, change, history, now)?;
     }
     add_grants(&mut decision, name, &step, now);
-    if decision.events.is_empty() && step.progress.is_none() {
+    for it in step
+        .proofs
+        .iter()
+        .take(BATCH - step.grants.len().min(BATCH))
+    {
+        decision.put(keys::grant(&it.machine, name), &it.grant);
+    }
+    if decision.events.is_empty() && decision.writes.is_empty() && step.progress.is_none() {
         return None;
     }
     decision.unless_modified(keys::unit(name), unit.modified);

@@ -3,11 +3,11 @@
 use fleet_core::keys;
 use fleet_core::machine::{MachineId, Scheduling};
 use fleet_core::place::{Verdict, restrict};
-use fleet_core::rollout::{OnMachine, Situation, Unknown};
+use fleet_core::rollout::{OnMachine, Presence, Situation, Unknown};
 use fleet_core::unit::UnitName;
 
 use super::index::Index;
-use super::machine::Machine;
+use super::machine::{Machine, Report};
 
 impl Index {
     /// How the unit stands at that time, by the leader's clock; none if there is no such unit.
@@ -48,27 +48,30 @@ impl Index {
         id: &'a MachineId,
         machine: &'a Machine,
     ) -> Option<OnMachine<'a>> {
-        let live = machine.live()?;
-        let report = live.report.and_then(|report| report.units.get(name));
+        let presence = machine.presence(self.awaited_until)?;
+        let said = machine.report.as_ref().and_then(Report::value);
+        let said = said.filter(|_| matches!(presence, Presence::Live(_)));
+        let report = said.and_then(|said| said.units.get(name));
         let grant = machine.grants.get(name);
         let unknown = self.unknown(name, id, machine);
-        // One of which nobody knows how it stands may have the unit.
-        let has = report.is_some() || unknown.is_some();
+        // One that is not here, or whose state is unknown, may have the unit.
+        let is_live = matches!(presence, Presence::Live(_));
+        let has = report.is_some() || unknown.is_some() || !is_live && grant.is_some();
         let belongs = match &machine.belongs {
             Some(units) => units.contains(name),
             // Nobody knows what it is selected by; what it has goes on.
             None => has,
         };
-        let verdict = restrict(Verdict::Run, live.scheduling, has);
+        let scheduling = machine.scheduling();
+        let verdict = restrict(Verdict::Run, scheduling, has);
         (belongs && verdict == Verdict::Run).then(|| OnMachine {
             id,
-            session: live.session,
-            cordoned: live.scheduling == Scheduling::Cordoned,
+            presence,
+            cordoned: scheduling == Scheduling::Cordoned,
             grant: grant.and_then(|grant| Some((grant.value.as_ref()?, grant.at))),
             report,
-            problem: live
-                .report
-                .and_then(|report| report.problems.get(name.as_str()))
+            problem: said
+                .and_then(|said| said.problems.get(name.as_str()))
                 .map(String::as_str),
             unknown,
         })
@@ -82,7 +85,10 @@ impl Index {
         machine: &'a Machine,
     ) -> Option<Unknown<'a>> {
         let cannot_read = |key: &str| Some(Unknown::Unreadable(self.problem(key)));
-        let (presence, told) = (machine.presence.as_ref()?, machine.report.as_ref()?);
+        let presence = machine.presence.as_ref()?;
+        let Some(told) = machine.report.as_ref() else {
+            return Some(Unknown::Untold("its report is on its way"));
+        };
         let Some(report) = told.value() else {
             return cannot_read(&keys::report(id));
         };
@@ -189,6 +195,7 @@ mod tests {
             revision: 1,
             session: 7,
             was_available: true,
+            proved: false,
         };
         put(&mut index, 8, key.clone(), &grant);
         assert_eq!(unknown(&mut index), None);

@@ -75,6 +75,7 @@ impl Ledger {
         for (key, entry) in &puts {
             if let Some((id, name)) = keys::grant_of(key)
                 && let Some(grant) = decode::<Grant>(entry)
+                && !grant.proved
             {
                 let is_told = events.iter().any(|event| {
                     event.kind == EventKind::Granted

@@ -225,6 +225,7 @@ impl Ledger {
         if let Some((id, name)) = keys::grant_of(key) {
             if let Some(entry) = entry
                 && let Some(grant) = decode::<Grant>(entry)
+                && !grant.proved
             {
                 let up = self.machines.get(&id).and_then(|it| it.up.get(&name));
                 let granted = Granted {

@@ -181,7 +181,7 @@ impl Asked<'_> {
                     stable: stable.number,
                     known: self.known(),
                 })?;
-                Ok(self.again(&back.revision, 0))
+                Ok(self.again(&back.revision, false))
             }
         }
     }
@@ -207,7 +207,7 @@ impl Asked<'_> {
             }
             // Whoever wants it in spite of its being undone wants it as a revision of its own.
             Some(candidate) if number == candidate.revision.number => {
-                Ok(self.again(&candidate.revision, 0))
+                Ok(self.again(&candidate.revision, false))
             }
             None if number == stable.number => already("is stable already"),
             candidate => match self.history.get(&number) {
@@ -216,7 +216,7 @@ impl Asked<'_> {
                         format!("is what revision {} has, which is stable", stable.number);
                     already(&standing)
                 }
-                Some(past) => Ok(self.again(&past.revision, 0)),
+                Some(past) => Ok(self.again(&past.revision, false)),
                 None => Err(OrderError::Unknown {
                     unit: self.unit.clone(),
                     number,
@@ -245,7 +245,7 @@ impl Asked<'_> {
                     unit = self.unit
                 ),
             )),
-            _ => Ok(self.again(self.record.newest(), 1)),
+            _ => Ok(self.again(self.record.newest(), true)),
         }
     }
 
@@ -283,12 +283,17 @@ impl Asked<'_> {
     }
 
     /// A content that there was before, as a new revision. A person asked for it, so it is not held for one.
-    fn again(&self, revision: &Revision, restarts: u64) -> Succession {
+    fn again(&self, revision: &Revision, restarts: bool) -> Succession {
+        let number = self.record.next_number();
         let next = Revision {
-            number: self.record.next_number(),
+            number,
             at: self.now,
             content: revision.content.clone(),
-            restarts: self.record.newest().restarts.saturating_add(restarts),
+            // Above that of every revision before, also of one that was rolled back.
+            restarts: match restarts {
+                true => number,
+                false => self.record.newest().restarts,
+            },
         };
         succeed(
             self.record.clone(),

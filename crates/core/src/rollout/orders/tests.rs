@@ -203,8 +203,8 @@ fn undo_to_what_is_wanted_already_is_refused() {
 
 #[test]
 fn a_restart_is_a_revision_of_the_same_content() {
-    insta::assert_snapshot!(stable().says(Order::Restart), @r#"stable 4 (d+0), candidate 5 (d+1) rolling "", retired []"#);
-    insta::assert_snapshot!(rolling(Phase::Rolling, "").says(Order::Restart), @r#"stable 4 (d+0), candidate 6 (e+1) rolling "", retired [5]"#);
+    insta::assert_snapshot!(stable().says(Order::Restart), @r#"stable 4 (d+0), candidate 5 (d+5) rolling "", retired []"#);
+    insta::assert_snapshot!(rolling(Phase::Rolling, "").says(Order::Restart), @r#"stable 4 (d+0), candidate 6 (e+6) rolling "", retired [5]"#);
     insta::assert_snapshot!(rolling(Phase::Paused, "by hand").says(Order::Restart), @"refused: the rollout of unit web.service to revision 5 is paused (by hand); first: fleetctl rollout resume web.service, or fleetctl rollout undo web.service");
 }
 

@@ -1,39 +1,45 @@
 //! Which machines may change their revision next, and when a rollout ends.
 //!
-//! **Invariant:** of the live machines where the unit belongs, no more than the budget are
-//! unavailable because of what is decided here. A machine counts as unavailable from the moment it
-//! is granted another revision until it reports that it runs it, steadily. So the next decision, by
-//! any leader, finds the budget spent.
+//! **Invariant:** no more machines than the budget are unavailable because of what is decided here. A machine counts as
+//! unavailable from its grant until it reports that it runs the revision steadily, online or not: a machine that goes
+//! offline after its grant may have been cut off by it. A machine that was offline before its grant costs nothing.
+//!
+//! **Invariant:** no revision is promoted before a machine has proved it, and none while the state of a live machine is
+//! unknown.
 
 mod clock;
+mod standing;
+mod words;
 
 use std::fmt;
 
 use self::clock::{Clock, millis};
+use self::standing::Standing;
+use self::words::named;
 use super::Transition;
 use crate::machine::{MachineId, SessionId};
 use crate::record::{Candidate, Grant, Outcome, Progress, UnitRecord, UnitReport};
 use crate::rollout::{Ended, Phase};
-use crate::unit::{OnFailure, Policy, TargetState};
+use crate::unit::{OnFailure, Policy, TargetState, UnitFile, service_type};
 
-/// A unit, and its state on the live machines.
+/// A unit, and its state on the machines.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
     /// The unit.
     pub record: &'a UnitRecord,
     /// The store revision that made it.
     pub created: u64,
-    /// The policy of the candidate, or of the stable revision without one.
+    /// Of the candidate, or of the stable revision if there is none.
     pub policy: Policy,
     /// How far its rollout had come.
     pub progress: Option<&'a Progress>,
-    /// Every live machine where the revision belongs that machines are on the way to.
+    /// Every machine, live or offline, where the revision belongs that machines are on the way to.
     pub machines: Vec<OnMachine<'a>>,
     /// The time, in milliseconds since 1970, by a clock that is not set while it leads.
     pub now: u64,
-    /// Since when this leader has known the rollout to be in its phase, by the same clock. No
-    /// deadline counts an older time. It is from another clock, which may be hours behind, or from
-    /// a time without a leader.
+    /// Since when whoever decides has known the rollout to be in its phase, by the same clock. What is written to be older
+    /// was told by another clock, which may be hours behind, or is of a while in which nobody led and nothing could make
+    /// progress: no deadline counts it.
     pub since: u64,
 }
 
@@ -44,32 +50,52 @@ impl Situation<'_> {
     }
 }
 
-/// A live machine.
+/// Whether a machine is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// In that session.
+    Live(SessionId),
+    /// Not since that time, in milliseconds since 1970; none while no leader has noted it.
+    Offline(Option<u64>),
+    /// Not yet: it may be back by that time, since it was here before this leader began.
+    Awaited(u64),
+}
+
+impl Presence {
+    /// Since when it is noted to be offline, if it is.
+    pub fn offline_since(self) -> Option<u64> {
+        match self {
+            Self::Offline(since) => since,
+            Self::Live(_) | Self::Awaited(_) => None,
+        }
+    }
+}
+
+/// A machine.
 #[derive(Clone, Copy, Debug)]
 pub struct OnMachine<'a> {
     /// Its id.
     pub id: &'a MachineId,
-    /// Its present session.
-    pub session: SessionId,
+    /// Whether it is here.
+    pub presence: Presence,
     /// Whether nothing new or updated may start there.
     pub cordoned: bool,
-    /// Its grant, for whichever session or unit, and the store revision that wrote it.
+    /// What it may run of the unit, whatever session or unit that was for, and the store revision that wrote it.
     pub grant: Option<(&'a Grant, u64)>,
-    /// Its report about the unit; `None` while it has put no file in place.
+    /// What it says of the unit; none while it has put no file in place.
     pub report: Option<&'a UnitReport>,
-    /// The problem that it reports with the unit, such as a name that is taken.
+    /// What it says is wrong with the unit, such as a name that is taken.
     pub problem: Option<&'a str>,
-    /// The reason why its state is unknown. It spends the budget and is granted nothing. A rollout
-    /// ends without it, as without an offline machine.
+    /// Why its state is unknown. It spends the budget, is given nothing, and nothing is promoted while it is so.
     pub unknown: Option<Unknown<'a>>,
 }
 
-/// The reason why the state of a machine is unknown.
+/// Why nobody knows how a machine stands.
 #[derive(Clone, Copy, Debug)]
 pub enum Unknown<'a> {
-    /// Its report cannot be read, for this reason.
+    /// What it says cannot be read, because of this.
     Unreadable(&'a str),
-    /// It has not reported yet, for this reason.
+    /// It has not said it, because of this.
     Untold(&'a str),
 }
 
@@ -82,18 +108,20 @@ impl fmt::Display for Unknown<'_> {
     }
 }
 
-/// The next step of a rollout.
+/// What may happen next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// Machines that may go on now.
     pub grants: Vec<GrantTo>,
     /// Why these may, for people.
     pub why: String,
-    /// The end or change of phase of the rollout. Never together with grants.
+    /// The grants of machines that have proved the candidate, to be marked so.
+    pub proofs: Vec<GrantTo>,
+    /// What becomes of the rollout. Never together with grants.
     pub change: Option<Transition>,
     /// The progress to write down; none leaves it as it is.
     pub progress: Option<Progress>,
-    /// The reason why the rollout waits, for people; `None` if nothing is left to do.
+    /// What the rollout waits for, for people; none if there is nothing left to do.
     pub waits: Option<String>,
     /// When to look again though nothing happened, in milliseconds since 1970.
     pub wake_at: Option<u64>,
@@ -108,38 +136,51 @@ pub struct GrantTo {
     pub grant: Grant,
 }
 
-/// Machines that a text names before it says how many more there are.
-const NAMED: usize = 3;
-
 /// Decides the next step of one unit.
 pub fn step(situation: &Situation<'_>) -> Step {
     let record = situation.record;
-    if record.target != TargetState::Launched {
-        return match record.candidate {
-            Some(_) => waiting(format!("its target state is {}", record.target)),
-            None => Step::default(),
+    let Some(candidate) = &record.candidate else {
+        return match record.target {
+            TargetState::Launched => catch_up(&Towards::new(situation, record.stable.number)),
+            TargetState::Inactive | TargetState::Loaded => Step::default(),
         };
+    };
+    if record.target != TargetState::Launched {
+        return settle(situation, candidate);
     }
-    match &record.candidate {
-        None => catch_up(&Towards::new(situation, record.stable.number)),
-        Some(candidate) => match candidate.phase {
-            Phase::Rolling => roll(
-                &Towards::new(situation, candidate.revision.number),
-                candidate,
-            ),
-            Phase::RollingBack => {
-                roll_back(&Towards::new(situation, record.stable.number), candidate)
-            }
-            Phase::Paused => waiting(format!("paused: {}", candidate.reason)),
+    match candidate.phase {
+        Phase::Rolling => roll(
+            &Towards::new(situation, candidate.revision.number),
+            candidate,
+        ),
+        Phase::RollingBack => roll_back(&Towards::new(situation, record.stable.number), candidate),
+        Phase::Paused => Step {
+            waits: Some(format!("paused: {}", candidate.reason)),
+            ..Step::default()
         },
     }
 }
 
-fn waiting(what: String) -> Step {
-    Step {
-        waits: Some(what),
-        ..Step::default()
-    }
+/// Ends the rollout of a unit that is not launched any more: nothing runs that could be taken down.
+fn settle(situation: &Situation<'_>, candidate: &Candidate) -> Step {
+    let outcome = |ended, reason| Outcome {
+        revision: candidate.revision.number,
+        ended,
+        reason,
+        at: situation.now,
+    };
+    change(match candidate.phase {
+        Phase::RollingBack => {
+            Transition::EndRollback(outcome(Ended::RolledBack, candidate.reason.clone()))
+        }
+        Phase::Rolling | Phase::Paused => {
+            let reason = format!(
+                "the unit is {}: nothing runs that it could take down",
+                situation.record.target
+            );
+            Transition::Promote(outcome(Ended::Done, reason))
+        }
+    })
 }
 
 /// Machines that missed an update take their turn.
@@ -158,88 +199,105 @@ fn catch_up(towards: &Towards<'_>) -> Step {
         why: format!("it missed an update; {}", towards.spent()),
         waits: (left > grants.len()).then(|| {
             format!(
-                "{left} machines missed revision {} and wait for their turn; {}{}",
+                "{left} machines missed revision {} and wait for their turn; {}",
                 towards.revision,
-                towards.spent(),
-                towards.unknown()
+                towards.spent()
             )
         }),
         grants,
+        wake_at: towards.wake_at(None),
         ..Step::default()
     }
 }
 
 fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
-    let pardoned =
-        |machine: &Standing<'_>| !machine.was_available || candidate.failed_on.contains(machine.id);
-    let failed: Vec<&Standing<'_>> = towards
-        .machines
-        .iter()
-        .filter(|machine| machine.failure().is_some() && !pardoned(machine))
-        .collect();
+    let pardoned = |machine: &Standing<'_>| candidate.failed_on.contains(machine.id);
+    let failed = towards.those(|it| it.blames() && it.was_available && !pardoned(it));
     if !failed.is_empty() {
         return towards.fail(format!("it failed on {}", named(&failed)), &failed);
     }
-    let pending: Vec<&Standing<'_>> = towards
-        .machines
-        .iter()
-        .filter(|machine| machine.may_move() && !machine.is_done())
-        .collect();
-    if pending.is_empty() {
-        return end(towards, candidate);
+    let lost = towards.those(|it| it.is_lost && !pardoned(it));
+    if lost.len() > towards.budget {
+        let reason = format!("{}; {}", towards.lost(&lost), towards.allowed());
+        return towards.fail(reason, &lost);
     }
-    let count = towards.machines.iter().filter(|it| it.is_done()).count();
+    let moving = towards.those(|it| it.may_move() && !it.is_done());
+    let unknown = towards.those(|it| it.is_unknown());
+    let proved = towards.those(|it| it.proves());
+    let nothing_left = moving.is_empty() && unknown.is_empty() && lost.is_empty();
+    let mut pending = [&moving[..], &unknown, &lost].concat();
+    if nothing_left {
+        if let Some(end) = end(towards, candidate, &proved) {
+            return end;
+        }
+        pending = towards.machines.iter().chain(&towards.without).collect();
+    }
+    let count = towards.those(|it| it.is_done()).len();
     let clock = Clock::of(towards, count);
-    if clock.is_up(towards.situation.now) {
-        let reason = format!(
-            "no further machine became available for {}: waiting for {}{}",
-            humantime::format_duration(towards.situation.policy.progress_deadline),
-            named(&pending),
-            towards.unknown()
-        );
-        return towards.fail(reason, &[]);
+    let is_up = clock.is_up(towards.situation.now) && !towards.runs_to_its_end();
+    if is_up && !proved.is_empty() && moving.is_empty() && unknown.is_empty() {
+        return promote(towards, candidate, &proved);
+    }
+    if is_up {
+        return towards.overdue(&proved, &moving, &unknown, &lost, &pending);
     }
     // No more machines try an unproven revision at once than the budget, even where the unit is down anyway.
     let trying = towards
-        .machines
-        .iter()
-        .filter(|machine| (machine.on || machine.moving) && !machine.is_done())
-        .count();
-    let grants = towards.grants(|_| true, towards.budget.saturating_sub(trying));
+        .those(|it| (it.on || it.moving) && !it.is_done())
+        .len()
+        + lost.len();
     Step {
         why: towards.spent(),
-        grants,
+        grants: towards.grants(|_| true, towards.budget.saturating_sub(trying)),
+        proofs: towards.proofs(),
         change: None,
         waits: Some(format!(
-            "{count} of {} machines are done; waiting for {}{}",
+            "{count} of {} machines are done; waiting for {}; {}",
             towards.machines.len(),
             named(&pending),
-            towards.unknown()
+            towards.spent()
         )),
         progress: clock.write,
-        wake_at: clock.wake_at,
+        // The end of a oneshot's run is news by itself.
+        wake_at: towards.wake_at(clock.wake_at.filter(|at| *at > towards.situation.now)),
     }
 }
 
-/// Every machine has the candidate, and it is known how it fares there.
-fn end(towards: &Towards<'_>, candidate: &Candidate) -> Step {
-    let failed: Vec<&Standing<'_>> = towards
+/// Every machine has the candidate, and its state there is known. None while no machine has proved it.
+fn end(towards: &Towards<'_>, candidate: &Candidate, proved: &[&Standing<'_>]) -> Option<Step> {
+    if !proved.is_empty() || towards.machines.is_empty() && towards.without.is_empty() {
+        return Some(promote(towards, candidate, proved));
+    }
+    let failed = towards.those(|it| it.failure().is_some() && it.may_move());
+    if failed.iter().any(|it| !candidate.failed_on.contains(it.id)) {
+        let reason = format!("no machine has it up; it failed on {}", named(&failed));
+        return Some(towards.fail(reason, &failed));
+    }
+    let all_cordoned = towards.without.is_empty() && towards.machines.iter().all(|it| it.cordoned);
+    all_cordoned.then(|| Step {
+        waits: Some(format!(
+            "no machine has proved revision {}: every machine where it belongs is cordoned",
+            towards.revision
+        )),
+        ..Step::default()
+    })
+}
+
+fn promote(towards: &Towards<'_>, candidate: &Candidate, proved: &[&Standing<'_>]) -> Step {
+    let all = towards.machines.len() + towards.without.len();
+    let without: Vec<&Standing<'_>> = towards
         .machines
         .iter()
-        .filter(|machine| machine.failure().is_some())
+        .filter(|it| !it.proves())
+        .chain(&towards.without)
         .collect();
-    let available = towards.machines.iter().filter(|it| it.available).count();
-    if available == 0 && failed.iter().any(|it| !candidate.failed_on.contains(it.id)) {
-        let reason = format!("no machine has it up; it failed on {}", named(&failed));
-        return towards.fail(reason, &failed);
-    }
-    let all = towards.machines.len() + towards.without.len();
-    let reason = match (all, &towards.without[..]) {
-        (0, _) => "it belongs on no live machine".to_owned(),
+    let available = proved.len();
+    let reason = match (all, &without[..]) {
+        (0, _) => "it belongs on no live machine: no machine has proved it".to_owned(),
         (_, []) => format!("available on {available} of {all} machines"),
         (_, without) => format!(
             "available on {available} of {all} machines; not on {}",
-            named(&without.iter().collect::<Vec<_>>())
+            named(without)
         ),
     };
     change(Transition::Promote(Outcome {
@@ -254,16 +312,8 @@ fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     // A machine without the unit takes the stable revision by itself, unless it was granted the candidate.
     let has = |machine: &Standing<'_>| machine.report.is_some() || machine.granted.is_some();
     let grants = towards.grants(has, usize::MAX);
-    let away: Vec<&Standing<'_>> = towards
-        .machines
-        .iter()
-        .filter(|machine| has(machine) && machine.may_move() && !machine.is_there)
-        .collect();
-    let unsettled: Vec<&Standing<'_>> = towards
-        .machines
-        .iter()
-        .filter(|machine| machine.may_move() && !machine.available && machine.failure().is_none())
-        .collect();
+    let away = towards.those(|it| has(it) && it.may_move() && !it.is_there);
+    let unsettled = towards.those(|it| it.may_move() && !it.available && it.failure().is_none());
     let deadline = towards
         .situation
         .since
@@ -281,11 +331,11 @@ fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
         why: format!("back to the stable revision; {}", towards.spent()),
         grants,
         waits: Some(format!(
-            "rolling back; waiting for {}{}",
+            "rolling back; waiting for {}; {}",
             named(waits),
-            towards.unknown()
+            towards.spent()
         )),
-        wake_at: away.is_empty().then_some(deadline),
+        wake_at: towards.wake_at(away.is_empty().then_some(deadline)),
         ..Step::default()
     }
 }
@@ -302,50 +352,31 @@ struct Towards<'a> {
     situation: &'a Situation<'a>,
     revision: u64,
     machines: Vec<Standing<'a>>,
-    /// Those that have nothing of the unit and say why they cannot, such as a name that is taken.
-    /// Nothing moves there, so they spend no budget, and the rollout does not wait for them. Once
-    /// they can, they take the stable revision by themselves, or take their turn.
+    /// Those that have nothing of the unit and say why they cannot, such as a name that is taken. Nothing moves there, so
+    /// they neither cost any of the budget nor are waited for; once they can, they take what they should have by themselves, or their turn.
     without: Vec<Standing<'a>>,
     budget: usize,
     unavailable: usize,
-}
-
-/// A machine on its way.
-struct Standing<'a> {
-    id: &'a MachineId,
-    session: SessionId,
-    cordoned: bool,
-    report: Option<&'a UnitReport>,
-    /// The revision that a grant to this session names.
-    granted: Option<u64>,
-    /// It has the revision in place.
-    on: bool,
-    /// It has been granted the revision and is not known to have it.
-    moving: bool,
-    /// It has the revision, and is not about to go anywhere else.
-    is_there: bool,
-    /// It does not go down by what was decided so far, and is up.
-    available: bool,
-    /// Whether it was when the rollout came to it.
-    was_available: bool,
-    problem: Option<&'a str>,
-    unknown: Option<Unknown<'a>>,
 }
 
 impl<'a> Towards<'a> {
     fn new(situation: &'a Situation<'a>, revision: u64) -> Self {
         let machines = situation.machines.iter();
         let (without, machines): (Vec<_>, Vec<_>) = machines
-            .map(|machine| Standing::of(machine, situation, revision))
-            .partition(|machine| machine.report.is_none() && machine.problem.is_some());
+            .filter_map(|machine| Standing::of(machine, situation, revision))
+            .partition(Standing::cannot_have_it);
         Self {
             situation,
             revision,
             without,
             budget: situation.policy.budget(machines.len()),
-            unavailable: machines.iter().filter(|it| !it.available).count(),
+            unavailable: machines.iter().filter(|it| it.costs()).count(),
             machines,
         }
+    }
+
+    fn those(&self, these: impl Fn(&Standing<'_>) -> bool) -> Vec<&Standing<'a>> {
+        self.machines.iter().filter(|it| these(it)).collect()
     }
 
     /// Grants to those of these machines that may go now; `at_most`: where the unit is down anyway too.
@@ -364,130 +395,104 @@ impl<'a> Towards<'a> {
         down.into_iter()
             .chain(up)
             .take(at_most)
-            .map(|machine| GrantTo {
-                machine: machine.id.clone(),
+            .filter_map(|machine| {
+                Some(GrantTo {
+                    machine: machine.id.clone(),
+                    grant: Grant {
+                        unit: self.situation.created,
+                        revision: self.revision,
+                        session: machine.session?,
+                        was_available: machine.was_available,
+                        proved: false,
+                    },
+                })
+            })
+            .collect()
+    }
+
+    /// The grants of machines that prove the revision now, and are not marked so.
+    fn proofs(&self) -> Vec<GrantTo> {
+        let proving = self.machines.iter().filter(|it| it.proves());
+        let unmarked = proving.filter_map(|it| Some((it.id, it.valid_grant?)));
+        unmarked
+            .filter(|(_, grant)| grant.revision == self.revision && !grant.proved)
+            .map(|(id, grant)| GrantTo {
+                machine: id.clone(),
                 grant: Grant {
-                    unit: self.situation.created,
-                    revision: self.revision,
-                    session: machine.session,
-                    was_available: machine.was_available,
+                    proved: true,
+                    ..grant.clone()
                 },
             })
             .collect()
     }
 
-    /// `failed`: the machines whose failures a resume pardons.
+    /// `failed`: the machines that a person who resumes it pardons.
     fn fail(&self, reason: String, failed: &[&Standing<'_>]) -> Step {
         change(match self.situation.policy.on_failure {
             OnFailure::Rollback => Transition::RollBack(reason),
-            OnFailure::Pause => {
-                Transition::Pause(reason, failed.iter().map(|it| it.id.clone()).collect())
-            }
+            OnFailure::Pause => Transition::Pause(reason, ids(failed)),
         })
     }
 
-    /// Returns the machines whose state is unknown, in words.
-    fn unknown(&self) -> String {
-        let machines = self.machines.iter();
-        let unknown: Vec<&Standing<'_>> = machines.filter(|it| it.unknown.is_some()).collect();
-        match unknown.as_slice() {
-            [] => String::new(),
-            unknown => format!("; counted as down: {}", named(unknown)),
+    /// The deadline is over. `pending`: whatever is waited for.
+    fn overdue(
+        &self,
+        proved: &[&Standing<'_>],
+        moving: &[&Standing<'_>],
+        unknown: &[&Standing<'_>],
+        lost: &[&Standing<'_>],
+        pending: &[&Standing<'_>],
+    ) -> Step {
+        let late = humantime::format_duration(self.situation.policy.progress_deadline);
+        if !proved.is_empty() && moving.is_empty() {
+            let reason = format!(
+                "the state of a machine is unknown for {late}: {}; fix it or cordon it, then resume",
+                named(unknown)
+            );
+            return change(Transition::Pause(reason, Vec::new()));
+        }
+        let waits = format!(
+            "no further machine became available for {late}: waiting for {}; {}",
+            named(pending),
+            self.spent()
+        );
+        let trying = self
+            .machines
+            .iter()
+            .any(|it| it.on && !it.is_done() || it.moving);
+        let by_others = self
+            .those(|it| it.costs() && it.on && it.is_excused())
+            .len();
+        if !trying && lost.is_empty() && !proved.is_empty() && by_others >= self.budget {
+            // These machines have proved it: that they are down says nothing against it.
+            return change(Transition::Pause(waits, Vec::new()));
+        }
+        match lost {
+            [] => self.fail(waits, &[]),
+            lost => self.fail(format!("{}; {waits}", self.lost(lost)), lost),
         }
     }
 
-    /// How much of the budget is spent, in words.
-    fn spent(&self) -> String {
-        format!(
-            "{} of {} machines unavailable, {} may be",
-            self.unavailable,
-            self.machines.len(),
-            self.budget
-        )
-    }
-}
-
-impl<'a> Standing<'a> {
-    fn of(machine: &OnMachine<'a>, situation: &Situation<'_>, revision: u64) -> Self {
-        let is_known = machine.unknown.is_none();
-        let grant = machine.grant.filter(|_| is_known);
-        let ours = grant.filter(|(it, _)| it.unit == situation.created);
-        let valid = ours.filter(|(grant, _)| grant.session == machine.session);
-        let granted = valid.map(|(grant, _)| grant.revision);
-        let report = machine.report.filter(|_| is_known);
-        let on = report.is_some_and(|report| report.revision == revision);
-        let confirmed =
-            valid.is_none_or(|(_, written)| report.is_some_and(|it| it.grant >= written));
-        let moving = granted == Some(revision) && !(on && confirmed);
-        let up = report.is_some_and(|report| report.available);
-        let stable = situation.record.stable.number;
-        let elsewhere = granted.is_some_and(|it| it > stable && it != revision);
-        // Of a machine that had already gone to a candidate, what counts is how it was before.
-        let was_available = match ours {
-            Some((grant, _)) if grant.revision > stable => grant.was_available,
-            _ => up,
+    /// Whether a oneshot is in the middle of its run: systemd ends it when its own `TimeoutStartSec=` is over.
+    fn runs_to_its_end(&self) -> bool {
+        let starts = |it: &Standing<'_>| {
+            let report = it.report.filter(|_| it.on && it.may_move());
+            report.is_some_and(|it| it.active == "activating" && it.sub.starts_with("start"))
         };
-        Self {
-            id: machine.id,
-            session: machine.session,
-            cordoned: machine.cordoned,
-            report,
-            granted,
-            on,
-            moving,
-            is_there: on && !moving && !elsewhere,
-            available: up && !moving && confirmed,
-            was_available,
-            problem: machine.problem,
-            unknown: machine.unknown,
-        }
+        let heading = &self.situation.record.heading().content;
+        self.machines.iter().any(starts)
+            && service_type(&UnitFile::parse(heading.as_bytes())).oneshot
     }
 
-    /// Returns whether it may be granted a revision, so that the rollout waits for it.
-    fn may_move(&self) -> bool {
-        !self.cordoned && self.unknown.is_none()
-    }
-
-    /// Why the revision does not work there.
-    fn failure(&self) -> Option<&'a str> {
-        let report = self.report.filter(|_| self.on && !self.moving)?;
-        report.failed.as_deref().filter(|_| !report.available)
-    }
-
-    /// Whether nothing more can be expected of it. A machine that did not have the unit before
-    /// loses nothing without it.
-    fn is_done(&self) -> bool {
-        self.on && (self.available || self.failure().is_some())
-            || !self.was_available && self.problem.is_some()
-    }
-
-    fn state(&self) -> String {
-        if let Some(why) = self.unknown {
-            return why.to_string();
-        }
-        match (self.report, self.failure().or(self.problem)) {
-            (_, Some(why)) => why.to_owned(),
-            (Some(_), _) if self.moving => "told, not there yet".to_owned(),
-            (Some(_), _) if !self.on => "its turn".to_owned(),
-            (Some(report), _) if report.ready => "up, watched for MinReadySec".to_owned(),
-            (Some(report), _) => format!("{} ({})", report.active, report.sub),
-            (None, _) => "not in place yet".to_owned(),
-        }
+    /// When to look again: then, or when a machine is not waited for any longer.
+    fn wake_at(&self, at: Option<u64>) -> Option<u64> {
+        let machines = self.machines.iter().filter_map(|it| it.counts_until);
+        machines.chain(at).min()
     }
 }
 
-/// The first of the machines, with how they stand.
-fn named(machines: &[&Standing<'_>]) -> String {
-    let mut text = machines
-        .iter()
-        .take(NAMED)
-        .map(|machine| format!("{}: {}", machine.id.short(), machine.state()))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if machines.len() > NAMED {
-        text += &format!(", and {} more", machines.len() - NAMED);
-    }
-    text
+fn ids(machines: &[&Standing<'_>]) -> Vec<MachineId> {
+    machines.iter().map(|it| it.id.clone()).collect()
 }
 
 #[cfg(test)]

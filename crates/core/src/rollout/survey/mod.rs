@@ -1,11 +1,11 @@
 //! The state of a unit across all machines, with the counts of a Kubernetes DaemonSet.
 
-use super::{OnMachine, Situation, Unknown, step};
+use super::{OnMachine, Presence, Situation, Unknown, step};
 use crate::api::{
     Condition, LastRollout, RolloutMachine, RolloutPolicy, RolloutProgress, RolloutRow,
     RolloutStatus,
 };
-use crate::machine::{MachineId, Scheduling, SessionId};
+use crate::machine::{MachineId, Scheduling};
 use crate::place::{Reason, Verdict};
 use crate::record::{Grant, Outcome, Progress, UnitRecord, UnitReport};
 use crate::rollout::Phase;
@@ -54,15 +54,6 @@ pub struct Surveyed<'a> {
     pub held: Option<&'a str>,
     /// Its grant, for whichever session or unit, and the store revision that wrote it.
     pub grant: Option<(&'a Grant, u64)>,
-}
-
-/// Whether a machine is here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// In that session.
-    Live(SessionId),
-    /// Not since that time, in milliseconds since 1970, if a leader noticed.
-    Offline(Option<u64>),
 }
 
 impl Surveyed<'_> {
@@ -177,17 +168,23 @@ impl Survey<'_> {
 
     /// Returns the reason why the leader waits, by its own decision.
     pub fn waits(&self) -> Option<String> {
-        let machines = self.desired().filter_map(|machine| match machine.presence {
-            Presence::Live(session) => Some(OnMachine {
-                id: machine.id,
-                session,
-                cordoned: machine.scheduling == Scheduling::Cordoned,
-                grant: machine.grant,
-                report: machine.report,
-                problem: machine.problem,
-                unknown: machine.unknown,
-            }),
-            Presence::Offline(_) => None,
+        let machines = self
+            .machines
+            .iter()
+            .filter(|machine| match machine.presence {
+                Presence::Live(_) => machine.is_desired(),
+                Presence::Offline(_) | Presence::Awaited(_) => {
+                    machine.matches() && machine.scheduling != Scheduling::Drained
+                }
+            });
+        let machines = machines.map(|machine| OnMachine {
+            id: machine.id,
+            presence: machine.presence,
+            cordoned: machine.scheduling == Scheduling::Cordoned,
+            grant: machine.grant,
+            report: machine.report,
+            problem: machine.problem,
+            unknown: machine.unknown,
         });
         step(&Situation {
             record: self.record,
@@ -223,10 +220,7 @@ impl Survey<'_> {
 
     fn machine(&self, machine: &Surveyed<'_>) -> RolloutMachine {
         let report = machine.report;
-        let offline_since = match machine.presence {
-            Presence::Offline(since) => since,
-            Presence::Live(_) => None,
-        };
+        let offline_since = machine.presence.offline_since();
         let scheduling = machine.scheduling;
         RolloutMachine {
             machine_id: machine.id.to_string(),

@@ -253,6 +253,7 @@ fn the_status_of_one_unit_tells_all_as_json() {
         revision: 2,
         session,
         was_available: true,
+        proved: false,
     };
     let (valid, stale) = (grant(5), grant(4));
     let mut granted = on(&one, Some(&new));

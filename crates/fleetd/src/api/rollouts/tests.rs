@@ -277,6 +277,7 @@ async fn a_grant_shows_only_while_it_holds() {
             revision: 2,
             session,
             was_available: true,
+            proved: false,
         };
         world.write(keys::grant(&id(digit), &web()), &grant).await;
     }

@@ -55,6 +55,8 @@ pub(super) struct Index {
     pub(super) progress: BTreeMap<UnitName, Written<Progress>>,
     pub(super) places: Places,
     pub(super) news: News,
+    /// Until when a machine that this leader never saw may be on its way back; none once that is over.
+    pub(super) awaited_until: Option<u64>,
     /// Machines that keep another revision than the stable one of a unit, and wait for their turn.
     deferred: BTreeMap<UnitName, BTreeSet<MachineId>>,
     /// Whether anything was active when somebody last looked, and reports were read for it.
@@ -67,6 +69,14 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// An index of a new leader, which awaits machines until that time by its clock.
+    pub(super) fn awaiting(until: u64) -> Self {
+        Self {
+            awaited_until: Some(until),
+            ..Self::default()
+        }
+    }
+
     /// Takes all there is.
     pub(super) fn reset(&mut self, snapshot: &Snapshot) {
         let is_there = |key: &str| snapshot.entries.contains_key(key);
@@ -76,12 +86,18 @@ impl Index {
         // The files need not be parsed again, nor the problems told.
         self.units = known.units;
         self.problems = known.problems;
+        self.awaited_until = known.awaited_until;
         let (bases, others): (Vec<_>, Vec<_>) =
             snapshot.entries.iter().partition(|(key, _)| is_base(key));
         for (key, entry) in bases.into_iter().chain(others) {
             self.take(key, Some(entry));
         }
         self.identity.revision = snapshot.revision;
+        for (id, _) in known.machines.iter().filter(|(_, it)| it.was_here) {
+            if let Some(machine) = self.machines.get_mut(id) {
+                machine.was_here = true;
+            }
+        }
         let came_back = known.machines.iter().filter(|(id, before)| {
             let now = self.machines.get(*id).filter(|now| now.known.is_some());
             before.is_noted_offline() && now.is_some_and(|now| !now.is_noted_offline())
@@ -304,6 +320,7 @@ impl Index {
             }
             keys::MACHINES => {
                 (machine.presence, read) = decode(entry);
+                machine.was_here |= machine.presence.is_some();
                 self.news.presence = true;
             }
             keys::METADATA => (machine.metadata, read) = decode(entry),
@@ -314,9 +331,9 @@ impl Index {
                     self.news.returned.insert(id.clone());
                 }
                 self.news.presence = true;
-                // Where the presence cannot be read, this says what units select it by.
+                // Where there is no presence, or none that can be read, this says what units select it by.
                 let is_readable = |presence: &Written<_>| presence.value.is_some();
-                if machine.presence.as_ref().is_none_or(is_readable) {
+                if machine.presence.as_ref().is_some_and(is_readable) {
                     return read;
                 }
             }
@@ -386,6 +403,12 @@ impl Index {
         if self.machines.get(id).is_some_and(Machine::is_empty) {
             self.machines.remove(id);
         }
+    }
+
+    /// Machines that are not back by now are offline.
+    pub(super) fn end_waiting(&mut self) {
+        self.awaited_until = None;
+        self.look_at_all();
     }
 
     fn look_at_all(&mut self) {

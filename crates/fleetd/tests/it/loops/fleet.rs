@@ -285,6 +285,7 @@ impl Fleet {
             revision,
             session: self.session(machine).await,
             was_available: true,
+            proved: false,
         };
         let key = keys::grant(&machine.id, &unit(name));
         self.put(key, record::encode(&grant)).await;

@@ -142,6 +142,7 @@ async fn a_grant_for_another_session_or_another_unit_moves_nobody_and_a_damaged_
             revision: candidate,
             session,
             was_available: true,
+            proved: false,
         };
         let key = keys::grant(&machine.id, &unit(A));
         fleet.put(key, record::encode(&grant)).await;

@@ -58,6 +58,11 @@ async fn a_machine_that_went_while_nobody_led_is_missed() {
     assert_eq!(known(&stage, 1).await.expect("known").offline_since, None);
     stage.lead();
     settle().await;
+    // A new leader waits for machines that may be on their way back.
+    assert_eq!(known(&stage, 1).await.expect("known").offline_since, None);
+    for _ in 0..3 {
+        settle().await;
+    }
     assert!(
         known(&stage, 1)
             .await
@@ -122,6 +127,7 @@ async fn what_was_left_while_nobody_led_is_cleared_away_and_nothing_else() {
         revision: 1,
         session: 1,
         was_available: true,
+        proved: false,
     };
     let (web, gone) = (unit(WEB), unit("gone.service"));
     stage.put(keys::grant(&id(0), &web), &grant(created)).await;

@@ -372,7 +372,9 @@ impl Stage {
             let entry = grants.get(&keys::grant(&player.id, &name));
             let grant =
                 entry.and_then(|it| Some((record::decode::<Grant>(&it.value).ok()?, it.modified)));
-            grant.is_some_and(|(grant, at)| grant.session == lease.0 && report.grant < at)
+            grant.is_some_and(|(grant, at)| {
+                grant.session == lease.0 && !grant.proved && report.grant < at
+            })
         };
         (0..self.players.len()).filter(is_down).collect()
     }
