@@ -420,6 +420,13 @@ impl Plan {
             self.task(name, Action::Restart, "it was destroyed and made again");
         } else if *process != want.process {
             self.update(name, want, seen, process, others);
+        } else if name.kind() == UnitKind::Service
+            && seen.state.job.is_none()
+            && let Some(run) = seen.outdated_run(want)
+        {
+            // Its start ended nothing: the unit was started by somebody else before the file changed.
+            let reason = format!("it still runs revision {}", run.revision);
+            self.task(name, Action::Restart, reason);
         }
         // Started once: from here on it is systemd's, whatever becomes of it.
     }

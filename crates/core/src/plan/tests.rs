@@ -339,6 +339,20 @@ fn a_run_older_than_its_file_is_restarted_at_its_launch() {
 }
 
 #[test]
+fn a_start_that_found_an_older_run_is_followed_by_a_restart() {
+    let mut unit = of(seen(2, "y", Some("y"), "active"), "running", "r");
+    unit.mark.as_mut().expect("marked").earlier = Some(Run {
+        id: "r".to_owned(),
+        revision: 1,
+        process: "x".to_owned(),
+    });
+    let desired = [("a.service", want(2, "y", true))];
+    insta::assert_snapshot!(show(&desired, &[("a.service", unit.clone())]), @"restart a.service: it still runs revision 1");
+    unit.state.job = Some("restart".to_owned());
+    assert_eq!(show(&desired, &[("a.service", unit)]), "");
+}
+
+#[test]
 fn a_unit_that_was_destroyed_and_made_again_is_a_new_one() {
     let mut unit = seen(1, "x", Some("x"), "active");
     unit.mark.as_mut().expect("marked").created = 7;

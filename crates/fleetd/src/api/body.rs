@@ -82,12 +82,16 @@ const MEMBERS: [&str; 10] = [
     "value",
 ];
 
-/// Reads a JSON body of fleet 1.0, whose members may be written in any case.
+/// Reads a JSON body of fleet 1.0, whose members may be written in any case. An error is the one of the
+/// body as it was sent, which names the place.
 pub(super) fn decode_any_case<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let mut body: serde_json::Value = decode(bytes)?;
-    set_case(&mut body);
-    serde_json::from_value(body)
-        .map_err(|error| ApiError::bad(format!("unable to decode body: {error}")))
+    let read = || {
+        let mut body: serde_json::Value = decode(bytes)?;
+        set_case(&mut body);
+        serde_json::from_value(body)
+            .map_err(|error| ApiError::bad(format!("unable to decode body: {error}")))
+    };
+    read().or_else(|error| Err(decode::<T>(bytes).err().unwrap_or(error)))
 }
 
 fn set_case(value: &mut serde_json::Value) {

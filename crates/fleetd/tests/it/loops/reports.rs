@@ -247,7 +247,8 @@ async fn a_unit_that_was_available_and_is_restarted_by_systemd_has_not_failed() 
     };
     fleet.machines[0].systemd.behave(&unit(A), behaviour);
     fleet.launch(A, service(1, "MinReadySec=10")).await;
-    seconds(20).await;
+    // The minute in which a new end would count as a failure of the revision is over.
+    seconds(80).await;
     assert!(report(&fleet).await.available);
     fleet.machines[0].systemd.crash(&unit(A));
     for (wait, ready) in [(1, false), (8, true)] {

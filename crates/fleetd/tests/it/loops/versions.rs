@@ -160,13 +160,22 @@ async fn a_leader_writes_over_nothing_of_a_newer_one() {
     }
     stage.goes(2).await;
     stage.update(WEB, service(2, "MaxUnavailable=3")).await;
-    roll(&mut stage).await;
-    assert_eq!(stage.unit(WEB).await.stable.number, 2);
+    for _ in 0..20 {
+        settle().await;
+        stage.obey_all().await;
+    }
     assert_eq!(stage.revisions(WEB)[1], 1, "it is given nothing");
+    let candidate = stage.unit(WEB).await.candidate;
+    assert!(candidate.is_some(), "the state of one machine is unknown");
     for key in [&known, &grant] {
         let all = stage.bytes(key).await;
         assert_eq!(all.as_deref(), Some(newer.as_slice()), "{key}");
     }
+    stage.write(vec![fleetd::store::Write::Delete(grant)]).await;
+    roll(&mut stage).await;
+    assert_eq!(stage.unit(WEB).await.stable.number, 2);
+    let all = stage.bytes(&known).await;
+    assert_eq!(all.as_deref(), Some(newer.as_slice()));
     // Nor is a rollout gone on with that a newer one has begun.
     let progress = keys::rollout(&unit(WEB));
     stage.put_bytes(progress.clone(), newer.to_vec()).await;
