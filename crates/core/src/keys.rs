@@ -19,6 +19,9 @@ pub const UNITS: &str = "units/";
 /// unit can have its name. So a destroyed unit leaves a trace. Without it, a registry that lacks
 /// the unit would look like an older one, or like one that is being emptied.
 pub const DESTROYED: &str = "units/+destroyed";
+/// Below it, whose units directory wants a unit: `owners/<unit>/<machine>`. Keys of their own: in the unit's record, each
+/// owner would be sent to every machine with every change of the unit.
+pub const OWNERS: &str = "owners/";
 /// Below it, older revisions: `history/<unit>/<number>`.
 pub const HISTORY: &str = "history/";
 /// Below it, each machine's presence, under that agent's lease.
@@ -42,6 +45,22 @@ pub const KNOWN: &str = "known/";
 /// A unit's key.
 pub fn unit(name: &UnitName) -> String {
     format!("{UNITS}{name}")
+}
+
+/// The prefix of a unit's owners.
+pub fn owners_of(name: &UnitName) -> String {
+    format!("{OWNERS}{name}/")
+}
+
+/// The key that says that a machine's units directory owns a unit.
+pub fn owner(name: &UnitName, machine: &MachineId) -> String {
+    format!("{OWNERS}{name}/{machine}")
+}
+
+/// The unit and the machine that a key below [`OWNERS`] names.
+pub fn owner_of(key: &str) -> Option<(UnitName, MachineId)> {
+    let (unit, machine) = key.strip_prefix(OWNERS)?.split_once('/')?;
+    Some((UnitName::parse(unit).ok()?, exactly(machine)?))
 }
 
 /// The prefix of a unit's older revisions.
@@ -204,6 +223,10 @@ mod tests {
             Some((machine, name.clone()))
         );
         assert_eq!(grant_of("grants/../web.service"), None);
+        let owner = owner(&name, &machine_id());
+        assert_eq!(owner_of(&owner), Some((name.clone(), machine_id())));
+        assert!(owner.starts_with(&owners_of(&name)));
+        assert_eq!(owner_of("owners/web.service/x"), None);
         assert_eq!(twin_of(&twin(&machine_id(), -7)), Some((machine_id(), -7)));
         assert_eq!(twin_of(&super::machine(&machine_id())), None);
         assert_eq!(machine_of(MACHINES, &twin(&machine_id(), 7)), None);

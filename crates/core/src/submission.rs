@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::machine::MachineId;
 use crate::record::{Owner, Past, Revision, UnitRecord};
 use crate::rollout::{Succession, succeed};
 use crate::unit::{Content, FleetOptions, TargetState, UnitFile, UnitName, UpdateStrategy};
@@ -105,11 +106,11 @@ pub fn submit(name: &UnitName, existing: Option<&UnitRecord>, submitted: Submitt
             stable: revision(1, content),
             candidate: None,
             last: None,
-            owners: BTreeSet::from([owner]),
+            owners: recorded(&owner).cloned().into_iter().collect(),
         });
     };
     let mut record = retarget(existing, target.unwrap_or(existing.target), now);
-    record.owners.insert(owner);
+    record.owners.extend(recorded(&owner).cloned());
     if content == existing.newest().content {
         return if record == *existing {
             Submission::Unchanged
@@ -169,25 +170,70 @@ pub fn may_become(name: &UnitName, global: bool, target: TargetState) -> Result<
     }
 }
 
-/// Returns the rest of a unit that an owner no longer wants; `None` without other owners.
-pub fn disown(existing: &UnitRecord, owner: &Owner) -> Option<UnitRecord> {
-    let mut record = existing.clone();
-    record.owners.remove(owner);
-    (!record.owners.is_empty()).then_some(record)
+/// The owner as the unit's record names it; none for a directory, which has a key of its own.
+fn recorded(owner: &Owner) -> Option<&Owner> {
+    matches!(owner, Owner::Api).then_some(owner)
+}
+
+/// What becomes of a unit that a directory no longer wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disowned {
+    /// The directory did not own it.
+    NotOwned,
+    /// Others want it.
+    Left {
+        /// Its record, if that named the directory.
+        record: Option<Box<UnitRecord>>,
+        /// A directory that owns it by a key; none if the record names an owner.
+        by: Option<MachineId>,
+    },
+    /// It was the last owner.
+    Destroyed,
+}
+
+/// Decides what becomes of a unit whose file is gone from that machine's directory. `owners`: the machines that own it by
+/// a key.
+pub fn disown(
+    existing: &UnitRecord,
+    owners: &BTreeSet<MachineId>,
+    machine: &MachineId,
+) -> Disowned {
+    let owner = Owner::Directory(machine.clone());
+    let is_recorded = existing.owners.contains(&owner);
+    if !is_recorded && !owners.contains(machine) {
+        return Disowned::NotOwned;
+    }
+    let by = owners.iter().find(|other| *other != machine);
+    let is_left = existing.owners.iter().any(|other| *other != owner);
+    if by.is_none() && !is_left {
+        return Disowned::Destroyed;
+    }
+    let record = is_recorded.then(|| {
+        let mut record = existing.clone();
+        record.owners.remove(&owner);
+        Box::new(record)
+    });
+    Disowned::Left {
+        record,
+        by: by.filter(|_| !is_left).cloned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::MachineId;
     use crate::rollout::Phase;
 
     fn name() -> UnitName {
         UnitName::parse("a.service").expect("valid")
     }
 
+    fn machine(digit: &str) -> MachineId {
+        MachineId::parse(&digit.repeat(32)).expect("valid")
+    }
+
     fn directory() -> Owner {
-        Owner::Directory(MachineId::parse(&"a".repeat(32)).expect("valid"))
+        Owner::Directory(machine("a"))
     }
 
     fn by(owner: Owner, content: &str, target: Option<TargetState>) -> Submitted {
@@ -227,15 +273,19 @@ mod tests {
     }
 
     #[test]
-    fn the_same_content_from_another_owner_makes_it_an_owner_too() {
-        let record = created("x");
-        let Submission::Adopted(adopted) =
-            submit(&name(), Some(&record), by(directory(), "x", None))
+    fn a_directory_that_submits_is_not_written_into_the_record() {
+        let submitted = submit(&name(), None, by(directory(), "x", None));
+        let Submission::Created(record) = submitted else {
+            panic!("not created")
+        };
+        assert_eq!(record.owners, BTreeSet::new());
+        let again = submit(&name(), Some(&record), by(directory(), "x", None));
+        assert_eq!(again, Submission::Unchanged);
+        let Submission::Adopted(both) = submit(&name(), Some(&record), by(Owner::Api, "x", None))
         else {
             panic!("not adopted")
         };
-        assert_eq!(adopted.stable, record.stable);
-        assert_eq!(adopted.owners, BTreeSet::from([Owner::Api, directory()]));
+        assert_eq!(both.owners, BTreeSet::from([Owner::Api]));
     }
 
     /// An update by the API, as `target stable[number] candidate[number phase reason], retired numbers and reasons`.
@@ -333,14 +383,48 @@ mod tests {
 
     #[test]
     fn a_unit_goes_with_its_last_owner() {
-        let record = created("x");
-        let Submission::Adopted(both) = submit(&name(), Some(&record), by(directory(), "x", None))
-        else {
-            panic!("not adopted")
+        let (one, other) = (machine("a"), machine("b"));
+        let mut record = created("x");
+        record.owners.clear();
+        let both = BTreeSet::from([one.clone(), other.clone()]);
+        let left = Disowned::Left {
+            record: None,
+            by: Some(other.clone()),
         };
-        let left = disown(&both, &directory()).expect("the other owner keeps it");
-        assert_eq!(left, record);
-        assert_eq!(disown(&left, &Owner::Api), None);
+        assert_eq!(disown(&record, &both, &one), left);
+        let last = BTreeSet::from([one.clone()]);
+        assert_eq!(disown(&record, &last, &one), Disowned::Destroyed);
+        assert_eq!(disown(&record, &last, &other), Disowned::NotOwned);
+        let by_api = disown(&created("x"), &last, &one);
+        let left = Disowned::Left {
+            record: None,
+            by: None,
+        };
+        assert_eq!(by_api, left);
+    }
+
+    #[test]
+    fn a_directory_that_an_older_version_recorded_is_an_owner_too() {
+        let (one, other) = (machine("a"), machine("b"));
+        let mut record = created("x");
+        record.owners = BTreeSet::from([Owner::Directory(one.clone())]);
+        let by_key = BTreeSet::from([other.clone()]);
+        let Disowned::Left {
+            record: Some(left),
+            by: Some(by),
+        } = disown(&record, &by_key, &one)
+        else {
+            panic!("the other one owns it")
+        };
+        assert_eq!((left.owners.len(), by), (0, other.clone()));
+        let kept = disown(&record, &by_key, &other);
+        let left = Disowned::Left {
+            record: None,
+            by: None,
+        };
+        assert_eq!(kept, left);
+        let nobody = BTreeSet::new();
+        assert_eq!(disown(&record, &nobody, &one), Disowned::Destroyed);
     }
 
     #[test]

@@ -11,11 +11,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::store::{Batch, Change, Snapshot, Store, StoreError, Watch};
+use crate::store::{Batch, Change, Entry, Snapshot, Store, StoreError, Watch};
 
 /// What a follower is told.
 #[derive(Debug)]
@@ -32,51 +32,140 @@ pub enum Update {
 /// whose systemd takes a second to read a thousand files again must not do so for every few of them.
 const QUEUE: usize = 8192;
 
+/// How much may wait there. A follower whose systemd takes minutes must not collect all that the fleet says meanwhile.
+const QUEUE_KIB: u32 = 32 << 10;
+
 /// A watch that held for so long was a good one.
 const LASTING: Duration = Duration::from_secs(10);
 
-/// Says of a batch which key it means nothing without; see [`follow_with`].
+/// Says of a batch which key it means nothing without; see [`Mirror::beside`].
 pub type Beside = fn(&Batch) -> Option<&'static str>;
 
-/// Follows the prefixes until the receiver is dropped.
-pub fn follow(
-    store: Arc<dyn Store>,
-    prefixes: Vec<String>,
-    backoff: Backoff,
-) -> mpsc::Receiver<Update> {
-    follow_with(store, prefixes, backoff, |_| None)
-}
-
-/// The same, where some batches come with what a key holds after them, read for that: each prefix has a watch of its own,
-/// so that the news of another key may be late.
-pub fn follow_with(
+/// How a part of the registry is followed.
+pub struct Mirror {
     store: Arc<dyn Store>,
     prefixes: Vec<String>,
     backoff: Backoff,
     beside: Beside,
-) -> mpsc::Receiver<Update> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
-        tokio::select! {
-            biased;
-            () = sender.closed() => {}
-            _ = run(store, prefixes, backoff, beside, sender.clone()) => {}
+    before_list: Box<dyn FnMut() + Send>,
+}
+
+/// Follows the prefixes until the receiver is dropped.
+pub fn follow(store: Arc<dyn Store>, prefixes: Vec<String>, backoff: Backoff) -> Updates {
+    Mirror::new(store, prefixes, backoff).follow()
+}
+
+impl Mirror {
+    /// Of these prefixes of the store.
+    pub fn new(store: Arc<dyn Store>, prefixes: Vec<String>, backoff: Backoff) -> Self {
+        Self {
+            store,
+            prefixes,
+            backoff,
+            beside: |_| None,
+            before_list: Box::new(|| {}),
         }
-    });
-    receiver
+    }
+
+    /// Some batches come with what a key holds after them, read for that: each prefix has a watch of its own, so that the
+    /// news of another key may be late.
+    pub fn beside(self, beside: Beside) -> Self {
+        Self { beside, ..self }
+    }
+
+    /// Calls this right before each list: what is known then, the list knows too.
+    pub fn before_list(self, call: impl FnMut() + Send + 'static) -> Self {
+        let before_list = Box::new(call);
+        Self {
+            before_list,
+            ..self
+        }
+    }
+
+    /// Follows until the receiver is dropped.
+    pub fn follow(self) -> Updates {
+        let (events, waiting) = mpsc::channel(QUEUE);
+        let room = Arc::new(Semaphore::new(QUEUE_KIB as usize));
+        let line = Line { events, room };
+        tokio::spawn(async move {
+            let closed = line.events.clone();
+            tokio::select! {
+                biased;
+                () = closed.closed() => {}
+                _ = run(self, line) => {}
+            }
+        });
+        Updates { waiting }
+    }
+}
+
+/// What a follower is told, in order.
+pub struct Updates {
+    waiting: mpsc::Receiver<(Update, OwnedSemaphorePermit)>,
+}
+
+impl Updates {
+    /// Waits for the next; none if there will be no more. Safe to cancel.
+    pub async fn recv(&mut self) -> Option<Update> {
+        Some(self.waiting.recv().await?.0)
+    }
+
+    /// The next, if there is one.
+    pub fn try_recv(&mut self) -> Option<Update> {
+        Some(self.waiting.try_recv().ok()?.0)
+    }
+}
+
+/// What waits for a slow follower.
+struct Line {
+    events: mpsc::Sender<(Update, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+/// The follower is gone.
+struct Gone;
+
+impl Line {
+    async fn send(&self, update: Update) -> Result<(), Gone> {
+        let size = u32::try_from(size(&update) >> 10).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(size.min(QUEUE_KIB));
+        let room = room.await.map_err(|_| Gone)?;
+        self.events.send((update, room)).await.map_err(|_| Gone)
+    }
+}
+
+/// What it takes in memory, about.
+fn size(update: &Update) -> usize {
+    let entry = |key: &String, entry: &Entry| key.len() + entry.value.len() + 100;
+    match update {
+        Update::Reset(snapshot) => {
+            let entries = snapshot.entries.iter();
+            entries.map(|(key, value)| entry(key, value)).sum()
+        }
+        Update::Changed(batch) => {
+            let change = |change: &Change| match change {
+                Change::Put(key, value) => entry(key, value),
+                Change::Delete(key) => key.len(),
+            };
+            batch.changes.iter().map(change).sum()
+        }
+        Update::Away(_) => 0,
+    }
 }
 
 /// Ends only when the receiver is gone.
-async fn run(
-    store: Arc<dyn Store>,
-    prefixes: Vec<String>,
-    mut backoff: Backoff,
-    beside: Beside,
-    events: mpsc::Sender<Update>,
-) -> Result<(), mpsc::error::SendError<Update>> {
+async fn run(mirror: Mirror, events: Line) -> Result<(), Gone> {
+    let Mirror {
+        store,
+        prefixes,
+        mut backoff,
+        beside,
+        mut before_list,
+    } = mirror;
     let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
     let mut away = false;
     loop {
+        before_list();
         let error = match start(&*store, &prefixes).await {
             Ok((snapshot, mut watch)) => {
                 let began = Instant::now();

@@ -7,6 +7,7 @@ mod machine;
 mod report;
 mod rollout;
 mod unit;
+mod unknown;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +17,10 @@ pub use self::report::{
 };
 pub use self::rollout::{Event, EventKind, Grant, Progress};
 pub use self::unit::{
-    Candidate, Outcome, Owner, Past, Revision, SEEN_MAX, SeenRecord, UnitRecord, must_restart,
-    origin,
+    Candidate, Outcome, Owner, OwnerRecord, Past, Revision, SEEN_MAX, SeenRecord, UnitRecord,
+    must_restart, origin,
 };
+pub use self::unknown::encode_over;
 use crate::machine::MachineId;
 use crate::unit::UnitName;
 

@@ -159,6 +159,13 @@ impl SeenRecord {
     }
 }
 
+/// A directory of a machine owns a unit: `owners/<unit>/<machine>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerRecord {
+    /// When it began, in milliseconds since 1970; for showing only.
+    pub since: u64,
+}
+
 /// An owner of a unit: a reason for it to exist. A unit is destroyed with its last owner.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -182,7 +189,7 @@ pub struct UnitRecord {
     /// How the last rollout ended; none before the first one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Outcome>,
-    /// The owners of the unit.
+    /// The owners of the unit, beside the directories that have a key below `owners/`. Older versions kept directories here.
     pub owners: BTreeSet<Owner>,
 }
 

@@ -29,7 +29,7 @@ impl Saved {
             is_made_anew || (&before.cluster, before.accepted) != (&now.cluster, now.accepted);
         if moves {
             for desired in self.desired.values_mut() {
-                (desired.revision, desired.created) = (0, 0);
+                (desired.revision, desired.created, desired.grant) = (0, 0, 0);
             }
         }
         self.seen = now;

@@ -57,6 +57,11 @@ impl Twins {
         self.present = Some((String::new(), since));
     }
 
+    /// It has another lease now, and stands aside as before.
+    pub(super) fn move_to(&mut self, session: SessionId) {
+        self.session = session;
+    }
+
     /// Takes what there is now.
     pub(super) fn see(&mut self, snapshot: &Snapshot) {
         self.present = None;

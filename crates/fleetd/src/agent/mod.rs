@@ -13,6 +13,7 @@
 //! state of before stands: from memory, or after a restart from the state directory. Without either, nothing is
 //! touched at all.
 
+mod clocks;
 mod desired_file;
 mod duplicate_id;
 mod host;
@@ -44,7 +45,7 @@ use self::index::Index;
 use self::session::{Alive, Outgoing, ReportBody, Session};
 use crate::backoff::Backoff;
 use crate::health::Heart;
-use crate::mirror::{self, Update};
+use crate::mirror::{Mirror, Update};
 use crate::store::Store;
 use crate::systemd::{Dirty, Systemd};
 
@@ -203,7 +204,8 @@ impl Agent {
         let prefixes = index::prefixes(&self.config.me);
         let list = |agent: &Self| {
             let (store, prefixes) = (agent.store.clone(), prefixes.clone());
-            mirror::follow_with(store, prefixes, backoff.clone(), index::beside)
+            let mirror = Mirror::new(store, prefixes, backoff.clone());
+            mirror.beside(index::beside).follow()
         };
         let mut events = list(self);
         let systemd = self.systemd.clone();
@@ -218,7 +220,7 @@ impl Agent {
                 biased;
                 event = events.recv() => {
                     let Some(event) = event else { return };
-                    let more = std::iter::from_fn(|| events.try_recv().ok());
+                    let more = std::iter::from_fn(|| events.try_recv());
                     let wanted = self.take_all(std::iter::once(event).chain(more));
                     if std::mem::take(&mut self.wants_list) {
                         events = list(self);

@@ -21,6 +21,7 @@ use fleet_core::record::{self, Known, MachineRecord, ReportBase};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::clocks::Clocks;
 use super::duplicate_id::{Place, Twins};
 use super::report_base::{Base, Changes, Units};
 use crate::backoff::Backoff;
@@ -41,6 +42,9 @@ const SETTLING: Duration = Duration::from_millis(100);
 /// How many reports may come quickly before that counts: an update of a few units is followed
 /// closely.
 const QUICK: u32 = 20;
+
+/// When a report that the registry does not take is tried again. The lease goes on meanwhile, and with it every grant.
+const TAKEN_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a report says nothing of any unit.
 const NOT_LOOKED: &str = "fleetd has just started there, and has not looked at its units yet";
@@ -69,12 +73,21 @@ pub(super) struct Alive {
     /// The end of its lease, if no renewal is answered any more: counted from when the last one was
     /// asked for.
     pub(super) until: Instant,
+    /// What the other clocks said when that renewal was asked for.
+    pub(super) clocks: Clocks,
 }
 
 impl Alive {
     /// The session, unless its lease may have ended by now.
     pub(super) fn session(&self) -> Option<SessionId> {
-        (Instant::now() < self.until).then_some(self.session)
+        self.session_by(Clocks::now())
+    }
+
+    /// A machine that was suspended, or a guest that was stopped, has not aged by the clock that leases are counted by. So a
+    /// jump of another clock puts the session in doubt, until a renewal is answered.
+    fn session_by(&self, clocks: Clocks) -> Option<SessionId> {
+        let is_whole = Instant::now() < self.until && !clocks.jumped_since(&self.clocks);
+        is_whole.then_some(self.session)
     }
 }
 
@@ -102,6 +115,8 @@ struct Lease {
     id: LeaseId,
     ends: Instant,
     renew_at: Instant,
+    /// When the newest answered renewal was asked for.
+    clocks: Clocks,
 }
 
 impl Session {
@@ -164,6 +179,7 @@ impl Session {
         let mut pace = Pace::new();
         let mut quiet_until = pace.after_report();
         let mut differs_since = None;
+        let mut not_taken = None;
         loop {
             let has_moved = *self.presence.borrow() != shown;
             let pending = has_moved || self.current() != written;
@@ -197,10 +213,24 @@ impl Session {
                             written = report;
                             differs_since = None;
                             quiet_until = pace.after_report();
+                            if not_taken.take().is_some() {
+                                tracing::info!("the registry takes this machine's report again");
+                            }
                         }
                         // With another session every grant to this one would be void.
                         Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
                             quiet_until = Instant::now() + backoff.wait();
+                        }
+                        // It has no room, say. To leave would lose every grant, and to come back takes room, too.
+                        Err(error @ (StoreError::Rejected(_) | StoreError::Denied(_)))
+                            if Instant::now() < lease.ends =>
+                        {
+                            let error = error.to_string();
+                            if not_taken.as_ref() != Some(&error) {
+                                tracing::warn!("the report of this machine is old: {error}");
+                                not_taken = Some(error);
+                            }
+                            quiet_until = Instant::now() + TAKEN_AGAIN;
                         }
                         // An earlier one that got no answer was made, or it is another machine's.
                         Err(StoreError::Refused) => {
@@ -233,26 +263,27 @@ impl Session {
     ) -> Result<()> {
         // No grant is for this machine from now on.
         self.alive.send_replace(None);
-        let note = Write::Put {
-            key: keys::twin(&self.me, lease.id.0),
-            value: record::encode(&self.machine(lease.id)),
-            lease: Some(lease.id),
-        };
-        self.store.commit(Vec::new(), vec![note]).await?;
+        let mut note_at = Some(Instant::now());
         let mut look_at = Some(Instant::now() + PAUSE);
+        // Whatever fails meanwhile: to come back before the other one is gone would take its place, and void its grants.
         while twins.place() == Place::Taken {
             tokio::select! {
                 biased;
                 () = sleep_until(lease.renew_at) => {
-                    self.renew(&mut lease, backoff).await?;
-                }
-                () = due(look_at), if look_at.is_some() => match self.look(&mut twins).await {
-                    Ok(_) => look_at = None,
-                    Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
-                        look_at = Some(Instant::now() + backoff.wait());
+                    if self.renew(&mut lease, backoff).await.is_err() {
+                        lease = self.another_lease(backoff).await;
+                        twins.move_to(lease.id.0);
+                        note_at = Some(Instant::now());
                     }
-                    Err(error) => return Err(error),
-                },
+                }
+                () = due(note_at), if note_at.is_some() => {
+                    let noted = self.note(&lease).await;
+                    note_at = noted.err().map(|_| Instant::now() + backoff.wait());
+                }
+                () = due(look_at), if look_at.is_some() => {
+                    let looked = self.look(&mut twins).await;
+                    look_at = looked.err().map(|_| Instant::now() + backoff.wait());
+                }
                 Ok(()) = self.place.changed() => look_at = Some(Instant::now() + PAUSE),
             }
         }
@@ -260,13 +291,34 @@ impl Session {
         self.store.revoke(lease.id).await
     }
 
+    /// Says below the other machine's presence that this one stands aside.
+    async fn note(&self, lease: &Lease) -> Result<u64> {
+        let note = Write::Put {
+            key: keys::twin(&self.me, lease.id.0),
+            value: record::encode(&self.machine(lease.id)),
+            lease: Some(lease.id),
+        };
+        self.store.commit(Vec::new(), vec![note]).await
+    }
+
+    /// Tries until there is one.
+    async fn another_lease(&self, backoff: &mut Backoff) -> Lease {
+        loop {
+            match self.create_lease().await {
+                Ok(lease) => return lease,
+                Err(_) => tokio::time::sleep(backoff.wait()).await,
+            }
+        }
+    }
+
     async fn create_lease(&self) -> Result<Lease> {
-        let asked = Instant::now();
+        let (asked, clocks) = (Instant::now(), Clocks::now());
         let id = self.store.create_lease(self.ttl).await?;
         Ok(Lease {
             id,
             ends: asked + self.ttl,
             renew_at: asked + self.ttl / 3,
+            clocks,
         })
     }
 
@@ -278,7 +330,7 @@ impl Session {
 
     /// Renews a lease, if the registry answers. Answers whether it did.
     async fn renew(&self, lease: &mut Lease, backoff: &mut Backoff) -> Result<bool> {
-        let asked = Instant::now();
+        let (asked, clocks) = (Instant::now(), Clocks::now());
         let renewed = timeout_at(lease.ends, self.store.renew(lease.id)).await;
         let unanswered = || StoreError::Unavailable("no renewal of its lease was answered".into());
         match renewed.unwrap_or_else(|_| Err(unanswered())) {
@@ -286,6 +338,7 @@ impl Session {
                 backoff.reset();
                 lease.ends = asked + self.ttl;
                 lease.renew_at = asked + self.ttl / 3;
+                lease.clocks = clocks;
                 Ok(true)
             }
             // The registry may come back before the lease ends; then nothing was lost.
@@ -323,10 +376,15 @@ impl Session {
     }
 
     fn tell_alive(&self, lease: &Lease) {
-        let (session, until) = (lease.id.0, lease.ends);
+        let now = Alive {
+            session: lease.id.0,
+            until: lease.ends,
+            clocks: lease.clocks,
+        };
+        let session = now.session;
         self.alive.send_if_modified(|alive| {
             let was = alive.as_ref().and_then(Alive::session);
-            *alive = Some(Alive { session, until });
+            *alive = Some(now);
             was != Some(session)
         });
     }
@@ -472,6 +530,24 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_in_doubt_after_a_suspend_until_it_is_renewed() {
+        let clocks = Clocks::now();
+        let alive = Alive {
+            session: 7,
+            until: Instant::now() + Duration::from_secs(30),
+            clocks,
+        };
+        assert_eq!(alive.session_by(clocks), Some(7));
+        let minute = Duration::from_secs(60);
+        assert_eq!(alive.session_by(clocks.suspended_for(minute)), None);
+        assert_eq!(alive.session_by(clocks.set_by(3_600_000)), None);
+        assert_eq!(alive.session_by(clocks.set_by(-3_600_000)), None);
+        assert_eq!(alive.session_by(clocks.set_by(20)), Some(7));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(alive.session_by(clocks), None);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn many_quick_reports_are_followed_by_slower_ones_until_it_was_quiet() {

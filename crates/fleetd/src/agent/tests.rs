@@ -3,6 +3,7 @@
 use fleet_core::keys;
 use fleet_core::record::{self, ClusterRecord, DestroyedRecord};
 
+use super::clocks::Clocks;
 use super::*;
 use crate::store::{Batch, Change, Embedded, Entry, Snapshot};
 use crate::systemd::fake::Fake;
@@ -35,6 +36,7 @@ fn entry(value: Vec<u8>, created: u64) -> Entry {
         value: value.into(),
         created,
         modified: created,
+        lease: None,
     }
 }
 
@@ -95,7 +97,11 @@ async fn a_session_that_is_certain_again_makes_its_grants_count_though_no_event_
     agent.take_all([all].into_iter()).expect("obeyed");
     assert_eq!(has(&agent), 1);
     let until = Instant::now() + Duration::from_secs(30);
-    agent.alive.send_replace(Some(Alive { session: 7, until }));
+    agent.alive.send_replace(Some(Alive {
+        session: 7,
+        until,
+        clocks: Clocks::now(),
+    }));
     assert!(agent.adopt_again().is_some());
     assert_eq!(has(&agent), 2);
     // While the registry is not followed no session changes that.

@@ -165,6 +165,15 @@ impl<'a> Chosen<'a> {
         self.read.options.conflicts.is_empty()
     }
 
+    /// The grant that led to that revision. The leader removes it once it was followed; what was reported of it stays.
+    fn grant_to(&self, revision: u64) -> u64 {
+        let before = self.present.filter(|_| self.number == revision);
+        match self.grant {
+            0 => before.map_or(0, |present| present.grant),
+            grant => grant,
+        }
+    }
+
     pub(super) fn placeable(&self, name: &'a UnitName) -> Placeable<'a> {
         Placeable {
             name,
@@ -198,7 +207,7 @@ impl<'a> Chosen<'a> {
                 excludes,
                 created,
                 deferred: true,
-                grant: self.grant,
+                grant: self.grant_to(self.number),
                 ..present.clone()
             },
             _ => Desired {
@@ -216,7 +225,7 @@ impl<'a> Chosen<'a> {
                 created,
                 min_ready: self.read.min_ready,
                 deferred: false,
-                grant: self.grant,
+                grant: self.grant_to(self.revision.number),
             },
         }
     }

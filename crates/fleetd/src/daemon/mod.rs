@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use fleet_core::machine::MachineId;
-use fleet_core::record::{MachineRecord, Owner};
+use fleet_core::record::MachineRecord;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -128,11 +128,12 @@ async fn run(settings: Settings, source: reload::Source) -> Result<()> {
     let (of_directory, directory_problems) = watch::channel(Default::default());
     let publisher = crate::registry::AsOwner {
         registry,
-        owner: Owner::Directory(me.clone()),
+        machine: me.clone(),
     };
     let units_dir = UnitsDir::new(
         &settings.source_directory,
         &settings.state_directory,
+        &me,
         Arc::new(publisher),
         crate::registry::check,
         of_directory,

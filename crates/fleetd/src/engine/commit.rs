@@ -1,7 +1,6 @@
 //! What a leader decided: what it changes, and how people are told, in one commit.
 
-use fleet_core::record::{self, Event, EventKind};
-use fleet_core::unit::UnitName;
+use fleet_core::record::{self, Event};
 use serde::Serialize;
 
 use crate::store::{self, Guard, Write};
@@ -50,45 +49,5 @@ impl Decision {
     pub(super) fn delete(&mut self, key: String, at: u64) {
         self.unless_modified(key.clone(), at);
         self.writes.push(Write::Delete(key));
-    }
-}
-
-/// What people read of an event, in the journal.
-pub(super) fn line(event: &Event) -> String {
-    const NAMED: usize = 5;
-    let mut line = event.kind.as_str().to_owned();
-    if let Some(unit) = &event.unit {
-        line = format!("{unit} revision {}: {line}", event.revision);
-    }
-    let named: Vec<&str> = event
-        .machines
-        .iter()
-        .take(NAMED)
-        .map(|id| id.short())
-        .collect();
-    if !named.is_empty() {
-        line += &format!(" {}", named.join(" "));
-    }
-    if event.machines.len() > NAMED {
-        line += &format!(" and {} more", event.machines.len() - NAMED);
-    }
-    format!("{line}: {}", event.reason)
-}
-
-/// An event about a unit that names no machines.
-pub(super) fn about(
-    unit: &UnitName,
-    revision: u64,
-    kind: EventKind,
-    reason: &str,
-    at: u64,
-) -> Event {
-    Event {
-        at,
-        kind,
-        unit: Some(unit.clone()),
-        revision,
-        machines: Vec::new(),
-        reason: reason.to_owned(),
     }
 }

@@ -16,16 +16,20 @@ use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{self, LeaderRecord, RecordError};
 use fleet_core::trust::Trust;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::Backoff;
-use crate::mirror::{self, Update};
+use crate::mirror::{self, Update, Updates};
 use crate::store::{Change, Entry, Guard, LeaseId, Result, Store, StoreError, Write};
 
 /// How long a leader that died is still the leader. The store adds up to a second; together they bound the
 /// hand-over, which is to take less than five seconds.
 const CLAIM_TTL: Duration = Duration::from_secs(3);
+
+/// Engines that see a claim go all want it. Each waits for a part of this, by its machine's id, so that most see the first
+/// one's claim before they ask for their own: a hand-over is a few writes, however many engines there are.
+const SPREAD: Duration = Duration::from_millis(250);
 
 /// A claim on leadership. It does not change; when it is lost, it is replaced by none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +59,10 @@ pub(super) async fn run(
         vec![keys::LEADER.to_owned()],
         backoff.clone(),
     );
+    let wait = SPREAD.mul_f64(f64::from(part(&me)) / 256.0);
     let mut retry = backoff;
+    // The newest commit of its own: what is told of earlier ones is old.
+    let mut own = 0;
     let mut seen = Seen::Claimed;
     let mut denied = None;
     loop {
@@ -64,18 +71,19 @@ pub(super) async fn run(
             _ = stop.wait_for(|stop| *stop) => return,
             event = events.recv() => {
                 let Some(event) = event else { return };
-                seen.take(&event);
+                seen.take(&event, own);
                 continue;
             }
-            () = until(trust.clone(), Trust::may_lead), if seen != Seen::Claimed => {}
+            () = after(wait, until(trust.clone(), Trust::may_lead)), if seen != Seen::Claimed => {}
         }
-        if let Seen::Damaged(at) = seen {
+        if let Seen::Damaged(at, why) = seen {
             // Nobody's lease ends it.
             let removed = remove(&*store, at).await;
             match removed {
-                Ok(()) => tracing::warn!(
-                    "the claim on leadership (the key `leader`) was damaged, and is removed"
-                ),
+                Ok(revision) => {
+                    own = revision;
+                    tracing::warn!("removed the claim on leadership (the key `leader`): {why}");
+                }
                 Err(StoreError::Refused) => {}
                 Err(error) => {
                     tracing::debug!("cannot remove the damaged claim: {error}");
@@ -89,6 +97,7 @@ pub(super) async fn run(
         match claim(&*store, &me).await {
             Ok(Some((lease, claim))) => {
                 tracing::info!("leading");
+                own = claim.created;
                 denied = None;
                 retry.reset();
                 claims.send_replace(Some(claim));
@@ -100,7 +109,7 @@ pub(super) async fn run(
                         tracing::warn!("no longer leading: the registry is held here");
                         false
                     }
-                    error = lead(&*store, lease, &mut events, &mut seen) => {
+                    error = lead(&*store, lease, &mut events, &mut seen, own) => {
                         tracing::warn!("no longer leading: {error}");
                         false
                     }
@@ -144,13 +153,16 @@ enum Seen {
     Free,
     /// Somebody holds it, or may.
     Claimed,
-    /// Something is there that no engine wrote, and the store revision that did.
-    Damaged(u64),
+    /// Something is there that no lease ends, the store revision that wrote it, and what is wrong with it.
+    Damaged(u64, &'static str),
 }
 
 impl Seen {
-    fn take(&mut self, event: &Update) {
+    /// `own`: the newest commit of this engine. What is told of earlier ones, such as the end of a claim before, is old.
+    fn take(&mut self, event: &Update, own: u64) {
         match event {
+            Update::Reset(snapshot) if snapshot.revision < own => {}
+            Update::Changed(batch) if batch.revision < own => {}
             Update::Reset(snapshot) => *self = Self::of(snapshot.entries.get(keys::LEADER)),
             Update::Changed(batch) => {
                 for change in &batch.changes {
@@ -172,18 +184,32 @@ impl Seen {
             return Self::Free;
         };
         match record::decode::<LeaderRecord>(&entry.value) {
+            // Put there by hand, or copied from another etcd: it would stand for ever.
+            Ok(_) if entry.lease.is_none() => {
+                Self::Damaged(entry.modified, "it has no lease, so that nothing ends it")
+            }
             Ok(_) | Err(RecordError::Newer(_)) => Self::Claimed,
-            Err(_) => Self::Damaged(entry.modified),
+            Err(_) => Self::Damaged(entry.modified, "it cannot be read"),
         }
     }
 }
 
-/// Removes what is in the place of the claim, unless somebody has written it since.
-async fn remove(store: &dyn Store, at: u64) -> Result<()> {
+/// A number that differs between machines.
+fn part(me: &MachineId) -> u8 {
+    let digits = me.as_str().bytes();
+    digits.fold(0, |part, digit| part.wrapping_mul(31).wrapping_add(digit))
+}
+
+async fn after(wait: Duration, first: impl Future<Output = ()>) {
+    first.await;
+    sleep(wait).await;
+}
+
+/// Removes what is in the place of the claim, unless somebody has written it since. Answers the commit that did.
+async fn remove(store: &dyn Store, at: u64) -> Result<u64> {
     let key = keys::LEADER.to_owned();
     let guard = Guard::Unmodified(key.clone(), at);
-    store.commit(vec![guard], vec![Write::Delete(key)]).await?;
-    Ok(())
+    store.commit(vec![guard], vec![Write::Delete(key)]).await
 }
 
 /// Answers none if another engine was first.
@@ -214,8 +240,9 @@ async fn claim(store: &dyn Store, me: &MachineId) -> Result<Option<(LeaseId, Cla
 async fn lead(
     store: &dyn Store,
     lease: LeaseId,
-    events: &mut mpsc::Receiver<Update>,
+    events: &mut Updates,
     seen: &mut Seen,
+    own: u64,
 ) -> StoreError {
     let mut lease_ends = Instant::now() + CLAIM_TTL;
     let mut renew_at = Instant::now() + CLAIM_TTL / 3;
@@ -237,7 +264,7 @@ async fn lead(
                 }
             }
             Some(event) = events.recv() => {
-                seen.take(&event);
+                seen.take(&event, own);
                 if *seen != Seen::Claimed {
                     return StoreError::LeaseLost;
                 }

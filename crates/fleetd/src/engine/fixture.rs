@@ -7,7 +7,7 @@ use fleet_core::record::{Revision, UnitRecord};
 use fleet_core::unit::{TargetState, UnitName};
 
 use super::index::Index;
-use crate::store::{Batch, Change, Entry};
+use crate::store::{Batch, Change, Entry, LeaseId};
 
 pub(super) fn name() -> UnitName {
     UnitName::parse("web.service").expect("valid")
@@ -42,6 +42,7 @@ pub(super) fn seen(index: &mut Index, revision: u64, key: &str, value: Option<Ve
                 value: value.into(),
                 created: 1,
                 modified: revision,
+                lease: Some(LeaseId(7)),
             },
         ),
         None => Change::Delete(key.to_owned()),

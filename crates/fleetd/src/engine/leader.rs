@@ -12,21 +12,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::record::{self, ClusterRecord, Event, EventKind};
 use fleet_core::rollout::Step;
-use fleet_core::trust::{ClusterKey, Identity, Judgement, judge};
+use fleet_core::trust::{ClusterKey, Identity, Judgement, Memory, judge};
 use fleet_core::unit::UnitName;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::commit::{Decision, line};
+use super::commit::Decision;
 use super::election::Claim;
+use super::events::{Events, line};
 use super::index::{Index, PREFIXES};
+use super::presence::Steady;
 use super::{Engine, garbage, presence, rollout};
 use crate::backoff::Backoff;
-use crate::mirror;
+use crate::mirror::{self, Mirror};
 use crate::registry::history;
 use crate::store::{Guard, Result, Snapshot, StoreError, Write};
 
@@ -51,10 +54,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// one commit as one change, and systemd reads its files anew but once.
 const TOGETHER: usize = 60;
 
-/// How many events are kept, and how many more there may be before the oldest are removed.
-const EVENTS_KEPT: usize = 1000;
-const EVENTS_MORE: usize = 100;
-
 /// One leadership.
 pub(super) struct Leadership<'a> {
     engine: &'a Engine,
@@ -68,15 +67,19 @@ pub(super) struct Leadership<'a> {
     wakes: BTreeMap<UnitName, u64>,
     /// Units whose rollout the registry does not take, as it was told: the reason names keys that are others each time.
     stuck: BTreeSet<UnitName>,
+    /// Units with nothing left to do, whose grants may be in the registry still.
+    settled: BTreeSet<UnitName>,
     /// When to look at presence.
     presence_at: Option<Instant>,
     /// When to forget a machine, in milliseconds since 1970.
     forget_at: Option<u64>,
+    steady: Steady,
+    /// What the agent beside it remembered when the newest list was begun.
+    at_list: Arc<Mutex<Memory>>,
+    /// Until when nothing is written, because the registry does not take it.
+    waits_until: Option<Instant>,
     has_begun: bool,
-    /// The keys of all events.
-    events: BTreeSet<String>,
-    /// The newest key, of whichever leader.
-    last_event: (u64, u64),
+    events: Events,
     backoff: Backoff,
     /// The trouble that was last told, until it is over.
     told: Option<String>,
@@ -94,11 +97,14 @@ impl<'a> Leadership<'a> {
             written: 0,
             wakes: BTreeMap::new(),
             stuck: BTreeSet::new(),
+            settled: BTreeSet::new(),
             presence_at: None,
             forget_at: None,
+            steady: Steady::new((engine.clock)()),
+            at_list: Arc::default(),
+            waits_until: None,
             has_begun: false,
-            events: BTreeSet::new(),
-            last_event: (0, 0),
+            events: Events::default(),
             backoff: Backoff::new(engine.me.as_str()),
             told: None,
         }
@@ -108,14 +114,20 @@ impl<'a> Leadership<'a> {
     pub(super) async fn run(mut self) -> Infallible {
         loop {
             let error = self.follow().await;
-            let text = error.to_string();
             // Somebody was first, or the claim is lost, which is on its way here.
-            let is_normal = matches!(error, StoreError::Refused);
-            if !is_normal && self.told.as_ref() != Some(&text) {
-                tracing::warn!("the leader's work waits: {text}");
-                self.told = Some(text);
+            if !matches!(error, StoreError::Refused) {
+                self.tell(&error);
             }
             sleep(self.backoff.wait()).await;
+        }
+    }
+
+    /// Each trouble once, until it is over.
+    fn tell(&mut self, error: &StoreError) {
+        let text = error.to_string();
+        if self.told.as_ref() != Some(&text) {
+            tracing::warn!("the leader's work waits: {text}");
+            self.told = Some(text);
         }
     }
 
@@ -123,7 +135,13 @@ impl<'a> Leadership<'a> {
     async fn follow(&mut self) -> StoreError {
         let prefixes = PREFIXES.iter().map(|prefix| (*prefix).to_owned()).collect();
         let backoff = Backoff::new(self.engine.me.as_str());
-        let mut events = mirror::follow(self.engine.store.clone(), prefixes, backoff);
+        let (trust, at_list) = (self.engine.trust.clone(), self.at_list.clone());
+        let mirror = Mirror::new(self.engine.store.clone(), prefixes, backoff);
+        let mirror = mirror.before_list(move || {
+            let memory = trust.borrow().memory.clone();
+            *at_list.lock().unwrap_or_else(PoisonError::into_inner) = memory;
+        });
+        let mut events = mirror.follow();
         self.written = 0;
         let mut is_followed = false;
         loop {
@@ -142,8 +160,8 @@ impl<'a> Leadership<'a> {
                             Err(error) => return error,
                         }
                         match events.try_recv() {
-                            Ok(next) => event = next,
-                            Err(_) => break,
+                            Some(next) => event = next,
+                            None => break,
                         }
                     }
                 }
@@ -151,13 +169,22 @@ impl<'a> Leadership<'a> {
                 () = sleep_until(self.due()), if is_followed => {}
             }
             // What was seen before the registry went away may be old by now.
-            if is_followed {
+            if is_followed && self.waits_until.is_none_or(|until| until <= Instant::now()) {
                 let _busy = self.engine.heart.busy();
-                if let Err(error) = self.work().await {
-                    return error;
+                match self.work().await {
+                    Ok(()) => {
+                        self.backoff.reset();
+                        self.told = None;
+                        self.waits_until = None;
+                    }
+                    // etcd has no room, say. What is known stays true: to list it all again would only cost more.
+                    Err(error @ (StoreError::Rejected(_) | StoreError::Denied(_))) => {
+                        self.waits_until =
+                            Some(Instant::now() + Duration::from_millis(TAKEN_AGAIN));
+                        self.tell(&error);
+                    }
+                    Err(error) => return error,
                 }
-                self.backoff.reset();
-                self.told = None;
             }
         }
     }
@@ -171,9 +198,11 @@ impl<'a> Leadership<'a> {
             }
             mirror::Update::Reset(snapshot) => {
                 self.index.reset(&snapshot);
-                // The claim may be as old as the backup that this comes from, and the agent not know of it yet. Or the
-                // agent has seen more since this was listed.
-                let memory = self.engine.trust.borrow().memory.clone();
+                // The claim may be as old as the backup that this comes from, and the agent not know of it yet. What the agent
+                // has heard since the list was begun does not make the list an older registry.
+                let at_list = self.at_list.lock().unwrap_or_else(PoisonError::into_inner);
+                let memory = at_list.clone();
+                drop(at_list);
                 let entries = snapshot.entries.iter();
                 let instructs = entries.filter(|(key, _)| keys::instructs(key, &self.engine.me));
                 let newest = instructs.map(|(_, entry)| entry.modified).max();
@@ -209,7 +238,8 @@ impl<'a> Leadership<'a> {
         let forgets = self.forget_at.map(|at| until(at, (self.engine.clock)()));
         let wait = [woken, forgets].into_iter().flatten().min();
         let due = Instant::now() + wait.map_or(LONGEST_WAIT, |wait| wait.min(LONGEST_WAIT));
-        self.presence_at.map_or(due, |at| at.min(due))
+        let due = self.presence_at.map_or(due, |at| at.min(due));
+        self.waits_until.unwrap_or(due)
     }
 
     async fn work(&mut self) -> Result<()> {
@@ -237,27 +267,16 @@ impl<'a> Leadership<'a> {
             decision.put(keys::CLUSTER.to_owned(), &ClusterRecord { id });
             self.commit(decision).await?;
         }
-        let left = self
-            .engine
-            .store
-            .list(&[keys::HISTORY, keys::EVENTS])
+        let store = &self.engine.store;
+        // Histories of thousands of units are larger than any machine's memory, and only their keys are wanted.
+        let events = store.keys(keys::EVENTS).await?;
+        let history = store.keys(keys::HISTORY).await?;
+        let owners = store.keys(keys::OWNERS).await?;
+        self.events.listed(events.into_keys());
+        self.commit_all(garbage::of_histories(&self.index, &history))
             .await?;
-        let Snapshot { mut entries, .. } = left;
-        let is_event = |key: &str| key.starts_with(keys::EVENTS);
-        self.events = entries
-            .keys()
-            .filter(|key| is_event(key))
-            .cloned()
-            .collect();
-        entries.retain(|key, _| !is_event(key));
-        let newest = self
-            .events
-            .iter()
-            .filter_map(|key| keys::event_of(key))
-            .max();
-        self.last_event = self.last_event.max(newest.unwrap_or_default());
-        self.commit_all(garbage::of_histories(&self.index, &entries))
-            .await?;
+        let owners = garbage::of_owners(&self.index, &BTreeSet::new(), &owners);
+        self.commit_all(owners).await?;
         let event = Event {
             at: (self.engine.clock)(),
             kind: EventKind::Leading,
@@ -282,18 +301,29 @@ impl<'a> Leadership<'a> {
         }
         if std::mem::take(&mut self.index.news.presence) {
             let at = Instant::now() + GATHERING;
-            self.presence_at.get_or_insert(at);
+            self.presence_at = Some(self.presence_at.map_or(at, |it| it.min(at)));
         }
         let is_due = self.presence_at.is_some_and(|at| at <= Instant::now())
             || self.forget_at.is_some_and(|at| at <= now);
         if is_due {
-            let presence = presence::decide(&self.index, now);
+            let may_forget = self.steady.may_forget(now);
+            let presence = presence::decide(&self.index, now, may_forget);
+            if !presence.forgotten.is_empty() {
+                // Before they are forgotten: whoever leads next finds them again.
+                let owners = self.engine.store.keys(keys::OWNERS).await?;
+                let owners = garbage::of_owners(&self.index, &presence.forgotten, &owners);
+                self.commit_all(owners).await?;
+                self.steady.forgot();
+            }
             self.commit_all(presence.decisions).await?;
             self.index.news.returned.clear();
             // Its own notes are no news.
             self.index.news.presence = false;
             self.presence_at = None;
             self.forget_at = presence.next;
+            if presence.overdue {
+                self.presence_at = Some(self.steady.next());
+            }
         }
         Ok(())
     }
@@ -309,7 +339,7 @@ impl<'a> Leadership<'a> {
         loop {
             let names = self.next_units();
             if names.is_empty() {
-                return Ok(());
+                break;
             }
             match self.look_at(&names).await {
                 // Of one of them: it is not to stop the others.
@@ -321,6 +351,12 @@ impl<'a> Leadership<'a> {
                 done => done?,
             }
         }
+        let settled = std::mem::take(&mut self.settled);
+        if settled.is_empty() {
+            return Ok(());
+        }
+        self.commit_all(garbage::of_settled(&self.index, &settled))
+            .await
     }
 
     /// The next units for which there may be something to do.
@@ -332,6 +368,8 @@ impl<'a> Leadership<'a> {
             self.wakes.remove(&name);
             if self.index.is_active(&name) {
                 names.push(name);
+            } else {
+                self.settled.insert(name);
             }
         }
         names
@@ -375,7 +413,9 @@ impl<'a> Leadership<'a> {
         for (name, step) in steps {
             let history = history::of(&histories, name);
             // What is written is news of the unit itself, so that it is looked at again.
-            let decided = rollout::decide(&self.index, name, step, &history, now);
+            let before = histories.entries.get(&keys::unit(name));
+            let before = before.map(|entry| &*entry.value);
+            let decided = rollout::decide(&self.index, name, step, &history, before, now);
             let Some(mut decision) = decided else {
                 continue;
             };
@@ -394,10 +434,11 @@ impl<'a> Leadership<'a> {
         Ok(())
     }
 
-    /// The older revisions of the units whose rollout changes.
+    /// The units whose rollout changes as they are in the registry, and their older revisions.
     async fn histories(&self, steps: &[(&UnitName, Step)]) -> Result<Snapshot> {
         let changed = steps.iter().filter(|(_, step)| step.change.is_some());
-        let prefixes: Vec<String> = changed.map(|(name, _)| keys::history_of(name)).collect();
+        let prefixes = changed.flat_map(|(name, _)| [keys::unit(name), keys::history_of(name)]);
+        let prefixes: Vec<String> = prefixes.collect();
         if prefixes.is_empty() {
             return Ok(Snapshot::default());
         }
@@ -424,15 +465,13 @@ impl<'a> Leadership<'a> {
         for event in &mut decision.events {
             // For people, whose clock may have been set meanwhile.
             event.at = wall;
-            let key = self.event_key(event.at);
+            let key = self.events.add(event.at);
             decision.guards.push(Guard::Absent(key.clone()));
             decision.writes.push(Write::Put {
-                key: key.clone(),
+                key,
                 value: record::encode(event),
                 lease: None,
             });
-            // Whether or not it lands: to remove one that is not there is no error.
-            self.events.insert(key);
         }
     }
 
@@ -452,31 +491,15 @@ impl<'a> Leadership<'a> {
         self.prune().await
     }
 
-    /// A new key, above every other.
-    fn event_key(&mut self, at: u64) -> String {
-        self.last_event = keys::next_event(self.last_event, at);
-        keys::event(self.last_event.0, self.last_event.1)
-    }
-
     async fn prune(&mut self) -> Result<()> {
-        if self.events.len() < EVENTS_KEPT + EVENTS_MORE {
+        let oldest = self.events.surplus();
+        if oldest.is_empty() {
             return Ok(());
         }
-        let surplus = self.events.len() - EVENTS_KEPT;
-        let oldest: Vec<String> = self
-            .events
-            .iter()
-            .take(surplus.min(EVENTS_MORE))
-            .cloned()
-            .collect();
         let writes = oldest.iter().cloned().map(Write::Delete).collect();
-        self.engine
-            .store
-            .commit(vec![self.claim.guard()], writes)
-            .await?;
-        for key in oldest {
-            self.events.remove(&key);
-        }
+        let store = &self.engine.store;
+        store.commit(vec![self.claim.guard()], writes).await?;
+        self.events.removed(&oldest);
         Ok(())
     }
 }

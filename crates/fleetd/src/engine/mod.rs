@@ -7,6 +7,7 @@
 
 mod commit;
 mod election;
+mod events;
 #[cfg(test)]
 mod fixture;
 mod garbage;

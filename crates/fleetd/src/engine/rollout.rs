@@ -5,11 +5,12 @@
 //! listed anew. And each is guarded by the unit's own key: whoever was told that a rollout is paused can count on it.
 
 use fleet_core::keys;
-use fleet_core::record::{EventKind, Progress};
+use fleet_core::record::{self, EventKind, Progress, UnitRecord};
 use fleet_core::rollout::{Step, Transition};
 use fleet_core::unit::UnitName;
 
-use super::commit::{BATCH, Decision, about};
+use super::commit::{BATCH, Decision};
+use super::events::about;
 use super::index::Index;
 use super::machine::Written;
 use super::unit::Unit;
@@ -17,12 +18,14 @@ use crate::registry::history::{History, retire};
 use crate::store::{Guard, Write};
 
 /// What to commit now; none if there is nothing to do. Of many grants the first, for whoever asks again. `history`:
-/// the unit's older revisions, for a change.
+/// the unit's older revisions, for a change; `before`: its record as it is in the registry, for what this version does not
+/// know of it.
 pub(super) fn decide(
     index: &Index,
     name: &UnitName,
     step: Step,
     history: &History,
+    before: Option<&[u8]>,
     now: u64,
 ) -> Option<Decision> {
     let unit = index.units.get(name)?;
@@ -38,7 +41,7 @@ pub(super) fn decide(
     }
     let mut ends = false;
     if let Some(change) = &step.change {
-        ends = add_change(&mut decision, name, unit, change, history, now)?;
+        ends = add_change(&mut decision, name, unit, change, (history, before), now)?;
     }
     add_grants(&mut decision, name, &step, now);
     for it in step
@@ -72,15 +75,19 @@ fn add_change(
     name: &UnitName,
     unit: &Unit,
     change: &Transition,
-    history: &History,
+    (history, before): (&History, Option<&[u8]>),
     now: u64,
 ) -> Option<bool> {
     let changed = change.make(&unit.record, now)?;
-    decision.put(keys::unit(name), &changed.record);
+    decision.writes.push(Write::Put {
+        key: keys::unit(name),
+        value: record::encode_over::<UnitRecord, _>(&changed.record, before),
+        lease: None,
+    });
     if let Some(retired) = &changed.retired {
         decision
             .writes
-            .extend(retire(name, std::slice::from_ref(retired), history));
+            .extend(retire(name, std::slice::from_ref(retired), history, before));
     }
     let (kind, reason) = told(change);
     let mut event = about(name, unit.record.newest().number, kind, reason, now);

@@ -3,20 +3,22 @@
 //! A command names a thousand units, and each is a request of its own. What comes while a commit is on its way waits for its
 //! end, and is read and committed together then. One that comes alone waits for nothing.
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fleet_core::keys;
+use fleet_core::machine::MachineId;
 use fleet_core::record::SeenRecord;
 use fleet_core::unit::UnitName;
 use tokio::sync::oneshot;
 
 use super::history::{self, History};
-use super::{ATTEMPTS, Registry, RegistryError, Result, Stored, UNITS_MAX, stored};
+use super::{ATTEMPTS, Fence, Registry, RegistryError, Result, Stored, UNITS_MAX, Wanted};
 use crate::store::{self, Entry, Guard, Snapshot, StoreError, Write};
 
-/// Units that are read at once: each takes two of the 128 ranges that a request may have.
-const UNITS: usize = 60;
+/// Units that are read at once: each takes three of the 128 ranges that a request may have.
+const UNITS: usize = 40;
 
 /// What the registry has of a unit.
 pub(super) struct Found<'a> {
@@ -26,7 +28,7 @@ pub(super) struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn new(name: &'a UnitName, snapshot: &'a Snapshot) -> Self {
+    pub(super) fn new(name: &'a UnitName, snapshot: &'a Snapshot) -> Self {
         Self {
             name,
             entry: snapshot.entries.get(&keys::unit(name)),
@@ -34,9 +36,49 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// What is read of a unit to know it.
+    pub(super) fn prefixes(name: &UnitName) -> [String; 3] {
+        [
+            keys::unit(name),
+            // And below it, the older revisions.
+            keys::seen(name),
+            keys::owners_of(name),
+        ]
+    }
+
+    pub(super) fn name(&self) -> &'a UnitName {
+        self.name
+    }
+
+    /// Whether there is a unit, readable or not.
+    pub(super) fn exists(&self) -> bool {
+        self.entry.is_some()
+    }
+
+    /// Its record as it is in the registry.
+    pub(super) fn bytes(&self) -> Option<&'a [u8]> {
+        self.entry.map(|entry| &*entry.value)
+    }
+
+    /// The store revision that it was read at.
+    pub(super) fn revision(&self) -> u64 {
+        self.snapshot.revision
+    }
+
+    /// The machines whose directories own it by a key, and the store revisions that wrote those.
+    pub(super) fn owners(&self) -> BTreeMap<MachineId, u64> {
+        let prefix = keys::owners_of(self.name);
+        let below = self.snapshot.entries.range(prefix.clone()..);
+        let below = below.take_while(|(key, _)| key.starts_with(&prefix));
+        let owner =
+            |(key, entry): (&String, &Entry)| Some((keys::owner_of(key)?.1, entry.modified));
+        below.filter_map(owner).collect()
+    }
+
     /// Its record, none if there is no such unit.
     pub(super) fn unit(&self) -> Result<Option<Stored>> {
-        self.entry.map(|entry| stored(self.name, entry)).transpose()
+        let read = |entry| Stored::read(self.name, entry);
+        self.entry.map(read).transpose()
     }
 
     /// Its older revisions.
@@ -49,7 +91,8 @@ impl<'a> Found<'a> {
         history::seen(self.snapshot, self.name)
     }
 
-    fn guard(&self) -> Guard {
+    /// That it is as it was read.
+    pub(super) fn guard(&self) -> Guard {
         let key = keys::unit(self.name);
         match self.entry {
             Some(entry) => Guard::Unmodified(key, entry.modified),
@@ -191,7 +234,7 @@ impl Registry {
             return left;
         }
         let prefixes = changes.iter().map(|it| it.unit());
-        let prefixes = prefixes.flat_map(|unit| [keys::unit(unit), keys::seen(unit)]);
+        let prefixes = prefixes.flat_map(Found::prefixes);
         let prefixes: Vec<String> = prefixes.collect();
         let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
         let snapshot = match self.store.list(&prefixes).await {
@@ -239,7 +282,8 @@ impl Registry {
         if decided.is_empty() {
             return left;
         }
-        match self.commit(guards, writes).await {
+        let wanted = Wanted { guards, writes };
+        match self.commit(Fence::Trust, wanted).await {
             Ok(true) => decided.into_iter().for_each(|change| change.end(Ok(()))),
             Ok(false) => left.lost = decided,
             Err(error) => self.fail(decided, &error),

@@ -69,8 +69,14 @@ pub(crate) fn remember(
 }
 
 /// The writes that keep the retired revisions, and drop the oldest ones beyond what is kept ([`surplus`]). They go into
-/// the commit that retires them, guarded by the unit's own key, which changes whenever its history does.
-pub(crate) fn retire(name: &UnitName, retired: &[Past], history: &History) -> Vec<Write> {
+/// the commit that retires them, guarded by the unit's own key, which changes whenever its history does. `unit`: the record
+/// that they were in, for what this version does not know of them.
+pub(crate) fn retire(
+    name: &UnitName,
+    retired: &[Past],
+    history: &History,
+    unit: Option<&[u8]>,
+) -> Vec<Write> {
     let kept = history.iter().map(|(number, past)| {
         let stable = past.as_ref().is_ok_and(|past| past.dropped.is_none());
         (*number, stable)
@@ -82,7 +88,7 @@ pub(crate) fn retire(name: &UnitName, retired: &[Past], history: &History) -> Ve
     old.map(|number| Write::Delete(keys::history(name, *number)))
         .chain(fresh.map(|past| Write::Put {
             key: keys::history(name, past.revision.number),
-            value: record::encode(past),
+            value: record::encode_over::<UnitRecord, _>(past, unit),
             lease: None,
         }))
         .collect()

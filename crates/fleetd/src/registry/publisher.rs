@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use fleet_core::directory::Known;
-use fleet_core::record::Owner;
+use fleet_core::directory::{Fingerprint, Known};
+use fleet_core::machine::MachineId;
 use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
 
 use super::{Registry, RegistryError};
 use crate::store::StoreError;
 use crate::units_dir::{PublishError, Publisher};
 
-/// Publishes as that owner.
+/// Publishes for one machine.
 pub struct AsOwner {
     /// Into this registry.
     pub registry: Registry,
-    /// The machine's directory.
-    pub owner: Owner,
+    /// For the directory of this machine.
+    pub machine: MachineId,
 }
 
 #[async_trait]
@@ -43,29 +43,26 @@ impl Publisher for AsOwner {
         target: TargetState,
     ) -> Result<(), PublishError> {
         self.registry.may_change().await?;
-        let exists = self.registry.unit(name).await?.is_some();
-        let target = (!exists).then_some(target);
-        self.registry
-            .submit(name, content.clone(), self.owner.clone(), target)
-            .await?;
+        let published = self
+            .registry
+            .publish(name, content.clone(), &self.machine, target);
+        published.await?;
         Ok(())
     }
 
-    async fn adopt(&self, name: &UnitName) -> Result<(), PublishError> {
+    async fn adopt(
+        &self,
+        name: &UnitName,
+        content: Option<&Fingerprint>,
+    ) -> Result<bool, PublishError> {
         self.registry.may_change().await?;
-        if let Some(stored) = self.registry.unit(name).await? {
-            let content = stored.record.newest().content.clone();
-            self.registry
-                .submit(name, content, self.owner.clone(), None)
-                .await?;
-        }
-        Ok(())
+        Ok(self.registry.adopt(name, content, &self.machine).await?)
     }
 
     async fn disown(&self, name: &UnitName) -> Result<(), PublishError> {
         // Not to be forgotten because a foreign registry does not have it.
         self.registry.may_change().await?;
-        self.registry.disown(name, &self.owner).await?;
+        self.registry.disown(name, &self.machine).await?;
         Ok(())
     }
 }

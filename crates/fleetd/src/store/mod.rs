@@ -56,6 +56,8 @@ pub struct Entry {
     pub created: u64,
     /// The commit that wrote this value.
     pub modified: u64,
+    /// The lease that the key lives under.
+    pub lease: Option<LeaseId>,
 }
 
 /// Entries by key, all as they were at one store revision.
@@ -89,6 +91,8 @@ pub enum Guard {
     Unmodified(String, u64),
     /// The key exists and was made by that commit, whatever was written since: fences a claim.
     CreatedAt(String, u64),
+    /// No key that starts with the prefix was written after that revision. Keys that went are not missed.
+    NoneSince(String, u64),
 }
 
 /// One change of a commit. At most 128 and 1.5 MiB a commit, and no key that is put and also changed by
@@ -177,6 +181,13 @@ pub trait Store: Send + Sync {
     /// How many keys start with the prefix.
     async fn count(&self, prefix: &str) -> Result<usize> {
         Ok(self.list(&[prefix]).await?.entries.len())
+    }
+
+    /// The keys that start with the prefix, each with the commit that wrote it, without their values. Where they are many,
+    /// they are not all as they were at one moment.
+    async fn keys(&self, prefix: &str) -> Result<BTreeMap<String, u64>> {
+        let entries = self.list(&[prefix]).await?.entries.into_iter();
+        Ok(entries.map(|(key, entry)| (key, entry.modified)).collect())
     }
 
     /// Makes all writes if all guards hold, else none of them. Answers the new revision, or the current one

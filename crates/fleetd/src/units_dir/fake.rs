@@ -27,6 +27,8 @@ pub(super) struct Inner {
     /// How often it was asked anything.
     pub(super) calls: usize,
     pub(super) away: bool,
+    /// What somebody else submits in the moment before the next adoption.
+    pub(super) overtakes: Option<Content>,
     /// The unit it will not take.
     pub(super) refuses: Option<&'static str>,
 }
@@ -126,13 +128,26 @@ impl Publisher for FakePublisher {
         Ok(())
     }
 
-    async fn adopt(&self, name: &UnitName) -> Result<(), PublishError> {
+    async fn adopt(
+        &self,
+        name: &UnitName,
+        content: Option<&Fingerprint>,
+    ) -> Result<bool, PublishError> {
         let mut inner = self.registry.call()?;
-        inner.log.push(format!("{} adopt {name}", self.machine));
-        if let Some(unit) = inner.units.get_mut(name.as_str()) {
-            unit.owners.insert(self.machine);
+        let overtaken = inner.overtakes.take();
+        if let (Some(other), Some(unit)) = (overtaken, inner.units.get_mut(name.as_str())) {
+            unit.contents.push(other);
         }
-        Ok(())
+        let Some(unit) = inner.units.get_mut(name.as_str()) else {
+            return Ok(true);
+        };
+        let newest = unit.contents.last().map(Fingerprint::of);
+        if content.is_some() && newest.as_ref() != content {
+            return Ok(false);
+        }
+        unit.owners.insert(self.machine);
+        inner.log.push(format!("{} adopt {name}", self.machine));
+        Ok(true)
     }
 
     async fn disown(&self, name: &UnitName) -> Result<(), PublishError> {

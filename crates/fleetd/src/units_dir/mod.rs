@@ -31,11 +31,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::directory::{self, Action, Decision, Directory, Known, MARKER, Named, Published};
+use fleet_core::machine::MachineId;
 use fleet_core::unit::{Content, UnitName};
 use futures_util::future::join_all;
 use tokio::sync::watch::{Receiver, Sender};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::backoff::Backoff;
 use disk::{RECENT, Scan, Watch};
 use grace::{GONE, Grace};
 pub use memory::Memory;
@@ -59,9 +61,6 @@ const COMPARE: Duration = Duration::from_secs(2);
 /// file elsewhere that a link shows, or of a network file system. It asks the registry nothing.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// How long to wait when the registry is away, at first; twice as long each time.
-const RETRY: Duration = Duration::from_millis(200);
-
 /// How long to wait at most: a registry that is back should find changes soon.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -80,6 +79,7 @@ pub type Problems = BTreeMap<String, String>;
 /// Keeps the registry in step with one units directory.
 pub struct UnitsDir {
     directory: PathBuf,
+    machine: MachineId,
     state_file: PathBuf,
     publisher: Arc<dyn Publisher>,
     check: Check,
@@ -91,10 +91,12 @@ pub struct UnitsDir {
     published: Result<Published, String>,
     /// Whether that is on disk.
     saved: bool,
+    /// Whether another machine published it, so that this one owns nothing of it yet.
+    is_anothers: bool,
     /// The directory as it was when last nothing was left to do.
     settled: Option<Directory>,
     gone: Grace,
-    retry: Duration,
+    retry: Backoff,
     /// Whether nothing is published from here.
     is_idle: bool,
     /// What the fleet has.
@@ -104,18 +106,23 @@ pub struct UnitsDir {
 }
 
 impl UnitsDir {
-    /// For `source_directory` and `state_directory` of the configuration. What is wrong is sent to `problems`.
+    /// For `source_directory` and `state_directory` of the configuration, on that machine. What is wrong is sent to
+    /// `problems`.
     pub fn new(
         directory: &Path,
         state_directory: &Path,
+        machine: &MachineId,
         publisher: Arc<dyn Publisher>,
         check: Check,
         problems: Sender<Problems>,
     ) -> Self {
         let state_file = state_directory.join(STATE_FILE);
+        let loaded = state::load(&state_file, directory, machine);
         Self {
             directory: directory.to_owned(),
-            published: state::load(&state_file, directory),
+            machine: machine.clone(),
+            is_anothers: loaded.as_ref().is_ok_and(|loaded| loaded.is_anothers),
+            published: loaded.map(|loaded| loaded.published),
             state_file,
             publisher,
             check,
@@ -125,7 +132,7 @@ impl UnitsDir {
             shown: None,
             settled: None,
             gone: Grace::default(),
-            retry: RETRY,
+            retry: Backoff::new(machine.as_str()).up_to(RETRY_MAX),
             is_idle: false,
             fleet: None,
             compare_at: None,
@@ -242,7 +249,9 @@ impl UnitsDir {
             return Next::Look(again.unwrap_or(LOOK));
         }
         if self.published.is_err() {
-            self.published = state::load(&self.state_file, &self.directory);
+            let loaded = state::load(&self.state_file, &self.directory, &self.machine);
+            self.is_anothers = loaded.as_ref().is_ok_and(|loaded| loaded.is_anothers);
+            self.published = loaded.map(|loaded| loaded.published);
         }
         let mut published = match &self.published {
             Ok(published) => published.clone(),
@@ -263,11 +272,9 @@ impl UnitsDir {
         }
         let remembered = self.remember(published).await;
         if let Outcome::Away = outcome {
-            let wait = self.retry;
-            self.retry = (wait * 2).min(RETRY_MAX);
-            return Next::Retry(wait);
+            return Next::Retry(self.retry.wait());
         }
-        self.retry = RETRY;
+        self.retry.reset();
         let again = again.or(going.then_some(GONE));
         if again.is_none() && remembered && matches!(outcome, Outcome::Done) {
             self.settled = Some(seen);
@@ -374,11 +381,23 @@ impl UnitsDir {
             }
         };
         let mut outcome = Outcome::Done;
+        if self.is_anothers {
+            match self.own(published).await {
+                // So that it is written down.
+                Ok(()) => (self.is_anothers, self.saved) = (false, false),
+                Err(error) => {
+                    self.findings
+                        .problem(&self.directory, &format!("changes wait: {error}"));
+                    return Outcome::Away;
+                }
+            }
+        }
+        let mut is_overtaken = false;
         // All at once: what one look finds reaches the machines together, so that a timer finds its service there.
         let done = join_all(actions.iter().map(|action| self.perform(action))).await;
         for (action, done) in actions.iter().zip(done) {
             match done {
-                Ok(()) => {
+                Ok(true) => {
                     tracing::info!(unit = %action.name(), "{action}");
                     published.apply(action);
                     if let Action::PassOver(name, _, why) = action {
@@ -386,6 +405,8 @@ impl UnitsDir {
                         self.findings.problem(&file, &why.to_string());
                     }
                 }
+                // Somebody was first: what follows from the file is decided again.
+                Ok(false) => is_overtaken = true,
                 Err(PublishError::Refused(reason)) => {
                     let file = self.directory.join(action.name().as_str());
                     self.findings.problem(&file, &reason);
@@ -400,7 +421,19 @@ impl UnitsDir {
                 }
             }
         }
-        outcome
+        if is_overtaken { Outcome::Away } else { outcome }
+    }
+
+    /// Owns what another machine published from this directory: the machine has another id now, or the disk is a copy.
+    async fn own(&self, published: &Published) -> Result<(), PublishError> {
+        let ours = published.units.iter().filter(|(_, last)| !last.stale);
+        for (name, _) in ours {
+            match self.publisher.adopt(name, None).await {
+                Ok(_) | Err(PublishError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn known(&self, names: &[UnitName]) -> Result<BTreeMap<UnitName, Known>, PublishError> {
@@ -410,18 +443,22 @@ impl UnitsDir {
         self.publisher.known(names).await
     }
 
-    async fn perform(&self, action: &Action) -> Result<(), PublishError> {
+    /// Answers false if somebody was first.
+    async fn perform(&self, action: &Action) -> Result<bool, PublishError> {
         match action {
-            Action::Disown(name) => self.publisher.disown(name).await,
-            Action::Adopt(name, _) => self.publisher.adopt(name).await,
-            Action::PassOver(..) => Ok(()),
+            Action::Disown(name) => self.publisher.disown(name).await?,
+            Action::Adopt(name, content) => {
+                return self.publisher.adopt(name, Some(content)).await;
+            }
+            Action::PassOver(..) => {}
             Action::Publish {
                 name,
                 content,
                 target,
                 ..
-            } => self.publisher.publish(name, content, *target).await,
+            } => self.publisher.publish(name, content, *target).await?,
         }
+        Ok(true)
     }
 
     /// Makes the marker, once there is something to lose: the empty directory below a mount point is to
@@ -457,7 +494,9 @@ impl UnitsDir {
         }
         self.published = Ok(published.clone());
         let (file, directory) = (self.state_file.clone(), self.directory.clone());
-        let save = move || state::save(&file, &directory, &published);
+        // Until this machine owns what the other one published, it is the other one's.
+        let machine = (!self.is_anothers).then(|| self.machine.clone());
+        let save = move || state::save(&file, &directory, machine, &published);
         let saved = match self.shown {
             // Histories replay exactly only where no other thread has a part in them.
             Some(_) => save(),
@@ -489,7 +528,7 @@ enum Outcome {
     Held,
     /// The registry would not take everything.
     Refused,
-    /// The registry is away.
+    /// The registry is away, or somebody was first there.
     Away,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use fleet_core::directory::Known;
+use fleet_core::directory::{Fingerprint, Known};
 use fleet_core::unit::{Content, TargetState, UnitName};
 
 /// Why the registry did not take something, by what is done about it.
@@ -33,8 +33,13 @@ pub trait Publisher: Send + Sync {
         target: TargetState,
     ) -> Result<(), PublishError>;
 
-    /// Makes this machine's directory an owner. A unit that went meanwhile stays gone.
-    async fn adopt(&self, name: &UnitName) -> Result<(), PublishError>;
+    /// Makes this machine's directory an owner, if the newest content is still that one, or whatever it is. Answers false if
+    /// it is another one, which means that somebody was first. A unit that went meanwhile stays gone.
+    async fn adopt(
+        &self,
+        name: &UnitName,
+        content: Option<&Fingerprint>,
+    ) -> Result<bool, PublishError>;
 
     /// Ends the ownership of this machine's directory, and destroys the unit if nobody else owns it. No
     /// error if the unit or the ownership is not there.

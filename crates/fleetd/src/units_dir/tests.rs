@@ -23,6 +23,10 @@ fn check(_: &UnitName, content: &Content) -> Result<(), String> {
     }
 }
 
+fn id(name: &str) -> MachineId {
+    MachineId::parse(&name.repeat(32)).expect("one hexadecimal digit")
+}
+
 async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -61,7 +65,8 @@ impl Machine {
         let units = folder.path().join("units");
         let state = folder.path().join("state");
         let publisher = registry.seen_from(name);
-        let running = tokio::spawn(UnitsDir::new(&units, &state, publisher, check, sink).run());
+        let running =
+            tokio::spawn(UnitsDir::new(&units, &state, &id(name), publisher, check, sink).run());
         Self {
             name,
             folder,
@@ -79,6 +84,12 @@ impl Machine {
 
     async fn restart(self) -> Self {
         let (name, registry, folder) = self.stop().await;
+        Self::start(name, registry, folder)
+    }
+
+    /// The same disk in a machine of another id.
+    async fn becomes(self, name: &'static str) -> Self {
+        let (_, registry, folder) = self.stop().await;
         Self::start(name, registry, folder)
     }
 
@@ -620,4 +631,33 @@ async fn a_service_copied_before_its_timer_is_loaded_not_launched() {
     assert_eq!(targets("b.timer"), Some(TargetState::Launched));
     let log = machine.log();
     assert!(log[0].starts_with("a publish b.service"), "{log:?}");
+}
+
+#[tokio::test]
+async fn an_adoption_that_was_overtaken_changes_nothing() {
+    let registry = FakeRegistry::default();
+    let (a, b) = (Machine::new("a", &registry), Machine::new("b", &registry));
+    a.publish("web.service", "1").await;
+    registry.inner().overtakes = Some(Content::from("2"));
+    b.write("web.service", "1");
+    eventually("overtaken", || registry.inner().overtakes.is_none()).await;
+    b.stays_quiet().await;
+    assert_eq!(registry.newest("web.service").as_deref(), Some("2"));
+    assert_eq!(registry.inner().log, ["a publish web.service 1"]);
+}
+
+#[tokio::test]
+async fn a_machine_with_another_id_owns_what_it_published_before() {
+    let registry = FakeRegistry::default();
+    let a = Machine::new("a", &registry);
+    a.publish("web.service", "1").await;
+    let b = a.becomes("b").await;
+    eventually("owned", || {
+        registry.inner().log == ["a publish web.service 1", "b adopt web.service"]
+    })
+    .await;
+    b.remove("web.service");
+    eventually("disowned", || registry.inner().log.len() == 3).await;
+    // The other id owns it until it is forgotten.
+    assert_eq!(registry.newest("web.service").as_deref(), Some("1"));
 }

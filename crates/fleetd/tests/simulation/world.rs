@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use fleet_core::machine::MachineId;
-use fleet_core::record::Owner;
 use fleetd::engine::Engine;
 use fleetd::health::Heart;
 use fleetd::registry::Registry;
@@ -203,11 +202,19 @@ impl World {
         let machine = &self.fleet.machines[0];
         let publisher = Arc::new(AsOwner {
             registry: self.registry(0),
-            owner: Owner::Directory(machine.id.clone()),
+            machine: machine.id.clone(),
         });
         let (problems, _) = watch::channel(std::collections::BTreeMap::new());
         let place = std::path::Path::new("/etc/fleet/units");
-        UnitsDir::new(place, machine.folder(), publisher, check, problems).showing(&self.directory)
+        UnitsDir::new(
+            place,
+            machine.folder(),
+            &machine.id,
+            publisher,
+            check,
+            problems,
+        )
+        .showing(&self.directory)
     }
 
     /// The registry, as the API of that host changes it.

@@ -134,12 +134,13 @@ impl Index {
     pub(super) fn wrote(&mut self, writes: Vec<Write>, revision: u64) {
         for write in writes {
             match write {
-                Write::Put { key, value, .. } => {
+                Write::Put { key, value, lease } => {
                     let unit = keys::unit_of(&key).and_then(|name| self.units.get(&name));
                     let entry = Entry {
                         value: value.into(),
                         created: unit.map_or(revision, |unit| unit.created),
                         modified: revision,
+                        lease,
                     };
                     self.wrote_key(key, Some(&entry), revision);
                 }

@@ -105,6 +105,7 @@ fn a_report_is_read_over_the_base_of_its_own_commit() {
             value: value.into(),
             created: number,
             modified: number,
+            lease: Some(crate::store::LeaseId(7)),
         };
         // As a listing has them: the base comes after what is written over it.
         vec![

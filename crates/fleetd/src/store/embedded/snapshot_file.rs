@@ -186,6 +186,8 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Snapshot, OpenError> {
                 .into(),
             created: row.created,
             modified: row.modified,
+            // What lived under one is not put on disk.
+            lease: None,
         })
     };
     Ok(Snapshot {

@@ -18,7 +18,7 @@ const FIRST_REVISION: u64 = 1;
 #[derive(Clone)]
 pub(super) struct State {
     pub(super) revision: u64,
-    records: BTreeMap<String, Record>,
+    records: BTreeMap<String, Entry>,
     leases: BTreeMap<LeaseId, Lease>,
     last_lease: i64,
     /// The latest commits, oldest first, whole.
@@ -26,12 +26,6 @@ pub(super) struct State {
     history_bytes: usize,
     /// The latest commit that is no longer in the history.
     forgotten: u64,
-}
-
-#[derive(Clone)]
-struct Record {
-    entry: Entry,
-    lease: Option<LeaseId>,
 }
 
 #[derive(Clone)]
@@ -43,7 +37,7 @@ struct Lease {
 /// What a commit makes of the records: each one's new content, or none.
 pub(super) struct Plan {
     pub(super) revision: u64,
-    records: BTreeMap<String, Option<Record>>,
+    records: BTreeMap<String, Option<Entry>>,
 }
 
 impl Plan {
@@ -61,12 +55,9 @@ impl State {
             Some(snapshot) => (snapshot.revision + 1, snapshot.entries),
             None => (FIRST_REVISION, BTreeMap::new()),
         };
-        let record = |entry| Record { entry, lease: None };
         Self {
             revision,
-            records: (entries.into_iter())
-                .map(|(key, entry)| (key, record(entry)))
-                .collect(),
+            records: entries,
             leases: BTreeMap::new(),
             last_lease: 0,
             history: VecDeque::new(),
@@ -106,10 +97,11 @@ impl State {
                     let before = self.records.get(&key);
                     let entry = Entry {
                         value: value.into(),
-                        created: before.map_or(plan.revision, |record| record.entry.created),
+                        created: before.map_or(plan.revision, |record| record.created),
                         modified: plan.revision,
+                        lease,
                     };
-                    plan.records.insert(key, Some(Record { entry, lease }));
+                    plan.records.insert(key, Some(entry));
                 }
                 Write::Delete(key) => {
                     if self.records.contains_key(&key) {
@@ -135,11 +127,14 @@ impl State {
     }
 
     fn holds(&self, guard: &Guard) -> bool {
-        let entry = |key| self.records.get(key).map(|record| &record.entry);
+        let entry = |key| self.records.get(key);
         match guard {
             Guard::Absent(key) => entry(key).is_none(),
             Guard::Unmodified(key, at) => entry(key).is_some_and(|entry| entry.modified == *at),
             Guard::CreatedAt(key, at) => entry(key).is_some_and(|entry| entry.created == *at),
+            Guard::NoneSince(prefix, at) => {
+                (self.below(prefix)).all(|(_, record)| record.modified <= *at)
+            }
         }
     }
 
@@ -185,12 +180,12 @@ impl State {
         Snapshot {
             revision: self.revision,
             entries: (prefixes.iter().flat_map(below))
-                .map(|(key, record)| (key.clone(), record.entry.clone()))
+                .map(|(key, record)| (key.clone(), record.clone()))
                 .collect(),
         }
     }
 
-    fn below(&self, prefix: &str) -> impl Iterator<Item = (&String, &Record)> {
+    fn below(&self, prefix: &str) -> impl Iterator<Item = (&String, &Entry)> {
         (self.records.range(prefix.to_owned()..))
             .take_while(move |(key, _)| key.starts_with(prefix))
     }
@@ -204,7 +199,7 @@ impl State {
             revision: plan.revision,
             entries: (unchanged.chain(changed))
                 .filter(|(_, record)| record.lease.is_none())
-                .map(|(key, record)| (key.clone(), record.entry.clone()))
+                .map(|(key, record)| (key.clone(), record.clone()))
                 .collect(),
         }
     }
@@ -224,7 +219,7 @@ impl State {
         for (key, record) in plan.records {
             match record {
                 Some(record) => {
-                    changes.push(Change::Put(key.clone(), record.entry.clone()));
+                    changes.push(Change::Put(key.clone(), record.clone()));
                     self.records.insert(key, record);
                 }
                 None => {

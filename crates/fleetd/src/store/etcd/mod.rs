@@ -31,9 +31,15 @@ use super::{
     Entry, Guard, LeaseId, Page, Result, Snapshot, Store, StoreError, Watch, Write, request,
 };
 
-/// How many keys below each prefix are read first: all of them, of what most readers want. Of more it takes
-/// several answers, so that neither side ever holds all of them in one message: reports of thousands are tens of megabytes.
-const FIRST: i64 = 250;
+/// How many values are read first, below all prefixes: all of them, of what most readers want. As many of the largest that
+/// there may be, 1.5 MiB, still fit into one message. Of more it takes several answers.
+const FIRST: usize = 160;
+
+/// How many are read of each prefix at least: of many units at once, all older revisions, which are half as large.
+const AT_LEAST: usize = 12;
+
+/// How many keys are read at once where only keys are wanted: about a megabyte of them.
+const KEYS: i64 = 8_000;
 
 /// How large the later answers are to be, in bytes.
 const PART: usize = 4 << 20;
@@ -119,7 +125,8 @@ impl EtcdStore {
 
     /// Reads the first of what is below each prefix in one request, which says the revision that the rest is read at.
     async fn list_at_one_revision(&self, prefixes: &[&str]) -> Result<Snapshot> {
-        let options = GetOptions::new().with_prefix().with_limit(FIRST);
+        let first = (FIRST / prefixes.len().max(1)).max(AT_LEAST);
+        let options = GetOptions::new().with_prefix().with_limit(first as i64);
         let range = |prefix: &&str| TxnOp::get(self.key(prefix), Some(options.clone()));
         let ranges: Vec<_> = prefixes.iter().map(range).collect();
         let answer = self
@@ -192,6 +199,11 @@ impl EtcdStore {
             Guard::CreatedAt(key, at) => {
                 Compare::create_revision(self.key(&key), CompareOp::Equal, at as i64)
             }
+            // It holds for each key below the prefix, and where there is none.
+            Guard::NoneSince(prefix, at) => {
+                let prefix = self.key(&prefix);
+                Compare::mod_revision(prefix, CompareOp::Less, at as i64 + 1).with_prefix()
+            }
         }
     }
 
@@ -257,6 +269,26 @@ impl Store for EtcdStore {
         let options = GetOptions::new().with_prefix().with_count_only();
         let answer = self.range(prefix, self.key(prefix), options).await?;
         Ok(usize::try_from(answer.count()).unwrap_or_default())
+    }
+
+    async fn keys(&self, prefix: &str) -> Result<BTreeMap<String, u64>> {
+        let end = behind(self.key(prefix));
+        let mut keys = BTreeMap::new();
+        let mut first = self.key(prefix);
+        loop {
+            let options = GetOptions::new()
+                .with_range(end.clone())
+                .with_limit(KEYS)
+                .with_keys_only();
+            let mut answer = self.range(prefix, first, options).await?;
+            let more = answer.more();
+            let pairs = self.entries(answer.take_kvs()).into_iter();
+            keys.extend(pairs.map(|(key, entry)| (key, entry.modified)));
+            match keys.last_key_value() {
+                Some((last, _)) if more => first = self.key(last) + "\0",
+                _ => return Ok(keys),
+            }
+        }
     }
 
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64> {
@@ -326,7 +358,9 @@ impl Store for EtcdStore {
 fn at_once(entries: &BTreeMap<String, Entry>) -> usize {
     let size = |(key, entry): (&String, &Entry)| ENTRY + key.len() + entry.value.len();
     let bytes: usize = entries.iter().map(size).sum();
-    (PART * entries.len()).div_ceil(bytes.max(1))
+    let many = (PART * entries.len()).div_ceil(bytes.max(1));
+    // Those behind may be larger than those before.
+    many.min(entries.len() * 8)
 }
 
 /// Which etcd answered: one that was restored is another one, whose revisions tell other things.
@@ -376,5 +410,6 @@ fn entry(pair: &KeyValue) -> Entry {
         value: pair.value().into(),
         created: pair.create_revision() as u64,
         modified: pair.mod_revision() as u64,
+        lease: (pair.lease() != 0).then(|| LeaseId(pair.lease())),
     }
 }

@@ -92,12 +92,12 @@ async fn refuses(machine: &Machine) {
     assert!(error.to_string().contains("keeping what runs"), "{error}");
     let directory = AsOwner {
         registry,
-        owner: Owner::Directory(machine.id.clone()),
+        machine: machine.id.clone(),
     };
     let target = TargetState::Launched;
     for refused in [
         directory.publish(&name, &service(1, ""), target).await,
-        directory.adopt(&name).await,
+        directory.adopt(&name, None).await.map(drop),
         // Else it would forget that it published this one.
         directory.disown(&unit(A)).await,
         directory.known(std::slice::from_ref(&name)).await.map(drop),

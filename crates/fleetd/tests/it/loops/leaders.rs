@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
+use fleet_core::trust::{Footing, Memory, Seen, Trust};
 use fleetd::engine::{Claim, Engine};
 use fleetd::health::Heart;
 use fleetd::store::{Embedded, Store, StoreError, Write};
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::between::Between;
+use super::fleet::cluster;
 use super::weather::{Sky, Weather};
 
 struct Running {
@@ -145,7 +149,15 @@ async fn a_watch_that_breaks_at_once_every_time_is_not_made_anew_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_is_damaged_is_removed_and_one_of_a_newer_engine_stays() {
-    for (value, stays) in [("{", false), ("", false), (r#"{"format":2}"#, true)] {
+    let copied = format!(r#"{{"format":1,"machine":"{}"}}"#, "e".repeat(32));
+    let values = [
+        ("{", false),
+        ("", false),
+        // `etcdctl make-mirror` copies it without its lease.
+        (&*copied, false),
+        (r#"{"format":2}"#, true),
+    ];
+    for (value, stays) in values {
         for count in [1, 3] {
             let store = Embedded::in_memory();
             let engines: Vec<Running> = (1..=count)
@@ -177,4 +189,73 @@ async fn a_claim_that_is_damaged_is_removed_and_one_of_a_newer_engine_stays() {
             }
         }
     }
+}
+
+/// Many adoptions, or a mass start: the agent beside a new leader always hears of something newer than the list.
+#[tokio::test(start_paused = true)]
+async fn a_leader_begins_though_its_agent_hears_of_more_meanwhile() {
+    let store = cluster("one").await;
+    let made = store.list(&[keys::CLUSTER]).await.expect("lists").entries[keys::CLUSTER].created;
+    let memory = move |revision| {
+        Memory::Of(Seen {
+            cluster: "one".to_owned(),
+            made,
+            revision,
+            instructed: revision,
+            restored: false,
+            accepted: 0,
+        })
+    };
+    let (trust, followed) = watch::channel(Trust {
+        memory: memory(1),
+        footing: Footing::Followed,
+        away: false,
+    });
+    let trust = Arc::new(trust);
+    let busy = Between::new(&store, move |store| {
+        let trust = trust.clone();
+        async move {
+            let write = Write::Put {
+                key: keys::DESTROYED.to_owned(),
+                value: Vec::new(),
+                lease: None,
+            };
+            let written = store.commit(Vec::new(), vec![write]).await;
+            let memory = memory(written.expect("written"));
+            trust.send_modify(|trust| trust.memory = memory);
+        }
+        .boxed()
+    });
+    let me = MachineId::parse(&"1".repeat(32)).expect("an id");
+    let engine = Engine::new(Arc::new(busy), me, Heart::default(), || "f".repeat(32));
+    let (_stop, stopping) = watch::channel(false);
+    tokio::spawn(engine.trusting(followed).run(stopping));
+    sleep(Duration::from_secs(10)).await;
+    let events = store.keys(keys::EVENTS).await.expect("lists");
+    assert_eq!(events.len(), 1, "it leads");
+}
+
+/// The end of the claim before may be heard after the next one was made.
+#[tokio::test(start_paused = true)]
+async fn a_claim_outlives_the_late_news_of_the_one_before() {
+    let store = Embedded::in_memory();
+    let lease = store.create_lease(Duration::from_secs(60)).await;
+    let lease = lease.expect("a lease");
+    let write = Write::Put {
+        key: keys::LEADER.to_owned(),
+        value: br#"{"format":1,"machine":"eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"}"#.to_vec(),
+        lease: Some(lease),
+    };
+    store
+        .commit(Vec::new(), vec![write])
+        .await
+        .expect("claimed");
+    let engine = Running::start(1, &store);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(engine.claim(), None);
+    store.revoke(lease).await.expect("it ends");
+    sleep(Duration::from_secs(1)).await;
+    let claim = engine.claim().expect("it leads");
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(engine.claim(), Some(claim));
 }

@@ -1,8 +1,10 @@
 //! The daemon's loops without hosts: the real agents, engines and registry code on the embedded store and the fake
 //! systemd, under a clock that jumps ahead when all wait.
 
+mod between;
 #[allow(dead_code, reason = "the simulation uses more of it")]
 mod crowds;
+mod directories;
 mod faults;
 #[allow(dead_code, reason = "the simulation uses more of it")]
 mod fleet;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::record::{Event, EventKind, Grant, Known, Progress};
+use fleet_core::record::{Event, EventKind, Grant, Known, OwnerRecord, Progress};
+use fleet_core::rollout::Phase;
 use fleetd::store::Write;
 use tokio::time::sleep;
 
@@ -79,10 +80,16 @@ async fn a_machine_that_went_while_nobody_led_is_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_stays_away_for_a_week_is_forgotten_with_its_grants() {
+async fn a_machine_away_for_a_week_is_forgotten_with_what_was_its() {
     let mut stage = ten().await;
     stage.update(WEB, service(2, "MaxUnavailable=3")).await;
-    roll(&mut stage).await;
+    settle().await;
+    stage.set_phase(WEB, Phase::Paused).await;
+    for number in [1, 2] {
+        assert!(stage.grant(number, WEB).await.is_some());
+        let owner = keys::owner(&unit(WEB), &id(number));
+        stage.put(owner, &OwnerRecord { since: 0 }).await;
+    }
     stage.goes(1).await;
     settle().await;
     // The week is counted whether or not somebody leads.
@@ -94,7 +101,8 @@ async fn a_machine_that_stays_away_for_a_week_is_forgotten_with_its_grants() {
     settle().await;
     assert!(known(&stage, 1).await.is_some());
     assert!(stage.grant(1, WEB).await.is_some());
-    sleep(Duration::from_secs(1200)).await;
+    // By a clock that has run for an hour as time does.
+    sleep(Duration::from_secs(3600)).await;
     assert!(known(&stage, 1).await.is_none());
     assert!(stage.grant(1, WEB).await.is_none());
     assert!(known(&stage, 2).await.is_some());
@@ -102,6 +110,65 @@ async fn a_machine_that_stays_away_for_a_week_is_forgotten_with_its_grants() {
     let forgotten = of_kind(&stage, EventKind::MachineForgotten).await;
     assert_eq!(forgotten.len(), 1);
     assert_eq!(forgotten[0].machines, [id(1)]);
+    let owner = keys::owner(&unit(WEB), &id(2));
+    assert_eq!(stage.keys(keys::OWNERS).await, [owner]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_is_wrong_does_not_forget_the_fleet() {
+    const CENTURY: i64 = 100 * 365 * 24 * 3600;
+    for is_set_while_it_leads in [false, true] {
+        let mut stage = ten().await;
+        for number in 1..6 {
+            stage.goes(number).await;
+        }
+        settle().await;
+        let left = async |stage: &Stage| stage.keys(keys::KNOWN).await.len();
+        if is_set_while_it_leads {
+            sleep(Duration::from_secs(7200)).await;
+        } else {
+            stage.end();
+        }
+        stage.set_clock(CENTURY);
+        if !is_set_while_it_leads {
+            stage.lead();
+        }
+        stage.goes(7).await;
+        sleep(Duration::from_secs(1800)).await;
+        assert_eq!(left(&stage).await, 10);
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!(
+            left(&stage).await,
+            9,
+            "a tenth an hour, while nobody sees it"
+        );
+        stage.set_clock(0);
+        sleep(DAY).await;
+        assert_eq!(left(&stage).await, 9);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_noted_before_the_clock_was_set_is_not_forgotten() {
+    let mut stage = ten().await;
+    stage.goes(1).await;
+    settle().await;
+    let mut note = known(&stage, 1).await.expect("known");
+    note.offline_since = Some(1000);
+    stage.put(keys::known(&id(1)), &note).await;
+    sleep(Duration::from_secs(7200)).await;
+    let since = known(&stage, 1).await.expect("known").offline_since;
+    assert!(since.is_some_and(|since| stage.now() - since < 8_000_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn grants_that_were_followed_go_with_the_promotion() {
+    let mut stage = ten().await;
+    stage.update(WEB, service(2, "MaxUnavailable=3")).await;
+    roll(&mut stage).await;
+    settle().await;
+    assert_eq!(stage.revisions(WEB), [2; 10]);
+    assert_eq!(stage.keys(keys::GRANTS).await, Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

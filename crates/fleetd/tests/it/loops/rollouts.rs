@@ -286,7 +286,7 @@ async fn only_machines_where_the_update_belongs_are_asked() {
     };
     stage.update(WEB, service(2, "MaxUnavailable=3")).await;
     roll(&mut stage).await;
-    assert_eq!(granted(&stage, 2).await.len(), 10);
+    assert_eq!(stage.revisions(WEB), [2; 10]);
     let fleet = "MaxUnavailable=3\nMachineMetadata=n=0\nMachineMetadata=n=1";
     stage.update(WEB, service(3, fleet)).await;
     settle().await;

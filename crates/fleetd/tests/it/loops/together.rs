@@ -49,7 +49,7 @@ async fn what_comes_at_once_is_made_in_few_commits() {
     let created = join_all(names.iter().map(|name| submit(&registry, name, 1))).await;
     let is_created = |made: &Result<_, _>| matches!(made, Ok(Submission::Created(_)));
     assert!(created.iter().all(is_created));
-    assert_eq!(revision(&store).await, before + 4);
+    assert_eq!(revision(&store).await, before + 5);
     let units: Vec<_> = names.iter().map(|name| unit(name)).collect();
     let loaded = units
         .iter()
@@ -60,7 +60,7 @@ async fn what_comes_at_once_is_made_in_few_commits() {
             .iter()
             .all(|set| matches!(set, Ok(true)))
     );
-    assert_eq!(revision(&store).await, before + 8);
+    assert_eq!(revision(&store).await, before + 10);
     // One alone waits for nobody: it reads, and commits.
     let begun = Instant::now();
     submit(&registry, "u0.service", 2).await.expect("submitted");

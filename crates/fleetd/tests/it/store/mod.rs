@@ -9,6 +9,7 @@ use tempfile::TempDir;
 mod embedded_file;
 mod etcd;
 mod etcd_faults;
+mod etcd_limits;
 mod etcd_login;
 mod laws;
 
@@ -131,6 +132,8 @@ laws! {
     pages_are_all_there_is_below_a_prefix_in_order
     a_list_of_megabytes_is_whole_and_of_one_revision_while_somebody_writes
     a_page_of_an_older_revision_is_as_it_was_or_says_that_it_is_gone
+    a_guard_of_a_prefix_sees_what_was_written_below_it_since
+    keys_are_told_without_their_values
     a_refused_commit_changes_nothing
     of_two_commits_with_one_guard_one_lands
     deleting_what_is_not_there_is_no_change

@@ -26,6 +26,7 @@ pub(crate) async fn an_entry_knows_the_commits_that_made_and_wrote_it(subject: &
         value: (*b"2").into(),
         created: made,
         modified: written,
+        lease: None,
     };
     assert_eq!(get(store, "a").await, Some(expected));
     write(store, [delete("a")]).await;
@@ -49,6 +50,9 @@ pub(crate) async fn each_guard_lets_pass_what_it_says_and_nothing_else(subject: 
         (Guard::CreatedAt("a".into(), made), true),
         (Guard::CreatedAt("a".into(), written), false),
         (Guard::CreatedAt("b".into(), made), false),
+        (Guard::NoneSince("a".into(), written), true),
+        (Guard::NoneSince("a".into(), made), false),
+        (Guard::NoneSince("owners/".into(), made), true),
     ];
     for (guard, passes) in cases {
         let answer = store
@@ -176,4 +180,33 @@ pub(crate) async fn a_commit_has_128_operations_at_most(subject: &Subject) {
         text.contains("129 operations is over the limit of 128"),
         "{text}"
     );
+}
+
+pub(crate) async fn a_guard_of_a_prefix_sees_what_was_written_below_it_since(subject: &Subject) {
+    let store = subject.store();
+    let before = write(store, [put("owners/a/1", ""), put("owners/b/1", "")]).await;
+    let guarded = async |prefix: &str| {
+        let guards = vec![Guard::NoneSince(prefix.to_owned(), before)];
+        store.commit(guards, vec![put("seen", "1")]).await
+    };
+    guarded("owners/a/")
+        .await
+        .expect("nothing was written there");
+    write(store, [put("owners/a/2", "")]).await;
+    let refused = guarded("owners/a/").await;
+    assert!(matches!(refused, Err(StoreError::Refused)), "{refused:?}");
+    guarded("owners/b/").await.expect("only beside it");
+    write(store, [delete("owners/a/2")]).await;
+    guarded("owners/a/").await.expect("it is gone again");
+}
+
+pub(crate) async fn keys_are_told_without_their_values(subject: &Subject) {
+    let store = subject.store();
+    let first = write(store, [put("history/a/1", "x"), put("history0", "x")]).await;
+    let second = write(store, [put("history/b/1", "y")]).await;
+    let told = store.keys("history/").await.expect("it is there");
+    let expected = [("history/a/1", first), ("history/b/1", second)];
+    let expected: Vec<_> = expected.map(|(key, at)| (key.to_owned(), at)).into();
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), expected);
+    assert!(store.keys("nothing/").await.expect("none").is_empty());
 }

@@ -55,7 +55,7 @@ async fn keys(store: &dyn Store, prefixes: &[&str]) -> Vec<String> {
     list(store, prefixes).await.entries.into_keys().collect()
 }
 
-async fn get(store: &dyn Store, key: &str) -> Option<Entry> {
+pub(crate) async fn get(store: &dyn Store, key: &str) -> Option<Entry> {
     list(store, &[key]).await.entries.remove(key)
 }
 
