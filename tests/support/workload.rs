@@ -109,6 +109,20 @@ pub(crate) fn at_rest(lab: &Lab) -> Result<()> {
     })
 }
 
+/// Returns the problems that a cluster status names, without those that a test makes on purpose: the
+/// unit that fails, and units that somebody stopped by hand.
+pub(crate) fn problems(status: &str) -> Vec<&str> {
+    let named = status
+        .lines()
+        .skip_while(|line| !line.starts_with("Problems:"));
+    named
+        .skip(1)
+        .filter(|line| !line.contains("bad.service: failed (exit-code)"))
+        .filter(|line| !line.contains("it was stopped by hand"))
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
 /// What changes on a host as soon as anything touches one of the units.
 pub(crate) fn trace(host: &Host) -> Result<String> {
     let show = "cd /srv; wc -l long once stays bad tick; \
@@ -180,7 +194,9 @@ pub(crate) fn fleetd_again(lab: &Lab, host: &Host, before: u32) -> Result<()> {
 
 /// The number of the host that leads, as `speaker` says.
 pub(crate) fn leader(lab: &Lab, speaker: &Host) -> Result<usize> {
-    let status = speaker.fleetctl(&["status"])?.ok()?;
+    let status = speaker.fleetctl(&["status"])?;
+    ensure!([0, 3].contains(&status.code), "{status:?}");
+    let status = status.stdout;
     let host = lab
         .hosts()
         .iter()

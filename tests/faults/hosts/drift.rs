@@ -32,7 +32,7 @@ fn files_and_links_changed_by_hand_are_restored_unrestarted() {
         for (what, command, named) in [
             (
                 "a changed file",
-                format!("echo '# mine' >> {FILE}"),
+                format!("printf '[Service]\\nNice=1\\n' >> {FILE}"),
                 "somebody changed its file",
             ),
             (
@@ -47,7 +47,9 @@ fn files_and_links_changed_by_hand_are_restored_unrestarted() {
             ),
             (
                 "another file in its place",
-                format!("cp {FILE} /run/x; echo >> /run/x; mv /run/x {FILE}"),
+                format!(
+                    "cp {FILE} /run/x; printf '[Service]\\nNice=1\\n' >> /run/x; mv /run/x {FILE}"
+                ),
                 "somebody changed its file",
             ),
             (

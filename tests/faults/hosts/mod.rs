@@ -15,7 +15,7 @@ mod upgrades;
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
 
-use crate::support::workload::{SOON, conf, status_text};
+use crate::support::workload::{SOON, conf, problems, status_text};
 
 /// What a unit is that leaves a line for every time it was started.
 const TRAIL: &str = "[Service]\nExecStart=/bin/sh -c 'echo ran >> /srv/%n; exec sleep infinity'\n";
@@ -60,7 +60,7 @@ fn told(lab: &Lab, host: &Host, text: &str) -> Result<()> {
 fn clean(lab: &Lab, host: &Host) -> Result<()> {
     lab.wait_until(SOON, "no problem is told any more", || {
         let status = lab.host(1).fleetctl(&["status"])?.stdout;
-        ensure!(status.contains("Problems: none"), "{status}");
+        ensure!(problems(&status).is_empty(), "{status}");
         let line = status_text(host)?;
         ensure!(!line.contains("problem"), "{line}");
         Ok(true)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
 
-use crate::support::workload::{SOON, conf, fleet_journal, status_text};
+use crate::support::workload::{SOON, conf, fleet_journal, problems, status_text};
 use crate::updates::rollouts::at_once;
 use crate::updates::rollouts::trail::{self, Trail};
 
@@ -92,7 +92,9 @@ fn clean(lab: &Lab) -> Result<()> {
                 );
                 let status = host.fleetctl(&["status"])?.stdout;
                 ensure!(
-                    status.contains("Problems: none") && !status.contains("Offline"),
+                    status.contains("Problems:")
+                        && problems(&status).is_empty()
+                        && !status.contains("Offline"),
                     "{status}"
                 );
                 let machines = host.fleetctl(&["list-machines", "--full", "--no-legend"])?;

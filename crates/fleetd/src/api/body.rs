@@ -91,7 +91,7 @@ pub(super) fn decode_any_case<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         serde_json::from_value(body)
             .map_err(|error| ApiError::bad(format!("unable to decode body: {error}")))
     };
-    read().or_else(|error| Err(decode::<T>(bytes).err().unwrap_or(error)))
+    read().map_err(|error| decode::<T>(bytes).err().unwrap_or(error))
 }
 
 fn set_case(value: &mut serde_json::Value) {

@@ -158,7 +158,7 @@ async fn revisions(api: &Api, name: &str) -> Result<(UnitName, Vec<RevisionConte
     let name = UnitName::parse(name).map_err(|_| ApiError::no_unit())?;
     let found = api.registry.with_history(&name).await?;
     let (stored, history) = found.ok_or_else(ApiError::no_unit)?;
-    let past = history.iter().filter_map(|(_, past)| past.as_ref().ok());
+    let past = history.values().filter_map(|past| past.as_ref().ok());
     let candidate = stored.record.candidate.as_ref();
     let all: Vec<&Revision> = past
         .map(|past| &past.revision)

@@ -347,7 +347,7 @@ impl World {
         };
         let is_socket = name.kind() == UnitKind::Socket;
         let unit = self.load(&other);
-        unit.is_some_and(|unit| !unit.is_lost() && !(is_socket && unit.is_active()))
+        unit.is_some_and(|unit| !(unit.is_lost() || is_socket && unit.is_active()))
     }
 
     fn foreign(&self, name: &UnitName) -> Option<String> {
