@@ -169,11 +169,10 @@ fn held<'a>(lab: &Lab, hosts: impl IntoIterator<Item = &'a Host>, why: &str) -> 
     for host in hosts {
         lab.wait_until(SOON, &format!("{} says: {why}", host.name()), || {
             let status = host.fleetctl(&["status"])?.stdout;
-            let told = format!("{}... registry", &host.machine_id()[..8]);
-            Ok(status
-                .lines()
-                .any(|line| line.contains(&told) && line.contains(why))
-                && status_text(host)?.contains(why)
+            let machine = format!("{}...", &host.machine_id()[..8]);
+            Ok(status.lines().any(|line| {
+                line.contains(&machine) && line.contains(" registry") && line.contains(why)
+            }) && status_text(host)?.contains(why)
                 && fleet_journal(host)?.contains(why))
         })?;
         for listing in ["list-machines", "list-units", "list-unit-files"] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
 
-use super::{clean, on_six_hosts, rolled_out, told, version};
+use super::{clean, on_six_hosts, rolled_out, told};
 use crate::support::workload::{SOON, fleet_journal, fleetd, leader, status_text};
 use crate::updates::rollouts::trail::{self, Trail};
 use crate::updates::rollouts::{settled, started, submit};
@@ -17,7 +17,7 @@ const UNIT: &str = "a.service";
 #[test]
 fn leader_cut_off_or_stalled_is_replaced_and_writes_nothing() {
     on_six_hosts(1, |lab| {
-        started(lab, UNIT, &version(1))?;
+        started(lab, UNIT, &hasty(1))?;
         lost(lab, 2, Host::partition, Host::heal, true).context("it is cut off")?;
         // It goes on in the middle of its work, where it leads, with all that it has not read yet.
         let signal = |host: &Host, signal: &str| {
@@ -33,6 +33,13 @@ fn leader_cut_off_or_stalled_is_replaced_and_writes_nothing() {
         )
         .context("it stands still")
     });
+}
+
+/// A rollout that waits no longer than ten seconds for a machine that is lost after its grant.
+fn hasty(number: u32) -> String {
+    let unit = trail::Unit::plain(number).notifies_after(1);
+    unit.fleet("Global=true\nMaxUnavailable=2\nProgressDeadlineSec=10")
+        .file()
 }
 
 /// The leader is lost in the middle of an update, alive, and comes back when another one has
@@ -52,7 +59,7 @@ fn lost(
         .collect();
     let (speaker, pid) = (here[0], fleetd(old)?);
     let since = trail::now()?;
-    submit(speaker, UNIT, &version(number))?;
+    submit(speaker, UNIT, &hasty(number))?;
     lab.wait_until(SOON, "a host is under way", || {
         Ok(Trail::of(lab, UNIT, since)?.went() > 0)
     })?;

@@ -24,7 +24,8 @@ fn the_one_created_first_runs_and_the_other_follows() {
                 &[("plain.service", SLEEPER), ("rival.service", &rival)],
             )?;
             fleetctl(one, &format!("start --wait {first}"))?.ok()?;
-            fleetctl(lab.host(2), &format!("start --wait {second}"))?.ok()?;
+            let started = fleetctl(lab.host(2), &format!("start --wait {second}"))?;
+            ensure!(started.code == 3, "it belongs on no machine: {started:?}");
             await_on(lab, first, "active", &[1, 2, 3])?;
             await_on(lab, second, "active", &[])?;
             let status = fleetctl(one, &format!("status {second}"))?;
@@ -53,7 +54,11 @@ fn the_one_created_first_runs_and_the_other_follows() {
         }
 
         // Two at once: whichever it is, it is the same one everywhere.
-        fleetctl(one, "start --wait rival plain")?.ok()?;
+        let started = fleetctl(one, "start --wait rival plain")?;
+        ensure!(
+            started.code == 3,
+            "one of them belongs on no machine: {started:?}"
+        );
         await_on(lab, "rival.service", "active", &[1, 2, 3])?;
         await_on(lab, "plain.service", "active", &[])?;
         fleetctl(one, "unload rival")?.ok()?;

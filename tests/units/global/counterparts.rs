@@ -128,7 +128,7 @@ fn a_timer_takes_new_times_by_a_reload_and_heals_after_bad_ones() {
         )?;
         fleetctl(one, "load tick.service")?.ok()?;
         fleetctl(one, "start --wait tick.timer")?.ok()?;
-        write(one, &[("tick.timer", &timer("OnBootSec=1s"))])?;
+        write(one, &[("tick.timer", &timer("OnCalendar=*-*-* 02:00"))])?;
         fleetctl(one, "start --wait --replace tick.timer")?.ok()?;
         write(one, &[("tick.timer", &timer("OnCalendar=*-*-* 03:00"))])?;
         fleetctl(one, "start --wait --replace tick.timer")?.ok()?;

@@ -19,9 +19,9 @@ fn a_unit_is_where_the_labels_say() {
                 ("own@.service", &selecting("host=%i")),
             ],
         )?;
-        // Nobody matches yet: no row, and nothing to complain about.
+        // No machine matches web yet: no row, and an exit code of its own.
         let started = fleetctl(one, "start --wait web two own@n3")?;
-        ensure!(started.code == 0, "{started:?}");
+        ensure!(started.code == 3, "{started:?}");
         await_on(lab, "web.service", "active", &[])?;
         await_on(lab, "two.service", "active", &[1, 2])?;
         await_on(lab, "own@n3.service", "active", &[3])?;
@@ -91,7 +91,11 @@ fn a_machine_that_joins_gets_what_it_matches() {
                 .count()
                 == 2)
         })?;
-        fleetctl(lab.host(1), "start --wait web late")?.ok()?;
+        let started = fleetctl(lab.host(1), "start --wait web late")?;
+        ensure!(
+            started.code == 3,
+            "late belongs on no machine yet: {started:?}"
+        );
         await_on(lab, "web.service", "active", &[1, 2])?;
         join(3)?;
         await_on(lab, "web.service", "active", &[1, 2, 3])?;
