@@ -54,7 +54,7 @@ fn a_lock_that_is_a_link_or_a_pipe_is_not_followed() {
             for lock in locks {
                 host.sh(&format!("rm {lock}; {plant} {lock}"))?.ok()?;
             }
-            // A lock keeps no unit down: it is named, and nothing waits for the other end of a pipe.
+            // A lock keeps no unit down: it is named, and fleetd waits for no end of a pipe.
             host.sh("timeout 20 systemctl start fleet.service")?.ok()?;
             for lock in locks {
                 told(

@@ -109,8 +109,8 @@ pub(crate) fn at_rest(lab: &Lab) -> Result<()> {
     })
 }
 
-/// Returns the problems that a cluster status names, without those that a test makes on purpose: the
-/// unit that fails, and units that somebody stopped by hand.
+/// Returns the problems that a cluster status names, without those that a test makes on purpose:
+/// the unit that fails, and units that somebody stopped by hand.
 pub(crate) fn problems(status: &str) -> Vec<&str> {
     let named = status
         .lines()
