@@ -36,6 +36,10 @@ fn a_bad_update_goes_back_by_itself_and_says_why() {
 /// Submits a bad version: all hosts run version 1 after it, and no more than `most` ever ran
 /// anything else.
 fn bad(lab: &Lab, content: &str, why: &str, most: usize) -> Result<()> {
+    // A failure is blamed on the update only where the unit was available before.
+    until(lab, lab.host(2), UNIT, "is available", |status| {
+        status["available"] == status["desired"]
+    })?;
     let (before, since) = (pids(lab, UNIT)?, trail::now()?);
     let earlier = rollout(lab.host(1), UNIT)?;
     submit(lab.host(1), UNIT, content)?;
