@@ -10,7 +10,7 @@ use lab::{Host, Lab};
 use super::{clean, on_six_hosts, rolled_out, told};
 use crate::support::workload::{SOON, fleet_journal, fleetd, leader, status_text};
 use crate::updates::rollouts::trail::{self, Trail};
-use crate::updates::rollouts::{settled, started, submit};
+use crate::updates::rollouts::{rollout, settled, started, submit};
 
 const UNIT: &str = "a.service";
 
@@ -35,10 +35,10 @@ fn leader_cut_off_or_stalled_is_replaced_and_writes_nothing() {
     });
 }
 
-/// A rollout that waits no longer than ten seconds for a machine that is lost after its grant.
+/// A rollout that waits no longer than forty seconds for a machine that is lost after its grant.
 fn hasty(number: u32) -> String {
     let unit = trail::Unit::plain(number).notifies_after(1);
-    unit.fleet("Global=true\nMaxUnavailable=2\nProgressDeadlineSec=10")
+    unit.fleet("Global=true\nMaxUnavailable=2\nProgressDeadlineSec=40")
         .file()
 }
 
@@ -74,6 +74,10 @@ fn lost(
         told(lab, old, "the registry is away; units run on as they are")?;
         ensure!(leading(lab.hosts())? == [new]);
     }
+    // The lost machine has been granted the update: it is waited for until the deadline.
+    lab.wait_until(Duration::from_secs(100), "the update ends", || {
+        Ok(rollout(speaker, UNIT)?["phase"] == "stable")
+    })?;
     settled(lab, speaker, UNIT)?;
     let claim = claim(lab)?;
     let decided = decisions(speaker)?;

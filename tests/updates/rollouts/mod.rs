@@ -120,7 +120,7 @@ fn until(
     Ok(status)
 }
 
-fn rollout(host: &Host, unit: &str) -> Result<Value> {
+pub(crate) fn rollout(host: &Host, unit: &str) -> Result<Value> {
     answer(host, "GET", &format!("rollouts/{unit}"), None, 200)
 }
 
