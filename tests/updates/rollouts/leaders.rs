@@ -85,8 +85,8 @@ fn bad(lab: &Lab, version: u32) -> Result<()> {
     within_budget(&trail)
 }
 
-/// The leader's host goes down with all that it runs; it is not waited for, and takes its turn when
-/// it is back.
+/// The leader's host goes down with all that it runs. Once it is cordoned the update goes on
+/// without it; it takes its turn when it is back.
 fn power(lab: &Lab, version: u32, moment: &str) -> Result<()> {
     let since = trail::now()?;
     submit(lab.host(1), UNIT, &Unit::version(version).file())?;
@@ -97,8 +97,12 @@ fn power(lab: &Lab, version: u32, moment: &str) -> Result<()> {
         .iter()
         .filter(|it| it.number() != lost.number())
         .collect();
+    // It may have been granted the update: until somebody cordons it, it is waited for.
+    let id = lost.machine_id();
+    others[0].fleetctl(&["cordon", &id])?.ok()?;
     settled(lab, others[0], UNIT)?;
     within_budget(&Trail::of(lab, UNIT, since)?.only(&others))?;
+    others[0].fleetctl(&["uncordon", &id])?.ok()?;
     lost.power_on()?;
     until(lab, others[0], UNIT, "it is back", |status| {
         status["desired"] == super::HOSTS

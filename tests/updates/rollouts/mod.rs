@@ -27,7 +27,7 @@ const BUDGET: usize = 3;
 
 /// What every unit here has in `[X-Fleet]`. A second without a restart is what such a service needs
 /// by itself.
-const QUARTER: &str = "Global=true\nMaxUnavailable=25%\n";
+const QUARTER: &str = "Global=true\nMaxUnavailable=25%\nMinReadySec=1\n";
 
 /// Runs a test on twelve hosts that know each other. Their leases end soon, for hosts that are
 /// lost.
