@@ -12,7 +12,7 @@ pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// Resident memory, in bytes.
     pub(crate) rss: u64,
-    /// The most there was of it, since the start or [`forget_peak`].
+    /// The most there was of it, since the start or `forget_peak`.
     pub(crate) peak: u64,
 }
 

@@ -1,7 +1,7 @@
 //! The registry as the API, the units directory and the engine change it: whole units, guarded commits.
 //!
 //! Every change reads, decides with a pure function, and commits guarded by what it read; when another change was first it
-//! reads and decides again. [`Registry::retry`] does so for one change, `batch` for many changes of units in one commit. A
+//! reads and decides again. `Registry::retry` does so for one change, `batch` for many changes of units in one commit. A
 //! change is acknowledged only once the store has it.
 
 mod acceptance;
