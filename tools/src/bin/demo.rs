@@ -232,7 +232,8 @@ fn lose_the_leader(lab: &Lab) -> Result<()> {
     lab.wait_until(SOON, "another machine leads", || {
         Ok(leader(lab, speaker)?.number() != old.number())
     })?;
-    tell(speaker, "fleetctl status")?;
+    // It ends with 3, as there is a problem: the update that was rolled back.
+    tell_exit(speaker, "fleetctl status", 3)?;
     println!("Main processes now:");
     ensure!(main_pids(&others)? == before, "a unit was restarted");
     println!("the same.\n");
@@ -247,13 +248,18 @@ fn title(text: &str) {
     println!("=== {text}\n");
 }
 
-/// Runs a command line in a host's /root, and prints it with all it says, as a terminal would.
+/// Runs a command line in a host's /root, and prints it with its output, as a terminal would.
 fn tell(host: &Host, line: &str) -> Result<()> {
+    tell_exit(host, line, 0)
+}
+
+/// Does so for a command that ends with this exit code.
+fn tell_exit(host: &Host, line: &str, code: i32) -> Result<()> {
     println!("{}# {line}", host.name());
     let output = host.sh(&format!("cd /root; {line}"))?;
-    print!("{}{}", output.stdout, output.stderr);
-    println!();
-    output.ok().map(drop)
+    println!("{}{}", output.stdout, output.stderr);
+    ensure!(output.code == code, "{output:?}");
+    Ok(())
 }
 
 /// Prints a listing of units once it has this many rows, all active: reports follow the units by
@@ -290,7 +296,8 @@ fn main_pids(hosts: &[&Host]) -> Result<Vec<u32>> {
 
 /// The host that `fleetctl status` names as the leader, asked on `speaker`.
 fn leader<'a>(lab: &'a Lab, speaker: &Host) -> Result<&'a Host> {
-    let status = speaker.fleetctl(&["status"])?.ok()?;
+    // Its exit code is 3 while there are problems, such as the update that was rolled back.
+    let status = speaker.fleetctl(&["status"])?.stdout;
     let line = status
         .lines()
         .find(|line| line.to_lowercase().contains("leader"));
