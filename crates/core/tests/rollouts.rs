@@ -276,6 +276,7 @@ impl World {
             host.believes && host.session == Some(grant.session) && grant.unit == CREATED
         });
         let granted = valid.map(|(grant, _)| grant.revision);
+        let was_available = valid.map(|(grant, _)| grant.was_available);
         let process = host.has.to_string();
         let present = Present {
             revision: host.has,
@@ -290,7 +291,10 @@ impl World {
         };
         if goes_to != host.has {
             host.has = goes_to;
-            host.taken_down |= host.known_up;
+            // A machine that was broken when it was granted the revision is not charged to the
+            // update, even if it came up on its own just before it took the revision.
+            let charged = was_available.unwrap_or(true);
+            host.taken_down |= host.known_up && charged;
             host.known_up = false;
             host.state = State::Starting;
         }

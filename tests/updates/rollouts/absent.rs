@@ -101,11 +101,18 @@ fn switched_off(lab: &Lab) -> Result<()> {
     at_once(away.iter().copied(), Host::power_off)?;
     // Before anybody knows that they are gone.
     submit(lab.host(1), UNIT, &Unit::version(4).file())?;
+    until(lab, lab.host(1), UNIT, "they are missed", |status| {
+        status["deferred"] == away.len()
+    })?;
+    // Those that were granted it before they were missed hold it up, until a cordon says that
+    // they are not waited for.
+    cordon(lab, &away, "cordon")?;
     settled(lab, lab.host(1), UNIT)?;
     let trail = Trail::of(lab, UNIT, since)?.only(&here);
     within_budget(&trail)?;
     each_moved_once(&trail, 4)?;
     at_once(away.iter().copied(), Host::power_on)?;
+    cordon(lab, &away, "uncordon")?;
     all_have(lab, HOSTS)?;
     let trail = Trail::of(lab, UNIT, since)?;
     within_budget(&trail)?;
@@ -115,6 +122,13 @@ fn switched_off(lab: &Lab) -> Result<()> {
         ensure!(took_its_turn, "{host} ran {versions:?}");
     }
     Ok(())
+}
+
+fn cordon(lab: &Lab, machines: &[&Host], verb: &str) -> Result<()> {
+    machines.iter().try_for_each(|machine| {
+        let id = machine.machine_id();
+        lab.host(1).fleetctl(&[verb, &id])?.ok().map(drop)
+    })
 }
 
 /// Nothing moves, everything runs on, and people are told.
