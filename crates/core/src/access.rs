@@ -1,41 +1,41 @@
-//! Rights over the API: root has all, one group may read, one group may change.
+//! Rights over the API: root has all rights, one group may read, another may change.
 //!
-//! The kernel says who is at the other end of a unix socket; a TLS certificate says it over the
-//! network. The caller looks up the number and the members of a group on this machine.
+//! The kernel identifies the peer of a unix socket. A TLS certificate identifies a peer on the
+//! network. The caller looks up the id and the members of each group on this machine.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Root's user id.
+/// The user id of root.
 const ROOT: u32 = 0;
 
 /// The right that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Right {
-    /// To read units, unit files, machines and decisions of leaders.
+    /// Permission to read units, unit files, machines and events.
     Read,
-    /// To change units, metadata and rollouts. This right can run anything as root on every
-    /// machine.
+    /// Permission to change units, metadata and rollouts. It allows running anything as root on
+    /// every machine.
     Change,
 }
 
 /// A group that has a right on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// As fleet.conf has it.
+    /// The name in fleet.conf.
     pub name: String,
-    /// Its number, none if this machine knows no such group.
+    /// The group id. `None` if this machine has no such group.
     pub id: Option<u32>,
 }
 
 /// The users and groups that have each right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// The user that fleetd runs as; it has every right, as root has.
+    /// The user that fleetd runs as. It has every right, as root does.
     pub own_user: u32,
-    /// Whose members may read.
+    /// The group whose members may read.
     pub read: Group,
-    /// Whose members may change, and read.
+    /// The group whose members may read and change.
     pub change: Group,
 }
 
@@ -44,13 +44,13 @@ pub struct Rules {
 pub struct Peer {
     /// The user id.
     pub user: u32,
-    /// The user's name, if this machine knows one.
+    /// The user's name. `None` if this machine has no name for the id.
     pub name: Option<String>,
-    /// The process's groups, supplementary ones included.
+    /// The groups of the process, with supplementary ones.
     pub groups: BTreeSet<u32>,
 }
 
-/// A peer that lacks a right, in a sentence with the next step.
+/// The error for a peer that lacks a right. Its text ends with the next step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Denied {
     peer: Peer,
@@ -58,7 +58,7 @@ pub struct Denied {
     group: Group,
 }
 
-/// Whether the peer has the right.
+/// Checks that the peer has the right.
 pub fn decide(rules: &Rules, peer: &Peer, right: Right) -> Result<(), Denied> {
     if peer.user == ROOT || peer.user == rules.own_user {
         return Ok(());
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// Whether the peer may read, and may change.
+    /// Returns whether the peer may read, and whether it may change.
     fn may(rules: &Rules, peer: &Peer) -> (bool, bool) {
         let may = |right| decide(rules, peer, right).is_ok();
         (may(Right::Read), may(Right::Change))

@@ -1,162 +1,166 @@
-//! Every registry key, in one place.
+//! All registry keys, in one place.
 //!
-//! Keys are relative to `etcd_key_prefix`, which the store puts in front. Unit names and machine ids are
-//! valid by construction, so no key can leave its prefix.
+//! Keys are relative to `etcd_key_prefix`; the store adds it. Unit names and machine ids are valid
+//! by construction, so no key can leave its prefix.
 
 use crate::machine::{MachineId, SessionId};
 use crate::timestamp::BEYOND;
 use crate::unit::UnitName;
 
-/// A random id, made once; it distinguishes one registry from another.
+/// The random id of a registry, created once. It distinguishes one registry from another.
 pub const CLUSTER: &str = "cluster";
-/// The record that a person accepted the registry as it is, for machines that held it.
+/// The record that an operator accepted the registry as it is, for machines that held it.
 pub const ACCEPTANCE: &str = "acceptance";
-/// The engines' claim on leadership, under a lease.
+/// The claim of the leading engine, under its lease.
 pub const LEADER: &str = "leader";
-/// Below it, one key for each unit.
+/// The prefix of the units, one key each.
 pub const UNITS: &str = "units/";
-/// Among the units, which their watch shows: what was destroyed last, in the commit that did. No
-/// unit can have its name. So a destroyed unit leaves a trace. Without it, a registry that lacks
-/// the unit would look like an older one, or like one that is being emptied.
+/// The unit that was destroyed last, written by the commit that destroyed it.
+///
+/// It lies among the units, so their watch shows it; no unit can have this name. A registry that
+/// lacks a unit without this trace looks like an older registry, or one being emptied.
 pub const DESTROYED: &str = "units/+destroyed";
-/// Below it, whose units directory wants a unit: `owners/<unit>/<machine>`. Keys of their own: in the unit's record, each
-/// owner would be sent to every machine with every change of the unit.
+/// The prefix of the units directories' claims: `owners/<unit>/<machine>`.
+///
+/// Owners have keys of their own. In the unit's record, every change of the unit would send all
+/// owners to every machine.
 pub const OWNERS: &str = "owners/";
-/// Below it, older revisions: `history/<unit>/<number>`.
+/// The prefix of older revisions: `history/<unit>/<number>`.
 pub const HISTORY: &str = "history/";
-/// Below it, each machine's presence, under that agent's lease.
+/// The prefix of the machines' presences, each under its agent's lease.
 pub const MACHINES: &str = "machines/";
-/// Below it, what was set for a machine at run time.
+/// The prefix of what was set for machines at run time.
 pub const METADATA: &str = "metadata/";
-/// Below it, each machine's report, under that agent's lease.
+/// The prefix of the machines' reports, each under its agent's lease.
 pub const REPORTS: &str = "reports/";
 
-/// Below it, what the leader lets each machine run: `grants/<machine>/<unit>`.
+/// The prefix of the leader's grants: `grants/<machine>/<unit>`.
 pub const GRANTS: &str = "grants/";
-/// Below it, how far each unit's rollout has come.
+/// The prefix of the progress of rollouts, one key for each unit.
 pub const ROLLOUTS: &str = "rollouts/";
-/// Below it, what leaders decided: `events/<time>-<count>`.
+/// The prefix of the leaders' events: `events/<time>-<count>`.
 pub const EVENTS: &str = "events/";
-/// The last count that sorts as a number.
+/// The largest count that still sorts as a number.
 const COUNT_MAX: u64 = 999_999;
-/// Below it, every machine that was here, whether or not it is now.
+/// The prefix of all known machines, live or offline.
 pub const KNOWN: &str = "known/";
 
-/// A unit's key.
+/// Returns the key of a unit.
 pub fn unit(name: &UnitName) -> String {
     format!("{UNITS}{name}")
 }
 
-/// The prefix of a unit's owners.
+/// Returns the prefix of a unit's owners.
 pub fn owners_of(name: &UnitName) -> String {
     format!("{OWNERS}{name}/")
 }
 
-/// The key that says that a machine's units directory owns a unit.
+/// Returns the key of a machine's units directory as an owner of a unit.
 pub fn owner(name: &UnitName, machine: &MachineId) -> String {
     format!("{OWNERS}{name}/{machine}")
 }
 
-/// The unit and the machine that a key below [`OWNERS`] names.
+/// Returns the unit and the machine of a key below [`OWNERS`].
 pub fn owner_of(key: &str) -> Option<(UnitName, MachineId)> {
     let (unit, machine) = key.strip_prefix(OWNERS)?.split_once('/')?;
     Some((UnitName::parse(unit).ok()?, exactly(machine)?))
 }
 
-/// The prefix of a unit's older revisions.
+/// Returns the prefix of a unit's older revisions.
 pub fn history_of(name: &UnitName) -> String {
     format!("{HISTORY}{name}/")
 }
 
-/// The key of one older revision. The number is padded so that keys sort as numbers do.
+/// Returns the key of an older revision. The number is padded, so keys sort by number.
 pub fn history(name: &UnitName, number: u64) -> String {
     format!("{HISTORY}{name}/{number:010}")
 }
 
-/// The contents that a unit ever had. It is no older revision, and stays when the unit is
-/// destroyed.
+/// Returns the key of the contents that a unit ever had. It is no older revision, and it stays when
+/// the unit is destroyed.
 pub fn seen(name: &UnitName) -> String {
     format!("{HISTORY}{name}")
 }
 
-/// The unit that such a key names.
+/// Returns the unit of a key made by [`seen`].
 pub fn seen_of(key: &str) -> Option<UnitName> {
     UnitName::parse(key.strip_prefix(HISTORY)?).ok()
 }
 
-/// The unit and the number that a key below [`HISTORY`] names.
+/// Returns the unit and the number of a key below [`HISTORY`].
 pub fn past_of(key: &str) -> Option<(UnitName, u64)> {
     let (unit, number) = key.strip_prefix(HISTORY)?.split_once('/')?;
     Some((UnitName::parse(unit).ok()?, number.parse().ok()?))
 }
 
-/// A machine's presence.
+/// Returns the key of a machine's presence.
 pub fn machine(id: &MachineId) -> String {
     format!("{MACHINES}{id}")
 }
 
-/// Records that another machine has that id too, and stands aside. It is below the presence, so one
-/// right of etcd covers both.
+/// Returns the key of a twin: another machine with the same id, which stands aside. It is below the
+/// presence, so one etcd permission covers both.
 pub fn twin(id: &MachineId, session: SessionId) -> String {
     format!("{MACHINES}{id}/{session}")
 }
 
-/// The machine that a key below [`MACHINES`] is a [`twin`] of, and the twin's session.
+/// Returns the machine and the session of a [`twin`] key below [`MACHINES`].
 pub fn twin_of(key: &str) -> Option<(MachineId, SessionId)> {
     let (machine, session) = key.strip_prefix(MACHINES)?.split_once('/')?;
     Some((exactly(machine)?, session.parse().ok()?))
 }
 
-/// The metadata and scheduling that were set for a machine at run time.
+/// Returns the key of the metadata and scheduling set for a machine at run time.
 pub fn metadata(id: &MachineId) -> String {
     format!("{METADATA}{id}")
 }
 
-/// A machine's report.
+/// Returns the key of a machine's report.
 pub fn report(id: &MachineId) -> String {
     format!("{REPORTS}{id}")
 }
 
-/// The base of a machine's report. It is below the report, so one right of etcd covers both.
+/// Returns the key of the base of a machine's report. It is below the report, so one etcd
+/// permission covers both.
 pub fn report_base(id: &MachineId) -> String {
     format!("{REPORTS}{id}/base")
 }
 
-/// The machine whose report's base a key is.
+/// Returns the machine of a key made by [`report_base`].
 pub fn report_base_of(key: &str) -> Option<MachineId> {
     exactly(key.strip_prefix(REPORTS)?.strip_suffix("/base")?)
 }
 
-/// The prefix of a machine's grants.
+/// Returns the prefix of a machine's grants.
 pub fn grants_of(id: &MachineId) -> String {
     format!("{GRANTS}{id}/")
 }
 
-/// The revision of a unit that the leader lets a machine run.
+/// Returns the key of the grant to a machine for a unit.
 pub fn grant(id: &MachineId, name: &UnitName) -> String {
     format!("{GRANTS}{id}/{name}")
 }
 
-/// How far a unit's rollout has come.
+/// Returns the key of the progress of a unit's rollout.
 pub fn rollout(name: &UnitName) -> String {
     format!("{ROLLOUTS}{name}")
 }
 
-/// An event's key. Keys sort by time (milliseconds since 1970), then by `count`.
+/// Returns the key of an event. Keys sort by time (milliseconds since 1970), then by `count`.
 pub fn event(at: u64, count: u64) -> String {
     format!("{EVENTS}{at:016}-{count:06}")
 }
 
-/// The time and the count of an event's key. None for a time beyond the year 9999, which no leader wrote: none can go on
-/// after every number there is.
+/// Returns the time and the count of an event's key. `None` for a time beyond the year 9999: no
+/// leader wrote it, and counting could not continue after it.
 pub fn event_of(key: &str) -> Option<(u64, u64)> {
     let (at, count) = key.strip_prefix(EVENTS)?.split_once('-')?;
     let (at, count) = (at.parse().ok()?, count.parse().ok()?);
     (at < BEYOND && event(at, count) == key).then_some((at, count))
 }
 
-/// The key after that one's, for something that happened at that time. The clock of a new leader
-/// may be behind that of the one before. Events stay in the order of decisions.
+/// Returns the next event's key for something that happened at that time. A new leader's clock may
+/// be behind its predecessor's; events still sort in the order of decisions.
 pub fn next_event(last: (u64, u64), at: u64) -> (u64, u64) {
     match last {
         (last, _) if at > last => (at, 0),
@@ -165,39 +169,39 @@ pub fn next_event(last: (u64, u64), at: u64) -> (u64, u64) {
     }
 }
 
-/// A machine that was here.
+/// Returns the key of a known machine.
 pub fn known(id: &MachineId) -> String {
     format!("{KNOWN}{id}")
 }
 
-/// The machine and the unit that a key below [`GRANTS`] names.
+/// Returns the machine and the unit of a key below [`GRANTS`].
 pub fn grant_of(key: &str) -> Option<(MachineId, UnitName)> {
     let (machine, unit) = key.strip_prefix(GRANTS)?.split_once('/')?;
     Some((exactly(machine)?, UnitName::parse(unit).ok()?))
 }
 
-/// The unit that a key below [`ROLLOUTS`] names.
+/// Returns the unit of a key below [`ROLLOUTS`].
 pub fn rollout_of(key: &str) -> Option<UnitName> {
     UnitName::parse(key.strip_prefix(ROLLOUTS)?).ok()
 }
 
-/// Returns whether a key instructs that machine what to run.
+/// Returns whether a key tells that machine what to run.
 pub fn instructs(key: &str, machine: &MachineId) -> bool {
     key.starts_with(UNITS) || machine_of(METADATA, key).as_ref() == Some(machine)
 }
 
-/// The unit that a key below [`UNITS`] names.
+/// Returns the unit of a key below [`UNITS`].
 pub fn unit_of(key: &str) -> Option<UnitName> {
     UnitName::parse(key.strip_prefix(UNITS)?).ok()
 }
 
-/// The machine that a key below `prefix` names.
+/// Returns the machine of a key below `prefix`.
 pub fn machine_of(prefix: &str, key: &str) -> Option<MachineId> {
     exactly(key.strip_prefix(prefix)?)
 }
 
-/// The machine of that id. A key with blanks around it belongs to no machine: a key is never
-/// written under another name than read.
+/// Returns the machine of that exact id. A key with blanks around the id belongs to no machine: a
+/// key is always written under the name it is read by.
 fn exactly(id: &str) -> Option<MachineId> {
     let machine = MachineId::parse(id).ok()?;
     (machine.as_str() == id).then_some(machine)

@@ -1,18 +1,18 @@
-//! Machines: who they are and what they say of themselves.
+//! Machines: their identity, metadata and scheduling.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest key of metadata, in bytes.
+/// The longest metadata key, in bytes.
 pub const METADATA_KEY_MAX: usize = 128;
-/// The longest value of metadata, in bytes.
+/// The longest metadata value, in bytes.
 pub const METADATA_VALUE_MAX: usize = 1024;
-/// How much metadata a machine may have: keys set at run time, and keys in its fleet.conf.
+/// The largest number of metadata keys of a machine, for run time and for fleet.conf each.
 pub const METADATA_MAX: usize = 128;
 
-/// Why a key and a value are too long; none if they are not.
+/// Returns why a key or its value is too long. `None` if both fit.
 pub fn too_long(key: &str, value: &str) -> Option<String> {
     let longer = |what, text: &str, max| {
         (text.len() > max)
@@ -26,30 +26,30 @@ pub fn too_long(key: &str, value: &str) -> Option<String> {
 #[serde(try_from = "String", into = "String")]
 pub struct MachineId(String);
 
-/// A text that is no machine id.
+/// The error for a text that is no machine id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("machine id \"{0}\" is not 32 lower-case hexadecimal digits")]
 pub struct MachineIdError(String);
 
 impl MachineId {
-    /// Reads an id; blanks around it (the file's newline) are dropped.
+    /// Reads an id. Surrounding blanks, such as the file's newline, are dropped.
     pub fn parse(text: &str) -> Result<Self, MachineIdError> {
         let id = text.trim();
         let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
         if id.len() == 32 && id.bytes().all(hex) {
             Ok(Self(id.to_owned()))
         } else {
-            // The text may be a whole wrong file: the first characters are enough to recognise it.
+            // The text may be a whole wrong file: its first characters are enough to recognise it.
             Err(MachineIdError(id.chars().take(40).collect()))
         }
     }
 
-    /// All 32 digits.
+    /// Returns all 32 digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The first eight digits, as listings show them before `...`.
+    /// Returns the first eight digits, which listings show before `...`.
     pub fn short(&self) -> &str {
         &self.0[..8]
     }
@@ -81,13 +81,13 @@ impl From<MachineId> for String {
     }
 }
 
-/// Metadata: what a unit's `MachineMetadata=` selects by.
+/// The metadata of a machine, which `MachineMetadata=` of a unit selects by.
 pub type Metadata = BTreeMap<String, String>;
 
-/// Metadata set at run time: a value replaces the machine's own, none hides it.
+/// Metadata set at run time: a value replaces the machine's own, `None` hides it.
 pub type MetadataOverlay = BTreeMap<String, Option<String>>;
 
-/// A machine's own metadata with what was set at run time laid over it.
+/// Returns a machine's own metadata with the run-time metadata applied.
 pub fn overlay(own: &Metadata, set: &MetadataOverlay) -> Metadata {
     let mut metadata = own.clone();
     for (key, value) in set {
@@ -99,29 +99,29 @@ pub fn overlay(own: &Metadata, set: &MetadataOverlay) -> Metadata {
     metadata
 }
 
-/// One uninterrupted presence of a machine: the id of its lease.
+/// The id of a session, one uninterrupted presence of a machine: its lease's id.
 pub type SessionId = i64;
 
 /// The limits on starting units on a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheduling {
-    /// Everything that belongs there.
+    /// Every unit that belongs there may start.
     #[default]
     Normal,
-    /// Nothing new or updated; units that run continue.
+    /// No unit is started or updated; running units continue.
     Cordoned,
-    /// Nothing; what ran is stopped.
+    /// No unit starts; running units are stopped.
     Drained,
 }
 
 impl Scheduling {
-    /// Whether anything may start.
+    /// Returns whether units may start without limit.
     pub fn is_normal(&self) -> bool {
         *self == Self::Normal
     }
 
-    /// The word that listings and the API use.
+    /// Returns the word that listings and the API use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "normal",

@@ -1,4 +1,4 @@
-//! The problems of units, which `status` of the cluster lists beside those that machines report.
+//! The problems of units. The cluster's `status` lists them beside those that machines report.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,14 +21,14 @@ pub enum ProblemKind {
     Paused,
     /// A unit belongs on no machine.
     NoMachine,
-    /// A machine's own problem, or a value of the registry that cannot be read.
+    /// A machine has a problem itself, or a value of the registry cannot be read.
     #[default]
     #[serde(other)]
     Other,
 }
 
 impl ProblemKind {
-    /// Returns the word of the API.
+    /// Returns the word that the API uses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -39,7 +39,7 @@ impl ProblemKind {
         }
     }
 
-    /// Whether it is a machine's own problem or the registry's.
+    /// Returns whether it is a problem of a machine or the registry.
     pub fn is_other(&self) -> bool {
         *self == Self::Other
     }
@@ -48,23 +48,23 @@ impl ProblemKind {
 /// A problem of one unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnitProblem {
-    /// It failed on a machine.
+    /// The unit failed on a machine.
     Failed(String),
-    /// Its newest update was rolled back, and no update followed.
+    /// The newest update was rolled back, and no update followed.
     RolledBack {
         /// The revision that was rolled back.
         revision: u64,
         /// The reason.
         reason: String,
     },
-    /// Its update is paused.
+    /// The update is paused.
     Paused {
-        /// The candidate.
+        /// The candidate's number.
         revision: u64,
         /// The reason; empty if none was given.
         reason: String,
     },
-    /// It belongs on no online machine. The reasons, each with the number of its machines.
+    /// The unit belongs on no live machine. Each reason has the number of its machines.
     NoMachine(BTreeMap<String, usize>),
 }
 
@@ -80,7 +80,7 @@ impl UnitProblem {
     }
 }
 
-/// How many reasons are written out.
+/// The number of reasons that are written out.
 const REASONS: usize = 3;
 
 impl fmt::Display for UnitProblem {
@@ -116,8 +116,8 @@ impl fmt::Display for UnitProblem {
     }
 }
 
-/// Returns the problems of a unit that its record shows. `verdicts`: for each distinct metadata of online machines, whether
-/// the unit belongs there, and the number of those machines.
+/// Returns the problems of a unit that its record shows. `verdicts` says, for each distinct
+/// metadata of live machines, whether the unit belongs there, with the number of machines.
 pub fn of_record(
     record: &UnitRecord,
     verdicts: impl IntoIterator<Item = (Verdict, usize)>,
@@ -136,7 +136,7 @@ fn of_rollout(record: &UnitRecord) -> Option<UnitProblem> {
             _ => None,
         };
     }
-    // A revision that was rolled back earlier says nothing about the one that followed it.
+    // A revision that was rolled back earlier does not judge the one that followed it.
     let last = record.last.as_ref()?;
     let newest = last.ended == Ended::RolledBack && last.revision > record.stable.number;
     newest.then(|| UnitProblem::RolledBack {
@@ -157,7 +157,8 @@ fn of_placement(verdicts: impl IntoIterator<Item = (Verdict, usize)>) -> Option<
     (!reasons.is_empty()).then_some(UnitProblem::NoMachine(reasons))
 }
 
-/// Returns the problem of a unit on a machine by what the machine reports; `None` if it has not failed.
+/// Returns a unit's problem on a machine, from the machine's report. `None` if the unit has not
+/// failed.
 pub fn of_report(active: &str, result: &str, failed: Option<&str>) -> Option<UnitProblem> {
     match failed {
         Some(why) => Some(UnitProblem::Failed(why.to_owned())),

@@ -1,4 +1,4 @@
-//! Decides the change of the registry by a submitted unit file.
+//! Decides how a submitted unit file changes the registry.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +7,21 @@ use crate::record::{Owner, Past, Revision, UnitRecord};
 use crate::rollout::{Succession, succeed};
 use crate::unit::{Content, FleetOptions, TargetState, UnitFile, UnitName, UpdateStrategy};
 
-/// The effect on a unit when a file is submitted for it.
+/// The effect of a submitted file on its unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submission {
-    /// It did not exist.
+    /// The unit did not exist.
     Created(UnitRecord),
-    /// It has a new revision: a candidate, or stable at once where that restarts nothing.
+    /// The unit has a new revision: a candidate, or stable at once if it restarts nothing.
     Updated {
-        /// The unit as it is to be written.
+        /// The record to write.
         record: UnitRecord,
-        /// The revisions it replaces.
+        /// The revisions that it replaces.
         retired: Vec<Past>,
     },
-    /// Its content stays; its owners or its target state change.
+    /// The content stays; the owners or the target state change.
     Adopted(UnitRecord),
-    /// There is nothing to write.
+    /// Nothing needs to be written.
     Unchanged,
 }
 
@@ -32,13 +32,13 @@ pub struct Submitted {
     pub content: Content,
     /// The owner that submits it.
     pub owner: Owner,
-    /// The target state to set; none keeps the one it has (`inactive` for a new unit).
+    /// The target state to set. `None` keeps the current one (`inactive` for a new unit).
     pub target: Option<TargetState>,
     /// The time, in milliseconds since 1970.
     pub now: u64,
 }
 
-/// An update made from a revision that is not the newest any more.
+/// The error for an update that replaces a revision that is no longer the newest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Outdated {
     /// Another revision followed.
@@ -85,8 +85,8 @@ pub fn replaces_newest(
     }
 }
 
-/// Decides what a submission changes. An update of a launched unit that restarts something is rolled out
-/// ([`succeed`]); everything else takes effect everywhere at once.
+/// Decides what a submission changes. An update that restarts a launched unit is rolled out
+/// ([`succeed`]). Every other change takes effect everywhere at once.
 pub fn submit(name: &UnitName, existing: Option<&UnitRecord>, submitted: Submitted) -> Submission {
     let Submitted {
         content,
@@ -124,14 +124,15 @@ pub fn submit(name: &UnitName, existing: Option<&UnitRecord>, submitted: Submitt
     Submission::Updated { record, retired }
 }
 
-/// Why an update waits for a person before it begins.
+/// Returns why an update waits for an operator before it begins. `None` if it does not wait.
 fn held(name: &UnitName, content: &Content) -> Option<String> {
     let options = FleetOptions::read(name, &UnitFile::parse(content.as_bytes()));
     (options.policy.strategy == UpdateStrategy::Manual)
         .then(|| format!("UpdateStrategy=manual: it begins with fleetctl rollout resume {name}"))
 }
 
-/// A unit with that target state. A rollout that a stop interrupted has its whole time again.
+/// Returns the unit with that target state. A rollout interrupted by a stop gets its whole time
+/// again.
 pub fn retarget(existing: &UnitRecord, target: TargetState, now: u64) -> UnitRecord {
     let mut record = existing.clone();
     if let Some(candidate) = &mut record.candidate
@@ -143,13 +144,13 @@ pub fn retarget(existing: &UnitRecord, target: TargetState, now: u64) -> UnitRec
     record
 }
 
-/// A unit that cannot have the target state that is asked for.
+/// The error for a target state that the unit cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotLaunchable {
-    /// It is there for its instances to take its content from.
+    /// A template only provides the content of its instances.
     #[error("cannot activate template \"{0}\"")]
     Template(UnitName),
-    /// No scheduler would choose a machine for it.
+    /// The unit is not global: no scheduler would choose a machine for it.
     #[error(
         "unit {0} is not global, and this version does not schedule such units to a machine: it can be submitted, shown and destroyed; \
          with Global=true in its [X-Fleet] section it runs on every matching machine"
@@ -157,7 +158,7 @@ pub enum NotLaunchable {
     NotGlobal(UnitName),
 }
 
-/// Whether a unit may have that target state.
+/// Checks that a unit may have that target state.
 pub fn may_become(name: &UnitName, global: bool, target: TargetState) -> Result<(), NotLaunchable> {
     if target == TargetState::Inactive {
         Ok(())
@@ -170,29 +171,30 @@ pub fn may_become(name: &UnitName, global: bool, target: TargetState) -> Result<
     }
 }
 
-/// The owner as the unit's record names it; none for a directory, which has a key of its own.
+/// Returns the owner as the unit's record names it. `None` for a directory, which has a key of its
+/// own.
 fn recorded(owner: &Owner) -> Option<&Owner> {
     matches!(owner, Owner::Api).then_some(owner)
 }
 
-/// What becomes of a unit that a directory no longer wants.
+/// The effect on a unit when a directory no longer wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Disowned {
     /// The directory did not own it.
     NotOwned,
-    /// Others want it.
+    /// Other owners want it.
     Left {
-        /// Its record, if that named the directory.
+        /// The unit's record, if it named the directory.
         record: Option<Box<UnitRecord>>,
-        /// A directory that owns it by a key; none if the record names an owner.
+        /// A directory that owns the unit by a key. `None` if the record names an owner.
         by: Option<MachineId>,
     },
-    /// It was the last owner.
+    /// The directory was the last owner.
     Destroyed,
 }
 
-/// Decides what becomes of a unit whose file is gone from that machine's directory. `owners`: the machines that own it by
-/// a key.
+/// Decides what happens to a unit whose file is gone from a machine's directory. `owners` are the
+/// machines that own it by a key.
 pub fn disown(
     existing: &UnitRecord,
     owners: &BTreeSet<MachineId>,
@@ -288,7 +290,8 @@ mod tests {
         assert_eq!(both.owners, BTreeSet::from([Owner::Api]));
     }
 
-    /// An update by the API, as `target stable[number] candidate[number phase reason], retired numbers and reasons`.
+    /// Returns an update by the API as `target stable[number] candidate[number phase reason],
+    /// retired numbers and reasons`.
     fn update(
         record: &UnitRecord,
         content: &str,
@@ -328,7 +331,7 @@ mod tests {
     fn an_update_that_restarts_what_is_launched_is_rolled_out() {
         let (rolling, said) = update(&created(X), Y, None);
         insta::assert_snapshot!(said, @r#"launched: stable 1, candidate 2 rolling "", retired "#);
-        // Another on top takes its place, even one that differs in nothing that runs.
+        // Another update replaces it, even one that changes nothing that runs.
         let (next, said) = update(&rolling, Z, None);
         insta::assert_snapshot!(said, @r#"launched: stable 1, candidate 3 rolling "", retired 2 (replaced by revision 3 before it was stable)"#);
         let (_, said) = update(&next, &format!("{X}# as before"), None);
@@ -349,7 +352,7 @@ mod tests {
         let (rolling, _) = update(&record, Y, None);
         let (inactive, said) = update(&rolling, Z, Some(TargetState::Inactive));
         insta::assert_snapshot!(said, @"inactive: stable 3, candidate none, retired 2 (replaced by revision 3 before it was stable), 1");
-        // Nothing runs: there is nothing to take turns for.
+        // The unit does not run, so no machine has to take turns.
         let (_, said) = update(&inactive, X, Some(TargetState::Launched));
         insta::assert_snapshot!(said, @"launched: stable 4, candidate none, retired 3");
     }

@@ -1,11 +1,11 @@
-//! A time as people read it.
+//! Times as people read them.
 
 use std::time::{Duration, SystemTime};
 
 /// The first millisecond of the year 10000, which has no text.
 pub(crate) const BEYOND: u64 = 253_402_300_800_000;
 
-/// A time, in milliseconds since 1970, as `2026-11-22 06:40:41 UTC`.
+/// Returns a time, given in milliseconds since 1970, as `2026-11-22 06:40:41 UTC`.
 pub fn timestamp(at: u64) -> String {
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at));
     match time.filter(|_| at < BEYOND) {

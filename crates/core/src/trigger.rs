@@ -1,9 +1,9 @@
-//! Which unit another one starts: a socket its service, a timer or a path its unit.
+//! Which unit another unit starts: a socket its service, a timer or a path its unit.
 
 use crate::unit::{Content, UnitFile, UnitKind, UnitName, truth};
 
-/// Returns the unit that this one starts. `None` if it starts none, one for each connection, or one whose name only systemd
-/// can work out.
+/// Returns the unit that this one starts. `None` if it starts none, one for each connection, or one
+/// whose name only systemd can determine.
 pub fn triggered(name: &UnitName, content: &Content) -> Option<UnitName> {
     let (section, key) = match name.kind() {
         UnitKind::Socket => ("Socket", "Service"),

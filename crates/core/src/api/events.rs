@@ -1,19 +1,22 @@
-//! Decisions of leaders, on the wire.
+//! The leaders' decisions, on the wire.
 
 use serde::{Deserialize, Serialize};
 
 use crate::record::Event;
 
-/// `GET events` (ours), of all units or, with `?unit=NAME`, of one.
+/// The answer to `GET events` (not in fleet 1.0): the events of all units, or of one unit with
+/// `?unit=NAME`.
 ///
-/// With `?after=REVISION` only those that were written after that registry revision; if there are none yet, the answer
-/// waits for them, up to 30 seconds. Asking again with `nextAfter` misses none.
+/// With `?after=REVISION` it holds only events written after that registry revision. If there are
+/// none yet, the request waits for one, up to 30 seconds. A client that continues with `nextAfter`
+/// misses no event.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EventList {
-    /// Oldest first.
+    /// The events, oldest first.
     pub events: Vec<EventRow>,
-    /// How many there are besides that cannot be read: damaged, or of a kind that a newer version knows.
+    /// The number of further events that cannot be read: damaged, or of a kind only newer versions
+    /// know.
     #[serde(skip_serializing_if = "is_zero")]
     pub unreadable: usize,
     /// The revision for the next request.

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// `GET explain/NAME` (ours), for every machine or, with `?machineID=`, for one.
+/// The answer to `GET explain/NAME` (not in fleet 1.0): for every machine, or for one with
+/// `?machineID=`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Explanation {
-    /// The registry revision that all of this was read at.
+    /// The registry revision at which everything here was read.
     pub registry_revision: u64,
     /// The unit.
     pub unit: String,
@@ -24,11 +25,11 @@ pub struct ExplainedMachine {
     /// The address that listings show.
     #[serde(rename = "primaryIP")]
     pub primary_ip: String,
-    /// The conditions, in this order. The first that does not hold keeps the unit away.
+    /// The conditions, in the order of evaluation. The first one that fails keeps the unit away.
     pub predicates: Vec<Predicate>,
-    /// The conclusion: a sentence.
+    /// The conclusion, as a sentence.
     pub verdict: String,
-    /// The change that would help: a sentence; `None` if all is as wanted.
+    /// The change that would help, as a sentence. `None` if everything is as wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub would_change: Option<String>,
 }
@@ -37,10 +38,10 @@ pub struct ExplainedMachine {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Predicate {
-    /// Such as `global` or `metadata az`.
+    /// The condition's name, such as `global` or `metadata az`.
     pub name: String,
     /// Whether it holds.
     pub holds: bool,
-    /// Why, or why not.
+    /// The reason why it holds or fails.
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! The wire types of API v1: the shapes of fleet 1.0, and additions.
+//! The wire types of API v1: the shapes of fleet 1.0, with additions.
 
 mod events;
 mod explain;
@@ -32,14 +32,15 @@ pub const V1: &str = "/fleet/v1";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Unit {
-    /// The file's bytes in base64. Ours only: sent with `?content=true`, and taken before `options`.
+    /// The file's bytes in base64, which take precedence over `options`. Not in fleet 1.0: sent
+    /// with `?content=true`.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "content_to_base64",
         deserialize_with = "content_from_base64"
     )]
     pub content: Option<Content>,
-    /// The state that machines report; the API never accepts it.
+    /// The state that machines report. Requests cannot set it.
     #[serde(
         skip_serializing_if = "String::is_empty",
         deserialize_with = "null_is_absent"
@@ -51,26 +52,27 @@ pub struct Unit {
         deserialize_with = "null_is_absent"
     )]
     pub desired_state: String,
-    /// The machine it is scheduled to; never set for a global unit.
+    /// The machine it is scheduled to. Never set for a global unit.
     #[serde(
         rename = "machineID",
         skip_serializing_if = "String::is_empty",
         deserialize_with = "null_is_absent"
     )]
     pub machine_id: String,
-    /// Its name.
+    /// The unit's name.
     #[serde(
         skip_serializing_if = "String::is_empty",
         deserialize_with = "null_is_absent"
     )]
     pub name: String,
-    /// Its file, option by option.
+    /// The file as a list of options.
     #[serde(
         skip_serializing_if = "Vec::is_empty",
         deserialize_with = "null_is_absent"
     )]
     pub options: Vec<UnitOption>,
-    /// The number of its newest revision; 0 if unknown. Ours only: sent with `?content=true`.
+    /// The number of the newest revision; 0 if unknown. Not in fleet 1.0: sent with
+    /// `?content=true`.
     #[serde(skip_serializing_if = "is_zero")]
     pub revision: u64,
 }
@@ -79,7 +81,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Takes `null` for a member that is not there, as Go does, where fleet 1.0's clients may say so.
+/// Reads `null` as a missing member, as Go does: clients of fleet 1.0 may send it.
 fn null_is_absent<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -113,10 +115,10 @@ fn content_from_base64<'de, D: Deserializer<'de>>(
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UnitPage {
-    /// Asks for the next page; absent on the last one.
+    /// The token for the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
-    /// Ordered by name.
+    /// The units, ordered by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub units: Vec<Unit>,
 }
@@ -125,18 +127,18 @@ pub struct UnitPage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Machine {
-    /// Its machine id.
+    /// The machine id.
     pub id: String,
-    /// Its metadata as units see it.
+    /// The metadata that units are matched against.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// The address that listings show.
     #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
     pub primary_ip: String,
-    /// `cordoned` or `drained` (ours); empty otherwise.
+    /// `cordoned` or `drained` (not in fleet 1.0); empty otherwise.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub scheduling: String,
-    /// The version of fleetd there. Ours only: sent with `?details=true`.
+    /// The machine's version of fleetd. Not in fleet 1.0: sent with `?details=true`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
 }
@@ -145,15 +147,15 @@ pub struct Machine {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MachinePage {
-    /// Ordered by id.
+    /// The machines, ordered by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub machines: Vec<Machine>,
-    /// Asks for the next page; absent on the last one.
+    /// The token for the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
 }
 
-/// The report of one machine's systemd about one unit.
+/// The state of one unit, as reported by one machine's systemd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UnitState {
@@ -164,13 +166,13 @@ pub struct UnitState {
     pub machine_id: String,
     /// The unit.
     pub name: String,
-    /// Such as `active`.
+    /// systemd's active state, such as `active`.
     pub systemd_active_state: String,
-    /// Such as `loaded`.
+    /// systemd's load state, such as `loaded`.
     pub systemd_load_state: String,
-    /// Such as `running`.
+    /// systemd's sub state, such as `running`.
     pub systemd_sub_state: String,
-    /// All that the machine says of it. Ours only: sent with `?details=true`.
+    /// The machine's whole report about the unit. Not in fleet 1.0: sent with `?details=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<UnitReport>,
 }
@@ -179,25 +181,26 @@ pub struct UnitState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StatePage {
-    /// Asks for the next page; absent on the last one.
+    /// The token for the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
-    /// The addresses of live machines that are in it. Ours only: sent with `?stream=true`.
+    /// The addresses of the live machines in this page. Not in fleet 1.0: sent with `?stream=true`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: BTreeMap<String, String>,
-    /// Ordered by unit, then machine.
+    /// The states, ordered by unit, then machine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<UnitState>,
 }
 
-/// `GET status/NAME` (ours): a unit on every machine, read at one registry revision.
+/// The answer to `GET status/NAME` (not in fleet 1.0): a unit on every machine, at one registry
+/// revision.
 ///
-/// With `?after=REVISION` the answer waits, up to 30 seconds, until something about the unit or the machines
-/// has changed since that registry revision.
+/// With `?after=REVISION` the request waits up to 30 seconds for a change of the unit or the
+/// machines after that registry revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UnitStatus {
-    /// The registry revision that all of this was read at.
+    /// The registry revision at which everything here was read.
     pub registry_revision: u64,
     /// The unit.
     pub name: String,
@@ -205,16 +208,16 @@ pub struct UnitStatus {
     pub desired_state: String,
     /// Whether it is a global unit.
     pub global: bool,
-    /// The `Description=` of its file; empty without one.
+    /// The `Description=` of the file; empty if it has none.
     pub description: String,
     /// The stable revision's number.
     pub revision: u64,
     /// The stable revision's compatible hash.
     pub hash: String,
-    /// The revision being rolled out, if any.
+    /// The revision being rolled out. `None` without a rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate: Option<UnitCandidate>,
-    /// How the last rollout ended; absent before the first one did.
+    /// The outcome of the last rollout. `None` before the first rollout has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<LastRollout>,
     /// Every live machine, ordered by id.
@@ -222,7 +225,7 @@ pub struct UnitStatus {
 }
 
 impl UnitStatus {
-    /// The number of the newest revision: the candidate's if there is one.
+    /// Returns the number of the newest revision: the candidate's if there is one.
     pub fn newest(&self) -> u64 {
         self.candidate
             .as_ref()
@@ -234,13 +237,13 @@ impl UnitStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UnitCandidate {
-    /// Its number.
+    /// The revision's number.
     pub revision: u64,
-    /// Its compatible hash.
+    /// The revision's compatible hash.
     pub hash: String,
     /// `rolling`, `paused` or `rolling-back`.
     pub phase: String,
-    /// Why it is in that phase; empty while it rolls for no other reason than that it was submitted.
+    /// The reason for the phase; empty while it rolls because it was submitted.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
@@ -255,87 +258,88 @@ pub struct UnitOnMachine {
     /// The address that listings show.
     #[serde(rename = "primaryIP")]
     pub primary_ip: String,
-    /// Whether the unit belongs there.
+    /// Whether the unit belongs on the machine.
     pub placed: bool,
-    /// Whether it takes the newest revision only after `uncordon`: no client should wait for that.
+    /// Whether the machine takes the newest revision only after `uncordon`. No client should wait
+    /// for that.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub deferred: bool,
-    /// Why it does, or does not.
+    /// The reason why the unit belongs there, or does not.
     pub reason: String,
-    /// The report of that machine's systemd; `None` if fleet has put no file there.
+    /// The machine's report. `None` if fleet has put no file there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<UnitReport>,
-    /// The problem with the unit on that machine.
+    /// The problem with the unit on the machine. `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// `GET status` (ours): the cluster at a glance.
+/// The answer to `GET status` (not in fleet 1.0): a summary of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterStatus {
-    /// The registry revision that all of this was read at.
+    /// The registry revision at which everything here was read.
     pub registry_revision: u64,
-    /// The registry's random id; empty before an engine has made it.
+    /// The registry's random id; empty until an engine has created it.
     pub cluster: String,
-    /// The machine whose engine leads; empty if none does.
+    /// The machine whose engine leads; empty if none leads.
     pub leader: String,
-    /// How many machines are live.
+    /// The number of live machines.
     pub machines: usize,
-    /// Those that were here in the last days and are not now, ordered by id.
+    /// The machines that were live in recent days and are offline now, ordered by id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub offline: Vec<OfflineMachine>,
-    /// How many units there are.
+    /// The number of units.
     pub units: usize,
-    /// The problems, by machine and subject.
+    /// The problems, ordered by machine and subject.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
 }
 
-/// A machine that is switched off, cut off, or without a fleetd.
+/// A machine that is offline: switched off, unreachable, or without a running fleetd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OfflineMachine {
-    /// Its id.
+    /// The machine id.
     #[serde(rename = "machineID")]
     pub machine_id: String,
-    /// The address it had.
+    /// The last known address.
     #[serde(rename = "primaryIP", skip_serializing_if = "String::is_empty")]
     pub primary_ip: String,
-    /// Since when, in milliseconds since 1970; none while no leader has noticed it.
+    /// When it went offline, in milliseconds since 1970. `None` until a leader has noticed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
 }
 
-/// Something wrong: on a machine, or without one with a unit or in the registry.
+/// A problem of a machine. Without a machine, it is about a unit or the registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Problem {
     /// The kind of problem, for programs.
     #[serde(skip_serializing_if = "ProblemKind::is_other")]
     pub kind: ProblemKind,
-    /// The machine.
+    /// The machine; empty if the problem belongs to none.
     #[serde(rename = "machineID")]
     pub machine_id: String,
-    /// A unit, a file, the state directory.
+    /// The unit, file or directory that has the problem.
     pub subject: String,
-    /// The problem, and what to do.
+    /// The problem, with the next step.
     pub text: String,
 }
 
-/// The body of every error.
+/// The body of every error response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// The failure.
     pub error: ErrorDetail,
 }
 
-/// The inside of an [`ErrorBody`].
+/// The content of an [`ErrorBody`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorDetail {
     /// The HTTP status.
     pub code: u16,
-    /// A sentence.
+    /// The error text.
     pub message: String,
 }
 
@@ -346,26 +350,26 @@ pub struct MetadataOp {
     pub op: String,
     /// `/ID/metadata/KEY`.
     pub path: String,
-    /// The new value: `{"value": "x"}` as fleet 1.0 took it, or the bare string of its document.
+    /// The new value: `{"value": "x"}` as fleet 1.0 accepted it, or a bare string as it documented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<MetadataValue>,
 }
 
-/// Both spellings of a metadata value.
+/// A metadata value in either spelling.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum MetadataValue {
-    /// `{"value": "x"}`
+    /// The form `{"value": "x"}`.
     Object {
         /// The value.
         value: String,
     },
-    /// `"x"`
+    /// The form `"x"`.
     Bare(String),
 }
 
 impl MetadataValue {
-    /// The value itself.
+    /// Returns the value itself.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Object { value } | Self::Bare(value) => value,

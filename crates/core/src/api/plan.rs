@@ -4,21 +4,23 @@ use serde::{Deserialize, Serialize};
 
 use super::Unit;
 
-/// The body of `POST plan` (ours): units as they would be submitted and launched. Names with a content or options.
+/// The body of `POST plan` (not in fleet 1.0): units to submit and launch, each with its content or
+/// options.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PlanBody {
-    /// They are looked at together, as if submitted in this order.
+    /// The units. They are planned together, as if submitted in this order.
     pub units: Vec<Unit>,
 }
 
-/// The answer to `POST plan`: what `start --replace` of these units would do now. Nothing was changed.
+/// The answer to `POST plan`: what `start --replace` would do with these units now. Planning
+/// changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Plan {
-    /// The registry revision that all of this was read at.
+    /// The registry revision at which everything here was read.
     pub registry_revision: u64,
-    /// In the order of the question.
+    /// The planned units, in the order of the request.
     pub units: Vec<PlannedUnit>,
 }
 
@@ -28,26 +30,26 @@ pub struct Plan {
 pub struct PlannedUnit {
     /// The unit.
     pub name: String,
-    /// Why it would be refused; then nothing else is said.
+    /// The reason for refusing the unit. If set, the other fields are empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// `create`, `update` or `none`; empty if it would be refused.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub action: String,
-    /// `restart`, `reload` or `nothing`: what the change asks of systemd where the stable revision runs. Absent unless
-    /// it is an update.
+    /// What the update makes systemd do on machines with the stable revision: `restart`, `reload`
+    /// or `nothing`. `None` unless `change` is `update`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<String>,
-    /// The difference, or why there is nothing to do.
+    /// The difference, or the reason why there is nothing to do.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// Notes about the file, by line.
+    /// The notes about the file, ordered by line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// How its machines take turns; absent if none has to wait for another.
+    /// How the unit's machines take turns. `None` if all may change at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batches: Option<Batches>,
-    /// Every machine, live and offline, ordered by id.
+    /// All live and offline machines, ordered by id.
     pub machines: Vec<PlannedMachine>,
 }
 
@@ -55,11 +57,11 @@ pub struct PlannedUnit {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Batches {
-    /// How many machines at a time, at most.
+    /// The largest number of machines that change at once.
     pub machines: usize,
-    /// How many times, at least.
+    /// The smallest number of turns.
     pub count: usize,
-    /// How they are chosen, such as `MaxUnavailable=10% of 40 machines`.
+    /// The rule that limits them, such as `MaxUnavailable=10% of 40 machines`.
     pub reason: String,
 }
 
@@ -75,6 +77,6 @@ pub struct PlannedMachine {
     pub primary_ip: String,
     /// `start`, `restart`, `reload`, `none`, `stop`, `not-matched` or `deferred`.
     pub action: String,
-    /// Why.
+    /// The reason for the action.
     pub reason: String,
 }

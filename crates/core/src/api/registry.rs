@@ -1,33 +1,33 @@
-//! Whether a machine follows the registry, and how a person accepts one.
+//! Whether a machine follows the registry, and how an operator accepts one.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether the machine that answers follows the registry: `GET registry`.
+/// The answer to `GET registry`: whether the answering machine follows the registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RegistryStanding {
-    /// The store revision that this was read at.
+    /// The store revision at which everything here was read.
     pub registry_revision: u64,
-    /// `followed`, `held`, `new` (it has no id yet) or `unknown` (it was not read yet).
+    /// `followed`, `held`, `new` (the registry has no id yet) or `unknown` (it was not read yet).
     pub state: String,
-    /// Why it is held, and what to do.
+    /// The reason for holding it, with the next step.
     pub reason: String,
-    /// The cluster that the machine belongs to; empty for none.
+    /// The cluster that the machine belongs to; empty if none.
     pub belongs_to: String,
-    /// The registry's cluster id; empty for none.
+    /// The registry's cluster id; empty if it has none.
     pub cluster: String,
-    /// Units that would be stopped and taken off this machine, if the registry were followed.
+    /// The units that would stop and be removed from this machine if it followed the registry.
     pub stops: Vec<String>,
-    /// Units that would come to this machine.
+    /// The units that would be added to this machine.
     pub starts: Vec<String>,
-    /// Units that would change on this machine.
+    /// The units that would change on this machine.
     pub changes: Vec<String>,
 }
 
-/// Accepts the registry: `POST registry`.
+/// The body of `POST registry`, which accepts the registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceptBody {
-    /// The cluster id that was shown to the person who accepts it; empty for none.
+    /// The cluster id that was shown to the operator; empty if there was none.
     pub cluster: String,
 }

@@ -4,20 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::unit::Content;
 
-/// `GET rollouts` (ours): every global unit, read at one registry revision.
+/// The answer to `GET rollouts` (not in fleet 1.0): every global unit, at one registry revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutList {
-    /// The registry revision that all of this was read at.
+    /// The registry revision at which everything here was read.
     pub registry_revision: u64,
-    /// Ordered by unit.
+    /// The rollouts, ordered by unit.
     pub rollouts: Vec<RolloutRow>,
 }
 
-/// One unit, counted over the machines.
+/// One unit, with counts of its machines.
 ///
-/// The counts are of live machines where the revision belongs that machines are on the way to; only `deferred` is
-/// also of others.
+/// The counts cover live machines where the unit belongs, in the revision that machines move to.
+/// Only `deferred` also counts other machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutRow {
@@ -29,85 +29,85 @@ pub struct RolloutRow {
     pub revision: u64,
     /// When the stable revision was submitted, in milliseconds since 1970.
     pub at: u64,
-    /// The candidate's number; absent without a rollout.
+    /// The candidate's number. `None` without a rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate: Option<u64>,
     /// `stable` without a rollout, else `rolling`, `paused` or `rolling-back`.
     pub phase: String,
-    /// Why it is in that phase, or how the last rollout ended; empty where there is nothing to say.
+    /// The reason for the phase, or the outcome of the last rollout; empty if there is neither.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// Machines where it belongs.
+    /// The number of machines where the unit belongs.
     pub desired: usize,
-    /// Those of them that have it, in any revision.
+    /// The number of those that have the unit, in any revision.
     pub current: usize,
-    /// Those that have the revision that machines are on the way to.
+    /// The number of those that have the revision that machines move to.
     pub up_to_date: usize,
-    /// Those where it does what it should.
+    /// The number of those where the unit is ready.
     pub ready: usize,
-    /// Those where it has done so for `MinReadySec`.
+    /// The number of those where it has been ready for `MinReadySec`.
     pub available: usize,
-    /// Those where it will not become ready by itself.
+    /// The number of those where it cannot become ready by itself.
     pub failed: usize,
-    /// Machines that get it later: offline, cordoned or drained ones, and those that wait with an
-    /// older revision without a rollout.
+    /// The number of machines that take it later: offline, cordoned and drained machines, and
+    /// machines that wait with an older revision without a rollout.
     pub deferred: usize,
-    /// Its `MachineMetadata=`, such as `az=1,az=2,disk=ssd`; empty if it runs on every machine.
+    /// The `MachineMetadata=`, such as `az=1,az=2,disk=ssd`; empty if it runs on every machine.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub metadata: String,
-    /// `Available`, `Progressing`, `Degraded`, `Held`, in this order.
+    /// The conditions `Available`, `Progressing`, `Degraded` and `Held`, in this order.
     pub conditions: Vec<Condition>,
 }
 
-/// One thing that holds of a unit, or does not.
+/// One condition of a unit, true or false.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Condition {
-    /// Such as `Available`.
+    /// The kind of condition, such as `Available`.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True` or `False`.
     pub status: String,
-    /// One word in `CamelCase`, for programs.
+    /// The reason as one `CamelCase` word, for programs.
     pub reason: String,
-    /// A sentence, for people.
+    /// The reason as a sentence, for people.
     pub message: String,
-    /// Since when, in milliseconds since 1970, where that is known.
+    /// When the status last changed, in milliseconds since 1970. `None` if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
 }
 
-/// `GET rollouts/NAME` (ours): one unit on every machine.
+/// The answer to `GET rollouts/NAME` (not in fleet 1.0): one unit on every machine.
 ///
-/// With `?after=REVISION` the answer waits, up to 30 seconds, until something about units or machines has changed
-/// since that registry revision.
+/// With `?after=REVISION` the request waits up to 30 seconds for a change of units or machines
+/// after that registry revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutStatus {
-    /// The registry revision that all of this was read at.
+    /// The registry revision at which everything here was read.
     pub registry_revision: u64,
-    /// The row of `GET rollouts`.
+    /// The unit's row of `GET rollouts`.
     #[serde(flatten)]
     pub row: RolloutRow,
-    /// Since when it is in its phase, in milliseconds since 1970; absent without a rollout.
+    /// When the phase began, in milliseconds since 1970. `None` without a rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
-    /// How the last rollout ended; absent before the first one did.
+    /// The outcome of the last rollout. `None` before the first rollout has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<LastRollout>,
-    /// How it is rolled out.
+    /// The policy of the rollout.
     pub policy: RolloutPolicy,
-    /// How many machines were done when that last became more, and when; absent without a rollout.
+    /// The number of machines that are done, and when it last grew. `None` without a rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<RolloutProgress>,
-    /// The reason why the rollout waits; `None` if nothing is left to do.
+    /// The reason why the rollout waits. `None` if nothing is left to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
-    /// Every machine where it belongs, or that has it: live and offline, ordered by id.
+    /// The machines where it belongs or that have it, live and offline, ordered by id.
     pub machines: Vec<RolloutMachine>,
 }
 
-/// How a rollout ended.
+/// The outcome of a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LastRollout {
@@ -115,37 +115,37 @@ pub struct LastRollout {
     pub revision: u64,
     /// `done` or `rolled-back`.
     pub ended: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// When, in milliseconds since 1970.
+    /// When it ended, in milliseconds since 1970.
     pub at: u64,
 }
 
-/// The policy that a rollout follows: of the candidate, or of the stable revision if there is none.
+/// The policy of a rollout: the candidate's, or the stable revision's if there is no candidate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutPolicy {
     /// `rolling`, `all` or `manual`.
     pub strategy: String,
-    /// As the file has it, such as `10%`.
+    /// The value in the file, such as `10%`.
     pub max_unavailable: String,
-    /// How many machines that makes now.
+    /// The number of machines that `max_unavailable` allows now.
     pub budget: usize,
-    /// Such as `1s`.
+    /// The time that a unit must stay ready, such as `1s`.
     pub min_ready_sec: String,
-    /// Such as `10m`.
+    /// The longest time without progress, such as `10m`.
     pub progress_deadline_sec: String,
     /// `rollback` or `pause`.
     pub on_failure: String,
 }
 
-/// How far a rollout has come.
+/// The progress of a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RolloutProgress {
-    /// How many machines were done.
+    /// The number of machines that are done.
     pub done: usize,
-    /// When that last became more, in milliseconds since 1970.
+    /// When that number last grew, in milliseconds since 1970.
     pub at: u64,
 }
 
@@ -159,46 +159,48 @@ pub struct RolloutMachine {
     /// The address that listings show.
     #[serde(rename = "primaryIP")]
     pub primary_ip: String,
-    /// Whether it is here now. All that follows is of live machines only, but for `wanted` and `scheduling`.
+    /// Whether the machine is live. Except `wanted` and `scheduling`, the fields below cover live
+    /// machines only.
     pub live: bool,
-    /// Since when it is not, in milliseconds since 1970, as far as a leader noticed.
+    /// When it went offline, in milliseconds since 1970. `None` if no leader noticed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offline_since: Option<u64>,
-    /// `cordoned` or `drained`; absent otherwise.
+    /// `cordoned` or `drained`. `None` otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<String>,
-    /// The revision that it should come to have; absent where the unit does not belong.
+    /// The revision that the machine should get. `None` if the unit does not belong there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wanted: Option<u64>,
-    /// Why it belongs there, or does not.
+    /// The reason why the unit belongs there, or does not.
     pub reason: String,
-    /// The revision that it has; absent where it has none.
+    /// The revision that the machine has. `None` if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
-    /// The revision that it may change to, or has changed to, by a grant to its present session.
+    /// The revision granted to the machine's present session. `None` without a grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub granted: Option<u64>,
-    /// Whether it does what it should there.
+    /// Whether the unit is ready there.
     pub ready: bool,
-    /// Whether it has done so for `MinReadySec`.
+    /// Whether it has been ready for `MinReadySec`.
     pub available: bool,
-    /// Whether a condition in its file kept it from starting, so that it is ready though it does not run.
+    /// Whether a condition in its file kept it from starting. Such a unit is ready although it does
+    /// not run.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
-    /// Why it will not become ready by itself.
+    /// The reason why it cannot become ready by itself. `None` if it can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-    /// Whether it comes to this machine only later; see [`RolloutRow::deferred`].
+    /// Whether the machine takes it later; see [`RolloutRow::deferred`].
     pub deferred: bool,
 }
 
-/// `GET rollouts/NAME/history` (ours): every revision that is known.
+/// The answer to `GET rollouts/NAME/history` (not in fleet 1.0): every known revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RevisionList {
     /// The unit.
     pub unit: String,
-    /// Oldest first.
+    /// The revisions, oldest first.
     pub revisions: Vec<RevisionRow>,
 }
 
@@ -206,24 +208,24 @@ pub struct RevisionList {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RevisionRow {
-    /// Its number.
+    /// The revision's number.
     pub number: u64,
     /// When it was submitted, in milliseconds since 1970.
     pub at: u64,
-    /// Its compatible hash.
+    /// The revision's compatible hash.
     pub hash: String,
-    /// `stable`, `candidate`, `superseded` (another took its place) or `rolled-back`.
+    /// `stable`, `candidate`, `superseded` (another revision replaced it) or `rolled-back`.
     pub state: String,
-    /// Why it never was stable, or why the candidate is where it is.
+    /// The reason why it never became stable, or the reason for the candidate's phase.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 
-/// `GET rollouts/NAME/history/N` (ours): one revision with its content.
+/// The answer to `GET rollouts/NAME/history/N` (not in fleet 1.0): one revision with its content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RevisionContent {
-    /// The row of the list.
+    /// The revision's row in the list.
     #[serde(flatten)]
     pub row: RevisionRow,
     /// The file's bytes in base64.
@@ -235,32 +237,32 @@ pub struct RevisionContent {
     pub content: Option<Content>,
 }
 
-/// The body of `POST rollouts/NAME` (ours).
+/// The body of `POST rollouts/NAME` (not in fleet 1.0).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OrderBody {
     /// The action.
     pub action: OrderAction,
-    /// To which revision; with `undo` only. None means the stable one before.
+    /// The revision to return to, for `undo` only. `None` means the previous stable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
 }
 
-/// An order about the rollout of a unit.
+/// An operator's order about the rollout of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderAction {
-    /// Nothing moves any more.
+    /// Stops the rollout where it is.
     Pause,
-    /// It moves again.
+    /// Continues the rollout.
     Resume,
-    /// Back to what was before.
+    /// Returns to an earlier revision.
     Undo,
-    /// Every machine restarts the unit, within the budget.
+    /// Restarts the unit on every machine, within the budget.
     Restart,
 }
 
-/// The body of `POST machines/ID` (ours).
+/// The body of `POST machines/ID` (not in fleet 1.0).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SchedulingBody {

@@ -1,7 +1,7 @@
 //! The values of the registry: one type for each kind, as JSON with a format number.
 //!
 //! Everything read from the registry is untrusted. [`decode`] turns a bad value into an error with
-//! the cause, and the reader leaves that one unit or machine alone.
+//! the cause, and the reader leaves only that unit or machine alone.
 
 mod machine;
 mod report;
@@ -27,30 +27,30 @@ use crate::unit::UnitName;
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
-/// How many older revisions of a unit are kept.
+/// The number of older revisions that a unit keeps.
 pub const HISTORY_KEPT: usize = 10;
 
 /// The largest unit file accepted, in bytes. etcd refuses a request above 1.5 MiB, and a unit's
-/// record may carry two revisions.
+/// record may hold two revisions.
 pub const CONTENT_MAX: usize = 512 * 1024;
 
-/// A registry value that cannot be used.
+/// The reason why a registry value cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Written by a newer version.
+    /// A newer version wrote it.
     #[error("its format is {0}, and this version reads up to {FORMAT}: upgrade fleetd here")]
     Newer(u32),
-    /// Not what it should be.
+    /// It is damaged.
     #[error("it is damaged: {0}")]
     Damaged(#[from] serde_json::Error),
-    /// A report's base is missing, or another one.
+    /// A report's base is missing, or has another number.
     #[error(
         "the base beside it is not the one that it was written over: restart fleetd on that machine"
     )]
     NoBase,
 }
 
-/// Writes a value as the registry holds it.
+/// Returns a value as the registry holds it.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     #[derive(Serialize)]
     struct Versioned<'a, T> {
@@ -65,7 +65,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(&versioned).expect("records are maps with text keys")
 }
 
-/// How a value begins that [`encode`] wrote.
+/// The first bytes of a value written by [`encode`].
 const OURS: &[u8] = br#"{"format":1,"#;
 
 /// Reads a value back.
@@ -74,7 +74,7 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError>
     struct Version {
         format: u32,
     }
-    // Nearly every value begins so, and need not be parsed twice to know.
+    // Nearly every value begins so. Checking the beginning avoids parsing it twice.
     if !bytes.starts_with(OURS) {
         let Version { format } = serde_json::from_slice(bytes)?;
         if format > FORMAT {
@@ -89,11 +89,11 @@ pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Which registry this is: `cluster`.
+/// The identity of a registry: `cluster`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterRecord {
-    /// 32 random hexadecimal digits. It is printed in many places, so nothing but ASCII letters and
-    /// digits is read.
+    /// The id, 32 random hexadecimal digits. It is printed in many places, so only ASCII letters
+    /// and digits are accepted.
     #[serde(deserialize_with = "cluster_id")]
     pub id: String,
 }
@@ -107,28 +107,28 @@ fn cluster_id<'de, D: serde::Deserializer<'de>>(input: D) -> Result<String, D::E
     Err(serde::de::Error::custom("it is no cluster id"))
 }
 
-/// The record that a person accepted this registry for machines that held it: `acceptance`.
+/// The record that an operator accepted this registry for machines that held it: `acceptance`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptanceRecord {
     /// The cluster that these machines belonged to.
     pub from: String,
     /// The id of the registry that was accepted.
     pub cluster: String,
-    /// When, in milliseconds since 1970, and later than every acceptance before; on a circle, see
-    /// `trust::judge`.
+    /// When it was accepted, in milliseconds since 1970. It is later than every earlier acceptance;
+    /// on a circle, see `trust::judge`.
     pub at: u64,
-    /// The person or program that accepted it.
+    /// The user or program that accepted it.
     pub by: String,
 }
 
-/// Which unit was destroyed last: `units/+destroyed`, written by the commit that did.
+/// The unit that was destroyed last: `units/+destroyed`, written by the commit that destroyed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestroyedRecord {
     /// The unit.
     pub unit: UnitName,
 }
 
-/// The engines' claim: `leader`.
+/// The claim of the leading engine: `leader`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderRecord {
     /// The machine whose engine leads.

@@ -1,10 +1,10 @@
-//! The report of a machine about its units.
+//! A machine's report about its units.
 //!
-//! A report names every unit of its machine, and must not be written whole for each change of one
-//! of them. So it is stored in two values: `reports/<id>` has recent changes over
-//! `reports/<id>/base`. The base is written again when the changes became long. Only that machine
-//! writes them, in one commit if it writes both. So a reader of both at one revision has one
-//! report.
+//! A report names every unit of its machine. Writing all of it for each change of one unit would
+//! cost too much, so it is stored as two values. `reports/<id>/base` holds all units, and
+//! `reports/<id>` holds the recent changes over it. The base is written again once the changes have
+//! grown long. Only the machine itself writes them, in one commit if it writes both. A reader of
+//! both at one revision therefore sees one report.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,54 +17,55 @@ use serde::{Deserialize, Serialize};
 use super::{RecordError, decode, is_zero};
 use crate::unit::UnitName;
 
-/// All that is said of units, by their names.
+/// The reports of units, by name.
 pub type UnitReports = BTreeMap<UnitName, UnitReport>;
 
-/// The report of one machine's systemd about the units of fleet there. `C`: the units, as the
-/// reader wants to keep them.
+/// One machine's report about its units. `C` is the form in which the reader keeps the units.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MachineReport<C = UnitReports> {
-    /// The units whose files fleet has put there.
+    /// The units whose files fleet has put on the machine.
     pub units: C,
-    /// The problems there, by subject: a unit, a file, the state directory.
+    /// The machine's problems, by subject: a unit, a file, the state directory.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub problems: BTreeMap<String, String>,
-    /// Why it says nothing of its units: they were not looked at yet, say. None where `units` is all of them.
+    /// Why the report has no units, for example because they were not read yet. `None` if `units`
+    /// is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
 }
 
-/// A report as it is written: `reports/<id>`. One over no base is a [`MachineReport`].
+/// A report as it is written: `reports/<id>`. Without a base it is a [`MachineReport`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportChanges<C = UnitReports> {
-    /// The units that the base does not have so.
+    /// The units that differ from the base.
     pub units: C,
-    /// The units of the base which are not there any more.
+    /// The units of the base that have disappeared.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub gone: BTreeSet<UnitName>,
-    /// The number of the base that it is written over; 0 for none.
+    /// The number of its base; 0 if it has none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub base: u64,
-    /// As in the report.
+    /// The problems, as in the report.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub problems: BTreeMap<String, String>,
-    /// As in the report.
+    /// The reason for having no units, as in the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
 }
 
-/// All units of a machine as they were some changes ago: `reports/<id>/base`.
+/// All units of a machine at an earlier time: `reports/<id>/base`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportBase<C = UnitReports> {
-    /// A number that distinguishes the bases of one session; never 0.
+    /// The number that distinguishes the bases of one session; never 0.
     pub number: u64,
-    /// Its units.
+    /// The units.
     pub units: C,
 }
 
-/// How a reader keeps the units of a report: all of each by name, [`Listed`], or none of them ([`IgnoredAny`]).
+/// The form in which a reader keeps a report's units: complete by name, [`Listed`], or none
+/// ([`IgnoredAny`]).
 pub trait Units: Default {
-    /// These, and those of `base` that are neither among these nor `gone`.
+    /// Returns these units, with the units of `base` that are neither among them nor `gone`.
     fn over(self, base: Self, gone: &BTreeSet<UnitName>) -> Self;
 }
 
@@ -82,8 +83,8 @@ impl Units for IgnoredAny {
     }
 }
 
-/// The units of a report in the order of their names, read in place: for readers of thousands of
-/// reports. `U`: as much of a unit as is wanted.
+/// A report's units, ordered by name and borrowed from the text, for readers of thousands of
+/// reports. `U` is the wanted part of a unit.
 #[derive(Debug)]
 pub struct Listed<'a, U>(Vec<(Cow<'a, str>, U)>);
 
@@ -136,7 +137,7 @@ impl<'de: 'a, 'a, U: Deserialize<'de>> Deserialize<'de> for Listed<'a, U> {
                 while let Some((Name(name), unit)) = map.next_entry()? {
                     units.push((name, unit));
                 }
-                // They are written so; of a name that is there twice the last one counts, as everywhere.
+                // Writers sort them. Of two entries with one name the last counts, as everywhere.
                 if !units.is_sorted_by(|(a, _), (b, _)| a < b) {
                     units = BTreeMap::from_iter(units).into_iter().collect();
                 }
@@ -177,7 +178,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
     }
 }
 
-/// Reads the report of a machine from its values at `reports/<id>` and, if that is there, `reports/<id>/base`.
+/// Reads a machine's report from its values at `reports/<id>` and, if present, `reports/<id>/base`.
 pub fn decode_report<'a, C: Units + Deserialize<'a>>(
     changes: &'a [u8],
     base: Option<&'a [u8]>,
@@ -211,41 +212,42 @@ pub struct UnitReport {
     pub sub: String,
     /// The revision whose file is in place.
     pub revision: u64,
-    /// That revision's compatible hash.
+    /// The compatible hash of that revision.
     pub hash: String,
-    /// When systemd last changed its state, in milliseconds since 1970; 0 if it never did.
+    /// When systemd last changed the unit's state, in milliseconds since 1970; 0 if never.
     pub since: u64,
-    /// How often systemd restarted it by itself (`NRestarts`).
+    /// The number of restarts that systemd made by itself (`NRestarts`).
     #[serde(default)]
     pub restarts: u32,
-    /// systemd's `Result`, such as `success` or `exit-code`; empty for kinds that have none.
+    /// systemd's `Result`, such as `success` or `exit-code`; empty for kinds without one.
     #[serde(default)]
     pub result: String,
-    /// Whether fleet has started it there. Nothing else distinguishes a oneshot that ran from one
-    /// that is only loaded: systemd drops both at once.
+    /// Whether fleet has started the unit there. It distinguishes a oneshot that ran from one that
+    /// is only loaded: systemd unloads both at once.
     #[serde(default)]
     pub launched: bool,
-    /// Whether it does what it should, at this moment.
+    /// Whether the unit is ready at this moment.
     pub ready: bool,
-    /// Whether it is ready, and has been for `MinReadySec` without a restart.
+    /// Whether the unit has been ready for `MinReadySec` without a restart.
     #[serde(default)]
     pub available: bool,
-    /// Whether it was available for long enough (a minute, or `MinReadySec` where that is longer) since it was started:
-    /// its revision is not to blame for what happens to it later.
+    /// Whether it was once available for a minute, or for `MinReadySec` if that is longer, since
+    /// its start. A later failure is not its revision's fault.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub settled: bool,
-    /// Whether systemd skipped its start because of a condition in its file (`ConditionPathExists=` and others). It is
-    /// ready then: it does what its file asks for on such a machine.
+    /// Whether systemd skipped its start because of a condition in its file, such as
+    /// `ConditionPathExists=`. Such a unit is ready: its file asks for that on such a machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
-    /// Why it will not become ready by itself, for people; none while it may.
+    /// Why it cannot become ready by itself, for people. `None` if it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-    /// Whether it has another revision than the registry's stable one, and waits with that for the leader's grant.
+    /// Whether it has another revision than the registry's stable one, and waits for the leader's
+    /// grant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deferred: bool,
-    /// The store revision that wrote the grant which all of this takes into account; 0 without one. Until the newest
-    /// grant is confirmed so, the machine may be about to act on it.
+    /// The store revision of the newest grant that this report takes into account; 0 if none. Until
+    /// the newest grant is confirmed here, the machine may be about to act on it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub grant: u64,
 }
@@ -313,7 +315,7 @@ mod tests {
             let units = units.map(|(name, unit)| (name.to_string(), unit.active));
             units.collect::<Vec<_>>()
         };
-        // What comes first is in any order, and twice.
+        // The input is unsorted and repeats a name.
         let unit = |active: &str| {
             let unit = UnitReport {
                 active: active.to_owned(),

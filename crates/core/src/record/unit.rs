@@ -13,20 +13,21 @@ use crate::unit::{Content, TargetState, UnitFile, process_fingerprint};
 /// One version of a unit file's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revision {
-    /// Counts from 1 for each unit.
+    /// The revision's number, counted from 1 for each unit.
     pub number: u64,
-    /// When it was submitted, in milliseconds since 1970; for showing only.
+    /// When it was submitted, in milliseconds since 1970. For display only.
     pub at: u64,
     /// The unit file.
     pub content: Content,
-    /// Grows with each restart that was asked for. What differs in nothing else is restarted all the same.
+    /// The number of restarts that were ordered. Revisions that differ only in it still restart the
+    /// unit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u64,
 }
 
 impl Revision {
-    /// The part of the content that a running process depends on. While it stays the same, no
-    /// restart is needed.
+    /// Returns the part of the content that a running process depends on. While it stays the same,
+    /// no restart is needed.
     pub fn process(&self, file: &UnitFile) -> String {
         let fingerprint = process_fingerprint(file);
         match self.restarts {
@@ -36,7 +37,8 @@ impl Revision {
     }
 }
 
-/// Returns where a revision came from, if it is no new content: a restart, or an undo. `earlier`: the revisions before it.
+/// Returns where a revision without new content came from: a restart or an undo. `earlier` are the
+/// revisions before it.
 pub fn origin<'a>(
     revision: &Revision,
     earlier: impl IntoIterator<Item = &'a Revision>,
@@ -54,8 +56,9 @@ pub fn origin<'a>(
     )
 }
 
-/// Whether a process of `has` must be restarted to be one of `wanted` ([`Revision::process`]). One that was restarted
-/// more often is as good: a rollback to the same content restarts nothing.
+/// Returns whether a process of `has` must restart to become one of `wanted`
+/// ([`Revision::process`]). A process that was restarted more often is as good: a rollback to the
+/// same content restarts nothing.
 pub fn must_restart(has: &str, wanted: &str) -> bool {
     let read = |process: &str| {
         let (fingerprint, times) = process.split_once('+').unwrap_or((process, "0"));
@@ -68,20 +71,20 @@ pub fn must_restart(has: &str, wanted: &str) -> bool {
     has != wanted || restarted < restarts
 }
 
-/// A revision on its way to the machines.
+/// A revision being rolled out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The revision.
     #[serde(flatten)]
     pub revision: Revision,
-    /// Which way it is going.
+    /// The phase of the rollout.
     pub phase: Phase,
-    /// Why it is in that phase, for people.
+    /// The reason for the phase, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// Since when it is, in milliseconds since 1970.
+    /// When the phase began, in milliseconds since 1970.
     pub since: u64,
-    /// Machines on which it failed before a person resumed the rollout.
+    /// The machines on which it failed before an operator resumed the rollout.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub failed_on: BTreeSet<MachineId>,
 }
@@ -91,30 +94,30 @@ pub struct Candidate {
 pub struct Outcome {
     /// The candidate's number.
     pub revision: u64,
-    /// How it ended.
+    /// The outcome.
     pub ended: Ended,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
-    /// When, in milliseconds since 1970.
+    /// When it ended, in milliseconds since 1970.
     pub at: u64,
 }
 
-/// A revision that is neither stable nor the candidate any more: `history/<name>/<number>`.
+/// A revision that is no longer stable or the candidate: `history/<name>/<number>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
     /// The revision.
     #[serde(flatten)]
     pub revision: Revision,
-    /// The reason why it was rolled back or replaced before it was stable; `None` if it was stable.
+    /// Why it was rolled back or replaced before it was stable. `None` if it was stable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<String>,
 }
 
-/// How the reason begins of a revision that no machine has judged.
+/// The beginning of the reason for a revision that no machine has judged.
 const REPLACED: &str = "replaced by revision";
 
 impl Past {
-    /// A candidate whose place another took.
+    /// Returns the record of a candidate that another revision replaced.
     pub fn replaced(revision: Revision, by: u64) -> Self {
         Self {
             revision,
@@ -122,20 +125,21 @@ impl Past {
         }
     }
 
-    /// Whether machines went back from it: it is known to be bad.
+    /// Returns whether machines returned from it. Such a revision is known to be bad.
     pub fn was_rolled_back(&self) -> bool {
         let dropped = self.dropped.as_ref();
         dropped.is_some_and(|reason| !reason.starts_with(REPLACED))
     }
 }
 
-/// How many contents of a unit are remembered when their revisions are gone.
+/// The number of a unit's contents that are remembered after their revisions are gone.
 pub const SEEN_MAX: usize = 200;
 
-/// The contents that a unit ever had: `history/<name>`. It outlives the unit, so that no old copy brings it back.
+/// The contents that a unit ever had: `history/<name>`. It outlives the unit, so an old copy cannot
+/// restore the unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenRecord {
-    /// Their fingerprints, each once, the newest last.
+    /// The contents' fingerprints, each once, newest last.
     pub contents: Vec<Fingerprint>,
     /// When the unit was destroyed, in milliseconds since 1970. `None` while it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,7 +147,7 @@ pub struct SeenRecord {
 }
 
 impl SeenRecord {
-    /// Returns the record once the unit had these contents too, with the oldest forgotten beyond [`SEEN_MAX`].
+    /// Returns the record with these contents added. Beyond [`SEEN_MAX`] it forgets the oldest.
     pub fn with(&self, contents: impl IntoIterator<Item = Fingerprint>) -> Self {
         let mut all = self.contents.clone();
         for content in contents {
@@ -159,10 +163,10 @@ impl SeenRecord {
     }
 }
 
-/// A directory of a machine owns a unit: `owners/<unit>/<machine>`.
+/// The record that a machine's units directory owns a unit: `owners/<unit>/<machine>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerRecord {
-    /// When it began, in milliseconds since 1970; for showing only.
+    /// When it became an owner, in milliseconds since 1970. For display only.
     pub since: u64,
 }
 
@@ -170,9 +174,9 @@ pub struct OwnerRecord {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Owner {
-    /// A client submitted it over the API.
+    /// A client that submitted the unit over the API.
     Api,
-    /// It lies in that machine's units directory.
+    /// The units directory of a machine, which holds the unit's file.
     Directory(MachineId),
 }
 
@@ -183,18 +187,19 @@ pub struct UnitRecord {
     pub target: TargetState,
     /// The revision that every machine runs.
     pub stable: Revision,
-    /// The revision being rolled out, if any.
+    /// The revision being rolled out. `None` without a rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Candidate>,
-    /// How the last rollout ended; none before the first one did.
+    /// The outcome of the last rollout. `None` before the first rollout has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Outcome>,
-    /// The owners of the unit, beside the directories that have a key below `owners/`. Older versions kept directories here.
+    /// The owners, except directories that have a key below `owners/`. Older versions kept
+    /// directories here.
     pub owners: BTreeSet<Owner>,
 }
 
 impl UnitRecord {
-    /// The newest revision: the candidate if there is one.
+    /// Returns the newest revision: the candidate if there is one.
     pub fn newest(&self) -> &Revision {
         self.candidate
             .as_ref()
@@ -209,7 +214,7 @@ impl UnitRecord {
         }
     }
 
-    /// The number for the next revision: above every one there ever was.
+    /// Returns the number for the next revision, above every earlier number.
     pub fn next_number(&self) -> u64 {
         let last = self.last.as_ref().map_or(0, |last| last.revision);
         self.newest()

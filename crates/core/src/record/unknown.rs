@@ -1,7 +1,8 @@
-//! What a value has that this version does not know, kept when the value is written again.
+//! Keeps the unknown fields of a value when the value is written again.
 //!
-//! A fleet is upgraded machine by machine. Until that is done, an older fleetd rewrites records of a newer one, and must
-//! not drop what it cannot read. A newer version that cannot live with an older writer raises the format instead.
+//! Machines are upgraded one by one. Meanwhile an older fleetd rewrites the records of a newer one,
+//! and must not drop what it cannot read. A newer version that cannot tolerate older writers raises
+//! the format.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::encode;
 
-/// Writes a value in the place of `before`, a `B`, with all that `before` has and this version does not know. What belongs
-/// to one revision of a unit stays with that revision, wherever it goes.
+/// Returns `value` encoded, with all fields of `before` (a `B`) that this version does not know.
+/// The fields of one revision of a unit stay with that revision, wherever it moves.
 pub fn encode_over<B, V>(value: &V, before: Option<&[u8]>) -> Vec<u8>
 where
     B: Serialize + DeserializeOwned,
@@ -29,14 +30,14 @@ where
 
 #[derive(Default)]
 struct Unknown {
-    /// By the number of the revision that they are of.
+    /// The unknown fields of revisions, by the revision's number.
     revisions: BTreeMap<u64, Map<String, Value>>,
-    /// All others, by the names that lead there.
+    /// All other unknown fields, with the path to them.
     others: Vec<(Vec<String>, Map<String, Value>)>,
 }
 
 impl Unknown {
-    /// None if all of it is known, or it cannot be read.
+    /// Returns the unknown fields. `None` if there are none, or the value cannot be read.
     fn of<B: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<Self> {
         let known: B = serde_json::from_slice(bytes).ok()?;
         let known = serde_json::to_value(&known).ok()?;
@@ -75,7 +76,7 @@ impl Unknown {
     }
 
     fn put_into(&self, value: &mut Value) {
-        // One revision of it has nothing of the rest.
+        // A value that is one revision takes none of the other fields.
         let is_revision = value.as_object().is_some_and(|it| number(it).is_some());
         for (path, fields) in self.others.iter().filter(|_| !is_revision) {
             let mut place = Some(&mut *value);
@@ -100,7 +101,7 @@ impl Unknown {
     }
 }
 
-/// The number of the revision that an object is, if it is one.
+/// Returns the revision's number if the object is a revision.
 fn number(object: &Map<String, Value>) -> Option<u64> {
     object.get("content")?;
     object.get("number")?.as_u64()

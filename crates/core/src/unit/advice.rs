@@ -1,10 +1,10 @@
 //! Notes for a person about an accepted unit file.
 //!
-//! The file runs as it is. These notes are shown when it is submitted.
+//! The file runs as it is. The notes are shown when it is submitted.
 
 use super::{Assignment, Content, Note, Severity, UnitFile, UnitKind, UnitName, expand};
 
-/// Returns the notes about a file, by line.
+/// Returns the notes about a file, ordered by line.
 pub fn advice(name: &UnitName, content: &Content, file: &UnitFile) -> Vec<Note> {
     let mut notes: Vec<Note> = file.assignments().iter().filter_map(secret).collect();
     let templates = file.assignments().iter();
@@ -22,7 +22,8 @@ fn warning(line: usize, text: String) -> Note {
     }
 }
 
-/// A reference to an instance, or to what a socket starts for each connection: systemd makes it from a template.
+/// Returns a note about the template that systemd needs. It is needed by a reference to an
+/// instance, and by what a socket starts for each connection.
 fn template(name: &UnitName, assignment: &Assignment) -> Option<Note> {
     let Assignment {
         section,
@@ -55,7 +56,8 @@ pub(super) fn is_true(value: &str) -> bool {
     ["1", "yes", "y", "true", "t", "on"].contains(&&*value)
 }
 
-/// A variable that looks like a secret. Everybody who reads the registry or asks systemd sees its value.
+/// Returns a note about a variable that looks like a secret. Every reader of the registry and every
+/// client of systemd sees its value.
 fn secret(assignment: &Assignment) -> Option<Note> {
     if assignment.key != "Environment" {
         return None;
@@ -84,7 +86,8 @@ fn is_secret(variable: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// Characters that a terminal hides or obeys, so that the file reads other than it runs.
+/// Returns notes about characters that a terminal hides or obeys. They make the file look other
+/// than it runs.
 fn hidden_characters(content: &Content) -> Vec<Note> {
     let text = content.to_text();
     let lines = text.trim_start_matches('\u{feff}').split('\n');
@@ -99,7 +102,7 @@ fn hidden_characters(content: &Content) -> Vec<Note> {
         .collect()
 }
 
-/// Whether a character is a control character, or has a part in hiding or reordering text.
+/// Returns whether a character is a control character, or can hide or reorder text.
 fn is_hidden(c: char) -> bool {
     let format = matches!(
         c,

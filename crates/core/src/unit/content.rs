@@ -1,4 +1,4 @@
-//! The bytes of a unit file, kept as they came.
+//! The bytes of a unit file, unchanged.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,21 +7,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A unit file's bytes, verbatim. Cheap to clone.
+/// The unchanged bytes of a unit file. Cheap to clone.
 ///
-/// In JSON it is a string if the bytes are UTF-8, so that a person can read a registry value. It is
-/// `{"base64": "..."}` if they are not, or if escapes would make the string longer than that: so a record of two of the
-/// largest files fits into one request of etcd, whatever is in them.
+/// In JSON they are a string if they are UTF-8, so that a person can read a registry value. They
+/// are `{"base64": "..."}` if they are not, or if escapes would make the string longer than base64.
+/// A record of two of the largest files therefore fits into one request of etcd, whatever they
+/// contain.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Content(Arc<[u8]>);
 
 impl Content {
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The bytes as text, with U+FFFD for what is not UTF-8; for showing only.
+    /// Returns the bytes as text, with U+FFFD for invalid UTF-8. For display only.
     pub fn to_text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }
@@ -51,7 +52,7 @@ impl From<&str> for Content {
     }
 }
 
-/// Short texts stay readable, whatever is in them.
+/// The length up to which texts stay readable, whatever they contain.
 const SLACK: usize = 1024;
 
 /// Returns the length of a text as JSON, without its quotes.

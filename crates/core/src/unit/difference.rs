@@ -4,30 +4,30 @@ use sha1::{Digest, Sha1};
 
 use super::{Assignment, UnitFile};
 
-/// The work of systemd for a change of a unit file.
+/// What systemd must do for a change of a unit file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// systemd sees no difference: not even a reload.
+    /// systemd sees no difference and need not even reload.
     Nothing,
-    /// systemd must read the file again; what runs may go on.
+    /// systemd must read the file again; running processes continue.
     Reload,
-    /// The running process was started from other content.
+    /// The running process was started from other content, and must restart.
     Restart,
 }
 
-/// An effect, and why.
+/// An effect with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The work.
+    /// The effect.
     pub effect: Effect,
     /// The difference, for people.
     pub reason: String,
 }
 
-/// Returns the work of systemd for a change from one file to another.
+/// Returns what systemd must do for a change from one file to another.
 ///
-/// It errs towards [`Effect::Restart`]: settings in another order, or other blanks within a value, count as
-/// different, because for some settings they are.
+/// In doubt it returns [`Effect::Restart`]. Settings in another order, or other blanks within a
+/// value, count as different, because for some settings they are.
 pub fn difference(old: &UnitFile, new: &UnitFile) -> Difference {
     for effect in [Effect::Restart, Effect::Reload] {
         if let Some(changed) = first_changed(&settings(old, effect), &settings(new, effect)) {
@@ -41,14 +41,14 @@ pub fn difference(old: &UnitFile, new: &UnitFile) -> Difference {
     }
 }
 
-/// Equal for two files exactly when going from one to the other needs no [`Effect::Restart`]: 16 hexadecimal
-/// digits.
+/// Returns 16 hexadecimal digits. They are equal for two files exactly if a change between them
+/// needs no [`Effect::Restart`].
 pub fn process_fingerprint(file: &UnitFile) -> String {
     let mut hash = Sha1::new();
     for setting in settings(file, Effect::Restart) {
         for part in [&setting.section, &setting.key, &setting.value] {
             hash.update(part);
-            // No part holds a NUL: a line ends there.
+            // A NUL ends a line, so no part contains one.
             hash.update([0]);
         }
     }
@@ -58,7 +58,7 @@ pub fn process_fingerprint(file: &UnitFile) -> String {
         .collect()
 }
 
-/// The settings whose change has this effect.
+/// Returns the settings whose change has this effect.
 fn settings(file: &UnitFile, effect: Effect) -> Vec<&Assignment> {
     file.assignments()
         .iter()
@@ -68,7 +68,7 @@ fn settings(file: &UnitFile, effect: Effect) -> Vec<&Assignment> {
 
 fn effect_of(section: &str, key: &str) -> Effect {
     match (section, key) {
-        // systemd leaves every such section to others.
+        // systemd ignores all of these sections.
         (section, _) if section.starts_with("X-") => Effect::Nothing,
         ("Install", _) | ("Unit", "Description" | "Documentation") => Effect::Reload,
         _ => Effect::Restart,

@@ -1,11 +1,12 @@
-//! A unit file as systemd reads it, with notes on what is wrong in it.
+//! A unit file as systemd reads it, with notes on its faults.
 //!
-//! The rules are systemd 252's, and the corpus in `tests/systemd/` holds each of them against the real one:
+//! The rules are those of systemd 252. The corpus in `tests/systemd/` compares each rule with the
+//! real systemd:
 //!
-//! * Lines are joined and comments dropped first, as [`lines`](super::lines) says.
-//! * A line that has no `=`, has no name before it or stands outside a section is ignored.
-//! * A line that is not UTF-8, even in `[X-Fleet]`, and a malformed section header make systemd give up on the
-//!   file: nothing after them counts.
+//! * First, lines are joined and comments dropped, as [`lines`](super::lines) describes.
+//! * A line without `=`, without a name before it, or outside a section is ignored.
+//! * A line that is not UTF-8, even in `[X-Fleet]`, makes systemd reject the file from there on. So
+//!   does a malformed section header.
 
 use std::fmt;
 
@@ -13,21 +14,21 @@ use super::lines::{BLANKS, joined_lines};
 use super::options::is_only_ours;
 use super::{UnitOption, fleet_v1};
 
-/// How bad a [`Note`] is.
+/// The severity of a [`Note`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The subject of the note is ignored; the rest of the file counts.
+    /// systemd ignores this part; the rest of the file counts.
     Warning,
     /// The file must not be accepted: systemd or fleet 1.0 refuses it.
     Error,
 }
 
-/// Something wrong in a unit file.
+/// A fault in a unit file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The line, counted from 1; the first one of a continued line.
+    /// The line, counted from 1. For a continued line it is the first one.
     pub line: usize,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
     /// The problem and its effect, in the words of fleet 1.0 if it had any.
     pub text: String,
@@ -42,14 +43,14 @@ impl fmt::Display for Note {
 /// One `Key=value` of a unit file, as systemd sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// Its section, without brackets.
+    /// The section, without brackets.
     pub section: String,
     /// The text before the first `=`, without the blanks around it.
     pub key: String,
-    /// The text after it, continuations joined, without the blanks around it. Quotes, escapes and
-    /// specifiers are left as they are.
+    /// The text after it, without surrounding blanks, with continuations joined. Quotes, escapes
+    /// and specifiers are kept.
     pub value: String,
-    /// The line, counted from 1; the first one of a continued line.
+    /// The line, counted from 1. For a continued line it is the first one.
     pub line: usize,
 }
 
@@ -62,7 +63,7 @@ pub struct UnitFile {
 }
 
 impl UnitFile {
-    /// Reads a unit file. It never fails: what cannot be used becomes a note.
+    /// Reads a unit file. It never fails: unusable parts become notes.
     pub fn parse(bytes: &[u8]) -> Self {
         let mut file = Self {
             options: fleet_v1::options(bytes),
@@ -102,7 +103,7 @@ impl UnitFile {
     fn assign(&mut self, line: usize, section: Option<&str>, text: &str) {
         let meant_for_fleet = |key: &str| is_only_ours(key.trim_end_matches(BLANKS));
         match (section, text.split_once('=')) {
-            // Where a unit runs must not hang on a line that nothing reads.
+            // An ignored line must not decide where a unit runs.
             (None, Some((key, _))) if meant_for_fleet(key) => self.note(
                 line,
                 Severity::Error,
@@ -118,7 +119,7 @@ impl UnitFile {
                 Severity::Warning,
                 "a line before the first section: systemd ignores it",
             ),
-            // systemd ignores such a line; fleet 1.0 refused the file, and so does fleet.
+            // systemd ignores such a line. fleet 1.0 refused the file, and so does fleet.
             (_, None) => self.note(
                 line,
                 Severity::Error,
@@ -146,23 +147,24 @@ impl UnitFile {
         });
     }
 
-    /// Everything that the file assigns, in order.
+    /// Returns all assignments of the file, in order.
     pub fn assignments(&self) -> &[Assignment] {
         &self.assignments
     }
 
-    /// The options as fleet 1.0's library read them, for its hash and its API; never for decisions.
+    /// Returns the options as fleet 1.0's library read them. They are for its hash and its API,
+    /// never for decisions.
     pub fn options(&self) -> &[UnitOption] {
         &self.options
     }
 
-    /// The notes about the file.
+    /// Returns the notes about the file.
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
 
-    /// All values of a setting that is a list, in order. An empty assignment drops those before
-    /// it, as in all of systemd's lists but dependencies (`After=` and its like).
+    /// Returns all values of a list setting, in order. An empty assignment drops those before it.
+    /// All lists of systemd do this, except dependencies (`After=` and similar).
     pub fn values(&self, section: &str, key: &str) -> Vec<&str> {
         let mut values = Vec::new();
         for value in self.assigned(section, key) {
@@ -175,19 +177,20 @@ impl UnitFile {
         values
     }
 
-    /// The value of a setting that has one: the last assignment wins, and an empty one means none.
+    /// Returns the value of a single-valued setting: the last assignment wins. `None` if it is
+    /// empty.
     pub fn last(&self, section: &str, key: &str) -> Option<&str> {
         self.assigned(section, key)
             .next_back()
             .filter(|value| !value.is_empty())
     }
 
-    /// `Description=`, with specifiers as they stand; empty without one.
+    /// Returns the `Description=` with its specifiers unexpanded; empty if there is none.
     pub fn description(&self) -> &str {
         self.last("Unit", "Description").unwrap_or_default()
     }
 
-    /// The values assigned to a setting, empty ones too.
+    /// Returns all values assigned to a setting, including empty ones.
     pub(super) fn assigned(
         &self,
         section: &str,
@@ -200,8 +203,8 @@ impl UnitFile {
     }
 }
 
-/// The line without blanks around it, unless systemd refuses its characters. It refuses noncharacters such
-/// as U+FFFE together with what is not UTF-8.
+/// Returns the line without surrounding blanks. `None` if systemd refuses its characters: invalid
+/// UTF-8, and noncharacters such as U+FFFE.
 fn text(line: &[u8]) -> Option<&str> {
     let noncharacter = |c| matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe;
     std::str::from_utf8(line)
@@ -210,13 +213,14 @@ fn text(line: &[u8]) -> Option<&str> {
         .map(|text| text.trim_matches(BLANKS))
 }
 
-/// The name in a section header, given from behind its `[`, or what systemd or fleet 1.0 has against it.
+/// Returns the name in a section header, given the text after its `[`. Fails with the objection of
+/// systemd or fleet 1.0.
 fn section_name(header: &str) -> Result<&str, String> {
     let Some((name, garbage)) = header.split_once(']') else {
         return Err("unable to find end of section".to_owned());
     };
     if !garbage.is_empty() {
-        // fleet 1.0 left the name out and printed bytes, and scripts may look for that.
+        // fleet 1.0 omitted the name and printed bytes. Scripts may look for that text.
         let bytes: Vec<String> = garbage.trim().bytes().map(|b| b.to_string()).collect();
         return Err(format!(
             "found garbage after section name : [{}]",

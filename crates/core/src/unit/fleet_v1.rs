@@ -1,12 +1,12 @@
 //! Unit files as the library of fleet 1.0 read and wrote them, for its HASH and its API.
 //!
-//! This is a second reading beside [`UnitFile`](super::UnitFile)'s, on purpose. It keeps the
-//! backslash and newline of a continuation inside the value, and takes a comment there as part of
-//! the value. A comment that ends in `\` swallows the next line, and a line that ends in `\` and CR
-//! is not continued. Hashes stay comparable only if all of that stays. No decision is made from it.
+//! This reading deliberately differs from [`UnitFile`](super::UnitFile)'s. It keeps the backslash
+//! and newline of a continuation inside the value, and treats a comment there as part of the value.
+//! A comment that ends in `\` swallows the next line, and a line that ends in `\` and CR is not
+//! continued. Hashes stay comparable only if all of that stays. No decision depends on it.
 //!
-//! If fleet 1.0 gave up on a line, this skips it: [`UnitFile`](super::UnitFile) has a note for it.
-//! The limit of 2048 bytes a line in fleet 1.0 is gone, because systemd reads lines of up to 1 MiB.
+//! Lines that fleet 1.0 rejected are skipped: [`UnitFile`](super::UnitFile) has a note for each.
+//! fleet 1.0's limit of 2048 bytes a line is gone, because systemd reads lines of up to 1 MiB.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::unit::UnitOption;
 
 use super::Content;
 
-/// Reads the options of a unit file. Never fails.
+/// Reads the options of a unit file. It never fails.
 pub(super) fn options(bytes: &[u8]) -> Vec<UnitOption> {
     let text = as_go_text(bytes);
     let mut options = Vec::new();
@@ -52,10 +52,10 @@ pub(super) fn options(bytes: &[u8]) -> Vec<UnitOption> {
     options
 }
 
-/// Writes options as a unit file, byte for byte as fleet 1.0 did. Each section appears once, in
-/// order of first appearance, with a blank line between sections.
+/// Returns options as a unit file, byte for byte as fleet 1.0 wrote it. Each section appears once,
+/// in order of first appearance, with a blank line between sections.
 ///
-/// Meant for API clients that send options only. [`UnitFile::parse`](super::UnitFile::parse)
+/// It is for API clients that send options only. [`UnitFile::parse`](super::UnitFile::parse)
 /// returns the same options, grouped by section, if each was a line of a unit file. A value that
 /// ends in `\` swallows the next line, and a newline starts a new option. Compare the two before
 /// trusting a stranger's options.
@@ -72,8 +72,8 @@ pub fn serialize(options: &[UnitOption]) -> Content {
     Content::from(written.join("\n").into_bytes())
 }
 
-/// Go's JSON encoder put one U+FFFD for every byte that is not UTF-8, and fleet 1.0 hashed what
-/// came out of it. `from_utf8_lossy` would put one for several bytes.
+/// Returns the bytes as Go's JSON encoder wrote them: one U+FFFD for every byte that is not UTF-8.
+/// fleet 1.0 hashed that text. `from_utf8_lossy` would write one for several bytes.
 fn as_go_text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -83,7 +83,7 @@ fn as_go_text(bytes: &[u8]) -> String {
     text
 }
 
-/// The line without its newline, and what follows.
+/// Returns the first line without its newline, and the rest.
 fn split_line(text: &str) -> (&str, &str) {
     text.split_once('\n').unwrap_or((text, ""))
 }
@@ -98,7 +98,7 @@ fn after_comment(mut text: &str) -> &str {
     }
 }
 
-/// Reads a value from behind its `=`, and says what follows.
+/// Returns the value, given the text after its `=`, and the rest.
 fn value(mut text: &str) -> (String, &str) {
     let mut value = String::new();
     loop {
@@ -116,7 +116,7 @@ fn value(mut text: &str) -> (String, &str) {
             value.push('\n');
         }
     }
-    // A blank line ended the continuation: the original kept the newline that it had put there.
+    // A blank line ended the continuation: fleet 1.0 kept the newline it had inserted.
     let newline = if value.ends_with('\n') { "\n" } else { "" };
     (format!("{}{newline}", value.trim()), text)
 }
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(content.to_text(), "[B]\nk=1\nm=3\n\n[A]\nl=2\n");
     }
 
-    /// A file of lines that people write, in random order.
+    /// Returns a file of lines that people write, in random order.
     fn file() -> impl Strategy<Value = String> {
         let line = prop_oneof![
             "\\[[A-C]\\]",
@@ -188,7 +188,7 @@ mod tests {
             let written = serialize(&sent);
             let mut read = options(written.as_bytes());
             prop_assert_eq!(serialize(&read), written);
-            // Only the order between sections is lost.
+            // The order within a section is kept; only the order between sections is lost.
             sent.sort_by(|a, b| a.section.cmp(&b.section));
             read.sort_by(|a, b| a.section.cmp(&b.section));
             prop_assert_eq!(read, sent);

@@ -1,4 +1,4 @@
-//! The hash that listings show for a unit file, equal to what fleet 1.0 showed.
+//! The hash that listings show for a unit file, equal to the hash in fleet 1.0.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use crate::unit::UnitOption;
 
 use super::serialize;
 
-/// The SHA-1 of a unit file as [`serialize`] writes it. It compares files in listings; nothing that must
-/// resist an attacker rests on it, and files that differ in comments only have the same one.
+/// The SHA-1 of a unit file as [`serialize`] writes it. It compares files in listings; no security
+/// depends on it. Files that differ only in comments have the same hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash([u8; 20]);
 
 impl Hash {
-    /// The hash of a file with these options.
+    /// Returns the hash of a file with these options.
     pub fn of(options: &[UnitOption]) -> Self {
         Self(Sha1::digest(serialize(options).as_bytes()).into())
     }
 
-    /// The first seven of its 40 digits, as listings show it without `--full`.
+    /// Returns the first seven of its 40 digits, which listings show without `--full`.
     pub fn short(&self) -> String {
         let mut digits = self.to_string();
         digits.truncate(7);
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn listings_show_what_the_original_showed() {
-        // Recorded from the original's `list-unit-files` and `list-unit-files --full`.
+        // Recorded from `list-unit-files` and `list-unit-files --full` of fleet 1.0.
         let file = UnitFile::parse(
             b"# any comment\n[Unit]\nDescription=Hello global\n[Service]\n\
             ExecStart=/bin/bash -c \"while true; do echo Hello, Global World; sleep 1; done\"\n\

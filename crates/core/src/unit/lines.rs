@@ -1,16 +1,19 @@
-//! The lines of a unit file as systemd puts them together, before it asks what they mean.
+//! The lines of a unit file as systemd joins them, before it interprets them.
 //!
-//! * A line ends at `\n`, CR or NUL; a run of different ones is one end. The first byte order mark that starts
-//!   a line is dropped.
-//! * A line whose first visible character is `#` or `;` is a comment, within a continuation too.
-//! * An odd number of backslashes at the end joins the next line, with a blank in place of the last one.
+//! * A line ends at `\n`, CR or NUL; a run of different ones is one end. The first byte order mark
+//!   at the start of a line is dropped.
+//! * A line whose first visible character is `#` or `;` is a comment, even within a continuation.
+//! * An odd number of backslashes at the end joins the next line. A blank replaces the last
+//!   backslash.
 //!
-//! systemd's limit of 1 MiB a line is above [`CONTENT_MAX`](crate::record::CONTENT_MAX), so it is not looked for.
+//! systemd limits a line to 1 MiB. That is above [`CONTENT_MAX`](crate::record::CONTENT_MAX), so it
+//! needs no check.
 
-/// systemd's white space: form feeds and no-break spaces are not among it.
+/// systemd's white space. Form feeds and no-break spaces do not belong to it.
 pub(super) const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// The lines of a file with comments dropped and continuations joined, each with the number of its first line.
+/// Returns the lines of a file, with comments dropped and continuations joined. Each has the number
+/// of its first line.
 pub(super) fn joined_lines(mut rest: &[u8]) -> Vec<(usize, Vec<u8>)> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let mut lines = Vec::new();
@@ -45,12 +48,12 @@ pub(super) fn joined_lines(mut rest: &[u8]) -> Vec<(usize, Vec<u8>)> {
     lines
 }
 
-/// The first line without its end, and what follows.
+/// Returns the first line without its end, and the rest.
 fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let ends = |byte: &u8| matches!(byte, b'\n' | b'\r' | 0);
     let end = bytes.iter().position(ends).unwrap_or(bytes.len());
     let (line, rest) = bytes.split_at(end);
-    // CR LF is one end, LF LF are two; nothing joins a NUL that came before it.
+    // CR LF is one end, and LF LF are two. A NUL does not combine with an end that follows.
     let width = (0..rest.len())
         .take_while(|at| {
             let (before, byte) = (&rest[..*at], rest[*at]);

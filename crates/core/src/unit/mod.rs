@@ -1,8 +1,9 @@
-//! Units: what they are called, what their files say, and what fleet reads from `[X-Fleet]`.
+//! Units: their names, their files, and their `[X-Fleet]` options.
 //!
 //! A file is read twice, on purpose. [`UnitFile`]'s assignments are what systemd sees, and every
-//! decision is made from them. Its options are what fleet 1.0's library saw, and serve
-//! [`struct@Hash`] and the API only. Neither is ever written back over a file that a person wrote:
+//! decision is made from them. Its options are what fleet 1.0's library saw. They serve only
+//! [`struct@Hash`] and the API. Neither is ever written back over a person's file: bytes in, bytes
+//! out.
 //! bytes in, bytes out.
 
 mod advice;
@@ -34,38 +35,38 @@ pub(crate) use service_type::truth;
 pub use service_type::{ServiceType, service_type};
 pub use target::TargetState;
 
-/// A unit with its file read, so that it is read once.
+/// A unit with its parsed file, so that the file is parsed once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// The unit's name; for an instance not its template's.
+    /// The unit's name. For an instance it is not its template's name.
     pub name: UnitName,
     /// The parsed file.
     pub file: UnitFile,
-    /// Its `[X-Fleet]` options.
+    /// The `[X-Fleet]` options.
     pub options: FleetOptions,
     /// The compatible hash.
     pub hash: Hash,
 }
 
-/// Why a unit file is not accepted. The texts are fleet 1.0's, with the line where there is one.
+/// The reason for refusing a unit file. The texts are fleet 1.0's, with the line if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUnit {
-    /// systemd or fleet 1.0 could not read it.
+    /// systemd or fleet 1.0 could not read the file.
     #[error("{0}")]
     Unreadable(Note),
-    /// It has no options at all.
+    /// The file has no options.
     #[error("unit file is empty")]
     Empty,
-    /// systemd would not let fleet start or stop it: this option, and its line.
+    /// systemd would not let fleet start or stop the unit. Holds the option and its line.
     #[error("line {1}: {0}=yes: fleet starts and stops units by hand; remove the line")]
     Unmanageable(&'static str, usize),
-    /// Its `[X-Fleet]` contradicts itself, or cannot be understood.
+    /// The `[X-Fleet]` section contradicts itself, or cannot be understood.
     #[error(transparent)]
     Options(#[from] OptionsError),
 }
 
 impl InvalidUnit {
-    /// Returns the reason with the unit's name, if fleet 1.0 had no words for it.
+    /// Returns the reason. If fleet 1.0 had no text for it, the unit's name comes first.
     pub fn for_unit(&self, name: &UnitName) -> String {
         match self {
             Self::Options(OptionsError::Misread(_)) | Self::Unmanageable(..) => {
@@ -88,7 +89,7 @@ impl Parsed {
         }
     }
 
-    /// Returns whether the unit may be submitted; only the first problem is returned.
+    /// Checks that the unit may be submitted. Returns only the first problem.
     pub fn validate(&self) -> Result<(), InvalidUnit> {
         let mut notes = self.file.notes().iter();
         if let Some(note) = notes.find(|note| note.severity == Severity::Error) {
@@ -101,8 +102,8 @@ impl Parsed {
         Ok(self.options.validate()?)
     }
 
-    /// Refuses settings that make systemd refuse every job of fleet: such a unit never starts, or
-    /// never stops.
+    /// Refuses settings that make systemd refuse fleet's jobs: such a unit never starts, or never
+    /// stops.
     fn manageable(&self) -> Result<(), InvalidUnit> {
         for key in ["RefuseManualStart", "RefuseManualStop"] {
             let mut assignments = self.file.assignments().iter().rev();
@@ -114,7 +115,7 @@ impl Parsed {
         Ok(())
     }
 
-    /// Returns the notes about the file and its `[X-Fleet]` section, by line.
+    /// Returns the notes about the file and its `[X-Fleet]` section, ordered by line.
     pub fn notes(&self) -> Vec<&Note> {
         let mut notes: Vec<_> = self
             .file

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The longest name that systemd accepts (`UNIT_NAME_MAX` counts a closing zero too), and a file can have, in bytes.
+/// The longest name in bytes, for systemd (`UNIT_NAME_MAX` counts a closing zero too) and for file
+/// names.
 pub const NAME_MAX: usize = 255;
 
 /// The kind of a unit, which is the suffix of its name.
@@ -46,7 +47,7 @@ impl UnitKind {
         (Self::Timer, "timer"),
     ];
 
-    /// The suffix, without its dot.
+    /// Returns the suffix, without its dot.
     pub fn as_str(self) -> &'static str {
         Self::ALL
             .iter()
@@ -61,7 +62,7 @@ impl UnitKind {
             .map(|(kind, _)| *kind)
     }
 
-    /// fleet 1.0 allowed templates of these kinds only.
+    /// Returns whether fleet 1.0 allowed templates of this kind.
     fn may_be_template(self) -> bool {
         matches!(
             self,
@@ -70,7 +71,7 @@ impl UnitKind {
     }
 }
 
-/// Why a string is no unit name. The texts are fleet 1.0's.
+/// The reason why a string is no unit name. The texts are fleet 1.0's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The empty string.
@@ -79,7 +80,7 @@ pub enum NameError {
     /// Longer than [`NAME_MAX`] bytes.
     #[error("unit name is {0} bytes long (max {NAME_MAX})")]
     TooLong(usize),
-    /// No dot, or nothing before it or behind it.
+    /// No dot, or an empty name or suffix.
     #[error("unit name \"{0}\" must be of the form NAME.TYPE")]
     NoSuffix(String),
     /// A suffix systemd does not know.
@@ -99,7 +100,7 @@ pub enum NameError {
     Hidden(String),
 }
 
-/// A valid unit name. Holding one means that it is safe as a file name and as a registry key. Cheap to clone.
+/// A valid unit name. It is always safe as a file name and as a registry key. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitName {
     name: Arc<str>,
@@ -122,7 +123,7 @@ impl UnitName {
         })
     }
 
-    /// Whether [`parse`](Self::parse) would read it, for who needs no copy of it.
+    /// Checks that [`parse`](Self::parse) would read it, without making a copy.
     pub fn check(name: &str) -> Result<(), NameError> {
         Self::parts(name).map(drop)
     }
@@ -160,7 +161,7 @@ impl UnitName {
         Ok((at.unwrap_or(dot), dot, kind))
     }
 
-    /// Reads a name as a person types it: without a known suffix it is a service.
+    /// Reads a name as a person types it. Without a known suffix it is a service.
     pub fn parse_lenient(name: &str) -> Result<Self, NameError> {
         let known = name
             .rfind('.')
@@ -172,37 +173,38 @@ impl UnitName {
         }
     }
 
-    /// The whole name.
+    /// Returns the whole name.
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// Returns the kind of unit that it names.
+    /// Returns the unit's kind.
     pub fn kind(&self) -> UnitKind {
         self.kind
     }
 
-    /// The name without its suffix (`%N`).
+    /// Returns the name without its suffix (`%N`).
     pub fn stem(&self) -> &str {
         &self.name[..self.dot]
     }
 
-    /// The part before `@`, else the name without its suffix (`%p`).
+    /// Returns the part before `@`, else the name without its suffix (`%p`).
     pub fn prefix(&self) -> &str {
         &self.name[..self.prefix]
     }
 
-    /// The part between `@` and the suffix (`%i`); empty for a template, none for a plain name.
+    /// Returns the part between `@` and the suffix (`%i`). Empty for a template, `None` for a plain
+    /// name.
     pub fn instance(&self) -> Option<&str> {
         (self.prefix < self.dot).then(|| &self.name[self.prefix + 1..self.dot])
     }
 
-    /// Whether this is `prefix@.kind`: stored, never started.
+    /// Returns whether it is a template, `prefix@.kind`, which is stored and never started.
     pub fn is_template(&self) -> bool {
         self.instance() == Some("")
     }
 
-    /// The template that an instance takes its content from.
+    /// Returns the template that provides an instance's content.
     pub fn template(&self) -> Option<Self> {
         let instance = self.instance()?;
         if instance.is_empty() {

@@ -1,4 +1,4 @@
-//! A line of a unit file as fleet 1.0 reads it: what its hash is made of, and what its API carries.
+//! A line of a unit file as fleet 1.0 reads it. Its hash and its API are made of these.
 
 use serde::{Deserialize, Serialize};
 

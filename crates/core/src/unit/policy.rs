@@ -11,14 +11,14 @@ pub enum UpdateStrategy {
     /// A few machines at a time, within the budget.
     #[default]
     Rolling,
-    /// All machines at once; watched, and rolled back, like any other.
+    /// All machines change at once. The update is watched and rolled back like any other.
     All,
-    /// Waits until a person resumes it, then rolls.
+    /// The update waits until an operator resumes it, then rolls.
     Manual,
 }
 
 impl UpdateStrategy {
-    /// The word that files and the API use.
+    /// Returns the word that files and the API use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rolling => "rolling",
@@ -34,12 +34,12 @@ pub enum OnFailure {
     /// Every machine returns to the stable revision.
     #[default]
     Rollback,
-    /// It stops where it is, and waits for a person.
+    /// The update stops where it is, and waits for an operator.
     Pause,
 }
 
 impl OnFailure {
-    /// The word that files and the API use.
+    /// Returns the word that files and the API use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rollback => "rollback",
@@ -48,17 +48,17 @@ impl OnFailure {
     }
 }
 
-/// How many machines may be without the unit at once.
+/// The number of machines on which the unit may be unavailable at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxUnavailable {
-    /// That many, 1 at least.
+    /// An absolute number, at least 1.
     Machines(u32),
-    /// That many of a hundred, 1 to 100.
+    /// A percentage, 1 to 100.
     Percent(u32),
 }
 
 impl MaxUnavailable {
-    /// The budget for that many live machines: rounded down, as a budget should be, and at least one.
+    /// Returns the budget for that many live machines, rounded down and at least one.
     pub fn of(self, machines: usize) -> usize {
         match self {
             Self::Machines(count) => usize::try_from(count).unwrap_or(usize::MAX),
@@ -79,25 +79,27 @@ impl fmt::Display for MaxUnavailable {
     }
 }
 
-/// The policy of a unit.
+/// The update policy of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// `UpdateStrategy=`
+    /// The value of `UpdateStrategy=`.
     pub strategy: UpdateStrategy,
-    /// `MaxUnavailable=`; see [`Policy::budget`].
+    /// The value of `MaxUnavailable=`; see [`Policy::budget`].
     pub max_unavailable: MaxUnavailable,
-    /// `MinReadySec=`; none means what [`Policy::min_ready`] makes of it.
+    /// The value of `MinReadySec=`. `None` if unset; see [`Policy::min_ready`].
     pub min_ready: Option<Duration>,
-    /// `ProgressDeadlineSec=`: how long an update may go on without another machine becoming available.
+    /// The value of `ProgressDeadlineSec=`: the longest time that an update may take to make one
+    /// more machine available.
     pub progress_deadline: Duration,
-    /// `OnFailure=`
+    /// The value of `OnFailure=`.
     pub on_failure: OnFailure,
 }
 
-/// How long a service must run whose readiness systemd does not know.
+/// The time that a service must run if systemd cannot tell its readiness.
 ///
-/// systemd calls `Type=simple` active from its fork on, whether or not the program is any good. A program that gives up
-/// on its database or its port does so within a few seconds; Docker Swarm watches for as long.
+/// systemd calls `Type=simple` active from its fork on, even if the program fails soon after. A
+/// program that cannot reach its database or bind its port exits within a few seconds. Docker Swarm
+/// watches for as long.
 const UNPROVEN: Duration = Duration::from_secs(5);
 
 impl Default for Policy {
@@ -106,7 +108,7 @@ impl Default for Policy {
             strategy: UpdateStrategy::default(),
             max_unavailable: MaxUnavailable::Percent(10),
             min_ready: None,
-            // As Kubernetes has it for its deployments.
+            // The same as the default of Kubernetes deployments.
             progress_deadline: Duration::from_secs(600),
             on_failure: OnFailure::default(),
         }
@@ -114,7 +116,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// How many of that many live machines may be without the unit at once.
+    /// Returns the number of those live machines on which the unit may be unavailable at once.
     pub fn budget(&self, machines: usize) -> usize {
         match self.strategy {
             UpdateStrategy::All => machines.max(1),
@@ -122,8 +124,8 @@ impl Policy {
         }
     }
 
-    /// How long a unit must be ready before it counts as available. The default is 5 s for
-    /// services that systemd calls active without knowing, and zero for everything else.
+    /// Returns how long a unit must be ready before it counts as available. The default is 5 s for
+    /// services whose readiness systemd cannot tell, and zero for everything else.
     pub fn min_ready(&self, kind: UnitKind, service: ServiceType) -> Duration {
         self.min_ready.unwrap_or_else(|| {
             if kind == UnitKind::Service && !service.proves_readiness {
@@ -134,7 +136,7 @@ impl Policy {
         })
     }
 
-    /// Takes one option; answers what is wrong with its value.
+    /// Sets one option. Fails with what is wrong with its value.
     pub(super) fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
         match key {
             "UpdateStrategy" => {
@@ -174,7 +176,7 @@ fn max_unavailable(value: &str) -> Result<MaxUnavailable, &'static str> {
         Some(digits) => (digits, true),
         None => (value, false),
     };
-    // `parse` would take a sign.
+    // `parse` would accept a sign.
     let number = if digits.bytes().all(|c| c.is_ascii_digit()) {
         digits.parse::<u32>().ok()
     } else {

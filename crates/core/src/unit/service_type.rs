@@ -1,20 +1,20 @@
-//! Whether a service is expected to go on running, which decides when it counts as ready.
+//! Whether a service is expected to keep running, which decides when it counts as ready.
 
 use super::UnitFile;
 
-/// The part of a `[Service]` section that says what success looks like.
+/// The settings of a `[Service]` section that define success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceType {
-    /// It runs to its end (`Type=oneshot`); anything else is meant to go on.
+    /// Whether it runs to its end (`Type=oneshot`). Every other service is meant to keep running.
     pub oneshot: bool,
-    /// It counts as active after its end (`RemainAfterExit=`).
+    /// Whether it counts as active after its end (`RemainAfterExit=`).
     pub remain_after_exit: bool,
-    /// systemd calls it active only when the program itself has shown that it is up (or, for oneshot, that it is
-    /// done). It knows nothing of the sort of `simple`, `exec` and `idle`.
+    /// Whether systemd calls it active only after the program itself has shown that it is up or,
+    /// for oneshot, done. For `simple`, `exec` and `idle` systemd cannot tell.
     pub proves_readiness: bool,
 }
 
-/// Reads it as systemd does. An unknown value leaves the one before it in force, and a service
+/// Reads the settings as systemd does. An unknown value keeps the previous one, and a service
 /// without `Type=`, `BusName=` and `ExecStart=` is oneshot.
 pub fn service_type(file: &UnitFile) -> ServiceType {
     const TYPES: [&str; 8] = [
@@ -51,7 +51,7 @@ pub fn service_type(file: &UnitFile) -> ServiceType {
     }
 }
 
-/// A boolean in systemd's spellings.
+/// Reads a boolean in systemd's spellings.
 pub(crate) fn truth(word: &str) -> Option<bool> {
     match word.to_ascii_lowercase().as_str() {
         "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TargetState {
-    /// In the registry only.
+    /// The unit exists only in the registry.
     Inactive,
-    /// Its file is in place on every machine it belongs to, and systemd knows it.
+    /// The file is in place on every machine where the unit belongs, and systemd has loaded it.
     Loaded,
-    /// Loaded, and started once.
+    /// The unit is loaded, and was started once.
     Launched,
 }
 
 impl TargetState {
-    /// The word that files, listings and the API use.
+    /// Returns the word that files, listings and the API use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inactive => "inactive",
@@ -26,7 +26,7 @@ impl TargetState {
         }
     }
 
-    /// Reads the word.
+    /// Reads the word. `None` if it is another word.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Inactive, Self::Loaded, Self::Launched]
             .into_iter()

@@ -1,9 +1,9 @@
 //! The `[X-Fleet]` section of a unit: on which machines it runs, beside which units it must not,
 //! and how it is updated.
 //!
-//! **Invariant: an option that cannot be understood never widens where a unit runs.** A file with such an option is
-//! not taken. A record that has one already, from an older version or another way in, matches no machine if the
-//! option may have been a restriction.
+//! **Invariant: an option that cannot be understood never widens where a unit runs.** A file with
+//! such an option is refused. A record may have one already, from an older version or another
+//! writer. Such a record matches no machine if the option may have been a restriction.
 
 mod unknown;
 mod value;
@@ -19,7 +19,8 @@ use super::{Assignment, Note, Policy, Severity, TargetState, UnitFile, UnitName}
 
 const SECTION: &str = "X-Fleet";
 
-/// How many patterns the `Conflicts=` of a unit may have. Every unit's name is held against each of them.
+/// The largest number of patterns in a unit's `Conflicts=`. Every unit's name is compared with
+/// each.
 pub const CONFLICTS_MAX: usize = 100;
 
 /// All options of `[X-Fleet]`, the oldest spellings last.
@@ -48,23 +49,25 @@ pub const X_FLEET: [&str; 17] = [
 pub struct FleetOptions {
     /// Whether it runs on every machine that its metadata allows. The last `Global=` decides.
     pub global: bool,
-    /// Metadata that a machine must have: every key, each with one of its values.
+    /// The metadata that a machine must have: every key, each with one of its values.
     pub machine_metadata: BTreeMap<String, BTreeSet<String>>,
-    /// Names of units that it does not run beside.
+    /// The names of units that it does not run beside.
     pub conflicts: Vec<Pattern>,
-    /// The machine it runs on, as the file has it; it may be no valid id.
+    /// The machine it runs on, as written in the file. It may be no valid id.
     pub machine_id: Option<String>,
-    /// Units on whose machine it runs.
+    /// The units whose machine it shares.
     pub machine_of: Vec<String>,
-    /// Units that it makes room for by moving them away.
+    /// The units that it replaces by moving them to other machines.
     pub replaces: Vec<String>,
-    /// The target state that a units directory gives it when it is new. `None` if the file leaves that open.
+    /// The target state that a units directory gives a new unit. `None` if the file does not set
+    /// it.
     pub target: Option<TargetState>,
-    /// How updates of it are rolled out, without the values that were misread.
+    /// The update policy, without the values that were misread.
     pub policy: Policy,
-    /// Options that cannot be understood, by line; refused by [`FleetOptions::validate`].
+    /// The options that cannot be understood, ordered by line. [`FleetOptions::validate`] refuses
+    /// them.
     pub misread: Vec<Misread>,
-    /// Oddities in the section that are understood anyway.
+    /// The oddities in the section that are understood anyway.
     pub notes: Vec<Note>,
 }
 
@@ -74,22 +77,23 @@ pub struct FleetOptions {
 pub struct Misread {
     /// The line in the file, from 1.
     pub line: usize,
-    /// The option, its value, and what to write instead.
+    /// The option, its value, and the correction.
     pub text: String,
     /// Whether the option may have been meant to keep the unit off machines.
     pub restricts: bool,
 }
 
-/// Options that cannot be followed. The texts about contradictions are those of fleet 1.0.
+/// The error for options that cannot be followed. The texts about contradictions are those of fleet
+/// 1.0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionsError {
-    /// These two exclude each other.
+    /// The two options exclude each other.
     #[error("{0} cannot be used with {1}")]
     Both(&'static str, &'static str),
-    /// It must run beside a unit that it must not run beside.
+    /// The unit must run beside a unit that it must not run beside.
     #[error("unresolvable requirements: peer {0:?} matches conflict {1:?}")]
     ConflictingPeer(String, String),
-    /// No update could succeed.
+    /// The two times leave no update enough time to succeed.
     #[error("ProgressDeadlineSec must be longer than MinReadySec, or no update is ever in time")]
     NeverInTime,
     /// An option that cannot be followed.
@@ -98,14 +102,15 @@ pub enum OptionsError {
 }
 
 impl FleetOptions {
-    /// Reads the options that a file means for the unit of this name: for an instance, the instance's name
-    /// and its template's file.
+    /// Reads a file's options for the unit of this name. For an instance, these are the instance's
+    /// name and its template's file.
     ///
-    /// As in fleet 1.0 and unlike in systemd's own sections, an empty assignment does not reset the
-    /// option. A unit bound to a region must not run everywhere for a stray `MachineMetadata=`.
+    /// An empty assignment does not reset the option, as in fleet 1.0 and unlike in systemd's own
+    /// sections. A unit bound to a region must not run everywhere because of a stray
+    /// `MachineMetadata=`.
     pub fn read(name: &UnitName, file: &UnitFile) -> Self {
         let mut options = Self::default();
-        // A unit binds to one machine: the newer spelling first, of each the first value.
+        // A unit binds to one machine. The newest spelling wins, with its first value.
         let mut machine_ids = [const { None::<String> }; 3];
         for assignment in file.assignments() {
             if assignment.section != SECTION {
@@ -169,7 +174,7 @@ impl FleetOptions {
                     }
                 }
                 "Target" => options.set_target(assignment),
-                // All that is left of the table is about updates.
+                // The rest of the table is about updates.
                 _ => {
                     let value = expand(&assignment.value, name);
                     let set = options.policy.set(&assignment.key, value.trim());
@@ -201,7 +206,8 @@ impl FleetOptions {
         Ok(())
     }
 
-    /// Returns the option for which it runs on no machine, because it may have kept the unit off some.
+    /// Returns the misread option that keeps the unit off all machines, because it may have been a
+    /// restriction.
     pub fn unreadable(&self) -> Option<&Misread> {
         self.misread.iter().find(|misread| misread.restricts)
     }
@@ -234,7 +240,7 @@ impl FleetOptions {
         Ok(())
     }
 
-    /// The first of its conflicts that the name of another unit matches.
+    /// Returns the unit's first conflict that matches the name of another unit.
     pub fn conflicting_pattern(&self, other: &str) -> Option<&str> {
         self.conflicts
             .iter()
@@ -275,7 +281,7 @@ impl FleetOptions {
         }
     }
 
-    /// Takes note of an option in another section, if it was meant for fleet.
+    /// Records an option in another section that was meant for fleet.
     fn look_elsewhere(&mut self, assignment: &Assignment) {
         let Assignment {
             section, key, line, ..
@@ -301,7 +307,7 @@ impl FleetOptions {
         let hint = meant.map(|meant| format!("; did you mean {meant}?"));
         self.misread.push(Misread {
             line: assignment.line,
-            // The words of fleet 1.0, which took the unit anyway.
+            // The words of fleet 1.0, which accepted the unit anyway.
             text: format!(
                 "unrecognized requirement in [X-Fleet] section: {:?}{}",
                 shortened(key),
@@ -323,13 +329,13 @@ impl FleetOptions {
         self.misread.push(Misread {
             line: assignment.line,
             text: format!("{key} {:?}: {advice}", shortened(value)),
-            // An empty list of conflicts leaves nothing out.
+            // An empty list of conflicts excludes nothing.
             restricts: unknown::restricts(key) && !empty_list,
         });
     }
 }
 
-/// Returns the beginning of a text, enough to find it in the file.
+/// Returns the beginning of a text, long enough to find it in the file.
 fn shortened(text: &str) -> String {
     const WIDTH: usize = 80;
     let mut short: String = text.chars().take(WIDTH).collect();

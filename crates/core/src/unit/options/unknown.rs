@@ -2,7 +2,7 @@
 
 use super::{SECTION, X_FLEET};
 
-/// Options that mean something to fleet alone: in a section of systemd's, systemd would ignore them.
+/// Options that only fleet understands. In a section of systemd's, systemd ignores them.
 const ONLY_OURS: [&str; 13] = [
     "Global",
     "MachineMetadata",
@@ -19,7 +19,8 @@ const ONLY_OURS: [&str; 13] = [
     "X-Conflicts",
 ];
 
-/// Options that only say how updates go, or how a directory starts the unit; all others say where it runs.
+/// Options about updates, or about how a directory starts the unit. All others restrict where it
+/// runs.
 const POLICY: [&str; 6] = [
     "UpdateStrategy",
     "MaxUnavailable",
@@ -29,7 +30,7 @@ const POLICY: [&str; 6] = [
     "Target",
 ];
 
-/// Whether an option can keep a unit off machines.
+/// Returns whether an option can keep a unit off machines.
 pub(super) fn restricts(key: &str) -> bool {
     !POLICY.contains(&key)
 }
@@ -39,20 +40,20 @@ pub(super) fn is_misplaced(section: &str, key: &str) -> bool {
     !section.starts_with("X-") && is_only_ours(key)
 }
 
-/// Whether an option means something to fleet alone.
+/// Returns whether only fleet understands an option.
 pub(crate) fn is_only_ours(key: &str) -> bool {
     ONLY_OURS.contains(&key)
 }
 
-/// Whether `[X-Fleet]` was meant by a section of that name.
+/// Returns whether a section of that name was meant to be `[X-Fleet]`.
 pub(super) fn is_nearly_ours(section: &str) -> bool {
     section != SECTION && distance(section, SECTION) <= 1
         || section.trim().eq_ignore_ascii_case("fleet")
 }
 
-/// The option that may be meant by an unknown one.
+/// Returns the known option that an unknown one may mean.
 pub(crate) fn nearest(key: &str) -> Option<&'static str> {
-    // `MachineMetadata role=web` has a blank where its = belongs.
+    // `MachineMetadata role=web` has a blank in place of its `=`.
     let word = key.split_ascii_whitespace().next().unwrap_or(key);
     let near = X_FLEET
         .into_iter()
@@ -61,9 +62,9 @@ pub(crate) fn nearest(key: &str) -> Option<&'static str> {
     (distance <= 1 + known.len() / 5).then_some(known)
 }
 
-/// The number of letters to insert, remove, replace or swap, whatever their case.
+/// Returns the number of letters to insert, remove, replace or swap, ignoring case.
 fn distance(one: &str, other: &str) -> usize {
-    // A longer text is no misspelling, and would take long to compare.
+    // A longer text is no misspelling, and comparing it would take long.
     if one.len() > 64 {
         return usize::MAX;
     }

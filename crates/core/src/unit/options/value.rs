@@ -1,6 +1,6 @@
-//! The values of `[X-Fleet]` options: how a line is split, and what each part may look like.
+//! The values of `[X-Fleet]` options: how a line is split, and the valid forms of each part.
 //!
-//! A value is either understood as fleet 1.0 understood it, or it is an error that says what to write instead.
+//! A value is either understood as in fleet 1.0, or it is an error with the correction.
 
 use glob::Pattern;
 
@@ -12,7 +12,8 @@ pub(super) type Advice = &'static str;
 
 const PAIR: Advice = "write key=value, or quote each of several";
 
-/// The values of a line such as `"a=1 2" "b=3"`. A line that is not quoted at both ends is one value.
+/// Returns the values of a line such as `"a=1 2" "b=3"`. A line without quotes at both ends is one
+/// value.
 pub(super) fn quoted_values(line: &str) -> Vec<String> {
     if !line.starts_with('"') || !line.ends_with('"') {
         return vec![line.to_owned()];
@@ -30,8 +31,8 @@ pub(super) fn quoted_values(line: &str) -> Vec<String> {
     values
 }
 
-/// Replaces `%n %N %p %i %%`. An unknown specifier stays as it is, as in fleet 1.0; so does a template's `%i`, which
-/// has no value yet.
+/// Replaces `%n %N %p %i %%`. An unknown specifier stays, as in fleet 1.0. The `%i` of a template
+/// stays too, because it has no value yet.
 pub(crate) fn expand(value: &str, name: &UnitName) -> String {
     let mut expanded = String::with_capacity(value.len());
     let mut rest = value;
@@ -51,7 +52,7 @@ pub(crate) fn expand(value: &str, name: &UnitName) -> String {
     expanded + rest
 }
 
-/// Refuses what no option can mean: nothing at all, and a comment behind a value.
+/// Refuses values that are wrong for every option: an empty one, and one with a comment after it.
 pub(super) fn checked(line: &str) -> Result<(), Advice> {
     let comment = [" #", "\t#", " ;", "\t;"];
     let unquoted = !line.starts_with('"') || !line.ends_with('"');
@@ -64,8 +65,8 @@ pub(super) fn checked(line: &str) -> Result<(), Advice> {
     }
 }
 
-/// Reads a boolean. A value that fleet 1.0 did not read as true, and that is not plainly false, is
-/// refused.
+/// Reads a boolean. It refuses a value that fleet 1.0 did not read as true and that is not plainly
+/// false.
 pub(super) fn boolean(value: &str) -> Result<bool, Advice> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "yes" | "1" | "on" | "t" => Ok(true),
@@ -112,8 +113,9 @@ pub(super) fn pattern(word: &str, name: &UnitName) -> Result<Pattern, Advice> {
     Pattern::new(&from_go_pattern(word)).map_err(|_| "its pattern is malformed; escape [ and \\")
 }
 
-/// For unit names, which have no `/`, the glob crate differs from Go in three ways. It has no `\x`
-/// for a plain x, negates a class with `!`, and gives `**` a meaning of its own.
+/// Returns the Go pattern as a pattern of the glob crate. For unit names, which have no `/`, the
+/// two differ in three ways. The glob crate has no `\x` for a plain x, negates a class with `!`,
+/// and gives `**` a meaning of its own.
 fn from_go_pattern(pattern: &str) -> String {
     let mut glob = String::with_capacity(pattern.len());
     let mut chars = pattern.chars();
@@ -121,7 +123,7 @@ fn from_go_pattern(pattern: &str) -> String {
         match c {
             '\\' => match chars.next() {
                 Some(escaped) => glob += &Pattern::escape(&escaped.to_string()),
-                // Malformed for Go, and so it must be here: an open class is.
+                // An unclosed class is malformed in Go, and an open class is malformed here too.
                 None => glob.push('['),
             },
             '^' if glob.ends_with('[') => glob.push('!'),
@@ -132,7 +134,7 @@ fn from_go_pattern(pattern: &str) -> String {
     glob
 }
 
-/// Refuses a text that no machine can have as its id. Old files name a boot id, which has dashes.
+/// Refuses a text that cannot be a machine id. Old files name a boot id, which has dashes.
 pub(super) fn machine_id(value: &str, name: &UnitName) -> Result<(), Advice> {
     let plain = value.replace('-', "").to_ascii_lowercase();
     if name.is_template() && value.contains('%') || MachineId::parse(&plain).is_ok() {
@@ -142,7 +144,7 @@ pub(super) fn machine_id(value: &str, name: &UnitName) -> Result<(), Advice> {
     }
 }
 
-/// Refuses a word that no unit can be called.
+/// Refuses a word that cannot be a unit name.
 pub(super) fn unit_name(word: &str, name: &UnitName) -> Result<(), Advice> {
     let named = |word: &str| UnitName::parse(word).is_ok();
     if name.is_template() && word.contains('%') || named(word) || named(&format!("{word}.service"))
