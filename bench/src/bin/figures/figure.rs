@@ -39,6 +39,9 @@ figures! {
     LIST_UNIT_FILES: "process of `list-unit-files`, 100 units", "", "< 10", "ms";
     LIST_MACHINES: "process of `list-machines`, 100 units on 3 hosts", "", "< 10", "ms";
     REBOOT: "host rebooted, 100 units: start of fleetd until all run", "31.4", "< 0.5", "s";
+    DARK: "the same with dead DNS, no network and an absent API address", "", "", "s";
+    DARK_DELAY: "its time less that of the reboot before it", "", "< 0.5", "s";
+    COMMENTS: "100 units that change only comments: reloads of systemd", "", "0", "";
     LEADER: "leader killed: another, or the same again, leads", "9.3-10.4", "< 5", "s";
     ROLLOUT: "rollout of a unit that starts in 1 s: 12 hosts, 25 % at once", "", "", "s";
     ROLLOUT_RATIO: "its time over that of the starts in its 4 batches", "", "<= 1.3", "";

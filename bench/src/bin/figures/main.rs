@@ -101,6 +101,10 @@ fn measure(quick: bool) -> Result<String> {
     }
     step("reboots");
     (0..rounds).try_for_each(|_| standing::reboot(&lab, &mut samples))?;
+    step("reboots in the dark");
+    standing::dark_reboots(&lab, rounds, &mut samples)?;
+    step("comments");
+    standing::comments(&lab, &mut samples)?;
     step("leaders");
     (0..rounds).try_for_each(|_| standing::leader(&lab, &mut samples))?;
     let machine = figure::machine(&lab)?;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::{Host, Lab, Metrics, wait_until};
+use lab::{FleetConf, Host, Lab, Metrics, wait_until};
 
 use crate::figure::{self, Samples};
 
@@ -18,6 +18,22 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Bound of everything that is waited for.
 const LIMIT: Duration = Duration::from_secs(30);
+
+const FLEET_CONF: &str = "/etc/fleet/fleet.conf";
+
+const SOCKET: &str = "/etc/systemd/system/fleet.socket.d/absent.conf";
+
+/// A name server that takes every question and answers none.
+const SWALLOWS: [(&str, &str); 2] = [
+    (
+        "/etc/systemd/system/swallow.socket",
+        "[Socket]\nListenDatagram=127.0.0.53:53\n[Install]\nWantedBy=sockets.target\n",
+    ),
+    (
+        "/etc/systemd/system/swallow.service",
+        "[Service]\nExecStart=/bin/sleep infinity\n",
+    ),
+];
 
 const UNIT: &str = "[Service]\nExecStart=/bin/sleep infinity\n[X-Fleet]\nGlobal=true\n";
 
@@ -164,7 +180,40 @@ fn field(text: &str, name: &str) -> Result<f64> {
 /// A host that loses its power and comes back: from the start of its fleetd until its last unit is
 /// active, as its systemd remembers it.
 pub(crate) fn reboot(lab: &Lab, samples: &mut Samples) -> Result<()> {
+    samples.add(figure::REBOOT, until_all_run(lab, lab.host(3))?);
+    Ok(())
+}
+
+/// The same reboot with everything there, and with dead name servers, no network and an API address
+/// that is absent; in turns.
+pub(crate) fn dark_reboots(lab: &Lab, rounds: usize, samples: &mut Samples) -> Result<()> {
     let host = lab.host(3);
+    for (path, content) in SWALLOWS {
+        host.write_file(path, content)?;
+    }
+    for _ in 0..rounds {
+        let bright = until_all_run(lab, host)?;
+        host.write_file("/etc/resolv.conf", "nameserver 127.0.0.53\n")?;
+        let named = ["a", "b", "c"].map(|name| format!("http://{name}.example:2379"));
+        host.write_file(FLEET_CONF, FleetConf::new(&named).to_string())?;
+        host.write_file(SOCKET, "[Socket]\nListenStream=10.97.7.7:49153\n")?;
+        host.sh("systemctl enable --quiet swallow.socket")?.ok()?;
+        host.partition()?;
+        let dark = until_all_run(lab, host)?;
+        samples.add(figure::DARK, dark);
+        samples.add(figure::DARK_DELAY, dark - bright);
+        host.sh(&format!(
+            "systemctl disable --quiet swallow.socket; rm {SOCKET}"
+        ))?
+        .ok()?;
+        host.write_file(FLEET_CONF, lab.fleet_conf().to_string())?;
+        host.heal()?;
+    }
+    until_all_run(lab, host).map(drop)
+}
+
+/// Cuts the power of a host; returns the seconds from the start of fleetd until all units run.
+fn until_all_run(lab: &Lab, host: &Host) -> Result<f64> {
     host.power_on()?;
     lab.wait_until(LIMIT, "all units run after a reboot", || {
         let listed = host.sh("systemctl list-units --no-legend --state=active 'stand*' | wc -l")?;
@@ -184,7 +233,25 @@ pub(crate) fn reboot(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let units = micros("stand*", "ActiveEnterTimestampMonotonic")?;
     ensure!(units.len() == UNITS, "{} units have a time", units.len());
     let last = units.into_iter().fold(start, f64::max);
-    samples.add(figure::REBOOT, (last - start) / 1e6);
+    Ok((last - start) / 1e6)
+}
+
+/// All units change a comment and nothing else.
+pub(crate) fn comments(lab: &Lab, samples: &mut Samples) -> Result<()> {
+    let reloads = || -> Result<f64> {
+        let mut sum = 0.0;
+        for host in lab.hosts() {
+            let count = host.sh("journalctl -o cat _PID=1 | grep -c '^Reloading' || true")?;
+            sum += count.ok()?.trim().parse::<f64>()?;
+        }
+        Ok(sum)
+    };
+    let before = reloads()?;
+    let first = lab.host(1);
+    first
+        .sh("cd /root/stand && sed -i '1i # changed' * && fleetctl start --replace --wait *")?
+        .ok()?;
+    samples.add(figure::COMMENTS, reloads()? - before);
     Ok(())
 }
 

@@ -129,6 +129,21 @@ const READS: [(&str, &str, &str); 9] = [
     ("reads", "server after", "and after, MiB"),
 ];
 
+const GROWTH: [(&str, &str, &str); 4] = [
+    (
+        "growth",
+        "adopted",
+        "etcd, after all machines adopted 50 equal files, MiB",
+    ),
+    (
+        "growth",
+        "history",
+        "etcd, 1,000 units with 10 revisions of 100 KB, MiB",
+    ),
+    ("growth", "leader", "memory of a leader beside these, MiB"),
+    ("growth", "leader's peak", "its peak, MiB"),
+];
+
 impl Samples {
     /// What is added from here on is of that size.
     pub(crate) fn of(&mut self, size: Size) {
@@ -207,6 +222,7 @@ impl Samples {
         text += &self.table("While nothing changes", &IDLE);
         text += &self.table("Storms", &STORMS);
         text += &self.table("Reads", &READS);
+        text += &self.table("Growth", &GROWTH);
         text
     }
 

@@ -11,6 +11,7 @@ mod changes;
 mod etcd;
 mod figures;
 mod fleet;
+mod growth;
 mod hub;
 mod line;
 mod others;
@@ -38,10 +39,15 @@ use crate::others::Others;
 use crate::proxy::Proxy;
 use crate::workers::Workers;
 
-const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000,10000] [--units 10,100] [--quick] [--only join|changes|idle|storms|reads|others,...] [--proxy] [--write]";
+const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000,10000] [--units 10,100] [--quick] [--only join|changes|idle|storms|reads|others|growth,...] [--proxy] [--write]";
 
 /// What `--only` may name. All machines join in any case.
-const PARTS: [&str; 6] = ["join", "changes", "idle", "storms", "reads", "others"];
+const PARTS: [&str; 7] = [
+    "join", "changes", "idle", "storms", "reads", "others", "growth",
+];
+
+/// The size at which growth is measured: once, because it takes minutes.
+const GROWS: Size = (1000, 10);
 
 /// The argument that has the bench print what it measured as the lines of [`Samples::raw`].
 const RAW: &str = "--raw";
@@ -243,6 +249,9 @@ fn measure(plan: &Plan) -> Result<Samples> {
         runtime.block_on(one_size(plan, machines, units, &mut samples))?;
         if plan.has("others") && machines > AGENTS {
             runtime.block_on(among_others(plan, machines, units, &mut samples))?;
+        }
+        if plan.has("growth") && (machines, units) == GROWS {
+            runtime.block_on(growth::measure(machines, &mut samples))?;
         }
     }
     Ok(samples)
