@@ -1,4 +1,4 @@
-//! Request bodies: how large, how slow and of what kind they may be.
+//! Request bodies: the limits on their size, their time and their type.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, Result};
 
-/// The media type of everything here.
+/// The media type of all requests and responses.
 pub(super) const JSON: &str = "application/json";
 
 /// The largest body: a unit file in base64, and the rest of its JSON.
 pub(super) const MAX: usize = CONTENT_MAX * 2;
 
-/// How long a client may take to send one. fleetctl gives up after three seconds for all of it.
+/// The time that a client has to send a body. fleetctl gives up after three seconds in total.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// Reads the whole body before the request is handled, so that a slow client does not look like a
-/// slow registry. A body that announces it is too large is refused before any of it is read.
+/// slow registry. A body whose declared length is too large is refused unread.
 pub(super) async fn receive(request: Request) -> Result<Request> {
     let (parts, body) = request.into_parts();
     let too_large = || {
@@ -58,7 +58,7 @@ pub(super) async fn pass_over(request: Request) {
             }
         }
     };
-    // Late or not, the answer is the same.
+    // The answer is the same if the time runs out.
     let _ = tokio::time::timeout(ARRIVAL, all).await;
 }
 
@@ -68,7 +68,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         .map_err(|error| ApiError::bad(format!("unable to decode body: {error}")))
 }
 
-/// The members of the requests that fleet 1.0 knew. Its decoder took them in any case.
+/// The members that requests of fleet 1.0 have. Its decoder accepts them in any case.
 const MEMBERS: [&str; 10] = [
     "currentState",
     "desiredState",
@@ -82,8 +82,8 @@ const MEMBERS: [&str; 10] = [
     "value",
 ];
 
-/// Reads a JSON body of fleet 1.0, whose members may be written in any case. An error is the one of the
-/// body as it was sent, which names the place.
+/// Reads a JSON body of fleet 1.0, whose members may have any case. An error is about the body as
+/// it was sent, so it names the right place.
 pub(super) fn decode_any_case<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let read = || {
         let mut body: serde_json::Value = decode(bytes)?;
@@ -102,7 +102,7 @@ fn set_case(value: &mut serde_json::Value) {
                 let other = |name: &&String| *name != member && name.eq_ignore_ascii_case(member);
                 let found = members.keys().find(other).cloned();
                 if let Some(value) = found.and_then(|name| members.remove(&name)) {
-                    // One that is written as documented wins.
+                    // A member written as documented wins.
                     members.entry(member).or_insert(value);
                 }
             }
@@ -112,7 +112,7 @@ fn set_case(value: &mut serde_json::Value) {
     }
 }
 
-/// Insists on one `Content-Type: application/json`, in fleet 1.0's words.
+/// Requires exactly one `Content-Type: application/json`, in fleet 1.0's words.
 pub(super) fn require_json(headers: &HeaderMap) -> Result<()> {
     let refuse = |message| Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     let types: Vec<_> = headers.get_all(CONTENT_TYPE).iter().collect();

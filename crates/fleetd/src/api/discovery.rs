@@ -6,11 +6,11 @@ use axum::routing::{MethodRouter, get};
 use super::error::ApiError;
 use super::{Api, body};
 
-/// As in fleet 1.0, with `$ENDPOINT` for the reader to replace. Additions to fleet 1.0 are marked
-/// there.
+/// The document of fleet 1.0, with `$ENDPOINT` for the reader to replace. Additions to fleet 1.0
+/// are marked in it.
 const DOCUMENT: &str = include_str!("discovery.json");
 
-/// The resource itself; of all, fleet 1.0 refused other methods with 400 here.
+/// Returns the resource itself. It is the only one where fleet 1.0 refused other methods with 400.
 pub(super) fn document() -> MethodRouter<Api> {
     get(([(CONTENT_TYPE, body::JSON)], DOCUMENT))
         .fallback(|| async { ApiError::bad("only HTTP GET supported against this resource") })
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_method_that_is_described_answers() {
+    async fn every_described_method_answers() {
         let router = router(Registry::new(Arc::new(Embedded::in_memory())), 100);
         for method in methods(&described()) {
             let mut path = text(&method["path"]).to_owned();
@@ -91,7 +91,8 @@ mod tests {
             let status = answer.status();
             let answer = to_bytes(answer.into_body(), usize::MAX).await;
             let answer = String::from_utf8_lossy(&answer.expect("a body")).into_owned();
-            // There is no unit, which is said so: what is no path is refused without a word.
+            // The unit does not exist, and the message says so. An unknown path has an empty
+            // message.
             let refused = status.is_client_error()
                 && status != StatusCode::METHOD_NOT_ALLOWED
                 && !answer.contains(r#""message":"""#);

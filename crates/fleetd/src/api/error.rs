@@ -1,4 +1,4 @@
-//! Errors as the API answers them.
+//! Errors in the form that the API sends.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -27,17 +27,17 @@ impl ApiError {
         }
     }
 
-    /// 400.
+    /// Returns an error 400.
     pub(super) fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// 409.
+    /// Returns an error 409.
     pub(super) fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, message)
     }
 
-    /// As the last line of an answer that has begun already.
+    /// Returns the error as the last line of an answer that has already begun.
     pub(super) fn into_line(self) -> Vec<u8> {
         let mut line = serde_json::to_vec(&self.into_body()).expect("a map with text keys");
         line.push(b'\n');
@@ -52,7 +52,7 @@ impl ApiError {
         ErrorBody { error }
     }
 
-    /// 404 for a unit, in fleet 1.0's words.
+    /// Returns an error 404 for a unit, in fleet 1.0's words.
     pub(super) fn no_unit() -> Self {
         Self::new(StatusCode::NOT_FOUND, "unit does not exist")
     }
@@ -62,11 +62,11 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let status = match &error {
             StoreError::Rejected(_) => StatusCode::INSUFFICIENT_STORAGE,
-            // Neither the client's doing nor a matter of time.
+            // The client did not cause it, and waiting does not help.
             StoreError::Denied(_) => StatusCode::BAD_GATEWAY,
             StoreError::Refused => StatusCode::CONFLICT,
             StoreError::Compacted(_) => {
-                let text = "the registry has changed since this listing began, and does not keep what it was: list again";
+                let text = "the registry has changed since this listing began, and no longer keeps that revision: list again";
                 return Self::new(StatusCode::GONE, text);
             }
             StoreError::Unavailable(_) | StoreError::LeaseLost => StatusCode::SERVICE_UNAVAILABLE,
@@ -104,7 +104,7 @@ impl From<RegistryError> for ApiError {
                 Self::new(StatusCode::NOT_FOUND, error.to_string())
             }
             RegistryError::Record(..) => Self::conflict(format!(
-                "{error}; to be rid of it: fleetctl destroy, then submit it again"
+                "{error}; to remove it: fleetctl destroy, then submit it again"
             )),
         }
     }

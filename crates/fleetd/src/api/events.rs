@@ -1,4 +1,4 @@
-//! `events`: what leaders decided, and why.
+//! `events`: the decisions of leaders, and their reasons.
 
 use axum::Json;
 use axum::extract::State;
@@ -32,7 +32,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ev
                 next_after: snapshot.revision,
             }));
         }
-        // What was listed holds nothing that is asked for; only what comes after it may.
+        // The listing has no event that matches, so only later ones can.
         after = Some(snapshot.revision);
         if let Ok(waited) =
             timeout_at(deadline, long_poll::wait(&**store, &[keys::EVENTS], after)).await
@@ -42,7 +42,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<Ev
     }
 }
 
-/// Returns the events written after that store revision, about that unit, and how many others
+/// Returns the events of that unit written after that store revision, and the number of events that
 /// cannot be read. A newer version may have kinds that this one does not know.
 fn events(
     snapshot: &Snapshot,

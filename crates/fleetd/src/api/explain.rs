@@ -1,4 +1,4 @@
-//! `explain`: why a unit runs on each machine, or does not.
+//! `explain`: why a unit runs or does not run on each machine.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -34,7 +34,7 @@ pub(super) async fn get(
         && !view.all_machines().contains_key(id)
     {
         let text =
-            format!("machine {id} is not known; fleetctl list-machines shows those that are");
+            format!("machine {id} is not known; fleetctl list-machines shows the known ones");
         return Err(ApiError::new(StatusCode::NOT_FOUND, text));
     }
     let answer = heavy(move || answer(&view, &name, only.as_ref()));
@@ -88,8 +88,8 @@ fn answer(view: &View, name: &UnitName, only: Option<&MachineId>) -> Explanation
     }
 }
 
-/// The part of the reported revision that a process depends on; `None` if that revision is no
-/// longer known.
+/// Returns the part of the reported revision that a process depends on. `None` if that revision is
+/// no longer known.
 fn process(view: &View, name: &UnitName, unit: &ViewedUnit, report: &UnitReport) -> Option<String> {
     let record = &unit.record;
     let number = report.revision;

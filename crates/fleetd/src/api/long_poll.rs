@@ -1,4 +1,4 @@
-//! Waiting for something to change (`?after=REVISION`).
+//! Waiting for a change (`?after=REVISION`).
 
 use std::time::Duration;
 
@@ -6,14 +6,16 @@ use fleet_core::keys;
 
 use crate::store::{Result, Store, StoreError};
 
-/// How long an answer waits for a change. Below the minute after which proxies and people give up.
+/// How long an answer waits for a change. It is shorter than the minute after which proxies and
+/// people give up.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Waits until something below the prefixes has changed since that registry revision, but not long; without one, not
-/// at all. Whatever ends the wait, what there is then is the answer.
+/// Waits until something below the prefixes has changed since that registry revision, for a limited
+/// time. Returns at once if there is no revision. The caller then answers with what the registry
+/// has.
 pub(super) async fn wait(store: &dyn Store, prefixes: &[&str], after: Option<u64>) -> Result<()> {
     let Some(after) = after else { return Ok(()) };
-    // A registry that was restored may not come to that revision for long; what it has now is news.
+    // A restored registry may need long to reach that revision. Its present content is news.
     if after > store.list(&[keys::CLUSTER]).await?.revision {
         return Ok(());
     }

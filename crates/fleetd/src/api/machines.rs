@@ -1,4 +1,4 @@
-//! `machines`: who is live, and what is set for them.
+//! `machines`: the live machines and their metadata.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,8 @@ use super::units::{WARNING, shown};
 use super::view::View;
 use super::{Api, BY, Query, body};
 
-/// How many operations one request may have: each machine is a write of one commit, which has at most 128.
+/// The largest number of operations in one request. Each machine is a write of one commit, and a
+/// commit has at most 128.
 const OPERATIONS_MAX: usize = 100;
 
 pub(super) async fn list(
@@ -56,21 +57,21 @@ pub(super) async fn list(
     Ok((warnings, Json(page)))
 }
 
-/// How many machines that are not listed are named: after a disk was cloned, the first few are
-/// enough.
+/// The largest number of unlisted machines that warnings name. After a disk was cloned, the first
+/// few are enough.
 const TOLD: usize = 3;
 
-/// Says which machines are not listed because of their ids.
+/// Returns warnings about the machines that are not listed because of their ids.
 fn warnings(view: &View) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (id, twin) in view.twins.iter().take(TOLD) {
         let listed = view.machines.get(id);
         let text = format!(
-            "the machine at {} is not listed: its id {id} is that of the one at {} too; fleetctl status says what to do",
+            "the machine at {} is not listed: its id {id} is also that of the machine at {}; fleetctl status says what to do",
             twin.primary_ip,
             listed.map_or("", |listed| &listed.primary_ip)
         );
-        // A registry's own words are in it.
+        // The text may contain words from the registry.
         if let Ok(text) = HeaderValue::from_str(&shown(&text)) {
             headers.append(WARNING, text);
         }
@@ -95,14 +96,15 @@ pub(super) async fn patch(State(api): State<Api>, bytes: Bytes) -> Result<Respon
         let value = value.as_deref().unwrap_or("nothing");
         tracing::info!(machine = %machine, by = BY, "metadata {key} of {machine} set over {BY} to {value}");
     }
-    // As fleet 1.0 had it.
+    // fleet 1.0 sends this header too.
     let kind = [(CONTENT_TYPE, body::JSON)];
     Ok((StatusCode::NO_CONTENT, kind).into_response())
 }
 
 type MetadataChange = (MachineId, String, Option<String>);
 
-/// One operation as the machine, the key, and its new value or none.
+/// Returns the machine, the key and the new value of one operation. The value is `None` if the key
+/// is removed.
 fn change(operation: &MetadataOp) -> Result<MetadataChange> {
     let value = operation.value.as_ref().map_or("", MetadataValue::as_str);
     let value = match operation.op.as_str() {
@@ -121,7 +123,7 @@ fn change(operation: &MetadataOp) -> Result<MetadataChange> {
         return Err(ApiError::bad(text));
     }
     for (what, text) in [("key", &*key), ("value", value.as_deref().unwrap_or("x"))] {
-        // What `MachineMetadata=` could not name, or a listing could not show.
+        // `MachineMetadata=` could not name it, or a listing could not show it.
         if text.is_empty() || text.contains(['=', ',', '"']) || text.contains(char::is_control) {
             let text =
                 format!("metadata {what} {text:?} must not be empty or contain any of = , \"");
@@ -135,7 +137,8 @@ fn change(operation: &MetadataOp) -> Result<MetadataChange> {
     Ok((machine, key, value))
 }
 
-/// Reads a part of a JSON pointer, in which `~1` is a slash and `~0` a tilde. `None` if it is malformed.
+/// Reads a part of a JSON pointer, in which `~1` is a slash and `~0` a tilde. `None` if it is
+/// malformed.
 fn unescaped(part: &str) -> Option<String> {
     let mut text = String::with_capacity(part.len());
     let mut chars = part.chars();
@@ -152,7 +155,7 @@ fn unescaped(part: &str) -> Option<String> {
     Some(text)
 }
 
-/// Refuses a request that sets a key of a machine to two values: one of them is a mistake.
+/// Refuses a request that sets a key of a machine to two values, because one of them is a mistake.
 fn only_one_value(changes: &[MetadataChange]) -> Result<()> {
     let mut values = BTreeMap::new();
     for (machine, key, value) in changes {
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_operations_are_refused_in_the_originals_words() {
+    fn bad_operations_are_refused_in_the_words_of_fleet_1() {
         for (operation, message) in [
             (
                 r#"{"op":"noop","path":"/x/metadata/foo","value":{"value":"v"}}"#,

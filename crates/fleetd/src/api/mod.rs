@@ -1,7 +1,6 @@
-//! API v1: the resources of fleet 1.0, and additions that `discovery.json` marks, as JSON over
-//! HTTP.
+//! API v1 as JSON over HTTP: the resources of fleet 1.0, and additions that `discovery.json` marks.
 //!
-//! Every answer is read from the registry for its request, at one revision. Nothing is cached, so
+//! Each answer is read from the registry for its request, at one revision. Nothing is cached, so
 //! nothing becomes stale, and an idle API costs nothing.
 
 mod body;
@@ -41,14 +40,14 @@ use tokio::task::spawn_blocking;
 use self::error::ApiError;
 use crate::registry::Registry;
 
-/// The same API, where the oldest clients look for it.
+/// The prefix of the same API for the oldest clients.
 const V1_ALPHA: &str = "/v1-alpha";
 
-/// How long an answer may take. fleetctl waits three seconds, as in fleet 1.0. A sentence in time
-/// is worth more than a late answer of a registry with a hanging member.
+/// The time limit of an answer. fleetctl waits three seconds, as in fleet 1.0. An error in time is
+/// worth more than a late answer from a registry with a hanging member.
 const ANSWER: Duration = Duration::from_millis(2500);
 
-/// The name of the API in reasons and in the journal: requests do not name their user yet.
+/// The name of the API in reasons and in the journal. Requests do not name their user yet.
 const BY: &str = "the API";
 
 /// The state that the handlers share.
@@ -58,11 +57,10 @@ struct Api {
     page_limit: u16,
 }
 
-/// A resource: its path below the prefix, the methods that it takes in the words of its refusal,
-/// and who answers.
+/// A resource: its path below the prefix, its methods in the words of a refusal, and its handler.
 type Resource = (&'static str, &'static str, MethodRouter<Api>);
 
-/// All resources, each of which `discovery.json` describes.
+/// Returns all resources. `discovery.json` describes each of them.
 fn resources() -> Vec<Resource> {
     vec![
         (
@@ -108,7 +106,7 @@ fn resources() -> Vec<Resource> {
     ]
 }
 
-/// The API over that registry. `page_limit`: rows of a page (`token_limit`).
+/// Returns the API of that registry. `page_limit` is the number of rows on a page (`token_limit`).
 pub fn router(registry: Registry, page_limit: u16) -> Router {
     let api = Api {
         registry,
@@ -139,9 +137,9 @@ pub fn router(registry: Registry, page_limit: u16) -> Router {
         .with_state(api)
 }
 
-/// The right that a request needs.
+/// Returns the right that a request needs.
 pub fn right_of(request: &Request) -> Right {
-    // A plan changes nothing: it is POST for its body.
+    // A plan changes nothing. It is a POST because it has a body.
     let path = request.uri().path();
     let resource = [V1, V1_ALPHA].iter().find_map(|v1| path.strip_prefix(v1));
     let plans = resource == Some("/plan") && request.method() == Method::POST;
@@ -152,8 +150,8 @@ pub fn right_of(request: &Request) -> Right {
     }
 }
 
-/// Answers 403 with that sentence, after a body of ordinary size has come: a client that still
-/// sends may not read. Nothing of it is kept.
+/// Returns 403 with that sentence, after the body has arrived. A client that is still sending may
+/// not read the answer. The body is not kept.
 pub async fn refuse(request: Request, why: String) -> Response {
     body::pass_over(request).await;
     let mut response = ApiError::new(StatusCode::FORBIDDEN, why).into_response();
@@ -162,19 +160,19 @@ pub async fn refuse(request: Request, why: String) -> Response {
     finish(response).await
 }
 
-/// Does what takes milliseconds on a thread of its own: whatever else this one does would wait for
-/// it.
+/// Runs work of some milliseconds on a thread of its own, so that other tasks of this thread need
+/// not wait for it.
 async fn apart<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> T {
     let made = spawn_blocking(make).await;
     made.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
-/// How many answers that place every unit on every machine are made at once. In a large fleet each
-/// takes a core for a while.
+/// The number of answers computed at once that place every unit on every machine. In a large fleet,
+/// each of them occupies a core for a while.
 static HEAVY: Semaphore = Semaphore::const_new(2);
 
-/// Does what may take seconds, as [`apart`] does, but few at once. It keeps its turn even if the
-/// client has gone.
+/// Runs work of some seconds like [`apart`], but only a few at once. The work keeps its place even
+/// if the client disconnects.
 async fn heavy<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> T {
     let turn = HEAVY.acquire().await;
     apart(move || {
@@ -184,7 +182,7 @@ async fn heavy<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> 
     .await
 }
 
-/// Answers 503 if the registry does not answer in time. A request that waits for news (`after`) has
+/// Returns 503 if the registry does not answer in time. A request that waits for news (`after`) has
 /// no such limit.
 async fn in_time(request: Request, next: Next) -> Response {
     let waits = Query::of(request.uri()).is_ok_and(|query| query.after.is_some());
@@ -193,18 +191,18 @@ async fn in_time(request: Request, next: Next) -> Response {
     }
     let answer = tokio::time::timeout(ANSWER, next.run(request)).await;
     answer.unwrap_or_else(|_| {
-        let text = "the registry does not answer; a change may have been made all the same. \
+        let text = "the registry does not answer; a change may have been made anyway. \
                     The status line of fleetd says more: systemctl status fleet";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     })
 }
 
-/// Warns readers that this machine does not follow what it shows.
+/// Warns readers if this machine does not follow what the answer shows.
 async fn warn_of_held(State(api): State<Api>, request: Request, next: Next) -> Response {
     let reads = request.method() == Method::GET && !request.uri().path().ends_with("/registry");
     let mut response = next.run(request).await;
     let warning = registry::warning(&api.registry.trust());
-    // A registry's own words may be in it.
+    // The text may contain words from the registry.
     let warning = warning.and_then(|text| HeaderValue::from_str(&units::shown(&text)).ok());
     if let Some(warning) = warning.filter(|_| reads) {
         response.headers_mut().append(units::WARNING, warning);
@@ -212,7 +210,7 @@ async fn warn_of_held(State(api): State<Api>, request: Request, next: Next) -> R
     response
 }
 
-/// Says who answers, and gives refusals that the framework made the body of every error.
+/// Names the server in the answer, and gives errors of the framework the usual error body.
 async fn finish(response: Response) -> Response {
     let json = response
         .headers()
@@ -229,20 +227,19 @@ async fn finish(response: Response) -> Response {
     response
 }
 
-/// The parts of a query that any handler reads. Parameters without a reader (`alt=json`) are
-/// ignored.
+/// The parts of a query that handlers read. Parameters without a reader (`alt=json`) are ignored.
 #[derive(Debug, Default)]
 struct Query {
     page_tokens: Vec<String>,
-    /// How many rows a page is to have; ours.
+    /// The largest number of rows on a page. An addition to fleet 1.0.
     limit: Option<u16>,
     machine_id: Option<String>,
     unit_name: Option<String>,
     content: bool,
     details: bool,
-    /// Whether all rows are asked for in one answer, line by line; ours.
+    /// Whether one answer has all rows, line by line. An addition to fleet 1.0.
     stream: bool,
-    /// Whether units are asked for without their current states; ours.
+    /// Whether units are listed without their current states. An addition to fleet 1.0.
     stateless: bool,
     after: Option<u64>,
     unit: Option<String>,
@@ -267,7 +264,7 @@ impl Query {
                 "limit" => {
                     let number = value.parse().ok().filter(|limit| *limit > 0);
                     let number: u16 = number.ok_or_else(|| {
-                        ApiError::bad(format!("limit={value:?} is no number of rows"))
+                        ApiError::bad(format!("limit={value:?} is not a number of rows"))
                     })?;
                     query.limit = Some(number.min(page::ROWS_MAX));
                 }
@@ -333,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_registry_that_hangs_is_told_before_fleetctl_gives_up() {
+    async fn hanging_registry_is_reported_before_fleetctl_gives_up() {
         let router = router(Registry::new(Arc::new(Silent)), 100);
         let began = tokio::time::Instant::now();
         let request = Request::get("/fleet/v1/units").body(Body::empty());

@@ -1,26 +1,25 @@
-//! How page tokens are made. A token of fleet 1.0 is the limit and the page number, little-endian,
-//! in the base64 of URLs. A cursor is a token that names a key and the registry revision of all
-//! pages.
+//! Page tokens. A token of fleet 1.0 is the limit and the page number, little-endian, in URL-safe
+//! base64. A cursor is a token with a key and the registry revision of all pages.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 
 use super::error::{ApiError, Result};
 
-/// The most rows of a page, for any `limit`: some megabytes.
+/// The largest number of rows on a page, for any `limit`. They take some megabytes.
 pub(super) const ROWS_MAX: u16 = 10_000;
 
 /// The place where a listing continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// The registry revision that all of it is of.
+    /// The registry revision of the whole listing.
     pub(super) revision: u64,
-    /// The last key that was shown.
+    /// The last key that was listed.
     pub(super) after: String,
 }
 
 impl Cursor {
-    /// The cursor in a query's tokens; none at the beginning.
+    /// Reads the cursor from the tokens of a query. `None` at the beginning.
     pub(super) fn of(tokens: &[String]) -> Result<Option<Self>> {
         let token = match tokens {
             [] => return Ok(None),
@@ -35,7 +34,7 @@ impl Cursor {
                 after: after.to_owned(),
             })
         };
-        let bad = || ApiError::bad("the page token is of no listing with limit");
+        let bad = || ApiError::bad("the page token is not from a listing with limit");
         cursor().map(Some).ok_or_else(bad)
     }
 
@@ -44,7 +43,8 @@ impl Cursor {
     }
 }
 
-/// Cuts a page out of all items. `tokens`: every `nextPageToken` of the query. Answers the next page's token too.
+/// Cuts a page out of all items, and returns it with the token of the next page. `tokens` has every
+/// `nextPageToken` of the query.
 pub(super) fn page<T>(
     items: Vec<T>,
     tokens: &[String],
@@ -72,7 +72,7 @@ fn decode(token: &str, limit: u16) -> Result<u16> {
         base64::DecodeError::InvalidByte(at, _) => {
             ApiError::bad(format!("illegal base64 data at input byte {at}"))
         }
-        // Where Go stops: at the first group of four that is not whole.
+        // Go stops at the first incomplete group of four.
         _ => ApiError::bad(format!(
             "illegal base64 data at input byte {}",
             token.len().saturating_sub(1) / 4 * 4
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_comes_back_from_its_token_and_from_nothing_else() {
+    fn cursor_is_read_from_its_token_and_from_nothing_else() {
         let cursor = Cursor {
             revision: 42,
             after: "reports/ab".to_owned(),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_tokens_are_refused_in_the_originals_words() {
+    fn bad_tokens_are_refused_in_the_words_of_fleet_1() {
         for (token, message) in [
             ("EwBMLg==", "token limit must be 100"),
             ("xx", "illegal base64 data at input byte 0"),

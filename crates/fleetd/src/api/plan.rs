@@ -1,4 +1,4 @@
-//! `POST plan`: what submitting and launching units would do. It changes nothing.
+//! `POST plan`: previews submitting and launching units. It changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use super::units::content_of;
 use super::view::View;
 use super::{Api, body, heavy};
 
-/// The keys that the answer depends on.
+/// The keys that a plan depends on.
 const READ: [&str; 5] = [
     keys::UNITS,
     keys::MACHINES,
@@ -67,7 +67,7 @@ fn plan(view: &View, asked: &PlanBody) -> Plan {
     }
 }
 
-/// A unit that may be submitted and launched, or why not.
+/// Reads a unit that may be submitted and launched. The error says why it may not.
 fn read(unit: &Unit) -> Result<(Parsed, Content), String> {
     let name = UnitName::parse(&unit.name).map_err(|error| error.to_string())?;
     let content = content_of(unit).map_err(|error| error.message)?;
@@ -81,7 +81,7 @@ fn read(unit: &Unit) -> Result<(Parsed, Content), String> {
 
 type Places<'a> = BTreeMap<&'a Metadata, BTreeMap<UnitName, Verdict>>;
 
-/// Returns where all units belong once these are submitted and launched.
+/// Returns where all units belong once the proposed ones are submitted and launched.
 fn places<'a>(view: &'a View, proposed: &[&(Parsed, Content)]) -> Places<'a> {
     let existing = view
         .placeables()
@@ -93,7 +93,7 @@ fn places<'a>(view: &'a View, proposed: &[&(Parsed, Content)]) -> Places<'a> {
             let existing = view.units.get(&parsed.name);
             Placeable {
                 name: &parsed.name,
-                // Those that are new come after all there are, in this order.
+                // New units are younger than all existing ones, in this order.
                 created: existing.map_or(revision + 1, |unit| unit.created),
                 target: TargetState::Launched,
                 options: &parsed.options,

@@ -1,4 +1,5 @@
-//! `registry`: whether this machine follows the registry, and accepting it. Ours, not fleet 1.0's.
+//! `registry`: whether this machine follows the registry, and accepting it. An addition to fleet
+//! 1.0.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -15,7 +16,7 @@ pub(super) async fn get(State(api): State<Api>) -> Result<Json<RegistryStanding>
     standing(&api).await.map(Json)
 }
 
-/// Accepts the registry as it is, for every machine of this one's cluster.
+/// Accepts the registry as it is, for every machine of this machine's cluster.
 pub(super) async fn accept(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -57,12 +58,12 @@ async fn standing(api: &Api) -> Result<RegistryStanding> {
     })
 }
 
-/// Returns the warning for every reader while the registry is held here: it shows something else
-/// than what runs.
+/// Returns the warning for every reader while this machine holds the registry, because the registry
+/// does not show what runs here.
 pub(super) fn warning(trust: &Trust) -> Option<String> {
     let held = trust.held()?;
     Some(format!(
-        "what follows is not what this machine follows: {}",
+        "this machine does not follow what is shown here: {}",
         held.reason
     ))
 }

@@ -1,4 +1,4 @@
-//! The machines' reports, read part by part at one revision of the registry: they are most of it.
+//! The machines' reports, which are most of the registry. They are read in parts, at one revision.
 
 use std::sync::Arc;
 
@@ -12,20 +12,21 @@ use serde_json::value::RawValue;
 use super::{Api, apart};
 use crate::store::{Entry, Snapshot, Store, StoreError};
 
-/// How many values are read first, before their size and the wanted number are known; also the
-/// minimum.
+/// The number of values in the first read, when their size and the wanted number are unknown. Also
+/// the minimum of every read.
 const FIRST: usize = 60;
 
-/// How large an answer of the store is to be, in bytes. For each, etcd looks at all keys behind it, to count them.
+/// The wanted size of one answer of the store, in bytes. etcd counts all later keys for each
+/// answer.
 const PART: usize = 4 << 20;
 
-/// How many times as many as all before are read at once.
+/// The largest read, as a multiple of all values read before.
 const GROWTH: usize = 8;
 
-/// A report as the registry holds it.
+/// A report as the registry stores it.
 pub(super) struct Report {
     pub(super) machine: MachineId,
-    /// The last key that it takes.
+    /// The last key of the report.
     pub(super) last_key: String,
     changes: Entry,
     base: Option<Entry>,
@@ -39,7 +40,7 @@ impl Report {
         record::decode_report(&self.changes.value, base)
     }
 
-    /// Returns its report of one unit; the others are skipped.
+    /// Returns its report of one unit. Other units are skipped.
     pub(super) fn decode_of(&self, name: &UnitName) -> Result<MachineReport, RecordError> {
         let report = self.decode::<Listed<'_, &RawValue>>()?;
         let mut units = report.units.into_iter();
@@ -54,7 +55,7 @@ impl Report {
     }
 }
 
-/// The reports of a snapshot.
+/// Returns the reports of a snapshot.
 pub(super) fn reports_in(snapshot: &Snapshot) -> impl Iterator<Item = Report> {
     let below = snapshot.entries.range(keys::REPORTS.to_owned()..);
     let below = below.take_while(|(key, _)| key.starts_with(keys::REPORTS));
@@ -69,7 +70,7 @@ pub(super) fn reports_in(snapshot: &Snapshot) -> impl Iterator<Item = Report> {
     })
 }
 
-/// Returns the result of `take` over all reports of that revision. If the registry no longer keeps
+/// Returns the result of `take` over all reports of that revision. If the registry has compacted
 /// it, the present reports are read.
 pub(super) async fn every_report<T: Default + Send + 'static>(
     api: &Api,
@@ -86,28 +87,29 @@ pub(super) async fn every_report<T: Default + Send + 'static>(
     }
 }
 
-/// Reads reports one after the other.
+/// A reader of reports, one after the other.
 pub(super) struct Reports {
     store: Arc<dyn Store>,
     prefix: String,
-    /// The revision that all of them are of, once one was read.
+    /// The revision of all reports. `None` before the first read.
     at: Option<u64>,
     /// The last key that was read.
     after: Option<String>,
-    /// The value that was read last, if its report may not be complete.
+    /// The last value of a read, if the rest of its report may follow.
     begun: Option<(String, Entry)>,
     more: bool,
-    /// How many reports were given.
+    /// The number of reports returned so far.
     given: usize,
-    /// How many values were read, of how many bytes.
+    /// The number of values read so far, and of their bytes.
     values: usize,
     bytes: usize,
-    /// How many keys the caller still wants, as far as that is known.
+    /// The number of keys that the caller still wants, as far as that is known.
     wanted: usize,
 }
 
 impl Reports {
-    /// Those whose keys begin so and come after that one; at that revision, or as they are now.
+    /// Returns a reader of the reports whose keys begin with `prefix` and come after `after`. `at`
+    /// is the revision to read, `None` for the present one.
     pub(super) fn new(
         store: Arc<dyn Store>,
         prefix: String,
@@ -128,29 +130,31 @@ impl Reports {
         }
     }
 
-    /// Sets how many more are wanted: hardly more are read then.
+    /// Sets how many more reports are wanted. Hardly more than that are then read.
     pub(super) fn want(&mut self, reports: usize) {
         let keys = reports.saturating_mul(self.values.max(1)) / self.given.max(1);
-        // What is behind the last one tells that it is whole, and whether there are more.
+        // The key after the last report shows that the report is complete, and whether there are
+        // more.
         self.wanted = keys.saturating_add(1);
     }
 
-    /// Sets that all of them are wanted.
+    /// Declares that all reports are wanted.
     pub(super) fn want_all(&mut self) {
         self.wanted = usize::MAX;
     }
 
-    /// Whether any key is left.
+    /// Returns whether any report is left.
     pub(super) fn more(&self) -> bool {
         self.more || self.begun.is_some()
     }
 
-    /// The revision that they are of; none before the first.
+    /// Returns the revision of the reports. `None` before the first read.
     pub(super) fn revision(&self) -> Option<u64> {
         self.at
     }
 
-    /// The next ones, which one answer of the store has; none after the last.
+    /// Returns the next reports, as many as one answer of the store has. An empty list means the
+    /// end.
     pub(super) async fn some(&mut self) -> Result<Vec<Report>, StoreError> {
         let mut reports = Vec::new();
         while reports.is_empty() && self.more() {
@@ -161,7 +165,7 @@ impl Reports {
             let begun = self.begun.take();
             let mut read = begun.into_iter().chain(read).peekable();
             while let Some((key, changes)) = read.next() {
-                // Keys of any other form are none of ours.
+                // Keys of any other form belong to another writer.
                 let Some(machine) = keys::machine_of(keys::REPORTS, &key) else {
                     continue;
                 };
@@ -184,12 +188,12 @@ impl Reports {
         Ok(reports)
     }
 
-    /// Reads on: as much as is wanted, and no more than one answer is to have.
+    /// Reads the next values: as many as are wanted, within the size of one answer.
     async fn read(&mut self) -> Result<Vec<(String, Entry)>, StoreError> {
         let fitting = (PART * self.values)
             .checked_div(self.bytes)
             .unwrap_or(FIRST);
-        // The first ones are small, so that work on them begins soon.
+        // The first reads are small, so that work on them begins soon.
         let limit = self.wanted.min(fitting).min(GROWTH * self.values);
         let limit = limit.max(FIRST);
         let page = self
@@ -207,8 +211,8 @@ impl Reports {
         Ok(read)
     }
 
-    /// Returns the result over all of them: a separate thread takes each while the next ones
-    /// arrive.
+    /// Returns the result of `take` over all reports. A separate thread takes each part while the
+    /// next one arrives.
     async fn all<T: Default + Send + 'static>(
         mut self,
         take: impl Fn(&mut T, &Report) + Clone + Send + 'static,
@@ -239,7 +243,7 @@ mod tests {
     use super::*;
     use crate::store::{Embedded, Write};
 
-    /// More than are read at once; of every third one there is no base.
+    /// More than one read returns. Every third one has no base.
     const MACHINES: usize = 10 * FIRST;
 
     fn units(name: &str) -> BTreeMap<UnitName, UnitReport> {
@@ -249,7 +253,7 @@ mod tests {
 
     async fn filled() -> Arc<dyn Store> {
         let store = Arc::new(Embedded::in_memory());
-        // With it, the first read ends between a report and its base.
+        // This key makes the first read end between a report and its base.
         let first = Write::Put {
             key: format!("{}+", keys::REPORTS),
             value: Vec::new(),
@@ -311,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_report_is_whole_wherever_one_read_ends_and_the_next_begins() {
+    async fn report_is_whole_wherever_a_read_ends() {
         let store = filled().await;
         let prefix = || keys::REPORTS.to_owned();
         let mut all = Reports::new(store.clone(), prefix(), None, None);
@@ -321,7 +325,7 @@ mod tests {
             for report in &some {
                 is_whole(report, read);
                 read += 1;
-                // As the next page of a listing goes on.
+                // The next page of a listing continues like this.
                 if read.is_multiple_of(50) && read < MACHINES {
                     let after = Some(report.last_key.clone());
                     let mut rest = Reports::new(store.clone(), prefix(), after, None);

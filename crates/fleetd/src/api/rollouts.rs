@@ -1,5 +1,5 @@
-//! `rollouts`: the state of every global unit, of one unit on each machine, its revisions, and
-//! orders.
+//! `rollouts`: the state of every global unit, the state of one unit on each machine, its
+//! revisions, and orders.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,8 @@ use super::view::{View, ViewedUnit};
 use super::{Api, BY, Query, body, heavy, long_poll};
 use crate::registry::now;
 
-/// The keys that the state of a unit depends on. Other units matter too: they may conflict with it.
+/// The keys that the state of a unit depends on. Other units are among them because they may
+/// conflict with it.
 const LISTED: [&str; 5] = [
     keys::UNITS,
     keys::MACHINES,
@@ -88,7 +89,7 @@ pub(super) async fn order(
     let asked: OrderBody = body::decode(&bytes)?;
     let order = match (asked.action, asked.to) {
         (OrderAction::Undo, to) => Order::Undo(to),
-        (_, Some(_)) => return Err(ApiError::bad("\"to\" goes with the action undo only")),
+        (_, Some(_)) => return Err(ApiError::bad("\"to\" is valid only with the action undo")),
         (OrderAction::Pause, None) => Order::Pause,
         (OrderAction::Resume, None) => Order::Resume,
         (OrderAction::Restart, None) => Order::Restart,
@@ -100,7 +101,7 @@ pub(super) async fn order(
     Ok(Json(status(&api, &name).await?))
 }
 
-/// The change by an order, for the journal.
+/// Returns the text for the journal about the change that an order made.
 fn told(name: &UnitName, order: Order, record: &UnitRecord) -> String {
     let verb = match order {
         Order::Pause => "pause",
@@ -153,7 +154,7 @@ pub(super) async fn revision(
     })
 }
 
-/// Every revision of a unit with its content, oldest first.
+/// Returns every revision of a unit with its content, oldest first.
 async fn revisions(api: &Api, name: &str) -> Result<(UnitName, Vec<RevisionContent>)> {
     let name = UnitName::parse(name).map_err(|_| ApiError::no_unit())?;
     let found = api.registry.with_history(&name).await?;
@@ -197,12 +198,12 @@ async fn revisions(api: &Api, name: &str) -> Result<(UnitName, Vec<RevisionConte
     if let Some(candidate) = &record.candidate {
         revisions.push(row(&candidate.revision, "candidate", &candidate.reason));
     }
-    // A revision that was rolled back may be newer than the stable one.
+    // A rolled-back revision may be newer than the stable one.
     revisions.sort_by_key(|content| content.row.number);
     Ok((name, revisions))
 }
 
-/// A revision of which nothing but its number is known.
+/// Returns a revision of which only the number is known.
 fn unreadable(number: u64, why: &str) -> RevisionContent {
     RevisionContent {
         row: RevisionRow {

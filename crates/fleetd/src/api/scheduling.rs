@@ -1,4 +1,4 @@
-//! `POST machines/ID`: what may start on a machine.
+//! `POST machines/ID`: sets what may start on a machine.
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};

@@ -1,9 +1,9 @@
-//! `state`: what the machines' systemds say, one row for each unit on each machine.
+//! `state`: the systemd states of units, one row for each unit on each machine.
 //!
-//! There are as many rows as machines times units. With `limit`, rows come machine by machine, and
-//! each page is read by itself at one revision. With `stream`, all rows come this way, with a line
-//! for each part. So neither side holds them all. fleet 1.0's pages are ordered by unit, for which
-//! all of them are read each time.
+//! There are as many rows as machines times units. With `limit`, rows are ordered by machine, and
+//! each page is read separately at one revision. With `stream`, all rows come in this order, with a
+//! line for each part. So neither side holds them all. Pages of fleet 1.0 are ordered by unit, and
+//! each of them needs all rows.
 
 mod rows;
 
@@ -55,7 +55,7 @@ pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Respons
     Ok(Json(page).into_response())
 }
 
-/// Returns the state of the first machine, as fleet 1.0 answers for a global unit.
+/// Returns the state on the first machine, as fleet 1.0 answers for a global unit.
 pub(super) async fn get(
     State(api): State<Api>,
     Path(name): Path<String>,
@@ -69,7 +69,7 @@ pub(super) async fn get(
     first.map(Json).ok_or_else(ApiError::no_unit)
 }
 
-/// The rows that are asked for.
+/// The rows of a request.
 struct Wanted {
     machine: Option<String>,
     unit: Option<String>,
@@ -77,7 +77,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// The machines to search.
+    /// Returns the prefix of the reports to read.
     fn prefix(&self) -> String {
         let asked = self.machine.as_deref();
         let machine = asked.and_then(|id| MachineId::parse(id).ok());
@@ -85,7 +85,7 @@ impl Wanted {
         machine.map_or_else(|| keys::REPORTS.to_owned(), |id| keys::report(&id))
     }
 
-    /// Hands out the rows of one report. An unreadable one has none.
+    /// Calls `take` with each row of one report. An unreadable report has none.
     fn rows(&self, report: &Report, mut take: impl FnMut(&Row<'_>)) {
         let machine = report.machine.as_str();
         if self.machine.as_ref().is_some_and(|it| it != machine) {
@@ -112,17 +112,17 @@ impl Wanted {
     }
 }
 
-/// A page of whole machines that grows.
+/// A page of whole machines, while it is filled.
 struct Page {
     wanted: Wanted,
     limit: usize,
     rows: Rows,
-    /// The last key that it took, once there are enough rows and more behind them.
+    /// The last key on the page. `None` until there are enough rows and more behind them.
     after: Option<String>,
 }
 
 impl Page {
-    /// Adds the rows of as many of these reports as it takes; `more` come behind them.
+    /// Adds rows of these reports until the page is full. `more` says whether other reports follow.
     fn fill(mut self, reports: &[Report], more: bool) -> Self {
         for (report, left) in reports.iter().zip((0..reports.len()).rev()) {
             self.wanted.rows(report, |row| self.rows.push(row));
@@ -135,7 +135,7 @@ impl Page {
     }
 }
 
-/// All rows, ordered by unit, then machine.
+/// Returns all rows, ordered by unit, then machine.
 async fn all(api: &Api, wanted: &Wanted) -> Result<Vec<UnitState>> {
     let snapshot = api.registry.store().list(&[&wanted.prefix()]).await?;
     let mut rows = Vec::new();
@@ -146,7 +146,8 @@ async fn all(api: &Api, wanted: &Wanted) -> Result<Vec<UnitState>> {
     Ok(rows)
 }
 
-/// The rows of whole machines, ordered by machine, then unit, until there are `limit`; and how to go on.
+/// Returns rows of whole machines, ordered by machine, then unit, until there are `limit`, and a
+/// cursor if there are more.
 async fn part(api: &Api, wanted: Wanted, tokens: &[String], limit: usize) -> Result<Response> {
     let cursor = Cursor::of(tokens)?.map(|it| (it.revision, it.after));
     let (at, after) = cursor.unzip();
@@ -171,14 +172,14 @@ async fn part(api: &Api, wanted: Wanted, tokens: &[String], limit: usize) -> Res
             let revision = reports.revision().unwrap_or(0);
             return Ok(page.rows.page(Some(Cursor { revision, after }.token())));
         }
-        // As many as it takes if the others are like those so far.
+        // Wants as many reports as are needed if they are like those so far.
         let left = limit.saturating_sub(page.rows.count);
         reports.want((left * read).checked_div(page.rows.count).unwrap_or(left));
     }
 }
 
 /// Returns all rows, ordered by machine, then unit, in one answer. It has a line for each part, so
-/// that neither side holds them all. Why the rest cannot be read is the last line.
+/// that neither side holds them all. The last line is the error, if the rest cannot be read.
 async fn stream(api: &Api, wanted: Wanted) -> Result<Response> {
     let store = api.registry.store().clone();
     let mut reports = Reports::new(store.clone(), wanted.prefix(), None, None);
@@ -199,7 +200,7 @@ async fn stream(api: &Api, wanted: Wanted) -> Result<Response> {
                 Ok(some) => some,
                 Err(error) => return Some((ApiError::from(error).into_line(), None)),
             };
-            // The next part is read while this one is made and sent.
+            // The next part is read while this one is serialised and sent.
             let next = tokio::spawn(async move {
                 let some = reports.some().await;
                 (reports, some)
@@ -213,7 +214,7 @@ async fn stream(api: &Api, wanted: Wanted) -> Result<Response> {
     Ok(([(CONTENT_TYPE, kind)], Body::from_stream(told)).into_response())
 }
 
-/// The addresses of live machines. One whose presence cannot be read has none.
+/// Returns the addresses of live machines. A machine whose presence cannot be read has none.
 fn addresses(machines: &Snapshot) -> HashMap<MachineId, String> {
     #[derive(Deserialize)]
     struct Address {
@@ -227,14 +228,14 @@ fn addresses(machines: &Snapshot) -> HashMap<MachineId, String> {
     machines.entries.iter().filter_map(address).collect()
 }
 
-/// The parts of the lines of a stream, except the reports.
+/// The parts of a stream's lines, except the reports.
 struct Lines {
     wanted: Wanted,
     addresses: HashMap<MachineId, String>,
 }
 
 impl Lines {
-    /// The rows of these reports, and the addresses of their machines.
+    /// Returns a line with the rows of these reports, and the addresses of their machines.
     fn line(&self, reports: &[Report]) -> Vec<u8> {
         let (mut rows, mut addresses) = (Rows::default(), BTreeMap::new());
         for report in reports {

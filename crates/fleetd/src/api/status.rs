@@ -1,5 +1,5 @@
-//! `status`: a unit on every machine with the reasons, and the cluster at a glance. Ours, not fleet
-//! 1.0's.
+//! `status`: a unit on every machine with the reasons, and an overview of the cluster. An addition
+//! to fleet 1.0.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,7 +31,8 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
         keys::MACHINES,
         keys::METADATA,
         keys::KNOWN,
-        // For what cannot be read of them. Grants their machines tell of, revisions and events those who list them.
+        // It is read for values that cannot be read. Machines report unreadable grants. The
+        // listings of revisions and events report theirs.
         keys::ROLLOUTS,
     ];
     let view = View::read(&**api.registry.store(), &prefixes).await?;
@@ -44,7 +45,7 @@ pub(super) async fn cluster(State(api): State<Api>) -> Result<Json<ClusterStatus
     let of_units = unit_problems(&view);
     let mut problems = view.damaged;
     problems.extend(of_units);
-    // They are most of the registry: read part by part, and of each only what is wrong.
+    // Reports are most of the registry. They are read in parts, and only problems are kept.
     let told = |told: &mut Vec<Problem>, report: &Report| told.extend(problems_in(report));
     problems.extend(every_report(&api, view.revision, told).await?);
     Ok(Json(ClusterStatus {
@@ -85,7 +86,7 @@ fn unit_problems(view: &View) -> Vec<Problem> {
     view.units.iter().flat_map(of_unit).collect()
 }
 
-/// Returns the report of a unit that may have failed.
+/// The report of a unit that may have failed.
 #[derive(Deserialize)]
 struct Outcome<'a> {
     #[serde(borrow)]
@@ -96,7 +97,7 @@ struct Outcome<'a> {
     failed: Option<String>,
 }
 
-/// Returns what a machine reports as wrong, its failed units, and that its report cannot be read if that is so.
+/// Returns the problems and failed units in a machine's report, or that the report cannot be read.
 fn problems_in(report: &Report) -> Vec<Problem> {
     let machine = &report.machine;
     let problem = |kind, machine_id, subject, text| Problem {
@@ -147,7 +148,7 @@ pub(super) async fn unit(
     query: Query,
 ) -> Result<Json<UnitStatus>> {
     let name = UnitName::parse(&name).map_err(|_| ApiError::no_unit())?;
-    // Other units matter too: they may conflict with this one.
+    // Other units are among them because they may conflict with this one.
     let prefixes = [keys::UNITS, keys::MACHINES, keys::METADATA, keys::REPORTS];
     let store = api.registry.store();
     long_poll::wait(&**store, &prefixes, query.after).await?;
@@ -179,7 +180,7 @@ fn unit_status(view: &View, name: &UnitName) -> Option<UnitStatus> {
             .machines
             .iter()
             .map(|(id, machine)| {
-                // Most machines have the metadata of many others.
+                // Most machines share their metadata with many others.
                 let verdict = verdicts
                     .entry(&machine.metadata)
                     .or_insert_with_key(|metadata| view.place(metadata).remove(name));
@@ -215,7 +216,7 @@ fn on_machine(
     }
 }
 
-/// The problem with a unit, listed under its name or under the path of its file in a units
+/// Returns the problem with a unit, listed under its name or under the path of its file in a units
 /// directory.
 fn problem_of(name: &UnitName, problems: &BTreeMap<String, String>) -> Option<String> {
     let file = format!("/{name}");
@@ -243,7 +244,7 @@ mod tests {
     use crate::store::Embedded;
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_for_news_of_a_registry_that_went_back_is_answered_at_once() {
+    async fn wait_on_a_registry_that_went_back_is_answered_at_once() {
         let api = Api {
             registry: Registry::new(Arc::new(Embedded::in_memory())),
             page_limit: 100,

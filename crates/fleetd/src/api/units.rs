@@ -28,7 +28,7 @@ use super::{Api, BY, Query, body};
 const NOTES_MAX: usize = 20;
 const NOTE_MAX: usize = 200;
 
-/// Repeated for each thing that is odd about an accepted file.
+/// A header that is repeated for each note about an accepted file.
 pub(super) const WARNING: HeaderName = HeaderName::from_static("x-fleet-warning");
 
 pub(super) async fn list(State(api): State<Api>, query: Query) -> Result<Json<UnitPage>> {
@@ -67,8 +67,7 @@ pub(super) async fn get(
 ) -> Result<Response> {
     let name = UnitName::parse(&name).map_err(|_| ApiError::no_unit())?;
     let key = keys::unit(&name);
-    // Without its current state, as the original answers: that would take the reports of every
-    // machine.
+    // The current state is left out, as in fleet 1.0: it would take the reports of every machine.
     let view = View::read(&**api.registry.store(), &[&key]).await?;
     if let Some(damaged) = view.damaged.iter().find(|damaged| damaged.subject == key) {
         let text = format!("unit {name} cannot be read: {}", damaged.text);
@@ -96,17 +95,17 @@ fn show(name: &UnitName, unit: &ViewedUnit, content: bool) -> Unit {
     }
 }
 
-/// The keys that the current state of a unit depends on.
+/// The part of a unit's report that its current state depends on.
 #[derive(Deserialize)]
 struct Readiness {
     ready: bool,
 }
 
-/// Whether units are ready on any machine, of all that are reported.
+/// Every reported unit, and whether it is ready on any machine.
 type Ready = BTreeMap<String, bool>;
 
 fn note_ready(all: &mut Ready, report: &Report) {
-    // One that cannot be read says nothing of any unit.
+    // An unreadable report says nothing about any unit.
     let report = report.decode::<Listed<'_, Readiness>>();
     for (name, unit) in report.map(|report| report.units).unwrap_or_default() {
         match all.get_mut(&*name) {
@@ -156,7 +155,7 @@ pub(super) async fn put(
     }
 }
 
-/// Returns the revision that `If-Match` names; `None` without the header, or for `*`.
+/// Returns the revision that `If-Match` names. `None` without the header, or for `*`.
 fn replaced_revision(headers: &HeaderMap) -> Result<Option<u64>> {
     let Some(value) = headers.get(IF_MATCH) else {
         return Ok(None);
@@ -199,12 +198,12 @@ fn written(options: &[UnitOption]) -> Result<Content> {
         .iter()
         .map(|assignment| (&assignment.section, &assignment.key))
         .collect();
-    // Only the order between sections is not kept.
+    // Only the order between sections is lost.
     asked.sort_by_key(|option| &option.section);
     read.sort_by_key(|option| &option.section);
     seen.sort_by_key(|(section, _)| *section);
-    // By the original's reading, which has the values as they were sent, and by systemd's, which
-    // ends lines at CR too.
+    // Two readings must agree: fleet 1.0's, which has the values as they were sent, and systemd's,
+    // which also ends lines at CR.
     let survives = |(at, option): &(usize, &&UnitOption)| {
         read.get(*at) == Some(*option) && seen.get(*at) == Some(&(&option.section, &option.name))
     };
@@ -220,7 +219,7 @@ fn written(options: &[UnitOption]) -> Result<Content> {
     )))
 }
 
-/// The file in a request, none if it carries none. Bytes win over options.
+/// Returns the file in a request, `None` if it has none. Bytes win over options.
 pub(super) fn content_of(request: &Unit) -> Result<Option<Content>> {
     let content = match &request.content {
         Some(content) => content.clone(),
@@ -246,7 +245,7 @@ async fn submit(
     parsed
         .validate()
         .map_err(|error| ApiError::bad(error.for_unit(name)))?;
-    // An update that keeps the target state must not stop the unit on every machine in passing.
+    // An update that keeps the target state must not also stop the unit on every machine.
     let effective = match target {
         None if !parsed.options.global => {
             let existing = api.registry.unit(name).await?;
@@ -277,7 +276,7 @@ async fn submit(
     Ok(response)
 }
 
-/// The change by a submission, for the journal.
+/// Returns the text for the journal about the change that a submission made.
 fn told(name: &UnitName, submission: &Submission) -> Option<String> {
     let (record, how) = match submission {
         Submission::Unchanged => return None,
@@ -295,7 +294,7 @@ fn told(name: &UnitName, submission: &Submission) -> Option<String> {
     ))
 }
 
-/// The first notes as header values, which are ASCII.
+/// Returns the first notes as header values, which are ASCII.
 fn warnings(name: &UnitName, notes: &[&Note]) -> Vec<HeaderValue> {
     let mut texts: Vec<String> = notes
         .iter()
@@ -311,7 +310,7 @@ fn warnings(name: &UnitName, notes: &[&Note]) -> Vec<HeaderValue> {
         .collect()
 }
 
-/// The beginning of a text, with what a header cannot carry as `\u{fc}`.
+/// Returns the beginning of a text, with `\u{fc}` for characters that a header cannot have.
 fn shortened(text: &str) -> String {
     let shown = shown(text);
     match shown.get(..NOTE_MAX) {
@@ -320,7 +319,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// A text with what a header cannot carry as `\u{fc}`.
+/// Returns a text with `\u{fc}` for characters that a header cannot have.
 pub(super) fn shown(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
@@ -368,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_a_file_would_turn_into_others_are_refused_by_name() {
+    fn options_that_a_file_would_change_are_refused_by_name() {
         let fine = [option("ExecStart", "/bin/a \\\n  b"), option("User", "")];
         assert!(written(&fine).is_ok());
         for bad in [
@@ -382,12 +381,12 @@ mod tests {
             let error = written(&[bad, option("User", "a")]).expect_err(&named);
             assert!(error.message.contains(&named), "{}", error.message);
         }
-        // One line to the original, two to systemd.
+        // fleet 1.0 reads one line, systemd reads two.
         assert!(written(&[option("ExecStart", "/bin/a\rUser=root")]).is_err());
     }
 
     #[test]
-    fn warnings_are_few_and_short_and_lose_no_letter_in_silence() {
+    fn warnings_are_few_and_short_and_mark_what_is_left_out() {
         let name = UnitName::parse("a.service").expect("valid");
         let text =
             "[Unit]\n[X-Fleet]\nConflicts=Colour\n".to_owned() + "[Unit]\n" + &"=1\n".repeat(1000);
@@ -403,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_update_that_would_stop_a_launched_unit_everywhere_is_refused() {
+    async fn update_that_would_stop_a_launched_unit_is_refused() {
         let api = Api {
             registry: Registry::new(Arc::new(Embedded::in_memory())),
             page_limit: 100,

@@ -1,4 +1,4 @@
-//! The registry as one reader sees it: everything at one revision, typed.
+//! A typed view of the registry, at one revision.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -20,7 +20,7 @@ use super::apart;
 use super::reports::reports_in;
 use crate::store::{Entry, Result, Snapshot, Store};
 
-/// A unit, and its revisions, each parsed when it is first asked for.
+/// A unit and its revisions, each parsed when it is first used.
 pub(super) struct ViewedUnit {
     pub(super) record: UnitRecord,
     pub(super) created: u64,
@@ -40,12 +40,12 @@ impl ViewedUnit {
         }
     }
 
-    /// The revision that no rollout changes before it is done.
+    /// Returns the revision that a rollout does not replace before it is done.
     pub(super) fn stable(&self) -> &Parsed {
         self.parsed(&self.stable, &self.record.stable)
     }
 
-    /// The newest revision.
+    /// Returns the newest revision.
     pub(super) fn newest(&self) -> &Parsed {
         match &self.record.candidate {
             Some(candidate) => self.parsed(&self.candidate, &candidate.revision),
@@ -53,7 +53,7 @@ impl ViewedUnit {
         }
     }
 
-    /// The revision that machines are on the way to.
+    /// Returns the revision that machines are moving to.
     pub(super) fn heading(&self) -> &Parsed {
         match &self.record.candidate {
             Some(candidate) if candidate.phase == Phase::RollingBack => self.stable(),
@@ -66,10 +66,10 @@ impl ViewedUnit {
     }
 }
 
-/// A machine that is here, or was.
+/// A live or an offline machine.
 pub(super) struct ViewedMachine {
     pub(super) primary_ip: String,
-    /// As units see it.
+    /// The metadata that units match.
     pub(super) metadata: Metadata,
     pub(super) scheduling: Scheduling,
     pub(super) presence: Presence,
@@ -77,27 +77,28 @@ pub(super) struct ViewedMachine {
     pub(super) version: String,
 }
 
-/// Everything that was asked for; what was not is empty.
+/// The values that were read. All others are empty.
 pub(super) struct View {
     pub(super) revision: u64,
     pub(super) units: BTreeMap<UnitName, ViewedUnit>,
-    /// Those that are here.
+    /// The live machines.
     pub(super) machines: BTreeMap<MachineId, ViewedMachine>,
-    /// Those that are remembered, and not here.
+    /// The offline machines that are remembered.
     pub(super) offline: BTreeMap<MachineId, ViewedMachine>,
-    /// Machines that stand aside because a live one has their id, with that id.
+    /// Machines that stand aside because a live machine has their id, with that id.
     pub(super) twins: Vec<(MachineId, MachineRecord)>,
-    /// The units, all or the requested one.
+    /// The reports, on all units or only on the requested one.
     pub(super) reports: BTreeMap<MachineId, MachineReport>,
-    /// With the store revisions that wrote them.
+    /// The grants, with the store revisions that wrote them.
     pub(super) grants: BTreeMap<(MachineId, UnitName), (Grant, u64)>,
     pub(super) progress: BTreeMap<UnitName, Progress>,
     pub(super) history: BTreeMap<(UnitName, u64), Past>,
     pub(super) cluster: Option<String>,
     pub(super) leader: Option<MachineId>,
-    /// Machines whose state is unknown, and why: presence or report cannot be read.
+    /// Machines whose state is unknown because their presence or report cannot be read, with the
+    /// reason.
     pub(super) unreadable: BTreeMap<MachineId, String>,
-    /// Values that cannot be read. They are left out above, and hide nothing else.
+    /// Values that cannot be read. They are missing above, and hide nothing else.
     pub(super) damaged: Vec<Problem>,
 }
 
@@ -107,7 +108,7 @@ impl View {
         Self::listed(store, prefixes, None).await
     }
 
-    /// The same, for who asks for one unit: what is reported of others is passed over.
+    /// Reads these prefixes at one revision, with the reports on one unit only.
     pub(super) async fn of_unit(
         store: &dyn Store,
         prefixes: &[&str],
@@ -121,7 +122,8 @@ impl View {
         Ok(apart(move || Self::of(&snapshot, only.as_ref())).await)
     }
 
-    /// Reads the live machines and their metadata; what is remembered of machines, for one whose presence cannot be read.
+    /// Reads the live machines and their metadata. If a presence cannot be read, it also reads what
+    /// is remembered of machines.
     pub(super) async fn machines(store: &dyn Store) -> Result<Self> {
         let view = Self::read(store, &[keys::MACHINES, keys::METADATA]).await?;
         if view.unreadable.is_empty() {
@@ -139,12 +141,12 @@ impl View {
         records.view()
     }
 
-    /// Every machine, live and offline, ordered by id.
+    /// Returns every machine, live and offline, ordered by id.
     pub(super) fn all_machines(&self) -> BTreeMap<&MachineId, &ViewedMachine> {
         self.machines.iter().chain(&self.offline).collect()
     }
 
-    /// The units as they are placed: by the revision that machines are on the way to.
+    /// Returns the units as they are placed, by the revision that machines are moving to.
     pub(super) fn placeables(&self) -> impl Iterator<Item = Placeable<'_>> {
         self.units.iter().map(|(name, unit)| Placeable {
             name,
@@ -162,7 +164,7 @@ impl View {
 
 struct Records<'a> {
     snapshot: &'a Snapshot,
-    /// The unit whose reports are asked for, if it is one.
+    /// The unit to read from reports. `None` for all units.
     only: Option<&'a UnitName>,
     damaged: Vec<Problem>,
 }
@@ -173,7 +175,8 @@ impl<'a> Records<'a> {
         let set: BTreeMap<MachineId, MetadataRecord> = self.machines(keys::METADATA);
         let mut machines = self.machines::<MachineRecord>(keys::MACHINES);
         let known = self.machines::<Known>(keys::KNOWN);
-        // One whose presence cannot be read is here all the same, and said who it is when it came.
+        // A machine whose presence cannot be read is live. What it said when it joined is
+        // remembered.
         for (id, known) in &known {
             if self.snapshot.entries.contains_key(&keys::machine(id)) {
                 let machine = || known.machine.clone();
@@ -193,7 +196,7 @@ impl<'a> Records<'a> {
                 presence,
             }
         };
-        // Read for its problem only.
+        // Read only to report a problem with it.
         let _: Option<AcceptanceRecord> = self.one(keys::ACCEPTANCE);
         View {
             units: units

@@ -1,4 +1,4 @@
-//! Rows as they are sent.
+//! Rows in the form that is sent.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ impl<'a> Brief<'a> {
     }
 }
 
-/// A [`UnitState`] that is written where its report is read.
+/// A [`UnitState`] that is written directly from its report.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Row<'a> {
@@ -80,7 +80,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Rows of a page as they are sent: of thousands nothing else is kept.
+/// The rows of a page as JSON. There are thousands, and nothing else of them is kept.
 #[derive(Default)]
 pub(super) struct Rows {
     json: Vec<u8>,
@@ -96,7 +96,7 @@ impl Rows {
         self.count += 1;
     }
 
-    /// A [`StatePage`] of them.
+    /// Returns a [`StatePage`] with the rows.
     pub(super) fn page(self, next_page_token: Option<String>) -> Response {
         let bare = StatePage {
             next_page_token,
@@ -106,7 +106,7 @@ impl Rows {
         ([(CONTENT_TYPE, json)], self.into_json(&bare)).into_response()
     }
 
-    /// The same as a line of a stream.
+    /// Returns the same as a line of a stream.
     pub(super) fn line(self, addresses: BTreeMap<String, String>) -> Vec<u8> {
         let bare = StatePage {
             addresses,
@@ -117,7 +117,7 @@ impl Rows {
         line
     }
 
-    /// That page, with these rows in it.
+    /// Returns that page with these rows in it.
     fn into_json(mut self, bare: &StatePage) -> Vec<u8> {
         let mut head = serde_json::to_vec(bare).expect("a page is a map with text keys");
         if self.count > 0 {

@@ -1,4 +1,4 @@
-//! The listings, asked of an embedded store.
+//! The listings, read from an embedded store.
 
 use axum::body::to_bytes;
 use axum::http::StatusCode;
@@ -62,13 +62,13 @@ async fn listed(api: &Api, query: Query) -> Result<StatePage> {
     let body = to_bytes(answer.into_body(), usize::MAX).await;
     let body = body.expect("all of it");
     let page: StatePage = serde_json::from_slice(&body).expect("a page");
-    // Whatever writes it, it is what every client knows.
+    // The bytes are what every client of fleet 1.0 knows, for both ways of writing them.
     assert_eq!(body, serde_json::to_vec(&page).expect("JSON"));
     Ok(page)
 }
 
 #[tokio::test]
-async fn pages_with_a_limit_hold_whole_machines_and_every_row_once() {
+async fn pages_with_a_limit_have_whole_machines_and_each_row_once() {
     let (_, api) = of_three().await;
     for (limit, sizes) in [
         (1, vec![2, 2, 2]),
@@ -94,7 +94,8 @@ async fn pages_with_a_limit_hold_whole_machines_and_every_row_once() {
     }
 }
 
-/// The pages of a stream, and why there are no more; `between` comes after the first.
+/// Returns the pages of a stream, and the error if it ended early. `between` runs after the first
+/// page.
 async fn streamed(api: &Api, between: impl AsyncFnOnce()) -> (Vec<StatePage>, Option<ErrorBody>) {
     let query = Query {
         stream: true,
@@ -159,12 +160,12 @@ async fn a_stream_has_every_row_once_in_several_lines() {
 }
 
 #[tokio::test]
-async fn a_stream_that_cannot_go_on_says_so_in_its_last_line() {
+async fn stream_that_fails_has_the_error_in_its_last_line() {
     let store = Embedded::in_memory();
     for number in 0..700 {
         report_of(&store, &format!("{number:032x}"), &["x.service"]).await;
     }
-    // This store keeps no older revisions to read. The second part may have been read before.
+    // This store keeps no older revisions to read. The second part may already have been read.
     let (pages, error) = streamed(&on(store.clone()), async || {
         report(&store, "d", &["x.service"]).await;
     })
@@ -175,7 +176,7 @@ async fn a_stream_that_cannot_go_on_says_so_in_its_last_line() {
 }
 
 #[tokio::test]
-async fn a_listing_goes_on_at_its_own_revision_or_says_that_it_cannot() {
+async fn listing_continues_at_its_own_revision_or_fails() {
     let (store, api) = of_three().await;
     let first = listed(&api, query(1, None)).await;
     let token = first.expect("a page").next_page_token;

@@ -23,7 +23,6 @@ const EXCEPTIONS: &[(&str, Rule)] = &[
     ("crates/core/src/rollout/step/tests.rs", Rule::Length),
     ("crates/core/src/systemd.rs", Rule::Length),
     ("crates/fleetd/src/agent/session.rs", Rule::Length),
-    ("crates/fleetd/src/api/rollouts/tests.rs", Rule::Length),
     ("crates/fleetd/src/engine/leader.rs", Rule::Length),
     ("crates/fleetd/src/systemd/fake/mod.rs", Rule::Length),
     ("crates/fleetd/src/units_dir/mod.rs", Rule::Length),
