@@ -7,7 +7,7 @@ use crate::support::looking::{SOON, refused, runs_everywhere, sleeper};
 
 /// What the journal says of a group that is not there.
 const MISSING: &str =
-    "this machine has no group fleet: until it has, it gives nobody the use of the API";
+    "this machine has no group fleet: until it has one, the group gives no access to the API";
 
 #[test]
 fn groups_decide_who_reads_and_who_changes() {

@@ -59,7 +59,7 @@ fn a_lock_that_is_a_link_or_a_pipe_is_not_followed() {
             for lock in locks {
                 told(
                     lab,
-                    &format!("{lock}: it is no plain file: remove it"),
+                    &format!("{lock}: it is not a plain file: remove it"),
                     true,
                 )?;
             }
@@ -68,7 +68,7 @@ fn a_lock_that_is_a_link_or_a_pipe_is_not_followed() {
                 host.sh(&format!("rm {lock}"))?.ok()?;
             }
             host.sh("systemctl restart fleet.service")?.ok()?;
-            told(lab, "no plain file", false)?;
+            told(lab, "not a plain file", false)?;
         }
         Ok(())
     });

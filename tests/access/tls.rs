@@ -78,7 +78,7 @@ fn over_tcp_only_clients_with_a_certificate_are_served() {
         })?;
         let journal = one.journal(1000)?;
         ensure!(
-            journal.contains("[::]:49153 is served to nobody until this is put right: api_certfile /etc/fleet/tls/own.cert: there is no such file"),
+            journal.contains("[::]:49153 serves no clients until this is fixed: api_certfile /etc/fleet/tls/own.cert: there is no such file"),
             "{journal}"
         );
         asked(two, ENDPOINT, "ca", Some("me"))?.ok().expect_err("without a certificate of fleetd's");

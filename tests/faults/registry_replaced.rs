@@ -178,7 +178,7 @@ fn held<'a>(lab: &Lab, hosts: impl IntoIterator<Item = &'a Host>, why: &str) -> 
         for listing in ["list-machines", "list-units", "list-unit-files"] {
             let listed = host.fleetctl(&[listing])?;
             let warns = listed.stderr.lines().any(|line| {
-                line.starts_with("WARNING: what follows is not what this machine follows: ")
+                line.starts_with("WARNING: this machine does not follow what is shown here: ")
                     && line.contains(why)
             });
             ensure!(listed.code == 0 && warns, "{listed:?}");

@@ -36,7 +36,7 @@ fn signals_reload_and_log_and_end_nothing() {
         says(
             lab,
             host,
-            "takes a restart of fleetd, which touches no unit: agent_ttl",
+            "needs a restart of fleetd, which touches no unit: agent_ttl",
         )?;
         let unit = host.main_pid("w.service")?;
 

@@ -33,7 +33,7 @@ fn duplicate_machine_id_is_reported_and_units_run_on() {
         })?;
         let machines = speaker.fleetctl(&["list-machines"])?;
         let warning = format!(
-            "WARNING: the machine at {} is not listed: its id {} is that of the one at {} too",
+            "WARNING: the machine at {} is not listed: its id {} is also that of the machine at {}",
             aside.address(),
             original.machine_id(),
             listed.address()

@@ -38,8 +38,8 @@ const PARTING: usize = 16;
 
 /// The answer to a client without a place. A TLS client would not understand it.
 pub(super) const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
-Connection: close\r\nContent-Length: 118\r\n\r\n\
-{\"error\":{\"code\":503,\"message\":\"fleetd serves as many of your connections as it does at once; close some, try again\"}}";
+Connection: close\r\nContent-Length: 110\r\n\r\n\
+{\"error\":{\"code\":503,\"message\":\"fleetd serves no more of your connections at once; close some and try again\"}}";
 
 /// How connections of one socket are served.
 pub(super) struct Served<W> {

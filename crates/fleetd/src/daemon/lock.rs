@@ -50,11 +50,11 @@ pub(super) fn take(directory: &Path, name: &str) -> Result<File, LockError> {
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
         .open(&path)
         .map_err(|error| match error.raw_os_error() {
-            Some(LOOP) => unusable("it is no plain file: remove it".to_owned()),
+            Some(LOOP) => unusable("it is not a plain file: remove it".to_owned()),
             _ => unusable(error.to_string()),
         })?;
     if !file.metadata().is_ok_and(|found| found.is_file()) {
-        return Err(unusable("it is no plain file: remove it".to_owned()));
+        return Err(unusable("it is not a plain file: remove it".to_owned()));
     }
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
@@ -88,7 +88,7 @@ mod tests {
                 .to_string()
         };
         assert!(
-            told().ends_with("/lock: it is no plain file: remove it"),
+            told().ends_with("/lock: it is not a plain file: remove it"),
             "{}",
             told()
         );
@@ -97,7 +97,7 @@ mod tests {
         let fifo = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, &lock, fifo, 0o600.into(), 0).expect("made");
         assert!(
-            told().ends_with("/lock: it is no plain file: remove it"),
+            told().ends_with("/lock: it is not a plain file: remove it"),
             "{}",
             told()
         );

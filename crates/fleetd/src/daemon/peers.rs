@@ -53,7 +53,7 @@ impl Groups {
         missing.dedup();
         for name in missing {
             tracing::info!(
-                "this machine has no group {name}: until it has, it gives nobody the use of the API"
+                "this machine has no group {name}: until it has one, the group gives no access to the API"
             );
         }
     }

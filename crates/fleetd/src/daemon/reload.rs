@@ -129,7 +129,7 @@ impl Configuration {
         }
         if !not.is_empty() {
             tracing::warn!(
-                "the configuration changed, and takes a restart of fleetd, which touches no unit: {}",
+                "the configuration changed and needs a restart of fleetd, which touches no unit: {}",
                 not.join(", ")
             );
         }

@@ -122,7 +122,7 @@ impl Opener {
                 opener.serve(over_tcp(socket, settings));
             } else {
                 let why = format!(
-                    "socket {index} that systemd handed over is no stream socket; write ListenStream="
+                    "socket {index} that systemd handed over is not a stream socket; write ListenStream="
                 );
                 problems.set(FLEET_SOCKET, Some(why));
             }
@@ -208,7 +208,7 @@ fn over_tcp(socket: TcpListener, settings: &Settings) -> Listener {
                 tracing::info!("{address} is served to clients with a certificate of api_cafile")
             }
             Err(error) => {
-                tracing::error!("{address} is served to nobody until this is put right: {error}")
+                tracing::error!("{address} serves no clients until this is fixed: {error}")
             }
         }
         return Listener::Tls(socket, Arc::new(tls));
@@ -239,7 +239,7 @@ fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener> {
         }
         Ok(_) if is_served(path) => {
             bail!(
-                "somebody serves {shown} already: another fleetd, or fleet.socket; stop it, or set listen in fleet.conf"
+                "another process already serves {shown}: another fleetd, or fleet.socket; stop it, or set listen in fleet.conf"
             )
         }
         Ok(_) => fs::remove_file(path).with_context(|| format!("cannot replace {shown}"))?,
@@ -420,7 +420,7 @@ mod tests {
         drop(bind(&path, None).expect("binds"));
         let used = bind(&path, None).expect("replaces what was left behind");
         let error = bind(&path, None).expect_err("in use").to_string();
-        assert!(error.contains("somebody serves"), "{error}");
+        assert!(error.contains("already serves"), "{error}");
         drop(used);
         fs::remove_file(&path).expect("removes");
         fs::write(&path, "precious").expect("writes");

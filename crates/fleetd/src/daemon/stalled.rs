@@ -41,7 +41,7 @@ impl<S> Bounded<S> {
             .until
             .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
         ready!(until.as_mut().poll(context));
-        let text = format!("it took nothing of its answer for {limit:?}");
+        let text = format!("it read nothing of its answer for {limit:?}");
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
     }
 }

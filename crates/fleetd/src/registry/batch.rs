@@ -197,7 +197,7 @@ impl Registry {
             tokio::spawn(self.clone().serve());
         }
         told.await.unwrap_or_else(|_| {
-            let text = "this fleetd ends, or has failed at it; its journal tells";
+            let text = "this fleetd is stopping or the change failed; see its journal";
             Err(StoreError::Unavailable(text.to_owned()).into())
         })
     }

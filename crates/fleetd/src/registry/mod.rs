@@ -67,12 +67,12 @@ pub enum RegistryError {
     Order(#[from] OrderError),
     /// As many as there may be.
     #[error(
-        "the registry has {UNITS_MAX} units, as many as it may have; destroy some that nobody needs (fleetctl list-unit-files)"
+        "the registry has {UNITS_MAX} units, the maximum; destroy units that are no longer needed (fleetctl list-unit-files)"
     )]
     TooManyUnits,
     /// More keys than a machine may have. A removed one counts: it hides the one in fleet.conf.
     #[error(
-        "machine {0} would have more than {METADATA_MAX} keys of metadata set or removed; fewer keys, please"
+        "machine {0} would have more than {METADATA_MAX} keys of metadata set or removed; use fewer keys"
     )]
     TooMuchMetadata(MachineId),
     /// Nothing was ever heard of that machine.
@@ -87,7 +87,7 @@ pub enum RegistryError {
 
 fn suggestion(similar: Option<&MachineId>) -> String {
     similar.map_or_else(
-        || "; fleetctl list-machines shows those that are".to_owned(),
+        || "; fleetctl list-machines shows the known ones".to_owned(),
         |similar| format!("; did you mean {similar}?"),
     )
 }

@@ -83,7 +83,7 @@ impl From<RegistryError> for PublishError {
             | RegistryError::Metadata(..)
             | RegistryError::NoMachine { .. }) => Self::Refused(error.to_string()),
             RegistryError::Record(..) => Self::Refused(format!(
-                "{error}; to be rid of it: fleetctl destroy, then change the file"
+                "{error}; to remove it: fleetctl destroy, then change the file"
             )),
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn check(guards: &[Guard], writes: &[Write]) -> Result<()> {
     let operations = guards.len().max(writes.len());
     if operations > MAX_OPERATIONS {
         return Err(StoreError::Rejected(format!(
-            "a commit of {operations} operations is over the limit of {MAX_OPERATIONS}; make several of it"
+            "a commit of {operations} operations is over the limit of {MAX_OPERATIONS}; split it"
         )));
     }
     let bytes: usize = writes.iter().map(size).sum();
@@ -45,7 +45,7 @@ pub(super) fn check(guards: &[Guard], writes: &[Write]) -> Result<()> {
             .any(|other| touches(other, key))
         {
             return Err(StoreError::Rejected(format!(
-                "key {key} is changed twice in one commit; make two commits of it"
+                "key {key} is changed twice in one commit; use two commits"
             )));
         }
     }

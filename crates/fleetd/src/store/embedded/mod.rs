@@ -161,7 +161,7 @@ async fn expire(store: Weak<Shared>, lease: LeaseId) {
         if ends <= Instant::now() {
             let store = Embedded(shared);
             if let Err(error) = store.revoke(lease).await {
-                tracing::warn!("a lease ended, and its keys did not: {error}");
+                tracing::warn!("a lease ended, but its keys could not be removed: {error}");
             }
             return;
         }

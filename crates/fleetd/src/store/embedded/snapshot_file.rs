@@ -124,7 +124,7 @@ impl SnapshotFile {
     pub(super) fn save(&self, snapshot: &Snapshot) -> Result<()> {
         atomic_file::swap(&self.path, &encode(snapshot)).map_err(|cause| {
             StoreError::Rejected(format!(
-                "registry file {}: {cause}; make room or mend it, then try again",
+                "registry file {}: {cause}; make room or fix it, then try again",
                 self.path.display()
             ))
         })?;

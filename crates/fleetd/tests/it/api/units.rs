@@ -125,10 +125,7 @@ async fn as_many_units_as_there_may_be_leave_room_for_changes_of_these_only() {
     let refused = answer(&world, more, &unit).await;
     assert_eq!(refused.status, 409);
     let text = &refused.body;
-    assert!(
-        text.contains("2000 units, as many as it may have"),
-        "{text}"
-    );
+    assert!(text.contains("2000 units, the maximum"), "{text}");
     let changed = json!({ "desiredState": "inactive", "options": options("/bin/b") });
     assert_eq!(
         put(&world, "/fleet/v1/units/u0.service", &changed).await,
