@@ -1,4 +1,4 @@
-//! How long to wait before trying again.
+//! The waits between attempts.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -6,12 +6,13 @@ use std::time::Duration;
 /// The first wait: long enough not to spin, short enough not to be noticed.
 const FIRST: Duration = Duration::from_millis(100);
 
-/// The longest wait. It bounds how long a registry that came back goes unnoticed.
+/// The longest wait. It bounds how long a registry that is back stays unnoticed.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Waits that double, each shortened by up to half so that a thousand machines do not come back at once.
+/// Waits that double. Each is shortened by up to half, so that a thousand machines do not return at
+/// once.
 ///
-/// The part that differs between machines is derived from a seed (the machine id), not drawn: the same history
+/// The shortening is derived from a seed (the machine id), not drawn, so that the same history
 /// replays the same way.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -21,7 +22,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A back-off that has not waited yet.
+    /// Returns a back-off that has not waited yet.
     pub fn new(seed: &str) -> Self {
         Self {
             seed: seed.to_owned(),
@@ -30,13 +31,13 @@ impl Backoff {
         }
     }
 
-    /// The same waits with another bound.
+    /// Sets another bound for the same waits.
     pub fn up_to(mut self, longest: Duration) -> Self {
         self.longest = longest;
         self
     }
 
-    /// The next wait.
+    /// Returns the next wait.
     pub fn wait(&mut self) -> Duration {
         let full = FIRST
             .saturating_mul(1 << self.attempt.min(10))
@@ -48,7 +49,7 @@ impl Backoff {
         full - Duration::from_millis(hasher.finish() % (millis / 2 + 1))
     }
 
-    /// It worked: the next wait is a first one.
+    /// Starts over with the first wait after a success.
     pub fn reset(&mut self) {
         self.attempt = 0;
     }

@@ -1,34 +1,35 @@
-//! Whether the daemon's loops still turn: what the watchdog asks before it tells systemd that all is well.
+//! The progress of the daemon's loops. The watchdog checks it before it reports to systemd that
+//! fleetd is well.
 
 use std::sync::{Arc, Mutex};
 
 use tokio::time::{Duration, Instant};
 
-/// A loop that takes longer than this for one step is stuck: every call it makes is bounded by less.
+/// The longest time for one step of a loop. Every call in a loop has a shorter limit.
 const STUCK: Duration = Duration::from_secs(120);
 
-/// The heart of one loop. Clones share it.
+/// The heart of one loop. All clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Heart(Arc<Mutex<Option<Instant>>>);
 
-/// Held while a loop works.
+/// A sign that a loop is working. Dropping it makes the loop idle.
 #[derive(Debug)]
 pub struct Busy(Heart);
 
 impl Heart {
-    /// The loop begins to work on something, and is idle again when the answer is dropped.
+    /// Marks the loop as working. It is idle again when the result is dropped.
     #[must_use]
     pub fn busy(&self) -> Busy {
         self.set(Some(Instant::now()));
         Busy(self.clone())
     }
 
-    /// The loop has come a step further.
+    /// Marks that the loop has finished another step.
     pub fn still_busy(&self) {
         self.set(Some(Instant::now()));
     }
 
-    /// Whether the loop is idle, or has not worked on one thing for too long.
+    /// Returns whether the loop is idle, or has made progress within the limit.
     pub fn beats(&self) -> bool {
         let since = self.0.lock().map(|since| *since);
         since.is_ok_and(|since| since.is_none_or(|since| since.elapsed() < STUCK))

@@ -1,4 +1,4 @@
-//! Everything of fleet that touches the world: the store, systemd, the agent, the engine, the API.
+//! All parts of fleet that touch the world: the store, systemd, the agent, the engine, the API.
 
 pub mod agent;
 pub mod api;

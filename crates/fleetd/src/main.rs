@@ -1,4 +1,4 @@
-//! fleetd: see `fleetd --help`, and ARCHITECTURE.md for how it is made.
+//! fleetd. See `fleetd --help` for its use, and ARCHITECTURE.md for its design.
 
 fn main() -> std::process::ExitCode {
     fleetd::daemon::main()

@@ -6,7 +6,7 @@
 //!      +---- back-off <------+ (unavailable, compacted)
 //! ```
 //!
-//! Because every start is a whole list, a lost or compacted watch costs latency, never correctness.
+//! Every start is a full list, so a lost or compacted watch costs latency, never correctness.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,31 +17,34 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::store::{Batch, Change, Entry, Snapshot, Store, StoreError, Watch};
 
-/// What a follower is told.
+/// An update for a follower.
 #[derive(Debug)]
 pub enum Update {
-    /// All there is, in place of whatever was known.
+    /// The whole content, which replaces everything known before.
     Reset(Snapshot),
     /// One commit's changes.
     Changed(Batch),
-    /// The registry is away; what is known stays. Said once, until the next [`Update::Reset`].
+    /// The registry is unavailable, and what is known stays. Sent once until the next
+    /// [`Update::Reset`].
     Away(StoreError),
 }
 
-/// How many events may wait for a slow follower before the watch itself waits. A follower takes all that wait as one: an agent
-/// whose systemd takes a second to read a thousand files again must not do so for every few of them.
+/// The number of events that may wait for a slow follower before the watch itself waits. A follower
+/// takes all waiting events at once. systemd may take a second to read a thousand files again,
+/// which an agent must not cause for every few events.
 const QUEUE: usize = 8192;
 
-/// How much may wait there. A follower whose systemd takes minutes must not collect all that the fleet says meanwhile.
+/// The size limit of the waiting events. If systemd takes minutes, its follower must not collect
+/// everything that the fleet reports meanwhile.
 const QUEUE_KIB: u32 = 32 << 10;
 
-/// A watch that held for so long was a good one.
+/// A watch that lasted this long resets the back-off.
 const LASTING: Duration = Duration::from_secs(10);
 
-/// Says of a batch which key it means nothing without; see [`Mirror::beside`].
+/// Returns the key without which a batch means nothing, if there is one; see [`Mirror::beside`].
 pub type Beside = fn(&Batch) -> Option<&'static str>;
 
-/// How a part of the registry is followed.
+/// How to follow a part of the registry.
 pub struct Mirror {
     store: Arc<dyn Store>,
     prefixes: Vec<String>,
@@ -56,7 +59,7 @@ pub fn follow(store: Arc<dyn Store>, prefixes: Vec<String>, backoff: Backoff) ->
 }
 
 impl Mirror {
-    /// Of these prefixes of the store.
+    /// Returns a mirror of these prefixes of the store.
     pub fn new(store: Arc<dyn Store>, prefixes: Vec<String>, backoff: Backoff) -> Self {
         Self {
             store,
@@ -67,13 +70,13 @@ impl Mirror {
         }
     }
 
-    /// Some batches come with what a key holds after them, read for that: each prefix has a watch of its own, so that the
-    /// news of another key may be late.
+    /// Adds the present value of a key to some batches. Each prefix has a watch of its own, so news
+    /// of that key might otherwise arrive later.
     pub fn beside(self, beside: Beside) -> Self {
         Self { beside, ..self }
     }
 
-    /// Calls this right before each list: what is known then, the list knows too.
+    /// Calls this right before each list. The list then covers everything known at that moment.
     pub fn before_list(self, call: impl FnMut() + Send + 'static) -> Self {
         let before_list = Box::new(call);
         Self {
@@ -99,30 +102,30 @@ impl Mirror {
     }
 }
 
-/// What a follower is told, in order.
+/// The updates for a follower, in order.
 pub struct Updates {
     waiting: mpsc::Receiver<(Update, OwnedSemaphorePermit)>,
 }
 
 impl Updates {
-    /// Waits for the next; none if there will be no more. Safe to cancel.
+    /// Waits for the next update. `None` if there will be no more. Safe to cancel.
     pub async fn recv(&mut self) -> Option<Update> {
         Some(self.waiting.recv().await?.0)
     }
 
-    /// The next, if there is one.
+    /// Returns the next update, if there is one.
     pub fn try_recv(&mut self) -> Option<Update> {
         Some(self.waiting.try_recv().ok()?.0)
     }
 }
 
-/// What waits for a slow follower.
+/// The updates that wait for a slow follower.
 struct Line {
     events: mpsc::Sender<(Update, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
 }
 
-/// The follower is gone.
+/// The follower was dropped.
 struct Gone;
 
 impl Line {
@@ -134,7 +137,7 @@ impl Line {
     }
 }
 
-/// What it takes in memory, about.
+/// Returns its approximate size in memory.
 fn size(update: &Update) -> usize {
     let entry = |key: &String, entry: &Entry| key.len() + entry.value.len() + 100;
     match update {
@@ -153,7 +156,7 @@ fn size(update: &Update) -> usize {
     }
 }
 
-/// Ends only when the receiver is gone.
+/// Runs until the receiver is dropped.
 async fn run(mirror: Mirror, events: Line) -> Result<(), Gone> {
     let Mirror {
         store,
@@ -175,7 +178,8 @@ async fn run(mirror: Mirror, events: Line) -> Result<(), Gone> {
                     match next(&*store, &mut *watch, beside).await {
                         Ok(batch) => events.send(Update::Changed(batch)).await?,
                         Err(error) => {
-                            // A watch that breaks at once every time is not made anew at once every time.
+                            // A watch that breaks at once each time is opened again only after a
+                            // pause.
                             if began.elapsed() > LASTING {
                                 backoff.reset();
                             }
@@ -186,7 +190,7 @@ async fn run(mirror: Mirror, events: Line) -> Result<(), Gone> {
             }
             Err(error) => error,
         };
-        // A compacted watch is normal; a list at once puts it right.
+        // A compacted watch is normal, and an immediate list repairs it.
         if !matches!(error, StoreError::Compacted(_)) && !away {
             away = true;
             events.send(Update::Away(error)).await?;

@@ -1,4 +1,4 @@
-//! A person accepts a registry that machines hold.
+//! An operator accepts a registry that machines hold.
 
 use fleet_core::keys;
 use fleet_core::record::{self, AcceptanceRecord, ClusterRecord};
@@ -8,7 +8,8 @@ use super::{Fence, Registry, Result, Wanted, identity_of};
 use crate::store::{Guard, Write};
 
 impl Registry {
-    /// Accepts the registry as it is for the machines of this one's cluster; see [`trust::accept`].
+    /// Accepts the registry as it is, for the machines of this machine's cluster; see
+    /// [`trust::accept`].
     pub async fn accept(&self, shown: &str, by: &str, new_id: &str) -> Result<AcceptanceRecord> {
         self.retry(&Identity::KEYS, Fence::None, |snapshot| {
             let identity = identity_of(snapshot);

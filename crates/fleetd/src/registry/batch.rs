@@ -1,7 +1,8 @@
-//! Changes of units that are asked for at once, made in few commits.
+//! Changes of units that are requested at once, made in few commits.
 //!
-//! A command names a thousand units, and each is a request of its own. What comes while a commit is on its way waits for its
-//! end, and is read and committed together then. One that comes alone waits for nothing.
+//! A command may name a thousand units, and each is a separate request. Requests that arrive during
+//! a commit wait for its end. They are then read and committed together. A single request waits for
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -17,10 +18,11 @@ use super::history::{self, History};
 use super::{ATTEMPTS, Fence, Registry, RegistryError, Result, Stored, UNITS_MAX, Wanted};
 use crate::store::{self, Entry, Guard, Snapshot, StoreError, Write};
 
-/// Units that are read at once: each takes three of the 128 ranges that a request may have.
+/// The number of units that are read at once. Each needs three of the 128 ranges that a request may
+/// have.
 const UNITS: usize = 40;
 
-/// What the registry has of a unit.
+/// The registry's state of a unit.
 pub(super) struct Found<'a> {
     name: &'a UnitName,
     entry: Option<&'a Entry>,
@@ -36,11 +38,11 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// What is read of a unit to know it.
+    /// Returns the prefixes that hold the state of a unit.
     pub(super) fn prefixes(name: &UnitName) -> [String; 3] {
         [
             keys::unit(name),
-            // And below it, the older revisions.
+            // As a prefix, it also covers the older revisions.
             keys::seen(name),
             keys::owners_of(name),
         ]
@@ -50,22 +52,23 @@ impl<'a> Found<'a> {
         self.name
     }
 
-    /// Whether there is a unit, readable or not.
+    /// Returns whether the unit exists, readable or not.
     pub(super) fn exists(&self) -> bool {
         self.entry.is_some()
     }
 
-    /// Its record as it is in the registry.
+    /// Returns its record as it is in the registry.
     pub(super) fn bytes(&self) -> Option<&'a [u8]> {
         self.entry.map(|entry| &*entry.value)
     }
 
-    /// The store revision that it was read at.
+    /// Returns the store revision that it was read at.
     pub(super) fn revision(&self) -> u64 {
         self.snapshot.revision
     }
 
-    /// The machines whose directories own it by a key, and the store revisions that wrote those.
+    /// Returns the machines whose directories own the unit by a key, and the store revisions that
+    /// wrote those keys.
     pub(super) fn owners(&self) -> BTreeMap<MachineId, u64> {
         let prefix = keys::owners_of(self.name);
         let below = self.snapshot.entries.range(prefix.clone()..);
@@ -75,23 +78,23 @@ impl<'a> Found<'a> {
         below.filter_map(owner).collect()
     }
 
-    /// Its record, none if there is no such unit.
+    /// Returns its record. `None` if the unit does not exist.
     pub(super) fn unit(&self) -> Result<Option<Stored>> {
         let read = |entry| Stored::read(self.name, entry);
         self.entry.map(read).transpose()
     }
 
-    /// Its older revisions.
+    /// Returns its older revisions.
     pub(super) fn history(&self) -> History {
         history::of(self.snapshot, self.name)
     }
 
-    /// The contents that it ever had.
+    /// Returns the contents that it ever had.
     pub(super) fn seen(&self) -> SeenRecord {
         history::seen(self.snapshot, self.name)
     }
 
-    /// That it is as it was read.
+    /// Returns the guard that the unit has not changed since it was read.
     pub(super) fn guard(&self) -> Guard {
         let key = keys::unit(self.name);
         match self.entry {
@@ -101,16 +104,16 @@ impl<'a> Found<'a> {
     }
 }
 
-/// A change of one unit, which is decided anew whenever somebody else was first.
+/// A change of one unit. It is decided again whenever another change came first.
 trait Change: Send {
     fn unit(&self) -> &UnitName;
-    /// What to write; nothing if all is as it is to be.
+    /// Returns the writes to make. There are none if nothing needs to change.
     fn decide(&mut self, found: &Found<'_>) -> Result<Vec<Write>>;
-    /// Tells who asked for it.
+    /// Sends the result to the request.
     fn end(self: Box<Self>, result: Result<()>);
 }
 
-/// A change whose answer is a `T`.
+/// A change whose result is a `T`.
 struct Asked<T, D> {
     unit: UnitName,
     decide: D,
@@ -136,7 +139,7 @@ where
     fn end(self: Box<Self>, result: Result<()>) {
         let Self { decided, tell, .. } = *self;
         let answer = result.map(|()| decided.expect("what ends well was decided"));
-        // Nobody may wait for it any more.
+        // The request may have been dropped.
         let _ = tell.send(answer);
     }
 }
@@ -148,7 +151,7 @@ pub(super) struct Waiting(Mutex<Line>);
 #[derive(Default)]
 struct Line {
     changes: Vec<Box<dyn Change>>,
-    /// Whether somebody makes them.
+    /// Whether a task makes the waiting changes.
     is_served: bool,
 }
 
@@ -157,7 +160,8 @@ impl Waiting {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those to make next, of each unit one; none if there are no more, and then nobody serves them.
+    /// Returns the changes to make next, at most one for each unit. `None` if there are no more;
+    /// the task then ends.
     fn next(&self) -> Option<Vec<Box<dyn Change>>> {
         let mut line = self.line();
         let mut next: Vec<Box<dyn Change>> = Vec::new();
@@ -174,8 +178,8 @@ impl Waiting {
 }
 
 impl Registry {
-    /// Changes a unit as `decide` says, which may be asked several times. Once it was asked for, it is made, also if nobody waits
-    /// for its end any more.
+    /// Changes a unit as `decide` says, which may be called several times. Once requested, the
+    /// change is made even if the caller stops waiting.
     pub(super) async fn change<T: Send + 'static>(
         &self,
         unit: &UnitName,
@@ -205,7 +209,8 @@ impl Registry {
     async fn serve(self) {
         while let Some(changes) = self.waiting.next() {
             let registry = self.clone();
-            // In a task of its own: a change that panics ends itself, and nobody else waits for ever.
+            // A task of its own: a change that panics ends only this commit, and later ones are not
+            // stuck.
             let _ = tokio::spawn(async move { registry.make(changes).await }).await;
         }
     }
@@ -262,7 +267,7 @@ impl Registry {
                 }
             };
             if !decided.is_empty() && !store::fits(guards.len() + 1, writes.iter().chain(&wanted)) {
-                // Nor is anything decided of those behind it, which would be decided again.
+                // The changes after it are not decided now, because they would be decided again.
                 left.unfit = std::iter::once(change).chain(changes).collect();
                 break;
             }
@@ -291,8 +296,8 @@ impl Registry {
         left
     }
 
-    /// Tells all who asked for these the same. If the registry is away, those that wait hear it too: they would only wait as long
-    /// again.
+    /// Sends the same error to these requests. If the registry is unavailable, the waiting requests
+    /// get it too: they would only wait as long again.
     fn fail(&self, mut changes: Vec<Box<dyn Change>>, error: &RegistryError) {
         if matches!(error, RegistryError::Store(StoreError::Unavailable(_))) {
             changes.append(&mut self.waiting.line().changes);
@@ -306,12 +311,12 @@ impl Registry {
         }
     }
 
-    /// Takes the place of one more unit out of `room`, which is asked for first. Of several that come at once from several
-    /// machines, a few too many may get in.
+    /// Takes one place for a unit out of `room`, which is read first. When several machines add
+    /// units at once, a few too many may get in.
     async fn take_room(&self, room: &mut Option<usize>) -> Result<()> {
         let left = match room {
             Some(left) => *left,
-            // One key is of what was destroyed last.
+            // One key below the prefix is about the unit destroyed last.
             None => (UNITS_MAX + 1).saturating_sub(self.store.count(keys::UNITS).await?),
         };
         let less = left.checked_sub(1);
@@ -320,11 +325,11 @@ impl Registry {
     }
 }
 
-/// What an attempt has not made.
+/// The changes that an attempt did not make.
 #[derive(Default)]
 struct Left {
-    /// Beyond what one commit takes.
+    /// Changes that did not fit into the commit.
     unfit: Vec<Box<dyn Change>>,
-    /// Somebody else was first, with one of them at least.
+    /// Changes of a commit that another change preceded, in one unit at least.
     lost: Vec<Box<dyn Change>>,
 }

@@ -1,4 +1,4 @@
-//! A unit's older revisions, ten of which are kept.
+//! A unit's older revisions. Ten of them are kept.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use fleet_core::unit::UnitName;
 
 use crate::store::{Snapshot, Write};
 
-/// A unit's older revisions by number, or why one cannot be read.
+/// A unit's older revisions by number, or the reason why one cannot be read.
 pub(crate) type History = BTreeMap<u64, Result<Past, String>>;
 
-/// The older revisions of a unit in what was listed.
+/// Returns the older revisions of a unit in a snapshot.
 pub(crate) fn of(snapshot: &Snapshot, name: &UnitName) -> History {
     let prefix = keys::history_of(name);
     let below = snapshot.entries.range(prefix.clone()..);
@@ -27,7 +27,7 @@ pub(crate) fn of(snapshot: &Snapshot, name: &UnitName) -> History {
         .collect()
 }
 
-/// Those that can be read.
+/// Returns the revisions that can be read.
 pub(crate) fn readable(history: &History) -> BTreeMap<u64, Past> {
     let past = history.iter();
     past.filter_map(|(number, past)| Some((*number, past.clone().ok()?)))
@@ -42,7 +42,8 @@ pub(crate) fn seen(snapshot: &Snapshot, name: &UnitName) -> SeenRecord {
     seen.unwrap_or_default()
 }
 
-/// Returns the write that remembers the contents of a unit, if some of them are new. `destroyed`: when it goes.
+/// Returns the write that remembers the contents of a unit, if some of them are new. `destroyed` is
+/// the time when the unit is destroyed.
 pub(crate) fn remember(
     name: &UnitName,
     seen: &SeenRecord,
@@ -68,9 +69,10 @@ pub(crate) fn remember(
     })
 }
 
-/// The writes that keep the retired revisions, and drop the oldest ones beyond what is kept ([`surplus`]). They go into
-/// the commit that retires them, guarded by the unit's own key, which changes whenever its history does. `unit`: the record
-/// that they were in, for what this version does not know of them.
+/// Returns the writes that keep the retired revisions, and remove the oldest ones beyond what is
+/// kept ([`surplus`]). They belong into the commit that retires the revisions. The unit's own key
+/// guards them, because it changes with its history. `unit` is the record that had the revisions;
+/// fields that this version does not know are taken from it.
 pub(crate) fn retire(
     name: &UnitName,
     retired: &[Past],

@@ -1,4 +1,4 @@
-//! What is set for machines at run time: metadata, cordon and drain.
+//! Settings of machines at run time: metadata, cordon and drain.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,8 @@ use super::{Fence, Registry, RegistryError, Result, Wanted};
 use crate::store::{Guard, Snapshot, Write};
 
 impl Registry {
-    /// Says what may start on a machine. Answers what might before. A machine that is offline counts as known.
+    /// Sets what may start on a machine, and returns the previous setting. An offline machine
+    /// counts as known.
     pub async fn set_scheduling(
         &self,
         machine: &MachineId,
@@ -20,7 +21,7 @@ impl Registry {
         let prefixes = [keys::MACHINES, keys::KNOWN, &key];
         self.retry(&prefixes, Fence::Trust, |snapshot| {
             let known = known_machines(snapshot);
-            // Metadata may be set for a machine that is yet to come, and what was said of it is taken back.
+            // Metadata may exist for a machine that has not joined yet, or that was forgotten.
             if !known.contains(machine) && !snapshot.entries.contains_key(&key) {
                 return Err(RegistryError::NoMachine {
                     id: machine.clone(),
@@ -44,7 +45,7 @@ impl Registry {
         .await
     }
 
-    /// Refuses machines that were never heard of: a mistyped id would make metadata that no machine has.
+    /// Refuses machines that never joined: a mistyped id would create metadata that no machine has.
     pub async fn must_know<'a>(&self, machines: impl Iterator<Item = &'a MachineId>) -> Result<()> {
         let machines: BTreeSet<&MachineId> = machines.collect();
         let set: Vec<String> = machines.iter().map(|id| keys::metadata(id)).collect();
@@ -81,7 +82,7 @@ impl Registry {
     }
 }
 
-/// The machines that are here, or were.
+/// Returns the machines that are live or remembered.
 fn known_machines(snapshot: &Snapshot) -> BTreeSet<MachineId> {
     let ids = snapshot.entries.keys().filter_map(|key| {
         keys::machine_of(keys::MACHINES, key).or_else(|| keys::machine_of(keys::KNOWN, key))
@@ -89,7 +90,7 @@ fn known_machines(snapshot: &Snapshot) -> BTreeSet<MachineId> {
     ids.collect()
 }
 
-/// The machine whose id is that one but for a few digits.
+/// Returns the machine whose id differs from that one in a few digits only.
 fn similar(asked: &MachineId, known: &BTreeSet<MachineId>) -> Option<MachineId> {
     const SLIPS: usize = 4;
     let distance = |id: &MachineId| strsim::osa_distance(asked.as_str(), id.as_str());
@@ -119,7 +120,7 @@ fn metadata_writes(
     Ok(wanted)
 }
 
-/// What is set for a machine, and the guard of a write that changes it.
+/// Returns a machine's settings, and the guard of a write that changes them.
 fn metadata_of(machine: &MachineId, snapshot: &Snapshot) -> Result<(Guard, MetadataRecord)> {
     let key = keys::metadata(machine);
     let Some(entry) = snapshot.entries.get(&key) else {
@@ -127,14 +128,14 @@ fn metadata_of(machine: &MachineId, snapshot: &Snapshot) -> Result<(Guard, Metad
     };
     let record = match record::decode(&entry.value) {
         Ok(record) => record,
-        // What is damaged is overwritten: it is only labels, and the person who sets one wants it set.
+        // A damaged value is overwritten: it is only metadata, and the operator wants the new one.
         Err(RecordError::Damaged(_)) => MetadataRecord::default(),
         Err(error) => return Err(RegistryError::Metadata(machine.clone(), error)),
     };
     Ok((Guard::Unmodified(key, entry.modified), record))
 }
 
-/// What this version does not know of the record stays in it.
+/// Returns the write of a record. It keeps fields that this version does not know.
 fn put(machine: &MachineId, record: &MetadataRecord, snapshot: &Snapshot) -> Write {
     let key = keys::metadata(machine);
     let before = snapshot.entries.get(&key).map(|entry| &*entry.value);

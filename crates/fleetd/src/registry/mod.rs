@@ -1,8 +1,10 @@
-//! The registry as the API, the units directory and the engine change it: whole units, guarded commits.
+//! The registry as the API, the units directory and the engine change it: whole units, guarded
+//! commits.
 //!
-//! Every change reads, decides with a pure function, and commits guarded by what it read; when another change was first it
-//! reads and decides again. `Registry::retry` does so for one change, `batch` for many changes of units in one commit. A
-//! change is acknowledged only once the store has it.
+//! Every change reads, decides with a pure function, and commits guarded by what it read. If
+//! another change came first, it reads and decides again. `Registry::retry` does so for one change,
+//! `batch` for many changes of units in one commit. A change is acknowledged only once the store
+//! has it.
 
 mod acceptance;
 mod batch;
@@ -28,59 +30,61 @@ pub use self::publisher::{AsOwner, check};
 pub use self::units::{Stored, UNITS_MAX};
 use crate::store::{self, Guard, Snapshot, Store, StoreError, Write};
 
-/// How often a change is decided again because somebody else was first. Each loss means that another change
-/// landed, so this bounds a queue of that many writers to one unit.
+/// The number of times that a change is decided before it fails. Each repetition means that another
+/// change landed, so this bounds a queue of that many writers to one unit.
 const ATTEMPTS: usize = 16;
 
-/// How long a change waits for the agent to have read the registry, after a start: less than an answer may take.
+/// How long a change waits after a start until the agent has read the registry. It is less than an
+/// answer may take.
 const HEARD: Duration = Duration::from_secs(2);
 
-/// How many guards a commit may have; see [`Guard`].
+/// The number of guards that a commit may have; see [`Guard`].
 const GUARDS_MAX: usize = 128;
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// The store did not do it.
+    /// The store did not make the change.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What is there cannot be read, so it cannot be changed either; it can be destroyed.
+    /// The unit cannot be read, so it cannot be changed. It can be destroyed.
     #[error("unit {0}: {1}")]
     Record(UnitName, RecordError),
-    /// A newer version set it, and may have set more than this one can keep.
+    /// A newer version wrote the metadata, perhaps with more than this version can keep.
     #[error("what is set for machine {0} cannot be changed here: {1}")]
     Metadata(MachineId, RecordError),
-    /// This machine does not follow it, so it changes nothing in it.
+    /// This machine does not follow the registry, so it changes nothing in it.
     #[error("nothing was changed: {0}")]
     Held(String),
-    /// It cannot be accepted.
+    /// The registry cannot be accepted.
     #[error(transparent)]
     NotAcceptable(#[from] NotAcceptable),
-    /// It cannot have the target state that is asked for.
+    /// The unit cannot have the requested target state.
     #[error(transparent)]
     NotLaunchable(#[from] NotLaunchable),
     /// The update was made from an older revision.
     #[error(transparent)]
     Outdated(#[from] Outdated),
-    /// It cannot be ordered as things stand.
+    /// The order is not possible in the present state.
     #[error(transparent)]
     Order(#[from] OrderError),
-    /// As many as there may be.
+    /// The registry has the maximum number of units.
     #[error(
         "the registry has {UNITS_MAX} units, the maximum; destroy units that are no longer needed (fleetctl list-unit-files)"
     )]
     TooManyUnits,
-    /// More keys than a machine may have. A removed one counts: it hides the one in fleet.conf.
+    /// The machine would have too many keys. A removed key counts, because it hides the one in
+    /// fleet.conf.
     #[error(
         "machine {0} would have more than {METADATA_MAX} keys of metadata set or removed; use fewer keys"
     )]
     TooMuchMetadata(MachineId),
-    /// Nothing was ever heard of that machine.
+    /// The machine never joined.
     #[error("machine {id} is not known{}", suggestion(.similar.as_ref()))]
     NoMachine {
-        /// The id that was asked for.
+        /// The requested id.
         id: MachineId,
-        /// The one that may have been meant.
+        /// A known id that may have been meant.
         similar: Option<MachineId>,
     },
 }
@@ -99,16 +103,16 @@ pub type Result<T, E = RegistryError> = std::result::Result<T, E>;
 #[derive(Clone)]
 pub struct Registry {
     store: Arc<dyn Store>,
-    /// From the agent: how it stands with this machine.
+    /// The agent's present view: whether this machine follows the registry.
     trust: watch::Receiver<Trust>,
     /// Milliseconds since 1970.
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
-    /// Changes that are made together, as soon as those before them are.
+    /// Changes that are made together, as soon as those before them are done.
     waiting: Arc<Waiting>,
 }
 
 impl Registry {
-    /// A registry in that store.
+    /// Returns the registry in that store.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
@@ -118,7 +122,7 @@ impl Registry {
         }
     }
 
-    /// A registry that takes the time from `clock`, in milliseconds since 1970.
+    /// Returns the registry with that clock, in milliseconds since 1970.
     pub fn with_clock(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         let clock = Arc::new(clock);
         let waiting = Arc::default();
@@ -129,7 +133,7 @@ impl Registry {
         }
     }
 
-    /// A registry in which nothing is changed while this machine's agent holds it.
+    /// Returns the registry, which refuses changes while this machine's agent holds it.
     pub fn trusting(self, trust: watch::Receiver<Trust>) -> Self {
         let waiting = Arc::default();
         Self {
@@ -139,13 +143,13 @@ impl Registry {
         }
     }
 
-    /// How it stands with this machine.
+    /// Returns whether this machine follows the registry.
     pub fn trust(&self) -> Trust {
         self.trust.borrow().clone()
     }
 
-    /// Whether this machine may change anything in it. Answers what fences a change against a registry that is wiped in
-    /// this moment.
+    /// Checks that this machine may change the registry. Returns a guard that fails a commit if the
+    /// registry is wiped meanwhile.
     pub async fn may_change(&self) -> Result<Option<Guard>> {
         let mut trust = self.trust.clone();
         let heard = trust.wait_for(|trust| trust.footing != Footing::Unheard);
@@ -161,7 +165,7 @@ impl Registry {
             return Err(RegistryError::Held(held.reason.clone()));
         }
         if trust.away {
-            // It may be back before the agent knows, and as another one.
+            // The registry may return before the agent notices, and be another one.
             let identity = identity(&*self.store).await?;
             if let Judgement::Hold { reason, .. } = judge(&trust.memory, &identity) {
                 return Err(RegistryError::Held(reason));
@@ -175,12 +179,12 @@ impl Registry {
         })
     }
 
-    /// The store itself, for reading.
+    /// Returns the store itself, for reading.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
-    /// Reads these prefixes, decides, and commits; again while another change was first.
+    /// Reads these prefixes, decides, and commits. Repeats this while another change comes first.
     async fn retry<T: Send>(
         &self,
         prefixes: &[&str],
@@ -197,12 +201,12 @@ impl Registry {
         Err(StoreError::Refused.into())
     }
 
-    /// Answers false if a guard did not hold.
+    /// Commits, and returns false if a guard did not hold.
     async fn commit(&self, fence: Fence, wanted: Wanted) -> Result<bool> {
         let Wanted { mut guards, writes } = wanted;
         if fence == Fence::Trust {
             let fence = self.may_change().await?;
-            // Where a commit is as large as it may be, the agent's word of a moment ago has to do.
+            // A commit of full size has no room for this guard, so the agent's recent view must do.
             if guards.len() < GUARDS_MAX {
                 guards.extend(fence);
             }
@@ -222,9 +226,9 @@ impl Registry {
     }
 }
 
-/// Splits what is too large for one commit: an update on top of the rollout of a large file writes it three times. Older
-/// revisions come first. They are guarded by the unit's key like the rest, and one that is also the candidate is written
-/// again when its time comes.
+/// Splits writes that are too large for one commit. An update on top of the rollout of a large file
+/// writes that file three times. Older revisions come first. The unit's key guards them like the
+/// rest. A revision that is also the candidate is written again when it is retired.
 fn portions(guards: usize, writes: Vec<Write>) -> (Vec<Write>, Vec<Write>) {
     if store::fits(guards, writes.iter()) {
         return (Vec::new(), writes);
@@ -234,23 +238,23 @@ fn portions(guards: usize, writes: Vec<Write>) -> (Vec<Write>, Vec<Write>) {
         .partition(|write| matches!(write, Write::Put { key, .. } if keys::past_of(key).is_some()))
 }
 
-/// What a change writes, and what must hold for it to land.
+/// The writes of a change, and the guards under which they may land.
 #[derive(Debug, Default)]
 struct Wanted {
     guards: Vec<Guard>,
     writes: Vec<Write>,
 }
 
-/// What holds a change back beside its own guards.
+/// A guard of a change in addition to its own guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fence {
-    /// Nothing is changed in a registry that this machine holds.
+    /// A registry that this machine holds is not changed.
     Trust,
-    /// An acceptance is of a registry that is held.
+    /// An acceptance changes a registry that is held.
     None,
 }
 
-/// What tells this registry from another, read now.
+/// Reads what distinguishes this registry from another one.
 pub(crate) async fn identity(store: &dyn Store) -> Result<Identity, StoreError> {
     Ok(identity_of(&store.list(&Identity::KEYS).await?))
 }
@@ -261,21 +265,22 @@ fn identity_of(snapshot: &Snapshot) -> Identity {
         ..Identity::default()
     };
     for (key, entry) in &snapshot.entries {
-        // What cannot be read stands in it as that.
+        // A value that cannot be read is part of the identity as unreadable.
         let _ = identity.take(key, Some((&*entry.value, entry.created, entry.modified)));
     }
     identity
 }
 
-/// A new cluster id: 32 random hexadecimal digits.
+/// Returns a new cluster id: 32 random hexadecimal digits.
 pub(crate) fn random_id() -> String {
     let mut bytes = [0; 16];
-    // The kernel's generator does not fail once the machine has booted; two clusters must never share an id.
+    // The kernel's generator does not fail once the machine has booted. Two clusters must never
+    // share an id.
     getrandom::fill(&mut bytes).expect("the kernel's random numbers");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Milliseconds since 1970.
+/// Returns milliseconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,4 +1,4 @@
-//! The units directory's hand in the registry.
+//! The publisher of a units directory.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use super::{Registry, RegistryError};
 use crate::store::StoreError;
 use crate::units_dir::{PublishError, Publisher};
 
-/// Publishes for one machine.
+/// A publisher for one machine.
 pub struct AsOwner {
-    /// Into this registry.
+    /// The registry that it publishes to.
     pub registry: Registry,
-    /// For the directory of this machine.
+    /// The machine whose directory it publishes.
     pub machine: MachineId,
 }
 
@@ -23,12 +23,12 @@ pub struct AsOwner {
 impl Publisher for AsOwner {
     async fn known(&self, names: &[UnitName]) -> Result<BTreeMap<UnitName, Known>, PublishError> {
         let mut known = BTreeMap::new();
-        // What a foreign registry knows is no ground to do or to forget anything.
+        // The state of a foreign registry is no reason to do or forget anything.
         self.registry.may_change().await?;
         for name in names {
             match self.registry.known(name).await {
                 Ok(found) => known.extend(found.map(|found| (name.clone(), found))),
-                // Left to the publishing of that unit, which is refused for it; others go on.
+                // The publishing of that unit is refused for this later. Other units go on.
                 Err(RegistryError::Record(..)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -60,7 +60,7 @@ impl Publisher for AsOwner {
     }
 
     async fn disown(&self, name: &UnitName) -> Result<(), PublishError> {
-        // Not to be forgotten because a foreign registry does not have it.
+        // A file must not be forgotten because a foreign registry does not have its unit.
         self.registry.may_change().await?;
         self.registry.disown(name, &self.machine).await?;
         Ok(())
@@ -89,7 +89,7 @@ impl From<RegistryError> for PublishError {
     }
 }
 
-/// Why a file may not be launched from a directory.
+/// Checks whether a file may be launched from a directory. The error says why it may not.
 pub fn check(name: &UnitName, content: &Content) -> Result<(), String> {
     let parsed = Parsed::parse(name.clone(), content);
     let refused = |error| format!("{error}; nothing was published");

@@ -1,4 +1,4 @@
-//! Changes of units: what is submitted, wanted, ordered, owned and destroyed.
+//! Changes of units: submissions, target states, orders, owners and destruction.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,15 @@ use super::history::{History, readable, remember, retire};
 use super::{Fence, Registry, RegistryError, Result, Wanted};
 use crate::store::{Entry, Guard, Write};
 
-/// How many units there may be: twice as many as were measured on one host (`docs/crowded.md`).
+/// The maximum number of units: twice as many as were measured on one host (`docs/crowded.md`).
 pub const UNITS_MAX: usize = 2_000;
 
-/// A unit's record and where it stands in the store's history.
+/// A unit's record, and its place in the store's history.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// The record.
     pub record: UnitRecord,
-    /// The store revision that made the unit; older units win conflicts.
+    /// The store revision that created the unit. Older units win conflicts.
     pub created: u64,
 }
 
@@ -47,7 +47,7 @@ impl Registry {
         entry.map(|entry| Stored::read(name, entry)).transpose()
     }
 
-    /// A unit with its older revisions by number, or why one cannot be read.
+    /// Reads a unit with its older revisions by number, or the reason why one cannot be read.
     pub async fn with_history(
         &self,
         name: &UnitName,
@@ -59,7 +59,8 @@ impl Registry {
         Ok(found.unit()?.map(|unit| (unit, found.history())))
     }
 
-    /// What a units directory has to know of a unit. `None` if there never was one, as far as is remembered.
+    /// Reads what a units directory needs to know about a unit. `None` if there never was such a
+    /// unit, as far as is remembered.
     pub async fn known(&self, name: &UnitName) -> Result<Option<Known>> {
         let snapshot = self
             .store
@@ -73,7 +74,8 @@ impl Registry {
         Ok(Some(Known::of(&record, &readable(&found.history()), &seen)))
     }
 
-    /// Submits a unit file. `target` none keeps the target state (`inactive` for a new unit).
+    /// Submits a unit file. If `target` is `None`, the unit keeps its target state (`inactive` for
+    /// a new unit).
     pub async fn submit(
         &self,
         name: &UnitName,
@@ -84,7 +86,8 @@ impl Registry {
         self.submit_over(name, content, owner, target, None).await
     }
 
-    /// Submits a unit file that replaces that revision, and no newer one. `None` replaces any.
+    /// Submits a unit file that replaces that revision, and no newer one. `None` replaces any
+    /// revision.
     pub async fn submit_over(
         &self,
         name: &UnitName,
@@ -97,7 +100,8 @@ impl Registry {
             .await
     }
 
-    /// Submits a unit file of that machine's directory. `target` is for a new unit; one that is there keeps its own.
+    /// Submits a unit file of that machine's directory. `target` is for a new unit. An existing
+    /// unit keeps its own.
     pub async fn publish(
         &self,
         name: &UnitName,
@@ -158,8 +162,9 @@ impl Registry {
         self.change(name, decide).await
     }
 
-    /// Makes that machine's directory an owner of the unit, if the unit's newest content is still that one, or whatever it
-    /// is. Answers false if it is another one. A unit that is gone stays gone.
+    /// Makes that machine's directory an owner of the unit. If a content is given, the unit's
+    /// newest content must equal it. Returns false if it does not. A destroyed unit stays
+    /// destroyed.
     pub async fn adopt(
         &self,
         name: &UnitName,
@@ -181,7 +186,7 @@ impl Registry {
         self.change(name, decide).await
     }
 
-    /// Sets the target state of a unit, if it may have that one. Answers whether there is such a unit.
+    /// Sets the target state of a unit, if it may have that one. Returns whether the unit exists.
     pub async fn set_target(&self, name: &UnitName, target: TargetState) -> Result<bool> {
         let (unit, clock) = (name.clone(), self.clock.clone());
         let decide = move |found: &Found<'_>| {
@@ -199,7 +204,8 @@ impl Registry {
         self.change(name, decide).await
     }
 
-    /// Takes back one directory's wish for a unit; with the last owner the unit is destroyed. Answers whether it was.
+    /// Removes one directory as an owner of a unit. The unit is destroyed with its last owner.
+    /// Returns whether it was destroyed.
     pub async fn disown(&self, name: &UnitName, machine: &MachineId) -> Result<bool> {
         self.retry_unit(name, |found| {
             let Some(Stored { record, .. }) = found.unit()? else {
@@ -211,7 +217,8 @@ impl Registry {
             match submission::disown(&record, &ids, machine) {
                 Disowned::NotOwned => Ok((false, Wanted::default())),
                 Disowned::Left { record, by } => {
-                    // Of two that go at once, each because of the other, only one may.
+                    // If two owners leave at once, each because the other one stays, only one may
+                    // leave.
                     let stays = by.and_then(|by| Some((keys::owner(name, &by), *owners.get(&by)?)));
                     guards.extend(stays.map(|(key, at)| Guard::Unmodified(key, at)));
                     let record = record.map(|record| put(found, &record));
@@ -229,7 +236,8 @@ impl Registry {
         .await
     }
 
-    /// Destroys a unit, whoever owns it and whether or not its record can be read. Answers whether it existed.
+    /// Destroys a unit, even if it has owners or its record cannot be read. Returns whether it
+    /// existed.
     pub async fn destroy(&self, name: &UnitName) -> Result<bool> {
         self.retry_unit(name, |found| {
             if !found.exists() {
@@ -244,7 +252,8 @@ impl Registry {
         .await
     }
 
-    /// Follows an order about a unit's rollout; see [`rollout::follow`]. Answers none if there is no such unit.
+    /// Follows an order about a unit's rollout; see [`rollout::follow`]. Returns `None` if the unit
+    /// does not exist.
     pub async fn order(
         &self,
         name: &UnitName,
@@ -281,7 +290,7 @@ impl Registry {
     }
 }
 
-/// What this version does not know of the record stays in it.
+/// Returns the write of a record. It keeps fields that this version does not know.
 fn put(found: &Found<'_>, record: &UnitRecord) -> Write {
     Write::Put {
         key: keys::unit(found.name()),
@@ -290,7 +299,7 @@ fn put(found: &Found<'_>, record: &UnitRecord) -> Write {
     }
 }
 
-/// Makes a machine's directory an owner; none if it is one.
+/// Returns the write that makes a machine's directory an owner. `None` if it is one.
 fn own(
     found: &Found<'_>,
     record: Option<&UnitRecord>,
@@ -307,7 +316,8 @@ fn own(
     })
 }
 
-/// Removes a unit, its history and its owners. What contents it had stays, so that no old copy of its file brings it back.
+/// Returns the writes that remove a unit, its history and its owners. The contents that it had
+/// stay, so that no old copy of its file brings it back.
 fn destroy(found: &Found<'_>, now: u64) -> Vec<Write> {
     let name = found.name();
     let record = found.unit().ok().flatten().map(|it| it.record);
