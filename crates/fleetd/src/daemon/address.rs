@@ -1,5 +1,5 @@
-//! The address that a machine is listed under. Boot never waits for it: it is found later, and
-//! followed when it changes.
+//! The listed address of a machine. Boot does not wait for it. It is found later, and followed when
+//! it changes.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -23,18 +23,18 @@ const ANYWHERE: &str = "192.0.2.1:9";
 /// The first of the protocols of netlink.
 const NETLINK_ROUTE: Option<Protocol> = None;
 
-/// The kernel's groups of news on addresses and routes, IPv4 and IPv6 (linux/rtnetlink.h):
+/// The kernel's groups of notices about addresses and routes, IPv4 and IPv6 (linux/rtnetlink.h):
 /// `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR`, `RTMGRP_IPV6_ROUTE`.
 const NEWS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
 
-/// A change of the network is several pieces of news: they are taken together.
+/// The time in which notices are taken together. One change of the network sends several.
 const SETTLING: Duration = Duration::from_millis(500);
 
-/// How long names that do not resolve are left alone; also the pause between looks if the kernel
-/// reports no changes.
+/// The pause before names that do not resolve are tried again. Also the time between checks if the
+/// kernel reports no changes.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Keeps the address of the record true. `endpoints`: of the registry, as URLs.
+/// Keeps the address of the record current. `endpoints` has the registry's URLs.
 pub(super) async fn follow(endpoints: &[String], record: &watch::Sender<MachineRecord>) {
     let addresses = endpoints.iter().filter_map(|url| url.split_once("://"));
     let addresses: Vec<&str> = addresses
@@ -43,7 +43,7 @@ pub(super) async fn follow(endpoints: &[String], record: &watch::Sender<MachineR
     let news = News::open();
     let mut registry = Vec::new();
     loop {
-        // Before names are resolved, which may take half a minute.
+        // This comes before names are resolved, which may take half a minute.
         show(primary(&registry), record);
         if registry.iter().copied().all(|to| source(to).is_none()) {
             registry = resolve(&addresses).await;
@@ -63,7 +63,7 @@ pub(super) async fn follow(endpoints: &[String], record: &watch::Sender<MachineR
     }
 }
 
-/// A machine that has lost its address is listed under the last that it had.
+/// Shows a new address. A machine that has lost its address keeps the last one.
 fn show(address: Option<IpAddr>, record: &watch::Sender<MachineRecord>) {
     let Some(address) = address.map(|address| address.to_string()) else {
         return;
@@ -78,7 +78,7 @@ fn show(address: Option<IpAddr>, record: &watch::Sender<MachineRecord>) {
     });
 }
 
-/// The addresses behind these names. tokio asks the resolver on a thread of its own.
+/// Returns the addresses of these names. tokio resolves them on a thread of its own.
 async fn resolve(addresses: &[&str]) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     for address in addresses {
@@ -90,13 +90,13 @@ async fn resolve(addresses: &[&str]) -> Vec<SocketAddr> {
     found
 }
 
-/// The address that this machine reaches the registry from, else that of its default route.
+/// Returns the source address of packets to the registry, else that of the default route.
 fn primary(registry: &[SocketAddr]) -> Option<IpAddr> {
     let anywhere = ANYWHERE.parse().ok();
     registry.iter().copied().chain(anywhere).find_map(source)
 }
 
-/// The address that packets to `to` leave from. Connecting a datagram socket asks the routes and
+/// Returns the source address of packets to `to`. Connecting a datagram socket reads the routes and
 /// sends nothing.
 fn source(to: SocketAddr) -> Option<IpAddr> {
     let from: SocketAddr = match to {
@@ -109,7 +109,7 @@ fn source(to: SocketAddr) -> Option<IpAddr> {
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
-/// Reports when addresses or routes change. The change itself is not read: the routes are read
+/// Notices that addresses or routes changed. Their content is ignored, because the routes are read
 /// again.
 struct News(AsyncFd<OwnedFd>);
 
@@ -126,14 +126,14 @@ impl News {
         AsyncFd::with_interest(socket, Interest::READABLE).map(Self)
     }
 
-    /// Waits for news and for their end.
+    /// Waits for a notice, and reads all that follow it.
     async fn next(&self) {
         let Ok(mut ready) = self.0.readable().await else {
             return sleep(AGAIN).await;
         };
         sleep(SETTLING).await;
         let mut unread = [0; 4096];
-        // News that did not fit into the socket are news, too.
+        // Notices that did not fit into the socket count as notices too.
         while matches!(
             recv(self.0.get_ref(), &mut unread[..], RecvFlags::empty()),
             Ok(_) | Err(Errno::NOBUFS | Errno::INTR)
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_no_address_to_be_listed_under() {
+    fn loopback_address_is_never_listed() {
         assert_eq!(source("127.0.0.1:2379".parse().expect("an address")), None);
     }
 }

@@ -1,4 +1,4 @@
-//! On whose behalf requests come over a connection, and whether they may.
+//! The client behind a connection, and its rights.
 
 use axum::Router;
 use axum::extract::Request;
@@ -11,17 +11,16 @@ use crate::api;
 /// The client at the other end of a connection, for as long as it lasts.
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
-    /// A process of this machine, and the rules as they stood when it connected.
+    /// A process of this machine, and the rules at the time when it connected.
     Local(Rules, Peer),
-    /// Every client of the socket may do everything: it has a certificate, or the socket asks for
-    /// none.
+    /// A client that may do everything: it has a certificate, or the socket asks for none.
     Trusted,
-    /// Nothing is answered but this sentence.
+    /// A client whose every request is refused with this sentence.
     Refused(String),
 }
 
 impl Caller {
-    /// Why it may not make this request, if so.
+    /// Returns why the client may not make this request. `None` if it may.
     fn refusal(&self, request: &Request) -> Option<String> {
         match self {
             Self::Trusted => None,
@@ -32,7 +31,7 @@ impl Caller {
         }
     }
 
-    /// Answers a request, or refuses to.
+    /// Answers a request, or refuses it.
     pub(super) async fn answer(self, router: Router, request: Request) -> Response {
         match self.refusal(&request) {
             Some(why) => {
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_reads_and_plans_and_changes_nothing() {
+    async fn reader_may_read_and_plan_but_change_nothing() {
         let router = Router::new().fallback(|| async { "done" });
         for (method, path, status) in [
             ("GET", "/fleet/v1/units", StatusCode::OK),

@@ -1,4 +1,4 @@
-//! Serves HTTP on one socket: a bounded number of connections, none of which may dawdle.
+//! Serves HTTP on one socket: a bounded number of connections, each with time limits.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use super::shares::{Client, Places};
 use super::stalled::Bounded;
 use super::tls::part;
 
-/// How long a client may take from one answer, or from connecting, to the end of its next request's
-/// headers. A client that keeps a connection open between requests connects again after that.
+/// The time from one answer, or from connecting, to the end of the next request's headers. A client
+/// that keeps a connection open for longer between requests must connect again.
 const HEADERS: Duration = Duration::from_secs(10);
 
-/// Between two warnings that all places are taken, lest a client that keeps them taken fills the
-/// journal.
+/// The time between two warnings that all places are taken. A client that keeps them taken must not
+/// fill the journal.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
-/// The bytes of a request's headers, its first line included, that are always taken; four times
-/// that never are. A page token or a query has a few hundred.
+/// The size of a request's headers, with its first line, that is always accepted. Four times that
+/// is always refused. A page token or a query has a few hundred bytes.
 const HEADERS_MAX: usize = 32 * 1024;
 
-/// How many clients without a place get that answer at once, each for a second.
+/// The number of clients without a place that get that answer at once. Each takes a second.
 const PARTING: usize = 16;
 
 /// The answer to a client without a place. A TLS client would not understand it.
@@ -45,14 +45,14 @@ Connection: close\r\nContent-Length: 110\r\n\r\n\
 pub(super) struct Served<W> {
     pub(super) router: Router,
     pub(super) places: Places,
-    /// Says whose a connection is.
+    /// Returns the client of a connection.
     pub(super) whose: W,
-    /// Sent to a client without a place.
+    /// The answer to a client without a place.
     pub(super) busy: &'static [u8],
 }
 
-/// Serves the router on this socket for ever. `open` makes a connection ready and says whose it is;
-/// none ends it.
+/// Serves the router on this socket forever. `open` prepares a connection and names its client;
+/// `None` closes it.
 pub(super) async fn serve<L, W, O, F, S>(mut socket: L, served: Served<W>, open: O) -> Infallible
 where
     L: Listener,
@@ -76,7 +76,7 @@ where
                 told = Some(Instant::now());
                 tracing::warn!("{client} has as many connections as the API serves at once");
             }
-            // Few at once: those who ask for more than that many are cut without a word.
+            // Only a few at once. Further clients are disconnected without an answer.
             if let Ok(parting) = parting.clone().try_acquire_owned() {
                 tokio::spawn(async move {
                     let _ = stream.write_all(busy).now_or_never();
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::daemon::shares::SHARE;
 
-    /// Longer than anything here takes, and shorter than forever.
+    /// Longer than anything here takes.
     const LIMIT: Duration = Duration::from_secs(60);
 
     /// Connects that many clients of one user to a server.
@@ -139,7 +139,7 @@ mod tests {
         connected
     }
 
-    /// All that comes until the server closes the connection.
+    /// Reads until the server closes the connection.
     async fn answer(client: &mut UnixStream) -> String {
         let mut text = String::new();
         let read = tokio::time::timeout(LIMIT, client.read_to_string(&mut text)).await;
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_sends_its_headers_drop_by_drop_is_cut() {
+    async fn client_with_slow_headers_is_disconnected() {
         let mut slow = clients(1).await.remove(0);
         let began = Instant::now();
         let (mut read, mut write) = slow.split();
@@ -160,7 +160,7 @@ mod tests {
         };
         tokio::select! {
             () = drops => {}
-            // Closed or reset, as what was sent meanwhile was read or not.
+            // It is closed or reset, depending on whether the rest of the request was read.
             _ = read.read_to_string(&mut text) => {}
             () = tokio::time::sleep(LIMIT) => panic!("still connected"),
         }
@@ -171,12 +171,12 @@ mod tests {
     #[tokio::test]
     async fn headers_are_taken_up_to_their_bound() {
         let longest = HEADERS_MAX - "GET / HTTP/1.1\r\nConnection: close\r\nX: \r\n\r\n".len();
-        // hyper looks at the bound between reads, so a little more may pass.
+        // hyper checks the bound between reads, so a little more may pass.
         for (length, served) in [(longest, true), (4 * HEADERS_MAX, false)] {
             let mut client = clients(1).await.remove(0);
             let header = "x".repeat(length);
             let request = format!("GET / HTTP/1.1\r\nConnection: close\r\nX: {header}\r\n\r\n");
-            // Cut in the middle where that is too long.
+            // It is cut off in the middle if that is too long.
             let _ = client.write_all(request.as_bytes()).await;
             let mut text = Vec::new();
             let _ = client.read_to_end(&mut text).await;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_beyond_its_share_is_told_and_served_later() {
+    async fn client_beyond_its_share_gets_503_and_is_served_later() {
         let mut idle = clients(SHARE + 1).await;
         let mut next = idle.pop().expect("connected");
         let text = answer(&mut next).await;

@@ -1,5 +1,5 @@
-//! Files that fleet.conf names and that others put in place: certificates and keys. They may come
-//! after boot, so what is wrong with them is a problem of this machine, and keeps no unit down.
+//! Files that fleet.conf names and others create: certificates and keys. They may appear after
+//! boot. So problems with them are problems of this machine, and prevent no unit from running.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use super::problems::{ByThing, Problems};
 use super::tls::Tls;
 use crate::config::Settings;
 
-/// How often files that could not be used are looked at again. Connections read them anyway.
+/// The time between checks of files that could not be used. Connections read them anyway.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Returns the present problems with the files, by option.
@@ -28,7 +28,7 @@ pub(super) fn problems(settings: &Settings) -> ByThing {
     problems
 }
 
-/// Keeps the problems with files true until there is none.
+/// Keeps the problems with files current until there is none.
 pub(super) async fn watch(settings: &Settings, known: &Problems) {
     let mut named = ByThing::new();
     loop {
@@ -47,7 +47,7 @@ pub(super) async fn watch(settings: &Settings, known: &Problems) {
     }
 }
 
-/// Notes on secrets that every local user can read.
+/// Returns notes about secrets that every local user can read.
 pub(super) fn exposed(settings: &Settings) -> Vec<String> {
     let keys = [
         ("etcd_keyfile", settings.etcd.key_file.as_deref()),

@@ -1,4 +1,4 @@
-//! One fleetd on a machine: two would undo each other's work.
+//! The lock for one fleetd on a machine. Two would undo each other's work.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -11,29 +11,29 @@ use rustix::io::Errno;
 /// The error of opening a link that must not be followed.
 const LOOP: i32 = Errno::LOOP.raw_os_error();
 
-/// Why there is no lock.
+/// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
-    /// Exit: the other one does this one's work.
+    /// Another fleetd has the lock. Exit: it does the same work.
     #[error("another fleetd (pid {pid}) runs with the same directory {directory}; stop it first", directory = directory.display())]
     Held {
-        /// As the other one wrote it.
+        /// The number in the lock file.
         pid: String,
         /// The path that both would use.
         directory: PathBuf,
     },
-    /// Go on: units must not wait for a disk.
+    /// The lock cannot be used. Continue: units must not wait for a disk.
     #[error("{path}: {why}", path = path.display())]
     Unusable {
-        /// The lock's file.
+        /// The file of the lock.
         path: PathBuf,
-        /// The words of the system, or the next step.
+        /// The error of the system, or the next step.
         why: String,
     },
 }
 
-/// Takes the lock of a directory. The kernel gives it back when the answer is dropped, or the
-/// process ends.
+/// Takes the lock of a directory. The kernel releases it when the result is dropped or the process
+/// ends.
 pub(super) fn take(directory: &Path, name: &str) -> Result<File, LockError> {
     let path = directory.join(name);
     let unusable = |why: String| LockError::Unusable {
@@ -46,7 +46,7 @@ pub(super) fn take(directory: &Path, name: &str) -> Result<File, LockError> {
         .read(true)
         .write(true)
         .mode(0o600)
-        // A link is not followed, and a pipe not waited for.
+        // This does not follow a link, nor wait for a pipe.
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
         .open(&path)
         .map_err(|error| match error.raw_os_error() {
@@ -64,7 +64,7 @@ pub(super) fn take(directory: &Path, name: &str) -> Result<File, LockError> {
             directory: directory.to_owned(),
         });
     }
-    // For the message above only: a disk that is full is no reason not to run.
+    // It is only for the message above. A full disk is no reason not to run.
     let _ = file
         .set_len(0)
         .and_then(|()| file.rewind())
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_plain_file_is_neither_followed_nor_waited_for() {
+    fn lock_file_of_another_kind_is_not_followed_nor_waited_for() {
         let folder = tempfile::tempdir().expect("a folder");
         let (lock, victim) = (folder.path().join("lock"), folder.path().join("victim"));
         std::fs::write(&victim, "precious").expect("written");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_daemon_is_told_of_the_first() {
+    fn second_daemon_reports_the_first() {
         let folder = tempfile::tempdir().expect("a folder");
         let first = take(folder.path(), "lock").expect("free");
         let error = take(folder.path(), "lock").expect_err("taken").to_string();

@@ -7,17 +7,17 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
 
-/// How much is logged. It can be changed while fleetd runs.
+/// The verbosity of the log. It can be changed while fleetd runs.
 pub(super) struct Verbosity(reload::Handle<Targets, Registry>);
 
 impl Verbosity {
     pub(super) fn set(&self, verbosity: u16) {
-        // It fails only where nothing is logged any more.
+        // It fails only if nothing is logged any more.
         let _ = self.0.reload(filter(verbosity));
     }
 }
 
-/// `verbosity` 0 says what changes, 1 and above why as well.
+/// Returns the filter of a verbosity. 0 logs what changes; 1 and above also log why.
 fn filter(verbosity: u16) -> Targets {
     let level = if verbosity > 0 {
         Level::DEBUG

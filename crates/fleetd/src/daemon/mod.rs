@@ -1,5 +1,4 @@
-//! The daemon: reads its configuration, and puts store, agent, engine, units directory and API
-//! together.
+//! The daemon: reads its configuration, and connects store, agent, engine, units directory and API.
 
 mod address;
 mod authorize;
@@ -45,14 +44,15 @@ use crate::store::{Embedded, EtcdStore, Store};
 use crate::systemd::dbus::Dbus;
 use crate::units_dir::UnitsDir;
 
-/// How long fleetd waits at its end for other threads, such as one that waits for a name server.
+/// The time that fleetd waits at its end for other threads, such as one that waits for a name
+/// server.
 const END: Duration = Duration::from_millis(100);
 
-/// How often a state directory that cannot be written is tried again.
+/// The time between attempts at a state directory that cannot be written.
 const DISK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Runs fleetd as the command line says. Exit codes: 0 stopped on request, 1 could not go on, 2
-/// usage, 78 a configuration that cannot be used.
+/// Runs fleetd as the command line says. Exit codes: 0 stopped on request, 1 failure, 2 wrong
+/// usage, 78 unusable configuration.
 pub fn main() -> ExitCode {
     let args = Args::of(std::env::args_os());
     if args.check_config {
@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Returns the problems with settings that fleetd starts with anyway, and notes for the operator.
+/// Returns the problems with settings that do not stop fleetd, and notes for the operator.
 fn look(settings: &Settings) -> (Vec<Problem>, Vec<Note>) {
     let problems = files::problems(settings).into_iter();
     let problems = problems.map(|(thing, why)| Problem(format!("{thing}: {why}")));
@@ -91,8 +91,8 @@ fn look(settings: &Settings) -> (Vec<Problem>, Vec<Note>) {
     (problems.collect(), notes.collect())
 }
 
-/// Runs to the end on this thread alone: the work is waiting, and a thread more is memory on every
-/// host. Does not wait for threads that still ask a name server.
+/// Runs to the end on this thread alone. The work is mostly waiting, and each further thread is
+/// memory on every host. Threads that still wait for a name server are left behind.
 fn on_a_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(work);
@@ -189,8 +189,8 @@ async fn run(settings: Settings, source: reload::Source) -> Result<()> {
             }
         }
     };
-    // Whatever ends without being asked to is a fault: the service manager starts a whole daemon
-    // again, and no unit notices.
+    // A part that ends on its own is a fault. The service manager then starts a whole daemon again,
+    // which no unit notices.
     tokio::pin!(engine);
     tokio::select! {
         () = agent.run(all_problems) => bail!("the agent ended"),
@@ -203,15 +203,15 @@ async fn run(settings: Settings, source: reload::Source) -> Result<()> {
             notify::stopping();
             tracing::info!("stopping; units run on");
             stop.send_replace(true);
-            // Only the claim is given back, so that another engine leads at once.
+            // Only the claim is released, so that another engine leads at once.
             let _ = tokio::time::timeout(settings.etcd.request_timeout, engine).await;
             Ok(())
         }
     }
 }
 
-/// Serves the API on a thread of its own: what readers and strangers cost delays neither the agent
-/// nor the leader. The receiver ends with it.
+/// Serves the API on a thread of its own, so that clients delay neither the agent nor the leader.
+/// The receiver ends with it.
 fn serve_apart(
     listeners: mpsc::UnboundedReceiver<Listener>,
     router: axum::Router,
@@ -222,15 +222,15 @@ fn serve_apart(
     std::thread::Builder::new()
         .name("fleetd-api".to_owned())
         .spawn(move || {
-            // Dropped when the thread ends, which is a fault.
+            // It is dropped when the thread ends, which is a fault.
             let _ended = ended;
             runtime.block_on(sockets::serve(listeners, router, groups))
         })?;
     Ok(serving)
 }
 
-/// Makes sure that this is the only fleetd with these units. A lock that cannot be taken for
-/// another reason keeps no unit down.
+/// Makes sure that no other fleetd runs these units. A lock that cannot be used for another reason
+/// stops no unit.
 fn only_one(runtime_directory: &Path, problems: &Problems) -> Result<Option<File>> {
     let made = fs::create_dir_all(runtime_directory);
     match lock::take(runtime_directory, "fleetd.lock") {
@@ -246,7 +246,7 @@ fn only_one(runtime_directory: &Path, problems: &Problems) -> Result<Option<File
 }
 
 fn lock_state(settings: &Settings) -> Result<File, LockError> {
-    // What is wrong with it, the lock says.
+    // The lock reports what is wrong with it.
     let _ = fs::create_dir_all(&settings.state_directory);
     lock::take(&settings.state_directory, "lock")
 }
@@ -276,15 +276,15 @@ async fn keep_address(settings: &Settings, record: watch::Sender<MachineRecord>)
     address::follow(endpoints, &record).await;
 }
 
-/// The registry's store, for those who use it.
+/// The registry's store, in one variant for each user.
 struct Stores {
-    /// A person waits for the answer. The API's thread uses it, over a connection of its own.
+    /// The API's store, over a connection of its own. A person waits for each answer.
     api: Arc<dyn Store>,
-    /// For the units directory.
+    /// The units directory's store.
     directory: Arc<dyn Store>,
-    /// One of thousands, with all the time of its lease.
+    /// The agent's store. The agent is one of thousands, and may wait as long as its lease lasts.
     agent: Arc<dyn Store>,
-    /// One, and to be relieved soon where it does not get through.
+    /// The engine's store. Another engine should soon replace one that cannot reach etcd.
     engine: Arc<dyn Store>,
 }
 

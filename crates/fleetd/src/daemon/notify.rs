@@ -11,24 +11,24 @@ use crate::agent::AgentStatus;
 use crate::engine::Claim;
 use crate::health::Heart;
 
-/// fleetd is up when it answers: a registry that is away must not fail the boot.
+/// Reports that fleetd is up. An unavailable registry must not fail the boot.
 pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// fleetd reads its configuration again; [`ready`] ends that.
+/// Reports that fleetd reads its configuration again, until [`ready`].
 pub(super) fn reloading() {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         tell(&[NotifyState::Reloading, now]);
     }
 }
 
-/// fleetd is on its way out.
+/// Reports that fleetd is stopping.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Keeps the status line true, and the watchdog quiet as long as every heart beats.
+/// Keeps the status line current, and feeds the watchdog as long as every heart beats.
 pub(super) async fn keep_telling(
     mut standing: watch::Receiver<AgentStatus>,
     mut claims: watch::Receiver<Option<Claim>>,
@@ -67,7 +67,7 @@ fn status(standing: &AgentStatus, leads: bool, own: &ByThing) -> String {
         line.push_str("; ");
         line.push_str(held);
     }
-    // What keeps fleetd from its work is more urgent than one unit.
+    // A problem of fleetd itself is more urgent than one of a unit.
     let rest = (standing.problems.iter()).filter(|(thing, _)| !own.contains_key(*thing));
     let mut all = own.iter().chain(rest);
     if let Some((thing, text)) = all.next() {
@@ -77,12 +77,13 @@ fn status(standing: &AgentStatus, leads: bool, own: &ByThing) -> String {
         };
         line.push_str(&format!("; {count}: {thing}: {text}"));
     }
-    // systemd reads each line as an assignment. The registry's and others' texts must not make one.
+    // systemd reads each line as an assignment. Texts from the registry and other sources must not
+    // add one.
     line.replace(char::is_control, " ")
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    // Without a service manager there is nobody to tell.
+    // Without a service manager, nothing receives this.
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("the service manager does not listen: {error}");
     }
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_the_registry_makes_no_second_assignment() {
+    fn text_from_the_registry_adds_no_assignment() {
         let standing = AgentStatus {
             held: Some("of cluster zz\nMAINPID=1\r\n\u{85}STATUS=fine\u{7f}".to_owned()),
             ..AgentStatus::default()

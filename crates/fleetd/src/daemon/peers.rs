@@ -1,9 +1,9 @@
 //! Identifies the client of a unix socket, and reads which groups have which right.
 //!
 //! The kernel reports the user, the first group and the process of the client (`SO_PEERCRED`). The
-//! other groups are in `/proc/PID/status`. The process may have ended since, and another may have
-//! its number, so that file counts for the same user only. A client gains nothing that other
-//! processes of the same user could not do anyway.
+//! other groups are in `/proc/PID/status`. The process may have ended since, and another one may
+//! have its number, so that file counts only if its user is the same. A client gains nothing that
+//! other processes of its user could not do anyway.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 
 use crate::config::Settings;
 
-/// The groups by name, as fleet.conf has them.
+/// The names of the groups in fleet.conf.
 #[derive(Clone, Debug)]
 pub(super) struct Groups {
     read: String,
@@ -28,7 +28,7 @@ impl Groups {
         }
     }
 
-    /// Returns the present rules: groups change without fleetd.
+    /// Returns the present rules. Groups change independently of fleetd.
     pub(super) fn rules(&self) -> Rules {
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
         let group = |name: &str| Group {
@@ -42,7 +42,7 @@ impl Groups {
         }
     }
 
-    /// Says which groups are not there, once: they may be made at any time.
+    /// Logs once which groups do not exist. They may be created at any time.
     pub(super) fn tell(&self) {
         let rules = self.rules();
         let mut missing: Vec<_> = [rules.read, rules.change]
@@ -59,12 +59,12 @@ impl Groups {
     }
 }
 
-/// Returns the client that connected. None if the kernel does not say.
+/// Returns the client that connected. `None` if the kernel does not report it.
 pub(super) fn peer(stream: &UnixStream) -> Option<Peer> {
     let connected = stream.peer_cred().ok()?;
     let user = connected.uid();
     let mut groups = BTreeSet::from([connected.gid()]);
-    // There is no number for a process of a container that has a process space of its own.
+    // A process of a container with its own process space has no number here.
     let pid = connected.pid().filter(|pid| *pid > 0);
     let status = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
     groups.extend(groups_in(&status.unwrap_or_default(), user));
@@ -76,8 +76,8 @@ pub(super) fn peer(stream: &UnixStream) -> Option<Peer> {
     })
 }
 
-/// The supplementary groups in the text of `/proc/PID/status`, if that process is this user's in
-/// every respect.
+/// Returns the supplementary groups in the text of `/proc/PID/status`, if all user ids of that
+/// process are this user's.
 fn groups_in(status: &str, user: u32) -> Vec<u32> {
     let numbers = |field: &str| -> Vec<u32> {
         let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -91,7 +91,7 @@ fn groups_in(status: &str, user: u32) -> Vec<u32> {
     numbers("Groups:")
 }
 
-/// The number of a group, by the text of `/etc/group`.
+/// Returns the number of a group from the text of `/etc/group`.
 pub(super) fn group_id(groups: &str, name: &str) -> Option<u32> {
     if let Ok(number) = name.parse() {
         return Some(number);
@@ -102,7 +102,7 @@ pub(super) fn group_id(groups: &str, name: &str) -> Option<u32> {
     })
 }
 
-/// The name of a user, by the text of `/etc/passwd`.
+/// Returns the name of a user from the text of `/etc/passwd`.
 fn user_name(users: &str, user: u32) -> Option<String> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_numbers_are_as_this_machine_has_them() {
+    fn names_and_numbers_are_read_from_this_machine() {
         let groups = "root:x:0:\nfleet:x:991:alice,bob\nfleet2:x:992:\n";
         assert_eq!(group_id(groups, "fleet"), Some(991));
         assert_eq!(group_id(groups, "flee"), None);

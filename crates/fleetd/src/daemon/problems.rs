@@ -1,20 +1,20 @@
-//! The things that fleetd cannot open, read or write on this machine. They are in its status line,
-//! and problems of the machine in `fleetctl status`, for as long as they last.
+//! Things that fleetd cannot open, read or write on this machine. They are in its status line, and
+//! among the machine's problems in `fleetctl status`, as long as they last.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use tokio::sync::watch;
 
-/// Texts by the thing that they are about.
+/// Problems by the thing that they are about.
 pub(super) type ByThing = BTreeMap<String, String>;
 
-/// The problems that the daemon itself has.
+/// The problems of the daemon itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Problems(watch::Sender<ByThing>);
 
 impl Problems {
-    /// Sets what is wrong with a thing; `None` once nothing is. Logs what changes.
+    /// Sets the problem with a thing, or clears it with `None`. Logs changes.
     pub(super) fn set(&self, thing: &str, problem: Option<String>) {
         self.0.send_if_modified(|known| match problem {
             Some(text) if known.get(thing) == Some(&text) => false,
@@ -38,7 +38,7 @@ impl Problems {
     }
 }
 
-/// Keeps `all` equal to what both say together.
+/// Keeps `all` equal to the problems from both sources.
 pub(super) async fn join(
     mut one: watch::Receiver<ByThing>,
     mut other: watch::Receiver<ByThing>,

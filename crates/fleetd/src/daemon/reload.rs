@@ -14,7 +14,7 @@ use crate::agent::AgentStatus;
 use crate::config::options::OPTIONS;
 use crate::config::{Args, Inputs, Settings};
 
-/// The options that a running fleetd takes from a changed configuration.
+/// The options that a running fleetd applies from a changed configuration.
 const LIVE: [&str; 4] = [
     "verbosity",
     "metadata",
@@ -22,8 +22,8 @@ const LIVE: [&str; 4] = [
     "api_change_group",
 ];
 
-/// The signals of fleetd. They are taken from the first moment on, for each ends a process that
-/// does not.
+/// The signals of fleetd. They are caught from the start, because each of them ends a process that
+/// does not catch it.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -51,7 +51,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next that asks for something.
+    /// Waits for the next signal that requests something.
     pub(super) async fn next(&mut self) -> Asked {
         let [log, nothing] = &mut self.user;
         loop {
@@ -66,13 +66,13 @@ impl Signals {
     }
 }
 
-/// The sources of the configuration, and the log that it sets.
+/// The sources of the configuration, and the verbosity of the log.
 pub(super) struct Source {
     pub(super) args: Args,
     pub(super) verbosity: Verbosity,
 }
 
-/// The configuration in effect, and those who follow it.
+/// The configuration in effect, and the parts that follow it.
 pub(super) struct Configuration {
     source: Source,
     inputs: Inputs,
@@ -96,8 +96,8 @@ impl Source {
 }
 
 impl Configuration {
-    /// Reads the configuration again, applies what a running fleetd can take, and logs what it
-    /// cannot. A configuration that cannot be used changes nothing.
+    /// Reads the configuration again, applies what a running fleetd can apply, and logs what it
+    /// cannot. An unusable configuration changes nothing.
     pub(super) fn reload(&mut self) {
         tracing::info!("Reloading configuration");
         notify::reloading();
@@ -133,12 +133,12 @@ impl Configuration {
                 not.join(", ")
             );
         }
-        // What takes a restart is named again at the next reload.
+        // Options that need a restart are named again at the next reload.
         self.inputs.adopt(inputs, &LIVE);
     }
 }
 
-/// The options whose values differ.
+/// Returns the options whose values differ.
 fn changed(before: &Inputs, now: &Inputs) -> Vec<&'static str> {
     let names = OPTIONS.iter().map(|option| option.name);
     names
@@ -165,7 +165,7 @@ mod tests {
     use crate::config::fragment::Fragment;
 
     #[test]
-    fn what_a_reload_cannot_apply_stays_named_until_a_restart() {
+    fn option_that_needs_a_restart_is_named_at_every_reload() {
         let file = |text: &str| {
             let path = Path::new("/etc/fleet/fleet.conf");
             Inputs::merge([Fragment::from_file(path, text.as_bytes())])

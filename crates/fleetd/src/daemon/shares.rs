@@ -1,5 +1,5 @@
 //! The places for clients. Each user and each address has a share, and some places are for root
-//! alone, so that no client locks out others.
+//! alone, so that no client blocks others.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,16 +7,16 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How many connections are served at once.
+/// The number of connections served at once.
 const PLACES: usize = 256;
 
-/// How many of them only root gets.
+/// The number of places that only root gets.
 const FOR_ROOT: usize = 32;
 
-/// How many of them one user, or one address, gets.
+/// The number of places that one user, or one address, gets.
 pub(super) const SHARE: usize = 64;
 
-/// Whose connection it is.
+/// The client of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Client {
     /// A user of this machine.
@@ -28,7 +28,7 @@ pub(super) enum Client {
 }
 
 impl Client {
-    /// For how long it may take nothing of its answer. Root may read it page by page.
+    /// Returns how long the client may read nothing of its answer. Root may read it page by page.
     pub(super) fn patience(self) -> Duration {
         match self {
             Self::User(0) => Duration::from_secs(300),
@@ -47,18 +47,18 @@ impl fmt::Display for Client {
     }
 }
 
-/// Places, and who has them.
+/// The places, and the clients that have them.
 #[derive(Clone, Default)]
 pub(super) struct Places(Arc<Mutex<HashMap<Client, usize>>>);
 
-/// A connection's place. Dropping it gives it back.
+/// A connection's place. Dropping it releases the place.
 pub(super) struct Place {
     places: Places,
     client: Client,
 }
 
 impl Places {
-    /// Takes a place. `None` if the client has its share, or all are taken.
+    /// Takes a place. `None` if the client has its full share, or all places are taken.
     pub(super) fn take(&self, client: Client) -> Option<Place> {
         let mut taken = self.taken();
         let all: usize = taken.values().sum();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_a_share_and_root_what_is_kept_for_it() {
+    fn user_has_a_share_and_root_has_reserved_places() {
         let places = Places::default();
         let mut held = Vec::new();
         for user in 1000..1010 {

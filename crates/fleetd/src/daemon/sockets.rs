@@ -1,6 +1,6 @@
 //! Serves the API on the sockets that systemd hands over. If fleet.socket failed, fleetd opens its
-//! addresses itself, as soon as each can be opened. An address that is absent or taken at boot
-//! keeps no unit down.
+//! addresses itself, as soon as each can be opened. An address that is missing or taken at boot
+//! stops no unit.
 
 use std::convert::Infallible;
 use std::fs;
@@ -32,23 +32,23 @@ use crate::backoff::Backoff;
 use crate::config::Settings;
 use crate::systemd::dbus::Dbus;
 
-/// The unit whose addresses fleetd opens where systemd did not.
+/// The unit whose addresses fleetd opens if systemd did not.
 const FLEET_SOCKET: &str = "fleet.socket";
 
-/// Root and the socket's group may use the API.
+/// The mode of the socket: root and its group may use the API.
 const MODE: u32 = 0o660;
 
 /// The longest pause before an address that could not be opened is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A socket that the API is served on.
+/// A socket on which the API is served.
 pub(super) enum Listener {
     Unix(UnixListener),
     /// TCP for clients with a certificate.
     Tls(TcpListener, Arc<Tls>),
-    /// Plain TCP, for anybody.
+    /// Plain TCP, for every client.
     Tcp(TcpListener),
-    /// Plain TCP that fleet.conf does not allow: every request is answered with the reason.
+    /// Plain TCP that fleet.conf does not allow. Every request is answered with the reason.
     Refused(TcpListener, String),
 }
 
@@ -60,7 +60,7 @@ enum Address {
 }
 
 impl Address {
-    /// Reads an entry of systemd's `Listen` property. `None` if it is no stream socket, or an
+    /// Reads an entry of systemd's `Listen` property. `None` if it is not a stream socket, or an
     /// abstract one.
     fn of(kind: &str, text: &str) -> Option<Self> {
         match kind {
@@ -92,16 +92,16 @@ impl Address {
 pub(super) struct Opener {
     settings: Settings,
     problems: Problems,
-    /// To the server.
+    /// The channel to the server.
     opened: mpsc::UnboundedSender<Listener>,
     /// The addresses that could not be opened yet.
     missing: Vec<Address>,
-    /// Whether systemd is to be asked for the addresses of fleet.socket.
+    /// Whether systemd must be asked for the addresses of fleet.socket.
     asks: bool,
 }
 
 impl Opener {
-    /// Takes the sockets that were handed over. Without any, tries to open `listen`.
+    /// Takes the sockets that were handed over. If there is none, it tries to open `listen`.
     pub(super) fn new(
         settings: &Settings,
         problems: &Problems,
@@ -129,14 +129,14 @@ impl Opener {
         }
         if handed.len() == 0 {
             opener.missing.push(Address::Unix(settings.listen.clone()));
-            // Run by hand, it has no unit of its own.
+            // A fleetd run by hand has no unit of its own.
             opener.asks = std::env::var_os("NOTIFY_SOCKET").is_some();
             opener.try_missing();
         }
         (opener, listeners)
     }
 
-    /// Opens what is missing, again and again until nothing is.
+    /// Opens the missing addresses, repeatedly until none is missing.
     pub(super) async fn run(mut self, systemd: &Dbus) {
         let mut pause = Backoff::new("sockets").up_to(LONGEST_PAUSE);
         while self.asks || !self.missing.is_empty() {
@@ -149,7 +149,7 @@ impl Opener {
         }
     }
 
-    /// Learns the addresses of fleet.socket.
+    /// Reads the addresses of fleet.socket.
     async fn ask(&mut self, systemd: &Dbus) {
         let listens = match systemd.listens(FLEET_SOCKET).await {
             Ok(listens) => listens,
@@ -191,18 +191,18 @@ impl Opener {
     }
 
     fn serve(&self, listener: Listener) {
-        // Without a server, fleetd is about to end.
+        // It fails only if the server has ended, and then fleetd ends too.
         let _ = self.opened.send(listener);
     }
 }
 
-/// How a TCP socket is served.
+/// Returns how to serve a TCP socket.
 fn over_tcp(socket: TcpListener, settings: &Settings) -> Listener {
     let address = socket.local_addr().map(|address| address.to_string());
     let address = address.unwrap_or_else(|_| "of unknown address".to_owned());
     if let Some(files) = &settings.api_tls {
         let tls = Tls::new(files.clone());
-        // Units must not wait for a certificate: whoever connects meanwhile is not served.
+        // Units must not wait for a certificate. Clients that connect meanwhile are not served.
         match tls.current() {
             Ok(_) => {
                 tracing::info!("{address} is served to clients with a certificate of api_cafile")
@@ -228,7 +228,7 @@ fn over_tcp(socket: TcpListener, settings: &Settings) -> Listener {
     Listener::Refused(socket, why)
 }
 
-/// Opens a socket for root and, where fleetd may give it away, that group.
+/// Opens a socket for root and for that group, if fleetd may change its group.
 fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
@@ -250,20 +250,20 @@ fn bind(path: &Path, group: Option<u32>) -> Result<UnixListener> {
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
     }
-    // Bound without any permission, so that nobody gets in before the mode is right.
+    // It is bound without any permission, so that no client connects before the mode is right.
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
     let socket = bound.with_context(|| format!("cannot listen on {shown}"))?;
-    // Without CAP_CHOWN, or without root, the socket stays its maker's.
+    // Without CAP_CHOWN, or without root, the socket keeps the owner that made it.
     let _ = lchown(path, None, group);
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))
         .with_context(|| format!("cannot set the mode of {shown}"))?;
     Ok(socket)
 }
 
-/// Returns whether a process listens there. A server whose queue is full does, and must not hold
-/// fleetd up.
+/// Returns whether a process listens there. A server with a full queue counts as listening, and
+/// must not delay fleetd.
 fn is_served(path: &Path) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let asked = SocketAddrUnix::new(path).and_then(|address| {
@@ -273,7 +273,7 @@ fn is_served(path: &Path) -> bool {
     matches!(asked, Ok(()) | Err(Errno::AGAIN))
 }
 
-/// Serves the API on every socket that comes.
+/// Serves the API on every socket that is opened.
 pub(super) async fn serve(
     mut listeners: mpsc::UnboundedReceiver<Listener>,
     router: Router,
@@ -293,8 +293,8 @@ pub(super) async fn serve(
     }
 }
 
-/// Clients over the network take no place from clients of this machine, and refused clients take
-/// none from those that are served.
+/// The two sides of the API. Network clients take no place from local clients, and refused clients
+/// take none from served ones.
 #[derive(Default)]
 struct Sides {
     local: Places,
@@ -319,7 +319,7 @@ fn on(
             let socket = tokio::net::UnixListener::from_std(socket)?;
             let groups = groups.clone();
             let open = move |stream: tokio::net::UnixStream| {
-                // Now, while the process that connected is most likely there.
+                // This must be done now, while the process that connected most likely exists.
                 let caller = peers::peer(&stream).map_or_else(
                     || Caller::Refused("the kernel does not say who asks".to_owned()),
                     |peer| Caller::Local(groups.borrow().rules(), peer),
@@ -373,11 +373,11 @@ impl Side {
 }
 
 fn host<S>(_: &S, address: &SocketAddr) -> Client {
-    // An IPv6 socket shows IPv4 clients as addresses of its own kind.
+    // An IPv6 socket shows IPv4 clients as IPv6 addresses.
     Client::Address(address.ip().to_canonical())
 }
 
-/// A TCP socket. tokio's own may not block.
+/// Returns a TCP socket of tokio, which must not block.
 fn tcp(socket: TcpListener) -> io::Result<tokio::net::TcpListener> {
     socket.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(socket)

@@ -1,5 +1,5 @@
-//! A bound on the progress of answers. A client that takes nothing of its answer for a while is cut
-//! off, on any kind of stream.
+//! A limit on stalled answers. A client that reads nothing of its answer for a while is
+//! disconnected, on any kind of stream.
 
 use std::io;
 use std::pin::Pin;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A stream whose writes end when the other side takes nothing for a while.
+/// A stream whose writes fail if the other side reads nothing for a while.
 pub(super) struct Bounded<S> {
     stream: S,
     limit: Duration,
-    /// Set while a write waits for the other side.
+    /// The end of the present wait for the other side. `None` if no write waits.
     until: Option<Pin<Box<Sleep>>>,
 }
 
@@ -26,7 +26,7 @@ impl<S> Bounded<S> {
         }
     }
 
-    /// Passes on the result of a write, or ends a write that has waited for too long.
+    /// Returns the result of a write, or an error for a write that has waited for too long.
     fn bound<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -99,7 +99,7 @@ mod tests {
     const STALLED: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_ends_when_nothing_of_it_is_taken() {
+    async fn write_fails_if_nothing_of_it_is_read() {
         let (here, _there) = duplex(10);
         let began = Instant::now();
         let written = Bounded::new(here, STALLED).write_all(&[0; 20]).await;

@@ -1,5 +1,5 @@
-//! TLS on TCP sockets: only clients whose certificate the configured authority has signed get as
-//! far as HTTP.
+//! TLS on TCP sockets. Only clients with a certificate signed by the configured authority reach
+//! HTTP.
 
 use std::fs;
 use std::io;
@@ -20,25 +20,25 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::TlsFiles;
 
-/// How long a client may take for its handshake.
+/// The time limit of a client's handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long a client that is refused may take to go, and how many pieces of what it still sends are
-/// read.
+/// The time for a refused client to disconnect, and the number of pieces read of what it still
+/// sends.
 const PARTING: Duration = Duration::from_secs(1);
 const UNREAD_MAX: usize = 64;
 
-/// The reason why no client can be served over TLS. It takes an operator.
+/// Why no client can be served over TLS. An operator must act.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsError {
-    /// A file is not there, or is not what it should be.
+    /// A file is missing, or has the wrong content.
     #[error("{option} {path}: {why}", path = path.display())]
     File {
         option: &'static str,
         path: PathBuf,
         why: String,
     },
-    /// The files do not fit together.
+    /// The files do not match each other.
     #[error("api_cafile, api_certfile and api_keyfile cannot be used: {0}")]
     Unfit(String),
 }
@@ -46,11 +46,11 @@ pub(super) enum TlsError {
 /// The identity of the content of a file: its inode, size, and time of change.
 type Stamp = [Option<(u64, u64, i64, i64)>; 3];
 
-/// The server's side of TLS. Certificates that were renewed are used from the next connection on.
+/// The server's side of TLS. It uses renewed certificates from the next connection on.
 pub(super) struct Tls {
     files: TlsFiles,
-    /// The last that could be used, the stamp of the files that were looked at last, and whether
-    /// they could.
+    /// The last usable configuration, the stamp of the files last read, and whether those were
+    /// usable.
     kept: Mutex<Option<(Stamp, Arc<ServerConfig>)>>,
 }
 
@@ -62,8 +62,8 @@ impl Tls {
         }
     }
 
-    /// Returns the present content of the files. Files that cannot be used leave the old content in
-    /// force: a half-copied certificate cuts no client off.
+    /// Returns the present content of the files. If they cannot be used, the old content stays in
+    /// force: a half-copied certificate disconnects no client.
     pub(super) fn current(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = [&self.files.ca, &self.files.cert, &self.files.key].map(|path| stamp(path));
@@ -86,7 +86,7 @@ impl Tls {
         }
     }
 
-    /// Does the handshake; `None` if there is no client to serve.
+    /// Does the handshake. `None` if the client cannot be served.
     pub(super) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         let client = stream.peer_addr().map(|address| address.to_string());
         let client = client.unwrap_or_else(|_| "a client".to_owned());
@@ -100,8 +100,8 @@ impl Tls {
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
         match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(stream)) => Some(stream),
-            // For the operator who wonders why; no warning, which strangers could fill the journal
-            // with.
+            // This helps an operator who looks for the reason. It is no warning, because strangers
+            // could fill the journal with it.
             Ok(Err((error, stream))) => {
                 tracing::debug!("{client} is not served: {error}");
                 part(stream).await;
@@ -112,8 +112,8 @@ impl Tls {
     }
 }
 
-/// Lets a client that is refused read why. A client that has already sent its request would only
-/// see a reset, if the connection were closed unread.
+/// Gives a refused client time to read why. If the connection were closed with its request unread,
+/// the client would only see a reset.
 pub(super) async fn part<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let read_out = async {
         let mut unread = [0; 4096];
@@ -145,7 +145,7 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| bad("api_keyfile", &files.key, "no private key in it", error))?;
     let unfit = |error: &dyn std::error::Error| TlsError::Unfit(error.to_string());
-    // Named, not the process's default: another library may bring a second one.
+    // This names the provider, because another library may add a second one to the process.
     let provider = Arc::new(ring::default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
         .build()

@@ -1,23 +1,23 @@
-//! What a request must look like before either store acts on it: etcd's own limits, so that what passes on a
+//! The limits of etcd, checked before either store acts on a request. So a request that passes on a
 //! single machine also passes in a cluster.
 
 use super::{Guard, LeaseId, Result, StoreError, Write};
 
-/// etcd's `--max-txn-ops`; it counts guards and writes apart.
+/// etcd's `--max-txn-ops`. etcd counts guards and writes separately.
 const MAX_OPERATIONS: usize = 128;
 /// etcd's `--max-request-bytes`.
 const MAX_BYTES: usize = 3 * 512 * 1024;
-/// What etcd's encoding adds to a key and its value, at most; the key prefix is in it.
+/// The largest overhead of etcd's encoding for a key and its value, with the key prefix.
 const OVERHEAD_BYTES: usize = 96;
 
-/// Whether one commit with so many guards can make these writes, as many and as large as they are.
+/// Returns whether these writes fit into one commit with so many guards, by number and size.
 pub(crate) fn fits<'a>(guards: usize, writes: impl Iterator<Item = &'a Write>) -> bool {
     let add = |(count, bytes), write| (count + 1, bytes + size(write));
     let (count, bytes) = writes.fold((0, 0), add);
     count.max(guards) <= MAX_OPERATIONS && bytes <= MAX_BYTES
 }
 
-/// Checks a commit that is about to be made.
+/// Checks a commit before it is made.
 pub(super) fn check(guards: &[Guard], writes: &[Write]) -> Result<()> {
     let operations = guards.len().max(writes.len());
     if operations > MAX_OPERATIONS {
@@ -35,7 +35,7 @@ pub(super) fn check(guards: &[Guard], writes: &[Write]) -> Result<()> {
         let Write::Put { key, lease, .. } = write else {
             continue;
         };
-        // To etcd, lease 0 means "no lease": the key would stay for good.
+        // Lease 0 means "no lease" to etcd, so the key would stay for good.
         if *lease == Some(LeaseId(0)) {
             return Err(StoreError::LeaseLost);
         }
@@ -52,16 +52,17 @@ pub(super) fn check(guards: &[Guard], writes: &[Write]) -> Result<()> {
     Ok(())
 }
 
-/// The prefixes without those that another one covers: a key is listed or watched once.
+/// Returns the prefixes without those that another one covers, so that a key is listed or watched
+/// once.
 pub(super) fn disjoint<'a>(prefixes: &[&'a str]) -> Vec<&'a str> {
     let mut kept = prefixes.to_vec();
     kept.sort_unstable();
-    // In this order whatever a prefix covers follows it directly.
+    // In this order, a prefix is directly before those that it covers.
     kept.dedup_by(|next, covering| next.starts_with(*covering));
     kept
 }
 
-/// What a watch of those prefixes follows.
+/// Returns the prefixes that a watch follows.
 pub(super) fn watched(prefixes: &[&str]) -> Result<Vec<String>> {
     if prefixes.is_empty() {
         return Err(StoreError::Rejected("a watch needs a prefix".into()));

@@ -1,8 +1,9 @@
-//! A store inside this process: the whole registry of a single machine, and the one that tests run on.
+//! A store inside this process: the whole registry of a single machine, and the store of most
+//! tests.
 //!
-//! A commit is planned on the state as it is, put on disk, and only then made visible; commits take turns for
-//! that, while readers never wait for the disk. Keys under a lease are not put on disk: the machines that
-//! held them are gone after a restart.
+//! A commit is planned on the present state, written to disk, and only then made visible. Commits
+//! do so one after the other, while readers never wait for the disk. Keys under a lease are not
+//! written to disk, because their machines are gone after a restart.
 
 mod snapshot_file;
 mod state;
@@ -20,32 +21,35 @@ use self::snapshot_file::SnapshotFile;
 use self::state::{Plan, State};
 use super::{Batch, Guard, LeaseId, Result, Snapshot, Store, StoreError, Watch, Write, request};
 
-/// A store in memory, with or without a file. Clones are the same store.
+/// A store in memory, with or without a file. All clones are the same store.
 #[derive(Clone)]
 pub struct Embedded(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Held from the plan of a commit until it is visible. Apart from `state`, which is never held while a
-    /// commit is on its way to the disk.
+    /// Held from the plan of a commit until it is visible. It is separate from `state`, which is
+    /// never held while a commit is written to disk.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// A commit landed. Wakes whoever waits in the order in which they came, so that simulations replay.
+    /// A notice that a commit landed. It wakes waiting tasks in the order in which they came, so
+    /// that simulations replay.
     landed: Notify,
     file: Option<SnapshotFile>,
 }
 
-/// A copy of a store at one moment, as `etcdctl snapshot save` makes it: keys, their revisions, and leases.
+/// A copy of a store at one moment, like one of `etcdctl snapshot save`: keys, their revisions, and
+/// leases.
 #[derive(Clone)]
 pub struct Backup(State);
 
 impl Backup {
-    /// The store revision that it stands at.
+    /// Returns the store revision of the copy.
     pub fn revision(&self) -> u64 {
         self.0.revision
     }
 
-    /// A new store in memory that begins as the copy, with leases that have their whole time again. `lease`: new ones come
-    /// after that one, so that no two copies name different leases alike.
+    /// Returns a new store in memory with the content of the copy. Its leases have their full time
+    /// again. New leases come after `lease`, so that two copies never give different leases the
+    /// same name.
     pub fn restore(&self, lease: i64) -> Embedded {
         let mut state = self.0.clone();
         state.skip_leases(lease);
@@ -64,23 +68,23 @@ impl Backup {
 }
 
 impl Embedded {
-    /// A copy of it as it is.
+    /// Returns a copy of the store.
     pub fn backup(&self) -> Backup {
         Backup(self.0.state().clone())
     }
 
-    /// Does to leases what a restart of etcd does: each has its whole time again.
+    /// Gives each lease its full time again, as a restart of etcd does.
     pub fn extend_leases(&self) {
         self.0.state().extend_leases(Instant::now());
     }
 
-    /// An empty store that is gone with this process.
+    /// Returns an empty store that ends with this process.
     pub fn in_memory() -> Self {
         Self::new(None, None)
     }
 
-    /// The store that this file keeps; a file that does not exist is an empty store. Takes the file for this
-    /// process: a second `open` fails for as long as the first store lives. Blocks.
+    /// Opens the store in this file. A file that does not exist is an empty store. The file belongs
+    /// to this process: a second `open` fails while the first store lives. Blocks.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let (file, snapshot) = SnapshotFile::open(path)?;
         Ok(Self::new(Some(file), snapshot))
@@ -96,8 +100,8 @@ impl Embedded {
         }))
     }
 
-    /// Makes a planned change in its turn. Once begun it ends, even if the caller no longer waits: a disk
-    /// that is ahead of the memory would be overwritten by the next commit.
+    /// Makes a planned change after those before it. Once begun it ends, even if the caller stops
+    /// waiting: the next commit would overwrite a disk that is ahead of the memory.
     async fn make<P>(&self, plan: P) -> Result<u64>
     where
         P: FnOnce(&State) -> Result<Plan> + Send + 'static,
@@ -123,7 +127,7 @@ impl Shared {
             .expect("nothing panics while it holds this")
     }
 
-    /// Blocks while the disk is written. One at a time: the caller has the turn.
+    /// Makes a planned change, and blocks while the disk is written. The caller must hold `turn`.
     fn make(&self, plan: impl FnOnce(&State) -> Result<Plan>) -> Result<u64> {
         let (plan, on_disk) = {
             let state = self.state();
@@ -138,7 +142,8 @@ impl Shared {
         };
         if let Some((file, snapshot, is_lasting)) = on_disk {
             match file.save(&snapshot) {
-                // Only the revision is new to the disk. A full one must not keep keys whose lease is over.
+                // The only thing to store is the revision. A full disk must not keep keys whose
+                // lease has ended.
                 Err(error) if !is_lasting => {
                     tracing::warn!("a change of leased keys is in memory alone: {error}");
                 }
@@ -202,7 +207,7 @@ impl Store for Embedded {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<()> {
-        // First the lease, so that no commit can add a key to it meanwhile.
+        // The lease is closed first, so that no commit can add a key to it meanwhile.
         self.0.state().close(lease);
         self.make(move |state| Ok(state.plan_end_of(lease))).await?;
         Ok(())
@@ -219,7 +224,7 @@ struct EmbeddedWatch {
 impl Watch for EmbeddedWatch {
     async fn next(&mut self) -> Result<Batch> {
         loop {
-            // From here on, so that no commit falls between look and wait.
+            // Created before the check, so that no commit is missed between check and wait.
             let landed = self.shared.landed.notified();
             let next = self
                 .shared

@@ -1,6 +1,7 @@
-//! The file in which the embedded store outlives a restart: all its keys, replaced as a whole.
+//! The file that keeps the embedded store over a restart: all its keys, replaced as a whole.
 //!
-//! One header line, `fleet-registry <format> <sha1 of the rest>`, then JSON with the values in base64.
+//! One header line, `fleet-registry <format> <sha1 of the rest>`, then JSON with the values in
+//! base64.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -18,27 +19,28 @@ use crate::atomic_file;
 use crate::store::{Entry, Result, Snapshot, StoreError};
 
 const MAGIC: &str = "fleet-registry";
-/// Counts up whenever an older fleetd could not read what this one writes.
+/// The format of the file. It increases whenever an older fleetd could not read the new one.
 const FORMAT: u32 = 1;
 
 /// Why the embedded store cannot be opened. None of these is normal, and nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The file, or the lock beside it, cannot be read or made.
+    /// The file or the lock beside it cannot be read or created.
     #[error("registry file {path}: {cause}", path = path.display())]
     Io {
         /// The registry file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
-    /// A second writer would undo what the first acknowledged.
+    /// Another process uses the file. A second writer would undo commits that the first one
+    /// acknowledged.
     #[error("registry file {path}: another process uses it; stop the other fleetd first", path = path.display())]
     InUse {
         /// The registry file.
         path: PathBuf,
     },
-    /// Written by another version of fleetd.
+    /// Another version of fleetd wrote the file.
     #[error(
         "registry file {path}: it has format {found} and this fleetd reads format {FORMAT}; \
          run the fleetd that wrote it",
@@ -50,7 +52,7 @@ pub enum OpenError {
         /// The format that its header names.
         found: String,
     },
-    /// Its contents are not what was written.
+    /// The content is not what fleetd wrote.
     #[error(
         "registry file {path}: damaged: {cause}; restore it from a backup, or move it away \
          to start with an empty registry",
@@ -59,12 +61,12 @@ pub enum OpenError {
     Damaged {
         /// The registry file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         cause: String,
     },
 }
 
-/// The place of one snapshot, locked against other processes for as long as this value lives.
+/// The place of one snapshot, locked against other processes as long as this value lives.
 #[derive(Debug)]
 pub(super) struct SnapshotFile {
     path: PathBuf,
@@ -85,19 +87,19 @@ struct Row {
 }
 
 impl SnapshotFile {
-    /// Takes the file for this process, and reads it; a file that does not exist yet holds nothing.
+    /// Locks the file for this process, and reads it. A file that does not exist is an empty store.
     pub(super) fn open(path: &Path) -> Result<(Self, Option<Snapshot>), OpenError> {
         let io = |cause| OpenError::Io {
             path: path.to_owned(),
             cause,
         };
-        // The file itself is replaced with every commit, so the lock needs one that stays.
+        // Each commit replaces the file, so the lock needs another file that stays.
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            // A link is not followed, and a pipe not waited for.
+            // This does not follow a link, nor wait for a pipe.
             .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
             .open(beside(path, ".lock"))
             .map_err(io)?;
@@ -119,8 +121,8 @@ impl SnapshotFile {
         Ok((file, snapshot))
     }
 
-    /// Puts the snapshot on disk. Blocks. After `Rejected` the old snapshot is in place; after `Unavailable`
-    /// it may be either.
+    /// Writes the snapshot to disk. Blocks. After `Rejected` the old snapshot is in place; after
+    /// `Unavailable` either one may be.
     pub(super) fn save(&self, snapshot: &Snapshot) -> Result<()> {
         atomic_file::swap(&self.path, &encode(snapshot)).map_err(|cause| {
             StoreError::Rejected(format!(
@@ -128,7 +130,7 @@ impl SnapshotFile {
                 self.path.display()
             ))
         })?;
-        // Without this a power cut may bring the old name back after the commit was acknowledged.
+        // Without this, a power cut may restore the old file after the commit was acknowledged.
         atomic_file::sync_directory(&self.path).map_err(|cause| {
             StoreError::Unavailable(format!("registry file {}: {cause}", self.path.display()))
         })
@@ -186,7 +188,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Snapshot, OpenError> {
                 .into(),
             created: row.created,
             modified: row.modified,
-            // What lived under one is not put on disk.
+            // Keys under a lease are not written to disk.
             lease: None,
         })
     };

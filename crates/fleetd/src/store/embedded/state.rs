@@ -1,4 +1,5 @@
-//! What the embedded store holds, and what a commit makes of it: values, without a lock, a clock or a disk.
+//! The state of the embedded store, and the effect of a commit on it: values, without a lock, a
+//! clock or a disk.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,11 +8,12 @@ use tokio::time::Instant;
 
 use crate::store::{Batch, Change, Entry, Guard, LeaseId, Result, Snapshot, StoreError, Write};
 
-/// How many commits a watch can lag behind. A list costs little here, so this is generous, not needed.
+/// The number of commits that a watch may lag behind. A list costs little here, so this is
+/// generous, not needed.
 const HISTORY_COMMITS: usize = 4096;
-/// The same limit in bytes of values, since a commit may be large.
+/// The same limit in bytes of values, because a commit may be large.
 const HISTORY_BYTES: usize = 16 << 20;
-/// etcd starts here; 0 is "before everything".
+/// The first revision of etcd. 0 means "before everything".
 const FIRST_REVISION: u64 = 1;
 
 /// All keys and leases, and the latest commits.
@@ -21,7 +23,7 @@ pub(super) struct State {
     records: BTreeMap<String, Entry>,
     leases: BTreeMap<LeaseId, Lease>,
     last_lease: i64,
-    /// The latest commits, oldest first, whole.
+    /// The latest commits, complete, oldest first.
     history: VecDeque<Batch>,
     history_bytes: usize,
     /// The latest commit that is no longer in the history.
@@ -34,23 +36,24 @@ struct Lease {
     ends: Instant,
 }
 
-/// What a commit makes of the records: each one's new content, or none.
+/// The effect of a commit: the new content of each key, or `None` if it is removed.
 pub(super) struct Plan {
     pub(super) revision: u64,
     records: BTreeMap<String, Option<Entry>>,
 }
 
 impl Plan {
-    /// Whether it changes nothing, not even the revision.
+    /// Returns whether the plan changes nothing, not even the revision.
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 }
 
 impl State {
-    /// What a restart left: nothing under a lease.
+    /// Returns the state after a restart. It has no key under a lease.
     pub(super) fn after_restart(snapshot: Option<Snapshot>) -> Self {
-        // The restart took the leased keys, which is a change like any other: it has a revision.
+        // The restart removed the leased keys. That is a change like any other, so it has a
+        // revision.
         let (revision, entries) = match snapshot {
             Some(snapshot) => (snapshot.revision + 1, snapshot.entries),
             None => (FIRST_REVISION, BTreeMap::new()),
@@ -66,7 +69,7 @@ impl State {
         }
     }
 
-    /// Gives every lease its whole time again, and answers them.
+    /// Gives every lease its full time again, and returns the leases.
     pub(super) fn extend_leases(&mut self, now: Instant) -> Vec<LeaseId> {
         for lease in self.leases.values_mut() {
             lease.ends = now + lease.ttl;
@@ -74,12 +77,12 @@ impl State {
         self.leases.keys().copied().collect()
     }
 
-    /// From now on leases have other names than in a copy of it.
+    /// Names new leases differently from those in a copy of this state.
     pub(super) fn skip_leases(&mut self, from: i64) {
         self.last_lease = self.last_lease.max(from);
     }
 
-    /// What the writes come to, if the guards hold.
+    /// Returns the effect of the writes, if the guards hold.
     pub(super) fn plan(&self, guards: &[Guard], writes: Vec<Write>, now: Instant) -> Result<Plan> {
         if !guards.iter().all(|guard| self.holds(guard)) {
             return Err(StoreError::Refused);
@@ -117,7 +120,7 @@ impl State {
         Ok(plan)
     }
 
-    /// The end of a lease's keys.
+    /// Returns the plan that removes a lease's keys.
     pub(super) fn plan_end_of(&self, lease: LeaseId) -> Plan {
         let held = (self.records.iter()).filter(|(_, record)| record.lease == Some(lease));
         Plan {
@@ -138,7 +141,7 @@ impl State {
         }
     }
 
-    /// A lease without keys.
+    /// Creates a lease without keys.
     pub(super) fn create_lease(&mut self, ttl: Duration, now: Instant) -> LeaseId {
         self.last_lease += 1;
         let lease = LeaseId(self.last_lease);
@@ -147,7 +150,7 @@ impl State {
         lease
     }
 
-    /// Moves a lease's end, unless it is over.
+    /// Moves a lease's end, unless it has passed.
     pub(super) fn renew(&mut self, lease: LeaseId, now: Instant) -> Result<()> {
         match self.leases.get_mut(&lease) {
             Some(lease) if now < lease.ends => {
@@ -158,12 +161,12 @@ impl State {
         }
     }
 
-    /// From now on nothing can be put under the lease. What is under it already goes by a plan.
+    /// Forbids new keys under the lease. A plan removes its present keys.
     pub(super) fn close(&mut self, lease: LeaseId) {
         self.leases.remove(&lease);
     }
 
-    /// When the lease ends, unless it is renewed or gone already.
+    /// Returns when the lease ends. `None` if it is gone.
     pub(super) fn end_of(&self, lease: LeaseId) -> Option<Instant> {
         self.leases.get(&lease).map(|lease| lease.ends)
     }
@@ -174,7 +177,7 @@ impl State {
             .is_some_and(|lease| now < lease.ends)
     }
 
-    /// All entries below these prefixes, none of which covers another.
+    /// Returns all entries below these prefixes, none of which covers another.
     pub(super) fn list(&self, prefixes: &[&str]) -> Snapshot {
         let below = |prefix: &&str| self.below(prefix).collect::<Vec<_>>();
         Snapshot {
@@ -190,7 +193,7 @@ impl State {
             .take_while(move |(key, _)| key.starts_with(prefix))
     }
 
-    /// What outlives a restart once the plan is applied.
+    /// Returns the state that would outlive a restart after the plan.
     pub(super) fn lasting_after(&self, plan: &Plan) -> Snapshot {
         let unchanged = (self.records.iter()).filter(|(key, _)| !plan.records.contains_key(*key));
         let changed =
@@ -204,7 +207,7 @@ impl State {
         }
     }
 
-    /// Whether the plan changes anything that outlives a restart.
+    /// Returns whether the plan changes anything that outlives a restart.
     pub(super) fn is_lasting(&self, plan: &Plan) -> bool {
         plan.records.iter().any(|(key, after)| {
             let mut records = self.records.get(key).into_iter().chain(after);
@@ -212,7 +215,7 @@ impl State {
         })
     }
 
-    /// Makes the planned change, and remembers it for watches.
+    /// Makes the planned change, and keeps it for watches.
     pub(super) fn apply(&mut self, plan: Plan) {
         self.revision = plan.revision;
         let mut changes = Vec::with_capacity(plan.records.len());
@@ -243,7 +246,8 @@ impl State {
         }
     }
 
-    /// The first commit after that revision that touches the prefixes; moves the revision to where it looked.
+    /// Returns the first commit after that revision that changes the prefixes. Moves the revision
+    /// to the last commit that it checked.
     pub(super) fn next_batch(&self, prefixes: &[String], after: &mut u64) -> Result<Option<Batch>> {
         if *after < self.forgotten {
             return Err(StoreError::Compacted(self.forgotten));
@@ -282,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_whose_time_is_up_is_over_even_before_anyone_ends_it() {
+    fn expired_lease_is_over_before_its_keys_are_removed() {
         let mut state = State::after_restart(None);
         let now = Instant::now();
         let lease = state.create_lease(Duration::from_secs(2), now);

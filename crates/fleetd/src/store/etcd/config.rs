@@ -1,4 +1,4 @@
-//! How to reach etcd: the `etcd_*` settings, and what the client makes of them.
+//! How to reach etcd: the `etcd_*` settings, and the client options made of them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Finds a peer that is silent although dead within 13 s. etcd cuts connections that ping more
-/// often than every 5 s.
+/// The time between pings. A silent dead peer is found within 13 s. etcd cuts connections that ping
+/// more often than every 5 s.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where distributions keep the certificates of the authorities that the system trusts: Debian and
-/// Arch, Fedora, SUSE, Alpine.
+/// The files where distributions keep the authorities that the system trusts: Debian and Arch,
+/// Fedora, SUSE, Alpine.
 const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -23,66 +23,66 @@ const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Where etcd is, and who asks.
+/// The address of etcd, and the identity of this client.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EtcdConfig {
-    /// URLs such as `http://127.0.0.1:2379`; without a scheme, `http://` is meant.
+    /// URLs such as `http://127.0.0.1:2379`. The scheme is `http://` if it is missing.
     pub endpoints: Vec<String>,
-    /// What every key starts with; one slash is put at its end.
+    /// The beginning of every key. It ends in one slash after the check.
     pub prefix: String,
-    /// How long one request may take.
+    /// The time limit of one request.
     pub request_timeout: Duration,
-    /// The PEM file of the authorities that sign etcd's certificates; `None` for those of the
+    /// The PEM file of the authorities that sign etcd's certificates. `None` for those of the
     /// system.
     pub ca_file: Option<PathBuf>,
-    /// The PEM file of the certificate that this machine shows.
+    /// The PEM file of this machine's certificate.
     pub cert_file: Option<PathBuf>,
     /// The PEM file of that certificate's key.
     pub key_file: Option<PathBuf>,
-    /// The name of a user of etcd.
+    /// The name of an etcd user.
     pub username: Option<String>,
-    /// Its password.
+    /// The user's password.
     pub password: Option<String>,
 }
 
-/// Why no store can be made of the settings. Never normal: it takes an operator.
+/// Why the settings make no store. Never normal: an operator must change them.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is nothing to connect to.
+    /// No endpoint is set.
     #[error("etcd_servers is empty; name one server at least, such as http://127.0.0.1:2379")]
     NoEndpoint,
-    /// This is nothing to connect to.
+    /// This endpoint is not a valid address.
     #[error("etcd_servers: {0:?} is no server; write it like http://127.0.0.1:2379")]
     Endpoint(String),
-    /// There are options that only make sense together.
+    /// Only one of two options is set, and each needs the other.
     #[error("{given} is set and {missing} is not; set both")]
     Half {
-        /// The one that is there.
+        /// The option that is set.
         given: &'static str,
-        /// The one that is not.
+        /// The option that is missing.
         missing: &'static str,
     },
     /// A file cannot be read.
     #[error("{option} {path}: {cause}", path = path.display())]
     File {
-        /// The setting that names it.
+        /// The option that names the file.
         option: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         cause: std::io::Error,
     },
-    /// A file is something else.
+    /// A file has the wrong content.
     #[error("{option} {path}: {why}", path = path.display())]
     Content {
-        /// The setting that names it.
+        /// The option that names the file.
         option: &'static str,
         /// The file.
         path: PathBuf,
-        /// What it lacks.
+        /// The missing content.
         why: String,
     },
-    /// Nothing says which certificates to trust.
+    /// No authorities are set, and the system has none.
     #[error(
         "etcd_servers has an https:// server, etcd_cafile is not set, and this system has no authorities ({first} and the like); \
          set etcd_cafile, or install ca-certificates",
@@ -92,7 +92,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The option that it is about.
+    /// Returns the option that the error is about.
     fn option(&self) -> &'static str {
         match self {
             Self::NoEndpoint | Self::Endpoint(_) => "etcd_servers",
@@ -134,7 +134,7 @@ impl fmt::Debug for EtcdConfig {
 }
 
 impl EtcdConfig {
-    /// The same settings in their one spelling, found to make sense.
+    /// Returns the same settings in their standard spelling, after checking them.
     pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
         if self.endpoints.is_empty() {
             return Err(ConfigError::NoEndpoint);
@@ -151,8 +151,8 @@ impl EtcdConfig {
         Ok(self)
     }
 
-    /// What is wrong now with the files that TLS takes, by option. They are read anew for each
-    /// connection, so this is no reason not to start.
+    /// Returns the present problems with the files for TLS, by option. They are read again for each
+    /// connection, so fleetd starts anyway.
     pub fn file_problems(&self) -> Vec<(&'static str, String)> {
         if !self.endpoints.iter().any(|url| url.starts_with("https://")) {
             return Vec::new();
@@ -172,14 +172,14 @@ impl EtcdConfig {
             .collect()
     }
 
-    /// What a connection to that endpoint is made with. Reads the files each time, so that a
+    /// Returns the options of a connection to that endpoint. Reads the files each time, so that a
     /// renewed certificate is used without a restart.
     pub(super) fn connect_options(&self, endpoint: &str) -> Result<ConnectOptions, ConfigError> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(CONNECT_TIMEOUT)
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(true)
-            // A member that lost its cluster says so at once, instead of answering or waiting.
+            // A member without a leader then reports that at once, instead of answering or waiting.
             .with_require_leader(true);
         if let Some((name, password)) = self.user()? {
             options = options.with_user(name, password);
@@ -245,7 +245,7 @@ fn system_authorities() -> Result<Vec<u8>, ConfigError> {
     found.ok_or(ConfigError::NoAuthorities)
 }
 
-/// Reads a file as what it should be.
+/// Reads a PEM file and checks its content.
 fn read_pem(
     option: &'static str,
     path: &Path,

@@ -1,6 +1,8 @@
-//! One endpoint at a time: a connection is kept for as long as it serves, and then it is the next one's turn.
+//! The endpoints of etcd, used one at a time. A connection is kept as long as it serves. Then the
+//! next endpoint is used.
 //!
-//! A balanced channel over all endpoints keeps calling the dead ones; see `docs/adr/0002-etcd-client.md`.
+//! A balanced channel over all endpoints keeps calling the dead ones; see
+//! `docs/adr/0002-etcd-client.md`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,39 +16,41 @@ use super::failure::Failure;
 use super::patience::Patience;
 use crate::store::{Result, StoreError};
 
-/// The whole registry comes in one answer, and a watch that lags gets up to 1,000 commits in one message:
-/// the client's own 4 MiB are too few.
+/// The size limit of a message. The whole registry is in one answer, and a watch that lags gets up
+/// to 1,000 commits in one message. The client's default of 4 MiB is too small.
 const MAX_MESSAGE: usize = 256 << 20;
-/// Doubled with each failure in a row, up to the limit; of that, each takes a random part, so that the
-/// machines that lost a member together do not come back together.
+/// The first pause after a failure. It doubles with each further failure, up to a limit. Each
+/// client waits a random part of it, so that machines that lost a member together do not return
+/// together.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// What may be asked again where no answer came.
+/// Which requests may be repeated if no answer came.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// Anything that does no harm twice.
+    /// Requests that do no harm when made twice.
     Always,
-    /// A commit: only where it was not applied, for certain.
+    /// A commit. It is repeated only if it was certainly not applied.
     Unsent,
 }
 
-/// The endpoints, and whose turn it is.
+/// The endpoints, and the one in use.
 pub(super) struct Endpoints {
     config: EtcdConfig,
     current: Mutex<Current>,
 }
 
 struct Current {
-    /// Counts up with each endpoint that was given up; its remainder is the endpoint's place in the list.
+    /// The number of endpoints given up so far. Its remainder is the place of the present endpoint
+    /// in the list.
     turn: usize,
     connection: Option<Arc<Connection>>,
     failures_in_a_row: u32,
-    /// The places of those that did not serve when they were asked last, which was told.
+    /// The places of endpoints that did not serve when last used, and were logged.
     told: BTreeSet<usize>,
 }
 
-/// One endpoint's client, for as long as it serves.
+/// The client of one endpoint, as long as it serves.
 pub(super) struct Connection {
     turn: usize,
     endpoint: String,
@@ -70,18 +74,18 @@ impl Connection {
         self.client.lease_client()
     }
 
-    /// The error that a caller of the store gets.
+    /// Returns the error for a caller of the store.
     pub(super) fn error(&self, failure: Failure) -> StoreError {
         error(&self.endpoint, failure)
     }
 }
 
 impl Endpoints {
-    /// Connects to nothing yet.
+    /// Returns the endpoints without connecting to any.
     pub(super) fn new(config: EtcdConfig) -> Self {
         Self {
             current: Mutex::new(Current {
-                // Everybody has the same list: start anywhere in it.
+                // All machines have the same list, so each starts at a random place.
                 turn: random() as usize % config.endpoints.len(),
                 connection: None,
                 failures_in_a_row: 0,
@@ -91,13 +95,14 @@ impl Endpoints {
         }
     }
 
-    /// How long one request may take.
+    /// Returns the time limit of one request.
     pub(super) fn request_timeout(&self) -> Duration {
         self.config.request_timeout
     }
 
-    /// Makes a request, at the next endpoint where this one fails and a repetition is harmless. Asks each
-    /// endpoint once and one of them twice, since a single one may just have been restarted; not where it is late.
+    /// Makes a request. If it fails and a repetition is harmless, it is made again at the next
+    /// endpoint. Each endpoint is used once, and one of them twice because a single one may just
+    /// have been restarted. A late answer gets no second attempt.
     pub(super) async fn call<T, F>(
         &self,
         patience: &Patience,
@@ -140,7 +145,7 @@ impl Endpoints {
         Err(StoreError::Unavailable(causes.join("; ")))
     }
 
-    /// A stream over that connection failed so.
+    /// Records that a stream over that connection failed.
     pub(super) fn failed_on(&self, connection: &Connection, failure: &Failure) {
         self.failed(connection.turn, failure);
     }
@@ -172,8 +177,8 @@ impl Endpoints {
         }
     }
 
-    /// The connection of that turn. Only a login goes over the wire here: without one, the client connects
-    /// with its first request.
+    /// Returns the connection of that turn. Only a login is sent here. Without one, the client
+    /// connects with its first request.
     async fn connection(&self, turn: usize) -> Result<Arc<Connection>, Failure> {
         if let Some(connection) = &self.current().connection
             && connection.turn == turn
@@ -194,7 +199,8 @@ impl Endpoints {
         });
         let mut current = self.current();
         if current.turn == turn {
-            // Two may have connected at once: the later connection stays, the other serves its request.
+            // Two tasks may have connected at once. The later connection stays, and the other one
+            // serves its request.
             current.connection = Some(Arc::clone(&connection));
         }
         Ok(connection)
@@ -208,25 +214,27 @@ impl Endpoints {
         }
     }
 
-    /// Where the connection served badly, whoever asks next gets another one.
+    /// Makes later requests use another connection, if this one served badly.
     fn failed(&self, turn: usize, failure: &Failure) {
         let Some(why) = failure.silence() else {
             return;
         };
         let mut current = self.current();
-        // Many requests may fail with one connection: the first of them ends its turn.
+        // Many requests may fail with one connection. Only the first of them ends its turn.
         if current.turn != turn {
             return;
         }
         current.failures_in_a_row = current.failures_in_a_row.saturating_add(1);
-        // The only member is busy: another connection would be more work for it. If this one is dead, its pings tell.
+        // The only member is busy, and another connection would be more work for it. If this
+        // connection is dead, its pings show that.
         if matches!(failure, Failure::Late(_)) && self.config.endpoints.len() == 1 {
             return;
         }
         let next = turn.wrapping_add(1);
         current.turn = next;
         current.connection = None;
-        // Nothing else tells of a member that is down while others serve; of a single one, whoever asked does.
+        // If one of several members is down, only this log line shows it. If the only member is
+        // down, the callers report it.
         if self.config.endpoints.len() > 1 && current.told.insert(self.place(turn)) {
             let (endpoint, next) = (self.endpoint(turn), self.endpoint(next));
             tracing::warn!("etcd {endpoint} does not serve, {next} is asked instead: {why}");
@@ -263,7 +271,7 @@ fn error(endpoint: &str, failure: Failure) -> StoreError {
     }
 }
 
-/// How long to wait before a connection after so many failures.
+/// Returns the pause before a connection after so many failures.
 fn pause(failures_in_a_row: u32, random: u32) -> Duration {
     let Some(doublings) = failures_in_a_row.checked_sub(1) else {
         return Duration::ZERO;
@@ -274,7 +282,8 @@ fn pause(failures_in_a_row: u32, random: u32) -> Duration {
     limit.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
-/// Chance, for spreading load alone: without a source of it all start alike, and nothing else changes.
+/// Returns a random number, only to spread load. Without a source of randomness all machines start
+/// alike, and nothing else changes.
 fn random() -> u32 {
     getrandom::u32().unwrap_or(0)
 }

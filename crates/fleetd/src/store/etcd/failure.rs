@@ -1,4 +1,4 @@
-//! What a failed request means for the next step: ask elsewhere, give up, or pass the answer on.
+//! The next step after a failed request: ask another endpoint, give up, or pass the answer on.
 
 use std::error::Error as _;
 
@@ -10,20 +10,21 @@ use crate::store::StoreError;
 /// Why a request to one endpoint failed. The texts do not name the endpoint yet.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nothing was applied, for certain; another endpoint or a new login may serve.
+    /// The request was certainly not applied. Another endpoint or a new login may serve it.
     Unsent(String),
-    /// The answer is missing: it may have been applied.
+    /// No answer came, so the request may have been applied.
     Unknown(String),
-    /// The same, since none came in time, or since etcd says that it has too much to do. To ask again at once makes it worse.
+    /// No answer came in time, or etcd reports that it has too much to do. The request may have
+    /// been applied. Repeating it at once makes the load worse.
     Late(String),
-    /// etcd has answered, and would answer the same elsewhere.
+    /// etcd has answered, and every endpoint would answer the same.
     Final(StoreError),
 }
 
 type Cause = dyn std::error::Error + 'static;
 
 impl Failure {
-    /// Why no answer came; none if one did.
+    /// Returns why no answer came. `None` if one did.
     pub(super) fn silence(&self) -> Option<&str> {
         match self {
             Self::Unsent(why) | Self::Unknown(why) | Self::Late(why) => Some(why),
@@ -78,7 +79,7 @@ fn of_status(status: &Status) -> Failure {
         )),
         Code::ResourceExhausted if says("too many requests") => Failure::Late(text),
         Code::Unavailable if says("request timed out") => Failure::Late(text),
-        // It does not say which ones it keeps.
+        // etcd does not report which revisions it keeps.
         Code::OutOfRange if says("required revision") => Failure::Final(StoreError::Compacted(0)),
         Code::ResourceExhausted | Code::InvalidArgument | Code::OutOfRange => {
             Failure::rejected(text)
@@ -91,7 +92,8 @@ fn is_connect_error(status: &Status) -> bool {
     causes(status.source()).any(|cause| cause.is::<ConnectError>())
 }
 
-/// The text and all its causes. The layers of the client repeat each other, so each text comes once.
+/// Returns the text and all its causes. The client's layers repeat each other, so each text appears
+/// once.
 fn chain(text: String, source: Option<&Cause>) -> String {
     let mut parts = vec![text];
     for cause in causes(source) {
@@ -108,7 +110,7 @@ fn causes(first: Option<&Cause>) -> impl Iterator<Item = &Cause> {
     std::iter::successors(first, |cause| (**cause).source())
 }
 
-/// `Connection refused` as `connection refused`; `TLS` stays.
+/// Returns `Connection refused` as `connection refused`. `TLS` stays.
 fn uncapitalised(text: &str) -> String {
     let mut letters = text.chars();
     match (letters.next(), letters.next()) {

@@ -22,15 +22,15 @@ struct KeepAlive {
 }
 
 impl KeepAlives {
-    /// Renews a lease over its stream, or over a new one where there is none that works.
+    /// Renews a lease over its stream, or over a new stream if there is none that works.
     pub(super) async fn renew(
         &self,
         endpoints: &Endpoints,
         patience: &Patience,
         lease: LeaseId,
     ) -> Result<()> {
-        // Out of the map while it is in use: where the caller stops waiting, the stream goes, and with it an
-        // answer that the next renewal would take for its own.
+        // The stream is taken out of the map while in use. If the caller stops waiting, it is
+        // dropped with its pending answer. The next renewal would mistake that answer for its own.
         let kept = self.streams().remove(&lease);
         let limit = patience.limit(endpoints.request_timeout());
         if let Some(mut stream) = kept {
@@ -65,11 +65,11 @@ impl KeepAlives {
 }
 
 impl KeepAlive {
-    /// Opening it renews the lease for the first time.
+    /// Opens a stream, which renews the lease for the first time.
     async fn open(connection: Arc<Connection>, lease: LeaseId) -> Result<Self, Failure> {
         let opened = connection.lease().keep_alive(lease.0).await;
         let (requests, answers) = opened.map_err(|error| match error {
-            // What the client makes of a lease that has no time left.
+            // The client's error for a lease that has ended.
             Error::LeaseKeepAliveError(_) => Failure::Final(StoreError::LeaseLost),
             other => other.into(),
         })?;

@@ -1,7 +1,8 @@
 //! The store of a cluster: etcd, version 3.
 //!
-//! `endpoints` decides which member is asked, `failure` what a failed request means, `watch` and `lease` keep
-//! the two streams that outlive a request. Nothing but pings and lease renewals is sent while nothing changes.
+//! `endpoints` chooses the member for a request, and `failure` interprets a failed request. `watch`
+//! and `lease` keep the two streams that outlive a request. While nothing changes, only pings and
+//! lease renewals are sent.
 
 mod config;
 mod endpoints;
@@ -31,23 +32,25 @@ use super::{
     Entry, Guard, LeaseId, Page, Result, Snapshot, Store, StoreError, Watch, Write, request,
 };
 
-/// How many values are read first, below all prefixes: all of them, of what most readers want. As many of the largest that
-/// there may be, 1.5 MiB, still fit into one message. Of more it takes several answers.
+/// The number of values in the first read, below all prefixes together. It covers what most readers
+/// need. Even that many values of the largest size, 1.5 MiB, fit into one message. More values take
+/// several answers.
 const FIRST: usize = 160;
 
-/// How many are read of each prefix at least: of many units at once, all older revisions, which are half as large.
+/// The smallest number of values read for each prefix. With many units at once, it covers all older
+/// revisions, which are half as large.
 const AT_LEAST: usize = 12;
 
-/// How many keys are read at once where only keys are wanted: about a megabyte of them.
+/// The number of keys in one answer without values. They take about a megabyte.
 const KEYS: i64 = 8_000;
 
-/// How large the later answers are to be, in bytes.
+/// The wanted size of later answers, in bytes.
 const PART: usize = 4 << 20;
 
-/// What an entry takes beside its key and value, about.
+/// The approximate size of an entry beside its key and value.
 const ENTRY: usize = 100;
 
-/// How often a list is begun anew because etcd has forgotten the revision that it was of.
+/// The number of attempts at a list. It starts over if etcd has compacted its revision.
 const LISTS: usize = 3;
 
 /// A store in etcd. One connection, to one endpoint at a time, serves all requests and watches.
@@ -56,12 +59,13 @@ pub struct EtcdStore {
     prefix: String,
     keep_alives: Arc<KeepAlives>,
     patience: Patience,
-    /// With renewals of leases.
+    /// The patience with renewals of leases.
     renewing: Patience,
 }
 
 impl EtcdStore {
-    /// A store for these settings. Connects with the first request, and reads the files that they name then.
+    /// Returns a store for these settings. It connects with the first request, and reads the files
+    /// then.
     pub fn new(config: EtcdConfig) -> Result<Self, ConfigError> {
         let config = config.checked()?;
         Ok(Self {
@@ -73,13 +77,15 @@ impl EtcdStore {
         })
     }
 
-    /// The same store, over the same connection, for an agent: one of thousands, which waits as long as etcd works on a request.
-    /// A renewal that is late must leave time for another; etcd answers it within a second, however busy it is.
+    /// Returns the same store, over the same connection, for an agent. An agent is one of
+    /// thousands, and waits as long as etcd works on a request. A late renewal must leave time for
+    /// another one. etcd answers renewals within a second, however busy it is.
     pub fn for_agent(&self) -> Self {
         self.with(Patience::growing(3), Patience::growing(2))
     }
 
-    /// The same for an engine, which is to be relieved soon where it does not get through.
+    /// Returns the same store for an engine, which another engine should replace soon if it cannot
+    /// reach etcd.
     pub fn for_engine(&self) -> Self {
         self.with(Patience::growing(0), Patience::growing(0))
     }
@@ -123,7 +129,8 @@ impl EtcdStore {
         answer.map_err(|error| denied_to("read", &[prefix], error))
     }
 
-    /// Reads the first of what is below each prefix in one request, which says the revision that the rest is read at.
+    /// Reads the first values below each prefix in one request. The rest is read at the revision of
+    /// its answer.
     async fn list_at_one_revision(&self, prefixes: &[&str]) -> Result<Snapshot> {
         let first = (FIRST / prefixes.len().max(1)).max(AT_LEAST);
         let options = GetOptions::new().with_prefix().with_limit(first as i64);
@@ -160,7 +167,7 @@ impl EtcdStore {
         Ok(snapshot)
     }
 
-    /// One range below the prefix; see [`Store::page`].
+    /// Reads one range below the prefix; see [`Store::page`].
     async fn below(
         &self,
         prefix: &str,
@@ -169,7 +176,7 @@ impl EtcdStore {
         at: Option<u64>,
     ) -> Result<GetResponse> {
         let first = match after {
-            // The first key that can stand behind it.
+            // The first possible key after it.
             Some(after) => self.key(after) + "\0",
             None => self.key(prefix),
         };
@@ -180,7 +187,7 @@ impl EtcdStore {
         self.range(prefix, first, options).await
     }
 
-    /// What fleet wrote of that, by keys without the prefix.
+    /// Returns the values that fleet wrote, by keys without the prefix.
     fn entries(&self, pairs: Vec<KeyValue>) -> BTreeMap<String, Entry> {
         let entry = |pair: KeyValue| Some((relative(&pair, &self.prefix)?, entry(&pair)));
         pairs.into_iter().filter_map(entry).collect()
@@ -199,7 +206,7 @@ impl EtcdStore {
             Guard::CreatedAt(key, at) => {
                 Compare::create_revision(self.key(&key), CompareOp::Equal, at as i64)
             }
-            // It holds for each key below the prefix, and where there is none.
+            // It must be true of each key below the prefix, and is true if there is none.
             Guard::NoneSince(prefix, at) => {
                 let prefix = self.key(&prefix);
                 Compare::mod_revision(prefix, CompareOp::Less, at as i64 + 1).with_prefix()
@@ -236,7 +243,7 @@ impl Store for EtcdStore {
         let mut tries = 0..LISTS;
         loop {
             match self.list_at_one_revision(&prefixes).await {
-                // etcd has forgotten the revision before all of it was read, or is another one.
+                // etcd compacted the revision before all of it was read, or another etcd answered.
                 Err(StoreError::Compacted(_)) if tries.next().is_some() => {}
                 Err(StoreError::Compacted(_)) => {
                     let text = "it is compacted faster than it can be read";
@@ -326,7 +333,7 @@ impl Store for EtcdStore {
     }
 
     async fn create_lease(&self, ttl: Duration) -> Result<LeaseId> {
-        // A grant whose answer is lost leaves a lease without keys, which ends by itself.
+        // If the answer is lost, the new lease has no keys and ends by itself.
         let seconds = ttl.as_secs() as i64;
         let request = |connection: Arc<endpoints::Connection>| async move {
             Ok::<_, Failure>(LeaseId(connection.lease().grant(seconds, None).await?.id()))
@@ -354,21 +361,23 @@ impl Store for EtcdStore {
     }
 }
 
-/// How many keys make an answer of [`PART`] if they are like those.
+/// Returns how many keys like those fit into an answer of [`PART`] bytes.
 fn at_once(entries: &BTreeMap<String, Entry>) -> usize {
     let size = |(key, entry): (&String, &Entry)| ENTRY + key.len() + entry.value.len();
     let bytes: usize = entries.iter().map(size).sum();
     let many = (PART * entries.len()).div_ceil(bytes.max(1));
-    // Those behind may be larger than those before.
+    // Later values may be larger than the ones read so far.
     many.min(entries.len() * 8)
 }
 
-/// Which etcd answered: one that was restored is another one, whose revisions tell other things.
+/// Returns the identity of the etcd that answered. A restored etcd is another one, and its
+/// revisions mean something else.
 fn cluster(header: Option<&ResponseHeader>) -> u64 {
     header.map_or(0, ResponseHeader::cluster_id)
 }
 
-/// The first key behind all that start with that one, which ends in a letter or a slash.
+/// Returns the first key after all keys that start with that one, which ends in a letter or a
+/// slash.
 fn behind(prefix: String) -> Vec<u8> {
     let mut end = prefix.into_bytes();
     if let Some(last) = end.last_mut() {
@@ -377,14 +386,14 @@ fn behind(prefix: String) -> Vec<u8> {
     end
 }
 
-/// The key, or prefix, that a write changes.
+/// Returns the key, or prefix, that a write changes.
 fn written(write: &Write) -> &str {
     match write {
         Write::Put { key, .. } | Write::Delete(key) | Write::DeletePrefix(key) => key,
     }
 }
 
-/// Says of a denial what it was about, which etcd does not.
+/// Adds to a denial which keys it was about, because etcd does not report them.
 fn denied_to(verb: &str, keys: &[impl AsRef<str>], error: StoreError) -> StoreError {
     match error {
         StoreError::Denied(text) if text.contains("permission denied") => {
@@ -399,7 +408,7 @@ fn revision(answer: &TxnResponse) -> u64 {
     answer.header().map_or(0, |header| header.revision() as u64)
 }
 
-/// A key without the prefix. Whatever is no text there was not written by fleet.
+/// Returns a key without the prefix. `None` if it is not text, because fleet writes only text.
 fn relative(pair: &KeyValue, prefix: &str) -> Option<String> {
     let key = pair.key_str().ok()?;
     Some(key.strip_prefix(prefix)?.to_owned())

@@ -1,29 +1,32 @@
-//! How long to wait for an answer that is late.
+//! How long to wait for a late answer.
 //!
-//! When thousands of machines come at once, each answer is late. Were each of them asked for again after the same time,
-//! etcd would only ever work for those who have stopped to wait: 5,000 machines that joined in one moment asked a small etcd
-//! 2,500 times a second, and none got through. So whoever has time waits twice as long after each answer that was late.
+//! When thousands of machines join at once, each answer is late. If each of them repeated its
+//! request after a fixed time, etcd would work only for machines that have stopped waiting. 5,000
+//! machines that joined at once sent a small etcd 2,500 requests a second, and none succeeded. So a
+//! user of the store that has time doubles its wait after each late answer.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Below a third of the shortest lease that is of use, so that a renewal which is late leaves time for another.
+/// The longest wait. It is less than a third of the shortest useful lease, so that a late renewal
+/// leaves time for another one.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// How long one user of the store waits.
+/// The patience of one user of the store.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
-    /// Whether it grows.
+    /// Whether the wait grows.
     grows: bool,
-    /// It is doubled so often from the beginning.
+    /// The number of doublings from the beginning.
     least: u32,
-    /// And so often for answers that were late.
+    /// The number of further doublings for late answers.
     late: AtomicU32,
 }
 
 impl Patience {
-    /// One that grows with each answer that is late, up to eight seconds, and is doubled that often from the beginning. Without,
-    /// the limit stays: somebody sits there and waits.
+    /// Returns a patience that doubles with each late answer, up to eight seconds, after `least`
+    /// doublings from the beginning. Any other patience keeps its limit, because a person waits for
+    /// the answer.
     pub(super) fn growing(least: u32) -> Self {
         Self {
             grows: true,
@@ -32,24 +35,24 @@ impl Patience {
         }
     }
 
-    /// How long the next answer may take. `first`: how long the first one might.
+    /// Returns the time limit of the next answer. `first` is the limit without doublings.
     pub(super) fn limit(&self, first: Duration) -> Duration {
         let doublings = (self.least + self.late.load(Ordering::Relaxed)).min(16);
         first.saturating_mul(1 << doublings).min(LONGEST.max(first))
     }
 
-    /// No answer came within that time.
+    /// Records that no answer came within that time.
     pub(super) fn was_late(&self, limit: Duration) {
         if self.grows && limit < LONGEST {
             self.late.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// One came after that time. One that was quick tells that the crowd is gone.
+    /// Records that an answer came after that time. A quick answer shows that the crowd is gone.
     pub(super) fn was_answered(&self, after: Duration, first: Duration) {
         if after < first / 2 {
             let less = |late: u32| late.checked_sub(1);
-            // None: it waits as long as at first already.
+            // `None` means that no doubling is left.
             let _ = self
                 .late
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
@@ -64,7 +67,7 @@ mod tests {
     const FIRST: Duration = Duration::from_secs(1);
 
     #[test]
-    fn it_grows_with_what_is_late_and_shrinks_with_what_is_quick() {
+    fn patience_grows_with_late_and_shrinks_with_quick_answers() {
         let patience = Patience::growing(0);
         let mut limits = Vec::new();
         for _ in 0..5 {
@@ -82,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_in_a_hurry_never_waits_longer_and_nobody_less_than_was_set() {
+    fn patience_keeps_its_limit_without_growth_and_never_lowers_it() {
         let hasty = Patience::default();
         hasty.was_late(FIRST);
         assert_eq!(hasty.limit(FIRST), FIRST);

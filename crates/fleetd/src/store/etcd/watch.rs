@@ -1,7 +1,8 @@
 //! A watch of several prefixes on one stream of etcd.
 //!
-//! etcd sends a commit's events to one prefix in one message, never split; a message may hold several
-//! commits. A dead peer is found by the connection's own pings, so an idle watch costs etcd nothing.
+//! etcd sends a commit's events below one prefix in one message and never splits them. A message
+//! may have several commits. The connection's own pings find a dead peer, so an idle watch costs
+//! etcd nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens a stream with a watch for each of the whole keys' prefixes; there is one at least.
+    /// Opens a stream with a watch for each of these prefixes, which are whole keys. There is at
+    /// least one.
     pub(super) async fn open(
         connection: Arc<Connection>,
         key_prefix: String,
@@ -71,8 +73,8 @@ impl Opened {
         if let Ok(compacted @ 1..) = u64::try_from(response.compact_revision()) {
             return Err(Failure::Final(StoreError::Compacted(compacted)));
         }
-        // etcd sends nothing more after that, and keeps the stream open. An expired login looks like this
-        // too, so it is no final answer.
+        // etcd sends nothing after that, and keeps the stream open. An expired login looks the
+        // same, so this is not final.
         if response.canceled() {
             let reason = response.cancel_reason();
             return Err(Failure::Unknown(format!("the watch was refused: {reason}")));
