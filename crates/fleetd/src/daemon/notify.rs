@@ -121,11 +121,11 @@ mod tests {
             status(&standing, true, &fine),
             "2 of 3 units ready; leading; 1 problem: state directory: no space left"
         );
-        let masked = named("a.service", "somebody\nmasked it");
+        let masked = named("a.service", "it\nis masked");
         standing.problems.extend(masked);
         assert_eq!(
             status(&standing, false, &fine),
-            "2 of 3 units ready; 2 problems, the first: a.service: somebody masked it"
+            "2 of 3 units ready; 2 problems, the first: a.service: it is masked"
         );
         assert_eq!(
             status(&standing, false, &named("10.0.0.1:80", "taken")),

@@ -103,7 +103,7 @@ mod tests {
         let (here, _there) = duplex(10);
         let began = Instant::now();
         let written = Bounded::new(here, STALLED).write_all(&[0; 20]).await;
-        let error = written.expect_err("nobody reads");
+        let error = written.expect_err("no reader");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed(), STALLED);
     }

@@ -1,4 +1,4 @@
-//! Whatever is sent gets an answer, and every refusal has the original's shape.
+//! Every request gets an answer, and every refusal has the shape of fleet 1.0's.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::world::{Answer, World};
 
-/// Checks that a refusal is the original's body, with the status in it. `what` begins with the request's method.
+/// Checks that a refusal has fleet 1.0's body, with the status in it. `what` begins with the
+/// request's method.
 pub(crate) fn assert_shape(answer: &Answer, what: &str) {
     let status = answer.status;
     if what.starts_with("HEAD ") {
@@ -55,7 +56,7 @@ async fn head_is_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn paths_that_are_nothing_are_told_from_methods_that_are_not_served() {
+async fn unknown_path_and_unsupported_method_differ() {
     let world = World::start().await;
     for (path, expected) in [
         ("/", 405),
@@ -146,11 +147,11 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    // The failing requests are printed; a file of seeds has no place beside an integration test.
+    // The failing requests are printed. A file of seeds does not belong beside an integration test.
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_request_goes_without_an_answer(
+    fn every_request_gets_an_answer(
         requests in prop::collection::vec(
             (prop::sample::select(vec!["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "BREW"]), paths(), bodies(), any::<bool>()),
             1..32,
@@ -165,7 +166,7 @@ proptest! {
                 if typed {
                     request = request.header("Content-Type", "application/json");
                 }
-                // What is no URL never gets past the server's own parser.
+                // A string that is no URL does not pass the server's own parser.
                 let Ok(request) = request.body(Body::from(body)) else { continue };
                 assert_shape(&world.ask(request).await, &what);
             }

@@ -1,4 +1,4 @@
-//! Bodies that are too large, too slow, too deep or no JSON are refused, and as early as that can be known.
+//! Bodies that are too large, too slow, too deep or not JSON are refused as early as possible.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -23,7 +23,7 @@ async fn refusal(body: impl Into<Body>, length: Option<u64>) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_body_that_says_it_is_too_large_is_not_read_at_all() {
+async fn body_with_a_too_large_length_is_refused_unread() {
     let unread = stream::poll_fn(|_| -> std::task::Poll<Option<Result<Bytes, Infallible>>> {
         panic!("it was read")
     });
@@ -42,7 +42,7 @@ async fn a_body_without_end_is_read_up_to_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_come_is_the_clients_fault() {
+async fn body_that_does_not_arrive_is_a_client_error() {
     let drops = stream::unfold((), async |()| {
         tokio::time::sleep(Duration::from_secs(1)).await;
         Some((Ok::<_, Infallible>(Bytes::from(" ")), ()))
@@ -56,7 +56,7 @@ async fn a_body_that_does_not_come_is_the_clients_fault() {
 }
 
 #[tokio::test]
-async fn what_is_no_unit_in_json_is_refused_with_the_place() {
+async fn json_that_is_no_unit_is_refused_with_the_place() {
     let deep = "[".repeat(100_000);
     let deep_value = format!("{{\"x\":{}}}", "[".repeat(100_000));
     for (body, sentence) in [

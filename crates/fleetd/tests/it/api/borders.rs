@@ -1,4 +1,5 @@
-//! On the border of each limit: so much is taken, and one more is refused with the limit in the answer.
+//! The border of each limit: the largest value is accepted, and the next one is refused with the
+//! limit in the answer.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -26,7 +27,7 @@ fn refused((status, text): (u16, String), expected: u16, why: &str) {
     assert!(text.contains(why), "{text}");
 }
 
-/// A unit with a file of that many bytes.
+/// Returns a unit with a file of that many bytes.
 fn unit(bytes: usize) -> String {
     let begin = "[Service]\nExecStart=/bin/true\n#";
     let file = format!("{begin}{}", "x".repeat(bytes - begin.len()));
@@ -40,7 +41,7 @@ async fn a_unit_file_has_512_kib() {
     assert_eq!(longest.0, 201, "{}", longest.1);
     let longer = ask(&world, "PUT", "units/b.service", unit(512 * 1024 + 1)).await;
     refused(longer, 413, "unit file is 524289 bytes long (max 524288)");
-    // And two such revisions still fit into a record.
+    // Two such revisions still fit into a record.
     let other = unit(512 * 1024 - 1);
     let updated = ask(&world, "PUT", "units/a.service", other).await;
     assert_eq!(updated.0, 204, "{}", updated.1);
@@ -76,7 +77,7 @@ async fn set(world: &World, keys: std::ops::Range<usize>) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn metadata_of_a_machine_never_heard_of_is_refused() {
+async fn metadata_of_a_machine_that_never_joined_is_refused() {
     let world = World::start().await;
     let last = if MACHINE.ends_with('0') { '1' } else { '0' };
     let path = format!("/{}{last}/metadata/k", &MACHINE[..31]);

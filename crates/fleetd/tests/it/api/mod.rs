@@ -1,4 +1,4 @@
-//! The API as a whole, over the embedded store: what it answers to whatever is sent.
+//! The API as a whole, over the embedded store: its answers to all kinds of requests.
 
 mod answers;
 mod bodies;

@@ -1,4 +1,5 @@
-//! Everything that was asked of fleet 1.0 is answered as it was then, but for the differences that `recorded.txt` names.
+//! Every recorded request gets fleet 1.0's answer, except for the differences that `recorded.txt`
+//! names.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -24,7 +25,7 @@ async fn replayed(world: &World, exchange: &Exchange) -> String {
 }
 
 #[tokio::test]
-async fn a_client_of_fleet_1_0_is_answered_as_it_was() {
+async fn client_of_fleet_1_0_gets_the_recorded_answers() {
     let world = World::start().await;
     let mut differences = String::new();
     for exchange in transcript::recorded() {

@@ -1,21 +1,22 @@
 //! Reads `recorded.txt`: requests to fleet 1.0 as they were typed, and its answers.
 //!
-//! Without the headers that follow from the rest (`Content-Length`, `Transfer-Encoding`) and the one that is the same
-//! in every answer (`Server`). A line `# ours: WHY` stands before an answer that is ours and not the original's.
+//! It leaves out headers that follow from the rest (`Content-Length`, `Transfer-Encoding`), and the
+//! one that every answer has (`Server`). A line `# ours: WHY` stands before an answer that differs
+//! from fleet 1.0's.
 
 /// A request and its answer.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) method: String,
-    /// With the query.
+    /// The path with the query.
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
-    /// As [`shown`] writes it.
+    /// The answer as [`shown`] writes it.
     pub(crate) answer: String,
 }
 
-/// The recorded exchanges, in order: later ones see what earlier ones did.
+/// Returns the recorded exchanges in order. Later ones see the effects of earlier ones.
 pub(crate) fn recorded() -> Vec<Exchange> {
     let text = include_str!("recorded.txt");
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
@@ -45,7 +46,7 @@ fn exchange(text: &str) -> Exchange {
     }
 }
 
-/// An answer as it is recorded. `status` with its phrase, such as `404 Not Found`.
+/// Returns an answer in the recorded form. `status` has its phrase, such as `404 Not Found`.
 pub(crate) fn shown(status: &str, content_type: Option<&str>, body: &str) -> String {
     let content_type = content_type.map_or(String::new(), |kind| format!("Content-Type: {kind}\n"));
     format!("HTTP/1.1 {status}\n{content_type}\n{body}")
@@ -54,7 +55,8 @@ pub(crate) fn shown(status: &str, content_type: Option<&str>, body: &str) -> Str
 }
 
 impl Exchange {
-    /// Whether an answer, as [`shown`], is the recorded one. Of the discovery document only its beginning is recorded.
+    /// Returns whether an answer, as [`shown`], is the recorded one. Only the beginning of the
+    /// discovery document is recorded.
     pub(crate) fn is_answered_by(&self, shown: &str) -> bool {
         if self.path.ends_with("/discovery") && self.method == "GET" {
             shown.starts_with(&self.answer)
@@ -63,7 +65,7 @@ impl Exchange {
         }
     }
 
-    /// Whether this is the one that creates a unit.
+    /// Returns whether this exchange creates a unit.
     pub(crate) fn creates(&self) -> bool {
         self.answer.starts_with("HTTP/1.1 201 ")
     }

@@ -1,4 +1,4 @@
-//! Units come as options, as fleet 1.0's clients send them, or as bytes; who reads gets both.
+//! Units are sent as options, like fleet 1.0's clients do, or as bytes. Readers get both.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -44,7 +44,7 @@ async fn content(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn a_client_that_knows_options_only_writes_and_reads_a_unit() {
+async fn client_that_knows_only_options_writes_and_reads_a_unit() {
     let world = World::start().await;
     let unit = json!({ "desiredState": "launched", "options": options("/bin/a") });
     assert_eq!(put(&world, UNIT, &unit).await, 201);
@@ -74,7 +74,7 @@ async fn bytes_are_kept_and_win_over_options() {
 }
 
 #[tokio::test]
-async fn what_is_null_is_not_there() {
+async fn null_counts_as_missing() {
     let world = World::start().await;
     let unit = json!({
         "name": null, "desiredState": "inactive", "currentState": null, "machineID": null, "content": null,
@@ -87,7 +87,7 @@ async fn what_is_null_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_requirement_that_was_misread_is_refused_as_bytes_and_as_options() {
+async fn misspelled_requirement_is_refused_as_bytes_and_options() {
     let world = World::start().await;
     let text = "a.service line 4: MachineMetadata \"role:web\": write key=value, or quote each of several; \
                 nothing was submitted";
@@ -108,7 +108,7 @@ async fn a_requirement_that_was_misread_is_refused_as_bytes_and_as_options() {
 }
 
 #[tokio::test]
-async fn as_many_units_as_there_may_be_leave_room_for_changes_of_these_only() {
+async fn full_registry_takes_changes_but_no_new_units() {
     let world = World::start().await;
     let unit = json!({ "desiredState": "inactive", "options": options("/bin/a") });
     let more = "/fleet/v1/units/more.service";

@@ -1,4 +1,5 @@
-//! Three machines in an embedded store, as those that fleet 1.0 was recorded on, behind the real router.
+//! Three machines in an embedded store, behind the real router. They are those on which fleet 1.0
+//! was recorded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(crate) struct World {
     router: Router,
 }
 
-/// What came back.
+/// The answer to a request.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -60,7 +61,7 @@ impl World {
         world
     }
 
-    /// Every machine reports that it runs this unit.
+    /// Reports from every machine that it runs this unit.
     pub(crate) async fn report_running(&self, unit: &str, hash: &str) {
         let running = UnitReport {
             load: "loaded".to_owned(),

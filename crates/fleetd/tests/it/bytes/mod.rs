@@ -1,4 +1,5 @@
-//! Strangers' bytes: every file of the kept corpora, and bytes that were changed by chance, through what reads them.
+//! Untrusted bytes: every file of the kept corpora, and randomly changed bytes, through the code
+//! that reads them.
 
 #[path = "../../../../../fuzz/src/entries.rs"]
 // Public for the fuzz targets.
@@ -36,9 +37,9 @@ fn every_file_of_the_corpora_is_read_without_a_panic() {
     }
 }
 
-/// The fuzzer is built by hand only, so that what it calls is looked after here.
+/// Builds of the fuzzer are manual, so this test checks what it calls.
 #[test]
-fn there_is_a_fuzz_target_for_every_kind_that_calls_it() {
+fn every_kind_of_input_has_a_fuzz_target() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
     for (name, _) in ENTRIES {
@@ -51,7 +52,7 @@ fn there_is_a_fuzz_target_for_every_kind_that_calls_it() {
     }
     let targets = std::fs::read_dir(folder.join("fuzz_targets")).expect("targets");
     assert_eq!(targets.count(), ENTRIES.len());
-    // Every crate that the entries use is among its dependencies.
+    // Every crate that the entries use is one of its dependencies.
     let (_, dependencies) = manifest.split_once("[dependencies]").expect("a table");
     for line in include_str!("../../../../../fuzz/src/entries.rs").lines() {
         let used = line
@@ -65,7 +66,7 @@ fn there_is_a_fuzz_target_for_every_kind_that_calls_it() {
     }
 }
 
-/// What a file of the corpus becomes when some of its bytes are replaced, and its end cut off.
+/// Returns files of the corpus with some bytes replaced and the end cut off.
 fn damaged(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..8);
     let seed = prop::sample::select(seeds);

@@ -1,4 +1,4 @@
-//! What the embedded store's file keeps, and what it does when the disk does not.
+//! What the embedded store's file keeps, and what the store does if the disk fails.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use fleetd::store::{Embedded, OpenError, Store, StoreError, Write};
 use super::laws::{list, put, watch, write};
 use super::registry_file;
 
-/// Opens the store and makes a commit, as one life of the daemon.
+/// Opens the store and makes a commit, like one run of the daemon.
 async fn live(path: &Path, key: &str) -> u64 {
     let store = Embedded::open(path).expect("it opens");
     write(&store, [put(key, "x")]).await
@@ -89,7 +89,7 @@ async fn a_commit_that_cannot_be_written_changes_nothing() {
         lease: Some(lease),
     };
     let before = list(&store, &[""]).await;
-    // In the way of the new file, as a full disk is.
+    // It blocks the new file, as a full disk does.
     let obstacle = path.with_extension("new");
     fs::create_dir(&obstacle).expect("there is room");
 
@@ -115,7 +115,7 @@ async fn a_commit_that_cannot_be_written_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_commit_that_nobody_waits_for_any_more_is_whole() {
+async fn commit_whose_caller_stopped_waiting_is_whole() {
     let (_dir, path) = registry_file();
     let store = Embedded::open(&path).expect("a new file");
     for number in 0..20 {

@@ -1,4 +1,4 @@
-//! Real etcd members on loopback, each gone when its value is dropped.
+//! Real etcd members on loopback. Each is removed when its value is dropped.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-/// An election on two busy cores takes a while.
+/// The time limit of a start. An election on two busy cores takes a while.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// One etcd process with its own data.
@@ -26,12 +26,12 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// A cluster of one, or nothing where etcd is not installed.
+    /// Starts a cluster of one. `None` if etcd is not installed.
     pub(crate) async fn start() -> Option<Self> {
         Self::start_with(&[]).await
     }
 
-    /// A cluster of one, with these command line arguments besides the usual ones.
+    /// Starts a cluster of one, with these additional command line arguments.
     pub(crate) async fn start_with(arguments: &[&str]) -> Option<Self> {
         if !is_installed() {
             return None;
@@ -44,7 +44,7 @@ impl Etcd {
         Some(member)
     }
 
-    /// A cluster of three.
+    /// Starts a cluster of three.
     pub(crate) async fn start_three() -> Option<[Self; 3]> {
         if !is_installed() {
             return None;
@@ -63,22 +63,22 @@ impl Etcd {
         Some(members)
     }
 
-    /// The URL for clients. With TLS arguments, it is https.
+    /// Returns the URL for clients. It is https with TLS arguments.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Stops it in the middle of whatever it does: connections stay, answers don't come.
+    /// Stops the process at once: connections stay open, but no answers come.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Continues the process.
     pub(crate) fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Ends it as a power cut does; the data stays for `restart`.
+    /// Kills the process like a power cut. Its data stays for `restart`.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             drop(process.kill());
@@ -86,13 +86,13 @@ impl Etcd {
         }
     }
 
-    /// Starts it with the data it has.
+    /// Starts the process with its present data.
     pub(crate) fn restart(&mut self) {
         self.kill();
         self.process = Some(spawn(&self.arguments, &self.dir));
     }
 
-    /// Waits until it serves.
+    /// Waits until the member serves.
     pub(crate) async fn healthy(&self) {
         let begin = Instant::now();
         while !self.get("/health").await.contains(r#""health":"true""#) {
@@ -102,7 +102,7 @@ impl Etcd {
         }
     }
 
-    /// The sum of a metric over those of its labels that contain `label`.
+    /// Returns the sum of a metric over all labels that contain `label`.
     pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
         let text = self.get("/metrics").await;
         let samples = text
@@ -180,7 +180,7 @@ impl Drop for Etcd {
     }
 }
 
-/// Whether etcd can be run; says so where it cannot, and fails where it must.
+/// Returns whether etcd can be run. Prints if it cannot, and fails if it must.
 fn is_installed() -> bool {
     let version = Command::new("etcd")
         .arg("--version")
@@ -212,13 +212,14 @@ fn spawn(arguments: &[String], dir: &TempDir) -> Child {
         .expect("etcd is installed")
 }
 
-/// A loopback address that nobody listens on. Each is given out once, from below the ports that the kernel gives to
-/// outgoing connections (32768 and up): one of those would take it before etcd does.
+/// Returns a loopback address without a listener, a new one each time. Its port is below those that
+/// the kernel gives to outgoing connections (32768 and up), because one of them could take it
+/// before etcd does.
 fn address() -> String {
     const FIRST: u32 = 12_000;
     const PORTS: u32 = 20_000;
     static GIVEN: AtomicU32 = AtomicU32::new(0);
-    // Test processes side by side begin at different places.
+    // Test processes that run at the same time begin at different places.
     let begin = std::process::id().wrapping_mul(499);
     let free = || {
         let given = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));

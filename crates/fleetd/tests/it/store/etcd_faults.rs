@@ -1,4 +1,4 @@
-//! What the etcd store does when members die, stall and come back, and what it costs when nothing happens.
+//! The etcd store while members die, stall and return, and its cost while nothing happens.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::etcd::Etcd;
 use super::laws::{list, next, put, watch, write};
 use super::{etcd_config, etcd_store};
 
-/// Nobody listens there: port 1 is not given out.
+/// An address without a listener: port 1 is never assigned.
 const DEAD: &str = "http://127.0.0.1:1";
 
 fn with_dead_endpoints(etcd: &Etcd, count: usize) -> EtcdStore {
@@ -25,7 +25,8 @@ async fn a_dead_endpoint_costs_no_request() {
     let Some(etcd) = Etcd::start().await else {
         return;
     };
-    // The first to be asked is drawn by lot, so that one of these begins with the dead one for certain.
+    // The first endpoint is random. With this many stores, at least one begins with the dead
+    // endpoint.
     for _ in 0..8 {
         let store = with_dead_endpoints(&etcd, 2);
         store
@@ -44,7 +45,7 @@ async fn a_dead_endpoint_costs_no_request() {
 }
 
 #[tokio::test]
-async fn with_no_endpoint_alive_each_is_named_with_its_cause() {
+async fn error_without_a_live_endpoint_names_each_with_its_cause() {
     let store = EtcdStore::new(EtcdConfig {
         endpoints: vec![DEAD.into(), "http://127.0.0.1:2".into()],
         ..EtcdConfig::default()
@@ -53,7 +54,7 @@ async fn with_no_endpoint_alive_each_is_named_with_its_cause() {
     let error = store
         .list(&[""])
         .await
-        .expect_err("nobody is there")
+        .expect_err("no endpoint is alive")
         .to_string();
     for endpoint in [DEAD, "http://127.0.0.1:2"] {
         let part = format!("etcd {endpoint}: tcp connect error: connection refused (os error 111)");
@@ -70,7 +71,7 @@ async fn members_killed_under_load_lose_no_acknowledged_commit() {
     let over = Cell::new(false);
     let writers = (0..4).map(|writer| write_until(&over, &store, writer));
     let killer = async {
-        // Each in turn, so that the one that serves the writers is among them.
+        // Each member is killed in turn, so the one that serves the writers is among them.
         for member in &mut members {
             sleep(Duration::from_millis(300)).await;
             member.kill();
@@ -88,7 +89,7 @@ async fn members_killed_under_load_lose_no_acknowledged_commit() {
     assert_eq!(kept, acknowledged);
 }
 
-/// Writes keys one after the other, each until it is known to be there.
+/// Writes keys one after the other, each until it is known to be stored.
 async fn write_until(over: &Cell<bool>, store: &EtcdStore, writer: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
     while !over.get() {
@@ -98,7 +99,7 @@ async fn write_until(over: &Cell<bool>, store: &EtcdStore, writer: usize) -> Vec
             let guards = vec![Guard::Absent(key.clone())];
             match store.commit(guards, vec![put(&key, "x")]).await {
                 Ok(_) => break,
-                // It was applied by the try before, whose answer was lost.
+                // The attempt before was applied, and only its answer was lost.
                 Err(StoreError::Refused) if unanswered > 0 => break,
                 Err(StoreError::Unavailable(_)) => {}
                 Err(error) => panic!("{error}"),
@@ -111,7 +112,7 @@ async fn write_until(over: &Cell<bool>, store: &EtcdStore, writer: usize) -> Vec
 }
 
 #[tokio::test]
-async fn who_has_time_gets_an_answer_that_is_late_and_who_has_none_is_told_so_at_once() {
+async fn late_answer_reaches_an_agent_and_fails_a_person_in_time() {
     let Some(etcd) = Etcd::start().await else {
         return;
     };
@@ -120,8 +121,8 @@ async fn who_has_time_gets_an_answer_that_is_late_and_who_has_none_is_told_so_at
     list(&hasty, &["a"]).await;
     etcd.pause();
     let (answer, refusal) = tokio::join!(patient.list(&["a"]), async {
-        let refusal = hasty.list(&["a"]).await.expect_err("nobody answers");
-        // Half of the time that the other one has is left.
+        let refusal = hasty.list(&["a"]).await.expect_err("no answer");
+        // Half of the other store's time is left.
         sleep(Duration::from_secs(1)).await;
         etcd.resume();
         refusal.to_string()
@@ -130,20 +131,21 @@ async fn who_has_time_gets_an_answer_that_is_late_and_who_has_none_is_told_so_at
     assert!(refusal.contains("no answer within 1s"), "{refusal}");
 }
 
-/// Each connection costs a busy member more, and most of all where thousands give theirs up at once.
+/// Each connection costs a busy member more, most of all when thousands of clients replace theirs
+/// at once.
 #[tokio::test]
-async fn answers_that_are_late_cost_the_only_member_no_other_connection() {
+async fn late_answers_open_no_new_connection_to_the_only_member() {
     let Some(etcd) = Etcd::start().await else {
         return;
     };
     let store = etcd_store(&[&etcd]);
     let begin = write(&store, [put("a", "1")]).await;
     let mut watch = watch(&store, &["a"], begin).await;
-    // Among them one of its own.
+    // One of its own is among them.
     let before = connections_to(&etcd);
     etcd.pause();
     for _ in 0..3 {
-        store.list(&["a"]).await.expect_err("nobody answers");
+        store.list(&["a"]).await.expect_err("no answer");
     }
     etcd.resume();
     write(&store, [put("a", "2")]).await;
@@ -151,7 +153,8 @@ async fn answers_that_are_late_cost_the_only_member_no_other_connection() {
     assert_eq!(connections_to(&etcd), before);
 }
 
-/// Of this machine, established, as the kernel lists them: `sl local remote state ...`, in hexadecimal.
+/// Counts this machine's established connections in the kernel's list: `sl local remote state ...`,
+/// in hexadecimal.
 fn connections_to(etcd: &Etcd) -> usize {
     let port: u16 = etcd
         .endpoint()
@@ -169,11 +172,11 @@ fn connections_to(etcd: &Etcd) -> usize {
 }
 
 #[tokio::test]
-async fn a_stalled_endpoint_ends_its_watch_and_is_left_for_another() {
+async fn stalled_endpoint_ends_its_watch_and_is_replaced() {
     let Some(members) = Etcd::start_three().await else {
         return;
     };
-    // Alone at first, so that it is known which member serves.
+    // It is alone at first, so that the serving member is known.
     let lone = etcd_store(&[&members[0]]);
     let begin = write(&lone, [put("a", "1")]).await;
     let mut stalled = watch(&lone, &["a", "b"], begin).await;
@@ -181,7 +184,7 @@ async fn a_stalled_endpoint_ends_its_watch_and_is_left_for_another() {
     members[0].pause();
     let pause = Instant::now();
 
-    // Tries meet the stall, and the election of another leader if that one stalled.
+    // The attempts meet the stall, and an election if the leader stalled.
     while let Err(error) = store.commit(vec![], vec![put("b", "2")]).await {
         assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
         assert!(pause.elapsed() < Duration::from_secs(10), "{error}");
@@ -189,7 +192,7 @@ async fn a_stalled_endpoint_ends_its_watch_and_is_left_for_another() {
     list(&store, &["b"]).await;
 
     let ended = timeout(Duration::from_secs(15), stalled.next()).await;
-    let error = ended.expect("it ends in time").expect_err("nobody answers");
+    let error = ended.expect("it ends in time").expect_err("no answer");
     println!("a stalled watch ended after {:?}: {error}", pause.elapsed());
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     assert!(error.to_string().contains(members[0].endpoint()), "{error}");
@@ -216,13 +219,9 @@ async fn a_stalled_single_endpoint_answers_again_after_it() {
     store.renew(lease).await.expect("in time");
     etcd.pause();
     let begin = Instant::now();
-    let error = store
-        .list(&[""])
-        .await
-        .expect_err("nobody answers")
-        .to_string();
+    let error = store.list(&[""]).await.expect_err("no answer").to_string();
     assert!(error.contains("no answer within 300ms"), "{error}");
-    store.renew(lease).await.expect_err("nobody answers");
+    store.renew(lease).await.expect_err("no answer");
     assert!(
         begin.elapsed() < Duration::from_secs(4),
         "{:?}",
@@ -234,7 +233,7 @@ async fn a_stalled_single_endpoint_answers_again_after_it() {
 }
 
 #[tokio::test]
-async fn after_a_restart_everything_goes_on_from_the_same_data() {
+async fn restarted_etcd_continues_with_the_same_data() {
     let Some(mut etcd) = Etcd::start().await else {
         return;
     };
@@ -292,7 +291,7 @@ struct Traffic {
 }
 
 async fn traffic(etcd: &Etcd) -> Traffic {
-    // etcd counts a request when it has ended, and its own work trails a little.
+    // etcd counts a request when it ends, and its own work ends a little later.
     sleep(Duration::from_millis(200)).await;
     Traffic {
         proposals: etcd

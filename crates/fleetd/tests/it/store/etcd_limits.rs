@@ -1,4 +1,5 @@
-//! What fleet does where etcd has no room, holds more than a message takes, or was copied without its leases.
+//! fleet with an etcd that has no room, holds more than a message takes, or was copied without its
+//! leases.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,7 +85,7 @@ async fn a_machine_stays_visible_while_etcd_has_no_room() {
     let problem = BTreeMap::from([("here".to_owned(), "something is wrong".to_owned())]);
     problems.send_replace(problem.clone());
     sleep(TTL * 2).await;
-    // The same session: every grant to it still counts.
+    // The session is the same, so every grant to it still counts.
     assert_eq!(get(&store, &presence).await, Some(before.clone()));
 
     let mut client = Client::connect([etcd.endpoint()], None)

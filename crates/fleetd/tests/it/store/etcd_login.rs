@@ -1,4 +1,4 @@
-//! Who may use etcd: passwords, tokens that expire, certificates.
+//! Access to etcd: passwords, tokens that expire, certificates.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ use super::laws::{list, next, put, watch, write};
 use super::{etcd_config, etcd_store};
 
 const PASSWORD: &str = "correct horse";
-/// Longer than a token lives, and etcd looks once a second.
+/// Longer than a token's lifetime. etcd checks once a second.
 const EXPIRY: Duration = Duration::from_millis(2500);
 
-/// An etcd that only root may use, with tokens that live for a second.
+/// Returns an etcd that only root may use, with tokens that live for a second.
 async fn guarded() -> Option<Etcd> {
     let etcd = Etcd::start_with(&["--auth-token-ttl", "1"]).await?;
     guard(etcd.endpoint())
         .await
-        .expect("nobody is against it yet");
+        .expect("access is not limited yet");
     Some(etcd)
 }
 
@@ -83,7 +83,7 @@ async fn a_password_is_checked_and_the_answer_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_user_where_etcd_knows_none_is_told_so() {
+async fn user_without_authentication_in_etcd_is_reported() {
     let Some(etcd) = Etcd::start().await else {
         return;
     };
@@ -95,7 +95,7 @@ async fn a_user_where_etcd_knows_none_is_told_so() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_renewed_without_a_word() {
+async fn expired_token_is_renewed_without_an_error() {
     let Some(mut etcd) = guarded().await else {
         return;
     };
@@ -117,14 +117,14 @@ async fn an_expired_token_is_renewed_without_a_word() {
         .await
         .expect("it was watched with a new token");
 
-    // A restarted etcd knows no token at all.
+    // A restarted etcd knows none of its tokens.
     etcd.restart();
     etcd.healthy().await;
     store.renew(lease).await.expect("in time");
     write(&store, [put("a", "3")]).await;
 }
 
-/// An authority and a certificate of it for loopback, as PEM files.
+/// An authority and its certificate for loopback, as PEM files.
 struct Certificates {
     dir: TempDir,
 }
@@ -212,7 +212,7 @@ async fn certificates_are_shown_and_checked_on_both_sides() {
 }
 
 #[tokio::test]
-async fn a_missing_file_is_named_once_it_is_needed_and_read_later() {
+async fn missing_file_is_named_when_needed_and_read_later() {
     let config = EtcdConfig {
         endpoints: vec!["https://127.0.0.1:9".to_owned()],
         ca_file: Some("/nonexistent/ca.pem".into()),

@@ -1,4 +1,4 @@
-//! The laws of the store, on each store, and what only etcd or only a file can show.
+//! The laws of the store, on each store, and tests that only etcd or only a file can pass.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ mod laws;
 
 use etcd::Etcd;
 
-/// A store, with what it lives on.
+/// A store, and the process or file behind it.
 struct Subject {
     store: Box<dyn Store>,
     etcd: Option<Etcd>,
@@ -53,10 +53,11 @@ impl Subject {
         &*self.store
     }
 
-    /// Makes it forget its history; answers the earliest revision that a watch can still start after.
+    /// Makes the store forget its history. Returns the earliest revision after which a watch can
+    /// still start.
     async fn forget_history(&self) -> u64 {
         let Some(etcd) = &self.etcd else {
-            // More than its history holds.
+            // More commits than its history has.
             for _ in 0..20 {
                 let large = laws::put("filler", &"x".repeat(1 << 20));
                 laws::write(self.store(), [large]).await;
@@ -96,7 +97,8 @@ fn etcd_store(members: &[&Etcd]) -> EtcdStore {
     EtcdStore::new(etcd_config(members)).expect("valid settings")
 }
 
-/// Each law as a test of each store. The embedded one runs on a clock that jumps ahead when all wait.
+/// Makes each law a test of each store. The embedded store runs on a clock that jumps ahead when
+/// all tasks wait.
 macro_rules! laws {
     ($($law:ident)*) => {
         mod in_memory {
@@ -129,19 +131,19 @@ laws! {
     a_list_of_several_prefixes_is_of_one_revision
     an_entry_knows_the_commits_that_made_and_wrote_it
     each_guard_lets_pass_what_it_says_and_nothing_else
-    pages_are_all_there_is_below_a_prefix_in_order
-    a_list_of_megabytes_is_whole_and_of_one_revision_while_somebody_writes
-    a_page_of_an_older_revision_is_as_it_was_or_says_that_it_is_gone
+    pages_cover_a_prefix_completely_and_in_order
+    list_of_megabytes_has_one_revision_while_others_write
+    page_of_an_older_revision_is_unchanged_or_compacted
     a_guard_of_a_prefix_sees_what_was_written_below_it_since
-    keys_are_told_without_their_values
+    keys_are_listed_without_their_values
     a_refused_commit_changes_nothing
     of_two_commits_with_one_guard_one_lands
-    deleting_what_is_not_there_is_no_change
-    deleting_a_prefix_takes_what_is_below_it
+    deleting_a_missing_key_changes_nothing
+    deleting_a_prefix_removes_every_key_below_it
     a_key_is_not_changed_twice_in_one_commit
     a_watch_replays_what_came_before_it
     a_watch_sees_its_prefixes_and_nothing_else
-    a_watch_says_when_an_entry_was_made
+    a_watch_reports_when_an_entry_was_made
     a_list_and_a_watch_from_it_lose_and_double_nothing
     a_watch_whose_next_was_cancelled_loses_nothing
     a_watch_from_before_the_kept_history_says_compacted

@@ -128,9 +128,9 @@ async fn explanation_covers_every_machine_or_the_named_one() {
         .get(&format!("explain/web.service?machineID={}", id('2')))
         .await;
     assert_eq!(one["machines"].as_array().map(Vec::len), Some(1));
-    let nobody = format!("explain/web.service?machineID={}", id('9'));
+    let unknown = format!("explain/web.service?machineID={}", id('9'));
     assert_eq!(
-        world.ask(Method::GET, &nobody, None).await.0,
+        world.ask(Method::GET, &unknown, None).await.0,
         StatusCode::NOT_FOUND
     );
     let no_unit = world.get("explain/no.service").await;

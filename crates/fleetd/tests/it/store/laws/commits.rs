@@ -89,7 +89,7 @@ pub(crate) async fn of_two_commits_with_one_guard_one_lands(subject: &Subject) {
     assert!(one.is_ok() != other.is_ok(), "{one:?}, {other:?}");
 }
 
-pub(crate) async fn deleting_what_is_not_there_is_no_change(subject: &Subject) {
+pub(crate) async fn deleting_a_missing_key_changes_nothing(subject: &Subject) {
     let store = subject.store();
     let before = write(store, [put("a", "1")]).await;
     let gone = Write::DeletePrefix("nothing/".into());
@@ -97,7 +97,7 @@ pub(crate) async fn deleting_what_is_not_there_is_no_change(subject: &Subject) {
     assert_eq!(list(store, &[""]).await.revision, before);
 }
 
-pub(crate) async fn deleting_a_prefix_takes_what_is_below_it(subject: &Subject) {
+pub(crate) async fn deleting_a_prefix_removes_every_key_below_it(subject: &Subject) {
     let store = subject.store();
     let all = ["history/a/1", "history/a/2", "history/ab/1", "history/b/1"];
     let before = write(store, all.map(|key| put(key, "x"))).await;
@@ -200,7 +200,7 @@ pub(crate) async fn a_guard_of_a_prefix_sees_what_was_written_below_it_since(sub
     guarded("owners/a/").await.expect("it is gone again");
 }
 
-pub(crate) async fn keys_are_told_without_their_values(subject: &Subject) {
+pub(crate) async fn keys_are_listed_without_their_values(subject: &Subject) {
     let store = subject.store();
     let first = write(store, [put("history/a/1", "x"), put("history0", "x")]).await;
     let second = write(store, [put("history/b/1", "y")]).await;

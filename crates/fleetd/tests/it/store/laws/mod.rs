@@ -1,4 +1,4 @@
-//! What every store does. Each law gets a store of its own.
+//! The laws of every store. Each law gets a store of its own.
 
 mod commits;
 mod leases;
@@ -15,7 +15,7 @@ pub(crate) use self::leases::*;
 pub(crate) use self::pages::*;
 pub(crate) use self::watches::*;
 
-/// Far longer than anything here takes, so that a law that fails does not hang.
+/// Far longer than anything here takes, so that a failing law does not hang.
 const LIMIT: Duration = Duration::from_secs(10);
 const TTL: Duration = Duration::from_secs(2);
 
@@ -67,7 +67,7 @@ pub(crate) async fn next(watch: &mut Box<dyn Watch>) -> Result<Batch> {
     timeout(LIMIT, watch.next()).await.expect("something comes")
 }
 
-/// The next batch as its revision and `key=value` or `-key`, sorted.
+/// Returns the next batch as its revision and `key=value` or `-key`, sorted.
 async fn seen(watch: &mut Box<dyn Watch>) -> (u64, Vec<String>) {
     let batch = next(watch).await.expect("the watch goes on");
     let mut changes: Vec<_> = batch.changes.iter().map(brief).collect();

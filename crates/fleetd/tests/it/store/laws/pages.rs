@@ -1,4 +1,4 @@
-//! Reading page by page.
+//! Reads in pages.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{delete, list, put, write};
 use crate::store::Subject;
 
-/// Page after page of two keys, as `key=value`.
+/// Returns pages of two keys, as `key=value`.
 async fn read(store: &dyn Store, at: Option<u64>) -> Result<Vec<Vec<String>>, StoreError> {
     let (mut at, mut after, mut pages) = (at, None::<String>, Vec::new());
     loop {
@@ -28,7 +28,7 @@ async fn read(store: &dyn Store, at: Option<u64>) -> Result<Vec<Vec<String>>, St
     }
 }
 
-pub(crate) async fn pages_are_all_there_is_below_a_prefix_in_order(subject: &Subject) {
+pub(crate) async fn pages_cover_a_prefix_completely_and_in_order(subject: &Subject) {
     let store = subject.store();
     assert_eq!(read(store, None).await.expect("read"), [[""; 0]]);
     for key in ["list/b", "list/a", "list0", "list", "list/c/d", "list/c"] {
@@ -46,9 +46,7 @@ pub(crate) async fn pages_are_all_there_is_below_a_prefix_in_order(subject: &Sub
     assert_eq!(pages.last().map(Vec::len), Some(1));
 }
 
-pub(crate) async fn a_page_of_an_older_revision_is_as_it_was_or_says_that_it_is_gone(
-    subject: &Subject,
-) {
+pub(crate) async fn page_of_an_older_revision_is_unchanged_or_compacted(subject: &Subject) {
     let store = subject.store();
     let revision = write(
         store,
@@ -68,9 +66,7 @@ pub(crate) async fn a_page_of_an_older_revision_is_as_it_was_or_says_that_it_is_
     assert!(matches!(gone, Err(StoreError::Compacted(_))), "{gone:?}");
 }
 
-pub(crate) async fn a_list_of_megabytes_is_whole_and_of_one_revision_while_somebody_writes(
-    subject: &Subject,
-) {
+pub(crate) async fn list_of_megabytes_has_one_revision_while_others_write(subject: &Subject) {
     const KEYS: usize = 1000;
     let store = subject.store();
     let value = "x".repeat(6 << 10);
@@ -80,7 +76,7 @@ pub(crate) async fn a_list_of_megabytes_is_whole_and_of_one_revision_while_someb
         write(store, some.iter().map(|number| put(&key(*number), &value))).await;
     }
     write(store, [put("other/a", "1"), put("list0", "")]).await;
-    // The first and the last of what is listed say the same at each revision.
+    // The first and the last listed key have the same value at each revision.
     let ends = |round: u32| [key(0), key(KEYS)].map(|key| put(&key, &format!("{round}")));
     write(store, ends(0)).await;
     let writer = async {
@@ -103,7 +99,7 @@ pub(crate) async fn a_list_of_megabytes_is_whole_and_of_one_revision_while_someb
             }
             sleep(Duration::from_millis(1)).await;
         }
-        panic!("nobody writes meanwhile: {rounds:?}");
+        panic!("no write came meanwhile: {rounds:?}");
     };
     tokio::select! {
         () = writer => unreachable!("it goes on for ever"),

@@ -1,4 +1,4 @@
-//! Watches: every commit, once, in order, or an error.
+//! Watches return every commit, once, in order, or an error.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use super::{LIMIT, batch, brief, delete, get, list, next, put, seen, watch, write};
 use crate::store::Subject;
 
-/// Nothing comes, if nothing came in this time.
+/// A watch without a batch in this time counts as silent.
 const SILENCE: Duration = Duration::from_millis(200);
 
 pub(crate) async fn a_watch_replays_what_came_before_it(subject: &Subject) {
@@ -46,7 +46,7 @@ pub(crate) async fn a_watch_sees_its_prefixes_and_nothing_else(subject: &Subject
     assert!(quiet.is_err(), "{quiet:?}");
 }
 
-pub(crate) async fn a_watch_says_when_an_entry_was_made(subject: &Subject) {
+pub(crate) async fn a_watch_reports_when_an_entry_was_made(subject: &Subject) {
     let store = subject.store();
     let made = write(store, [put("a", "1")]).await;
     let mut watch = watch(store, &["a"], made).await;
