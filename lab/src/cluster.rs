@@ -11,8 +11,9 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::etcd::Member;
 use crate::folders::{self, Folder};
-use crate::host::Host;
-use crate::{cleanup, network, requirements, rootfs, wait};
+use crate::host::{Host, System};
+use crate::images::Images;
+use crate::{cleanup, network, podman, requirements, rootfs, wait};
 
 /// How many labs exist at once, over all processes of this checkout: what two cores carry without
 /// changing results.
@@ -23,6 +24,7 @@ const AT_ONCE: usize = 2;
 pub struct Lab {
     hosts: Vec<Host>,
     members: Vec<Member>,
+    images: Option<Images>,
     failed: AtomicBool,
     folder: Folder,
     _place: File,
@@ -39,6 +41,7 @@ pub struct Builder {
     suite: Option<String>,
     /// Of single hosts, by number.
     suites: BTreeMap<usize, String>,
+    podman: bool,
 }
 
 impl Builder {
@@ -66,6 +69,13 @@ impl Builder {
         self
     }
 
+    /// All hosts have podman and docker's command, and a registry on the lab's network has the
+    /// images `busybox` and `nginx`.
+    pub fn podman(mut self) -> Self {
+        self.podman = true;
+        self
+    }
+
     /// More arguments for every etcd member, such as those of a listener with TLS. They win over
     /// the lab's own.
     pub fn etcd_arguments(mut self, arguments: &[&str]) -> Self {
@@ -82,11 +92,8 @@ impl Builder {
     pub fn start(self) -> Result<Lab> {
         requirements::requirements().context("this machine cannot hold a lab")?;
         requirements::raise_limits()?;
-        let suites = self.suite_by_host()?;
         // Before the turn: nothing of another lab waits for a download.
-        for suite in &suites {
-            rootfs::provide(suite)?;
-        }
+        let systems = self.systems()?;
         let place = place()?;
         let folder = Folder::create()?;
         mount(
@@ -101,6 +108,7 @@ impl Builder {
         let mut lab = Lab {
             hosts: vec![],
             members: vec![],
+            images: None,
             failed: AtomicBool::new(false),
             folder,
             _place: place,
@@ -114,8 +122,11 @@ impl Builder {
                 &self.etcd_arguments,
             )?);
         }
-        for (suite, number) in suites.iter().zip(1..) {
-            lab.hosts.push(Host::create(&lab.folder, suite, number)?);
+        for (system, number) in systems.iter().zip(1..) {
+            lab.hosts.push(Host::create(&lab.folder, system, number)?);
+        }
+        if let Some(system) = systems.first().filter(|_| self.podman) {
+            lab.images = Some(Images::start(&lab.folder, &system.rootfs)?);
         }
         lab.members.iter().try_for_each(Member::start)?;
         lab.hosts.iter().try_for_each(Host::switch_on)?;
@@ -161,14 +172,29 @@ impl Builder {
         Ok((1..=self.hosts).map(of).collect())
     }
 
+    /// What each host boots. What is missing is made now.
+    fn systems(&self) -> Result<Vec<System>> {
+        let suites = self.suite_by_host()?.into_iter();
+        let system = |suite: String| {
+            let rootfs = if self.podman {
+                podman::provide(&suite)
+            } else {
+                rootfs::provide(&suite)
+            };
+            Ok(System {
+                rootfs: rootfs.with_context(|| format!("needs hosts with {suite}"))?,
+                suite,
+                runs_containers: self.podman,
+            })
+        };
+        suites.map(system).collect()
+    }
+
     /// Whether this machine can hold this lab. Another release must be downloaded, which needs the
     /// network.
     fn requirements(&self) -> Result<()> {
         requirements::requirements()?;
-        for suite in self.suite_by_host()? {
-            rootfs::provide(&suite).with_context(|| format!("needs hosts with {suite}"))?;
-        }
-        Ok(())
+        self.systems().map(drop)
     }
 }
 
@@ -181,6 +207,7 @@ impl Lab {
             etcd_arguments: vec![],
             suite: None,
             suites: BTreeMap::new(),
+            podman: false,
         }
     }
 
@@ -213,6 +240,16 @@ impl Lab {
     /// If there is none.
     pub fn member(&self, number: usize) -> &Member {
         &self.members[number - 1]
+    }
+
+    /// The registry of container images.
+    ///
+    /// # Panics
+    /// If the lab was not ordered with [`Builder::podman`].
+    pub fn images(&self) -> &Images {
+        self.images
+            .as_ref()
+            .expect("a lab of hosts with podman has a registry of images")
     }
 
     /// Waits as [`wait_until`](crate::wait_until) does; an error has the end of each host's
@@ -248,6 +285,9 @@ impl Lab {
         for member in &self.members {
             fs::copy(member.log(), kept.join(format!("{}.log", member.name())))?;
         }
+        if let Some(images) = &self.images {
+            fs::copy(images.log(), kept.join("images.log"))?;
+        }
         eprintln!("lab: the logs of this run are in {}", kept.display());
         Ok(())
     }
@@ -268,6 +308,7 @@ impl Drop for Lab {
         }
         self.hosts.iter().for_each(Host::reap);
         self.members.iter().for_each(Member::reap);
+        self.images.iter().for_each(Images::reap);
     }
 }
 

@@ -15,7 +15,6 @@ use crate::cgroup::Cgroup;
 use crate::exec::{self, Output};
 use crate::folders::Folder;
 use crate::network::{self, Link};
-use crate::rootfs;
 use crate::wait::wait_until;
 
 /// Bound of one command inside a host. The slowest, a fleetctl that waits for units, takes a few
@@ -34,12 +33,22 @@ const MACHINE_IDS: [&str; 3] = [
     "d77c07da461707ed4699d4df0c87385e",
 ];
 
+/// What a host boots.
+#[derive(Debug)]
+pub(crate) struct System {
+    pub(crate) suite: String,
+    pub(crate) rootfs: PathBuf,
+    /// Containers inside the host need more rights than systemd does.
+    pub(crate) runs_containers: bool,
+}
+
 /// A real systemd host. All methods take `&self`, so that a test may hold several hosts.
 #[derive(Debug)]
 pub struct Host {
     number: usize,
     name: String,
     suite: String,
+    runs_containers: bool,
     /// Unlike `name`, unique on this machine.
     container: String,
     link: Link,
@@ -57,8 +66,7 @@ struct Powered {
 
 impl Host {
     /// Lays out host `number` (from 1) with a release of Debian or Ubuntu, switched off.
-    pub(crate) fn create(folder: &Folder, suite: &str, number: usize) -> Result<Self> {
-        let rootfs = rootfs::provide(suite)?;
+    pub(crate) fn create(folder: &Folder, system: &System, number: usize) -> Result<Self> {
         let name = format!("n{number}");
         let layers = folder.ram().join(&name);
         let [upper, work, root] = ["upper", "work", "root"].map(|layer| layers.join(layer));
@@ -67,7 +75,7 @@ impl Host {
         }
         let options = format!(
             "lowerdir={},upperdir={},workdir={}",
-            rootfs.display(),
+            system.rootfs.display(),
             upper.display(),
             work.display()
         );
@@ -87,7 +95,8 @@ impl Host {
             console: layers.join("console.log"),
             root,
             name,
-            suite: suite.to_owned(),
+            suite: system.suite.clone(),
+            runs_containers: system.runs_containers,
             powered: Mutex::default(),
         };
         host.write_file("/etc/hostname", format!("{}\n", host.name))?;
@@ -288,6 +297,19 @@ impl Host {
     /// Starts PID 1 and returns at once, so that several hosts boot together.
     pub(crate) fn switch_on(&self) -> Result<()> {
         let root = self.root.display().to_string();
+        let (containers, routes): (&[&str], _) = if self.runs_containers {
+            (
+                &[
+                    "--capability=all",
+                    // These two would reach past the host, to the kernel and its clock.
+                    "--drop-capability=CAP_SYS_MODULE,CAP_SYS_TIME",
+                    "--system-call-filter=add_key keyctl request_key bpf",
+                ],
+                Some(("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network")),
+            )
+        } else {
+            (&[], None)
+        };
         let mut nspawn = self
             .cgroup
             .launch(&[
@@ -305,7 +327,9 @@ impl Host {
                 &format!("--hostname={}", self.name),
                 &format!("--network-namespace-path={}", self.link.path()),
             ])?
+            .args(containers)
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+            .envs(routes)
             .stdin(Stdio::null())
             .stdout(
                 File::options()

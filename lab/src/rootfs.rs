@@ -64,14 +64,21 @@ pub(crate) fn suites() -> Result<Vec<String>> {
 pub(crate) fn provide(suite: &str) -> Result<PathBuf> {
     let mut recipe = DefaultHasher::new();
     (suite, PACKAGES, MASKED, JOURNALD).hash(&mut recipe);
-    let finished = folders::base().join(format!("rootfs-{:016x}", recipe.finish()));
-    let _turn = folders::turn("rootfs")?;
+    once(recipe.finish(), |root| make(suite, root))
+}
+
+/// Returns the directory that holds what `make` makes for this recipe, made now if it is missing.
+pub(crate) fn once(recipe: u64, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let name = format!("rootfs-{recipe:016x}");
+    let finished = folders::base().join(&name);
+    // Only users of this recipe wait for it.
+    let _turn = folders::turn(&name)?;
     if !finished.exists() {
         let unfinished = finished.with_extension("unfinished");
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished)?;
         }
-        make(suite, &unfinished)?;
+        make(&unfinished)?;
         fs::rename(&unfinished, &finished)?;
     }
     Ok(finished)

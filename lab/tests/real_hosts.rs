@@ -285,3 +285,33 @@ fn hosts_of_one_lab_run_the_releases_they_were_given() {
         reaches(lab, "10.99.1.2")
     });
 }
+
+#[test]
+fn hosts_with_podman_run_images_of_the_labs_registry() {
+    let builder = Lab::builder().hosts(2).suite_of(2, "trixie").podman();
+    builder.test(|lab| {
+        let nginx = "docker run --detach --name web --publish 8000:80 nginx";
+        for host in lab.hosts() {
+            host.sh(nginx)?.ok()?;
+            let said = host.sh("docker run --rm busybox echo hello")?.ok()?;
+            assert_eq!(said, "hello\n", "on {}", host.name());
+        }
+        let page = |host: &lab::Host| {
+            let other = lab.host(3 - host.number());
+            other
+                .sh(&format!("curl --silent http://{}:8000", host.address()))?
+                .ok()
+        };
+        for host in lab.hosts() {
+            lab.wait_until(SOON, "the container answers the other host", || {
+                Ok(page(host)? == "<h1>Welcome to nginx!</h1>\n")
+            })?;
+        }
+        let missing = lab.host(1).sh("docker pull nothing")?;
+        ensure!(
+            missing.code != 0 && missing.stderr.contains("manifest unknown"),
+            "{missing:?}"
+        );
+        Ok(())
+    });
+}
