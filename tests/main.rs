@@ -7,6 +7,7 @@
 //! * `access`: the command line, the API and ssh; who may use them, and what they answer.
 
 mod access;
+mod containers;
 mod faults;
 mod support;
 mod units;
