@@ -34,6 +34,7 @@
 
 pub mod access;
 pub mod api;
+pub mod daemonset;
 pub mod directory;
 pub mod explain;
 pub mod keys;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::commands::{Command, FdForward};
+use crate::commands::{Command, FdForward, Import};
 use crate::completion::{Complete, Completion};
 use crate::connect::Connect;
 use crate::exit;
@@ -82,6 +82,8 @@ pub(crate) enum Verb {
 pub(crate) enum Alone {
     /// Connect standard input and output to fleetd's socket, for --tunnel
     FdForward(FdForward),
+    /// Convert DaemonSet manifests to units that run podman
+    Import(Import),
     /// Print the version
     #[command(after_help = "Example:
   fleetctl version")]
@@ -111,6 +113,7 @@ impl Alone {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::FdForward(forward) => forward.run()?,
+            Self::Import(import) => import.run()?,
             Self::Help(help) => help.run(with_go_flags(Cli::command()))?,
             Self::Options(options) => options.run(&with_go_flags(Cli::command()))?,
             Self::Version => say(concat!("fleetctl version v", env!("CARGO_PKG_VERSION")))?,

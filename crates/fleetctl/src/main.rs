@@ -16,6 +16,7 @@ mod listing;
 mod local;
 mod machine;
 mod man;
+mod manifest;
 mod options;
 mod output;
 mod paint;

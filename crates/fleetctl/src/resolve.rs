@@ -16,6 +16,7 @@ use fleet_core::unit::{Content, NameError, TargetState, UnitName};
 
 use crate::client::{Client, ClientError};
 use crate::local::{FileError, Local, typed_name};
+use crate::manifest::Argument;
 use crate::options::is_global;
 
 /// Why a unit cannot be taken. The texts are fleet 1.0's where it had one.
@@ -104,7 +105,24 @@ struct Template {
 
 impl Sources {
     /// Looks a unit up in the registry and in the directory.
-    pub(crate) async fn look_up(client: &mut Client, argument: &str) -> Result<Self, ResolveError> {
+    pub(crate) async fn look_up(
+        client: &mut Client,
+        argument: &Argument,
+    ) -> Result<Self, ResolveError> {
+        let argument = match argument {
+            Argument::Typed(argument) => argument,
+            Argument::Converted(unit) => {
+                return Ok(Self {
+                    registered: Registered::get(client, &unit.name).await?,
+                    name: unit.name.clone(),
+                    local: Local {
+                        path: unit.path.clone(),
+                        content: Ok(Some(unit.content.clone())),
+                    },
+                    template: None,
+                });
+            }
+        };
         let name = typed_name(argument)?;
         let local = Local::read(argument, &name);
         let template = match name.template() {

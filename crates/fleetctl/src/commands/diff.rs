@@ -11,6 +11,7 @@ use similar::TextDiff;
 use super::plan::{ask, headline};
 use crate::client::Client;
 use crate::exit;
+use crate::manifest::{self, Argument, Converted};
 use crate::output::{printable, say, talk, write};
 use crate::resolve::{ResolveError, Sources, replacement};
 
@@ -31,7 +32,7 @@ Example:
   fleetctl diff web.service units/*.service"
 )]
 pub(crate) struct Diff {
-    /// Paths of unit files; `.service` may be left out
+    /// Paths of unit files or DaemonSet manifests (.yaml); `.service` may be left out
     #[arg(value_name = "FILE", required = true)]
     files: Vec<String>,
 }
@@ -48,8 +49,9 @@ impl Diff {
     }
 
     async fn diff(self, client: &mut Client) -> anyhow::Result<ExitCode> {
-        let look_up = async |client: &mut Client, file: &String| {
-            let sources = Sources::look_up(client, file).await?;
+        let arguments = manifest::arguments(&self.files)?;
+        let look_up = async |client: &mut Client, argument: &Argument| {
+            let sources = Sources::look_up(client, argument).await?;
             let name = sources.name.clone();
             let registered = sources.registered.as_ref();
             let registered = registered.map(|unit| unit.content.clone());
@@ -62,8 +64,10 @@ impl Diff {
         };
         let mut code = ExitCode::SUCCESS;
         let mut refused = false;
-        let compared = client.each(&self.files, look_up).await;
-        for (file, compared) in self.files.iter().zip(compared) {
+        let compared = client.each(&arguments, look_up).await;
+        for (argument, compared) in arguments.iter().zip(compared) {
+            let (Argument::Typed(file) | Argument::Converted(Converted { path: file, .. })) =
+                argument;
             let (name, registered, content) = compared.context("Error comparing units")?;
             if registered.as_ref() == Some(&content) {
                 continue;

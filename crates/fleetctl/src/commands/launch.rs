@@ -14,6 +14,7 @@ use super::blocking::Blocking;
 use super::rolling::{tell_down, tell_rolling};
 use crate::client::Client;
 use crate::go_flags::duration;
+use crate::manifest::{self, Argument};
 use crate::output::{say, talk};
 use crate::resolve::{Decision, Registered, ResolveError, Sources, decide};
 use crate::select::Unknown;
@@ -43,7 +44,8 @@ pub(crate) struct Load {
 #[command(after_help = "Examples:
   fleetctl start hello.service
   fleetctl start --wait --replace units/*.service
-  fleetctl start --wait=30s web@blue.service")]
+  fleetctl start --wait=30s web@blue.service
+  fleetctl start app-a.yaml       # a DaemonSet, converted as by `fleetctl import`")]
 pub(crate) struct Start {
     #[command(flatten)]
     units: Units,
@@ -66,7 +68,8 @@ struct Units {
     force: bool,
     #[arg(long, hide = true)]
     sign: bool,
-    /// Names of units in the registry, or paths of unit files; `.service` may be left out
+    /// Names of units in the registry, or paths of unit files or DaemonSet manifests (.yaml);
+    /// `.service` may be left out
     #[arg(value_name = "UNIT", value_hint = ValueHint::FilePath)]
     names: Vec<String>,
 }
@@ -254,11 +257,12 @@ async fn plan(
     target: TargetState,
 ) -> anyhow::Result<Vec<Planned>> {
     let mut planned: Vec<Planned> = Vec::new();
-    let look_up = async |client: &mut Client, argument: &String| {
+    let arguments = manifest::arguments(&units.names)?;
+    let look_up = async |client: &mut Client, argument: &Argument| {
         let sources = Sources::look_up(client, argument).await;
         sources.map_err(anyhow::Error::from)
     };
-    for sources in client.each(&units.names, look_up).await {
+    for sources in client.each(&arguments, look_up).await {
         let sources = sources?;
         let (name, registered) = (sources.name.clone(), sources.registered.clone());
         if planned.iter().any(|unit| unit.name == name) {

@@ -8,6 +8,7 @@ mod diff;
 mod events;
 mod explain;
 mod fd_forward;
+mod import;
 mod journal;
 mod launch;
 mod list;
@@ -27,6 +28,7 @@ mod stop;
 mod wait;
 
 pub(crate) use fd_forward::FdForward;
+pub(crate) use import::Import;
 
 use std::process::ExitCode;
 

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::describe;
 use crate::document::{self, Syntax};
 use crate::exit;
+use crate::manifest::{self, Argument};
 use crate::output::{printable, talk, write};
 use crate::paint::{self, Paint};
 use crate::resolve::{Sources, proposed};
@@ -42,7 +43,8 @@ Examples:
   fleetctl plan --output json web.service"
 )]
 pub(crate) struct PlanUnits {
-    /// Paths of unit files, or names of units in the registry; `.service` may be left out
+    /// Paths of unit files or DaemonSet manifests (.yaml), or names of units in the registry;
+    /// `.service` may be left out
     #[arg(value_name = "FILE|UNIT", required = true, value_hint = ValueHint::FilePath)]
     names: Vec<String>,
     /// Name every machine, with its whole id
@@ -87,12 +89,13 @@ impl PlanUnits {
 const PLANNING: &str = "Error planning units";
 
 async fn plan(client: &mut Client, arguments: &[String]) -> anyhow::Result<Plan> {
-    let look_up = async |client: &mut Client, argument: &String| {
+    let arguments = manifest::arguments(arguments)?;
+    let look_up = async |client: &mut Client, argument: &Argument| {
         let sources = Sources::look_up(client, argument).await?;
         Ok((sources.name.clone(), proposed(sources)?))
     };
     let mut units: Vec<(UnitName, Content)> = Vec::new();
-    for unit in client.each(arguments, look_up).await {
+    for unit in client.each(&arguments, look_up).await {
         let (name, content) = unit.context(PLANNING)?;
         match units.iter().find(|(other, _)| *other == name) {
             Some((_, other)) if *other != content => {

@@ -20,7 +20,7 @@ const GROUPS: &[Group] = &[
     (
         "Run units",
         &[
-            "start", "stop", "restart", "submit", "load", "unload", "destroy", "wait",
+            "start", "stop", "restart", "submit", "load", "unload", "destroy", "wait", "import",
         ],
     ),
     ("Update units", &["plan", "diff", "rollout"]),
