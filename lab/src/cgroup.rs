@@ -1,5 +1,5 @@
-//! Every host's processes in a cgroup of their own, which is also how they are ended: all at once,
-//! with no pid to mistake and no name to match.
+//! A cgroup for each host's processes. It is also the way to end them: all at once, with no pid or
+//! name to mistake.
 //!
 //! With `--keep-unit`, systemd-nspawn works below the cgroup it is started in. Hosts that shared
 //! one would share one payload tree, hang in boot and kill each other's services.
@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 
 use crate::wait::wait_until;
 
-/// The mount points of the hierarchies that systemd-nspawn uses: cgroup2, and v1's `name=systemd`
-/// where the machine still has it. The first one is cgroup2.
+/// Returns the mount points of the hierarchies that systemd-nspawn uses: cgroup2, and v1's
+/// `name=systemd` if the machine still has it. The first one is cgroup2.
 pub(crate) fn hierarchies() -> Result<Vec<PathBuf>> {
     let mounts =
         fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
@@ -31,7 +31,7 @@ pub(crate) fn hierarchies() -> Result<Vec<PathBuf>> {
     Ok([Some(unified), systemd].into_iter().flatten().collect())
 }
 
-/// The cgroup that holds a whole lab, in each hierarchy.
+/// Returns the cgroup of a whole lab, in each hierarchy.
 pub(crate) fn of_lab(id: &str) -> Result<Vec<PathBuf>> {
     Ok(hierarchies()?
         .into_iter()
@@ -46,15 +46,15 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Names it; [`Cgroup::launch`] makes it.
+    /// Names a cgroup; [`Cgroup::launch`] creates it.
     pub(crate) fn new(id: &str, name: &str) -> Result<Self> {
         Ok(Self {
             paths: of_lab(id)?.into_iter().map(|lab| lab.join(name)).collect(),
         })
     }
 
-    /// A command that enters the cgroup before its program starts. What an earlier program left
-    /// there is removed.
+    /// Returns a command that enters the cgroup before its program starts. Processes of an earlier
+    /// program are removed.
     pub(crate) fn launch(&self, program: &[&str]) -> Result<Command> {
         let mut script = String::new();
         for path in &self.paths {
@@ -71,8 +71,8 @@ impl Cgroup {
     }
 }
 
-/// Ends every process of a cgroup and of those below it, then removes them. Nothing happens if it
-/// is not there.
+/// Ends every process of a cgroup and of those below it, then removes them. A missing cgroup is no
+/// error.
 pub(crate) fn remove(cgroup: &Path) -> Result<()> {
     if !cgroup.exists() {
         return Ok(());

@@ -1,11 +1,11 @@
-//! Chance from a seed: the same seed draws the same things, on every machine.
+//! Random numbers from a seed: the same seed draws the same numbers on every machine.
 
-/// SplitMix64.
+/// The generator SplitMix64.
 #[derive(Debug, Clone)]
 pub struct Chance(u64);
 
 impl Chance {
-    /// Returns the beginning of what this seed draws.
+    /// Returns the generator of this seed.
     pub fn of(seed: u64) -> Self {
         Self(seed)
     }
@@ -25,7 +25,7 @@ impl Chance {
         usize::try_from(self.bits() % end).unwrap_or(0)
     }
 
-    /// Returns whether one in so many cases is drawn.
+    /// Returns true once in that many cases on average.
     pub fn one_in(&mut self, cases: usize) -> bool {
         self.below(cases) == 0
     }

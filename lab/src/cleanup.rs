@@ -1,4 +1,4 @@
-//! Take a lab away by its id alone: after success, a panic, Ctrl-C, or a killed test process.
+//! Removal of a lab by its id alone: after success, a panic, Ctrl-C, or a killed test process.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,11 +12,11 @@ use rustix::mount::{UnmountFlags, unmount};
 use crate::exec::run;
 use crate::{cgroup, folders, network};
 
-/// Where systemd-nspawn keeps a directory for each container. It removes them itself, unless it was
-/// killed.
+/// The directory where systemd-nspawn keeps one for each container. It removes them itself, unless
+/// it was killed.
 const PROPAGATE: &str = "/run/systemd/nspawn/propagate";
 
-/// Removes the labs whose process is gone. Every start of a lab does it too.
+/// Removes the labs whose process is gone. Every start of a lab does this too.
 pub fn sweep() -> Result<()> {
     let _turn = folders::turn("run")?;
     sweep_in_turn()
@@ -31,7 +31,7 @@ pub(crate) fn sweep_in_turn() -> Result<()> {
     Ok(())
 }
 
-/// Removes all labs of this process, for a process that was told to end.
+/// Removes all labs of this process, which was asked to end.
 pub fn remove_own() -> Result<()> {
     let own = std::process::id().to_string();
     for id in labs()? {
@@ -45,9 +45,9 @@ pub fn remove_own() -> Result<()> {
 
 /// Ends all processes of one lab and removes its mounts, namespaces, cgroups and files.
 ///
-/// Removing a lab twice, or one that was only half made, is fine.
+/// It may be called twice, or for a lab that was only partly created.
 pub fn remove(id: &str) -> Result<()> {
-    // Ctrl-C removes from another thread than the one that drops the lab.
+    // After Ctrl-C, another thread than the one that drops the lab removes it.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock();
 
@@ -56,7 +56,7 @@ pub fn remove(id: &str) -> Result<()> {
     }
     for mount in mounts(id)?.iter().rev() {
         remove_nspawn_lock(mount)?;
-        // Detached: a systemd-nspawn that was just killed may hold it for another moment.
+        // Detached, because a systemd-nspawn that was just killed may use it for another moment.
         unmount(mount.as_str(), UnmountFlags::DETACH)
             .with_context(|| format!("cannot unmount {mount}"))?;
     }
@@ -75,7 +75,8 @@ pub fn remove(id: &str) -> Result<()> {
     }
 }
 
-/// Everything on this machine that belongs to a lab, one line each; empty once it is removed.
+/// Returns everything on this machine that belongs to a lab, one line each. It is empty once the
+/// lab is removed.
 pub fn traces(id: &str) -> Result<Vec<String>> {
     let mut found: Vec<String> = mounts(id)?
         .into_iter()
@@ -89,8 +90,7 @@ pub fn traces(id: &str) -> Result<Vec<String>> {
     }
     let mark = format!("fleet-{id}");
     for entry in fs::read_dir("/proc")?.flatten() {
-        // A process may end while it is looked at, and is a zombie until its parent has asked for
-        // it.
+        // A process may end meanwhile. It is a zombie until its parent waits for it.
         let of = |file| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         let belongs = of("cgroup").contains(&mark) || of("cmdline").contains(&mark);
         if belongs && !of("status").contains("\nState:\tZ") {
@@ -104,8 +104,7 @@ pub fn traces(id: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Removes the lock that a killed systemd-nspawn leaves for the root it ran on, named by device and
-/// inode.
+/// Removes the lock that a killed systemd-nspawn leaves for its root, named by device and inode.
 fn remove_nspawn_lock(root: &str) -> Result<()> {
     let root = fs::metadata(root)?;
     match fs::remove_file(format!(
@@ -118,13 +117,13 @@ fn remove_nspawn_lock(root: &str) -> Result<()> {
     }
 }
 
-/// The ids of all labs that have a directory.
+/// Returns the ids of all labs that have a directory.
 fn labs() -> Result<Vec<String>> {
     fs::create_dir_all(folders::running())?;
     Ok(names(&folders::running(), ""))
 }
 
-/// The mount points below a lab's directory, outermost first.
+/// Returns the mount points below a lab's directory, outermost first.
 fn mounts(id: &str) -> Result<Vec<String>> {
     let inside = folders::running().join(id);
     let mounts = fs::read_to_string("/proc/self/mounts")?;
@@ -135,7 +134,8 @@ fn mounts(id: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The entries of a directory whose names start with `prefix`; none if there is no such directory.
+/// Returns the entries of a directory whose names start with `prefix`. A missing directory has
+/// none.
 fn names(directory: &Path, prefix: &str) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

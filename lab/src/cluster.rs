@@ -1,4 +1,4 @@
-//! A lab as a whole: how it is ordered, started, watched and taken away.
+//! A lab as a whole: building, starting, watching and removing it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,11 +15,11 @@ use crate::host::{Host, System};
 use crate::images::Images;
 use crate::{cleanup, network, podman, requirements, rootfs, wait};
 
-/// How many labs exist at once, over all processes of this checkout: what two cores carry without
-/// changing results.
+/// The number of labs at once, over all processes of this checkout. Two cores carry this many
+/// without different results.
 const AT_ONCE: usize = 2;
 
-/// Hosts and etcd members on one network; gone when dropped.
+/// Hosts and etcd members on one network. Dropping it removes them.
 #[derive(Debug)]
 pub struct Lab {
     hosts: Vec<Host>,
@@ -30,53 +30,53 @@ pub struct Lab {
     _place: File,
 }
 
-/// What a lab shall consist of.
+/// The parts of a lab to start.
 #[derive(Debug, Clone)]
 #[must_use = "a lab exists once `start` or `test` is called"]
 pub struct Builder {
     hosts: usize,
     members: usize,
     etcd_arguments: Vec<String>,
-    /// `None` is this machine's own release.
+    /// The release of all hosts. `None` for this machine's own.
     suite: Option<String>,
-    /// Of single hosts, by number.
+    /// The releases of single hosts, by number.
     suites: BTreeMap<usize, String>,
     podman: bool,
 }
 
 impl Builder {
-    /// The number of hosts, 1 unless told; at most 200.
+    /// Sets the number of hosts. The default is 1, and the limit 200.
     pub fn hosts(mut self, hosts: usize) -> Self {
         self.hosts = hosts;
         self
     }
 
-    /// The number of etcd members: 0 unless told, 1, or 3.
+    /// Sets the number of etcd members: 0 by default, 1, or 3.
     pub fn etcd(mut self, members: usize) -> Self {
         self.members = members;
         self
     }
 
-    /// All hosts run this release of Debian, such as `trixie`, rather than this machine's own.
+    /// Sets a release of Debian for all hosts, such as `trixie`, instead of this machine's own.
     pub fn suite(mut self, suite: &str) -> Self {
         self.suite = Some(suite.to_owned());
         self
     }
 
-    /// The host with this number, counted from 1, runs this release; the others keep theirs.
+    /// Sets the release of the host with this number, counted from 1. The others keep theirs.
     pub fn suite_of(mut self, number: usize, suite: &str) -> Self {
         self.suites.insert(number, suite.to_owned());
         self
     }
 
-    /// All hosts have podman and docker's command, and a registry on the lab's network has the
-    /// images `busybox` and `nginx`.
+    /// Adds podman and docker's command to all hosts, and a registry with the images `busybox` and
+    /// `nginx` to the lab's network.
     pub fn podman(mut self) -> Self {
         self.podman = true;
         self
     }
 
-    /// More arguments for every etcd member, such as those of a listener with TLS. They win over
+    /// Adds arguments for every etcd member, such as those of a listener with TLS. They win over
     /// the lab's own.
     pub fn etcd_arguments(mut self, arguments: &[&str]) -> Self {
         self.etcd_arguments = arguments
@@ -86,13 +86,13 @@ impl Builder {
         self
     }
 
-    /// Boots everything, and waits until hosts say `running` and members say healthy.
+    /// Boots everything, and waits until all hosts report `running` and all members are healthy.
     ///
-    /// Waits for its turn while two other labs exist: never start a lab while holding two.
+    /// Waits while two other labs exist, so never start a lab while holding two.
     pub fn start(self) -> Result<Lab> {
         requirements::requirements().context("this machine cannot hold a lab")?;
         requirements::raise_limits()?;
-        // Before the turn: nothing of another lab waits for a download.
+        // Done before the lab takes its place, so that no other lab waits for a download.
         let systems = self.systems()?;
         let place = place()?;
         let folder = Folder::create()?;
@@ -104,7 +104,8 @@ impl Builder {
             c"mode=0755",
         )
         .context("cannot mount a tmpfs")?;
-        // Complete from here on, so that an error below takes away what was made before it.
+        // The value is complete from here on, so that dropping it after an error removes everything
+        // made so far.
         let mut lab = Lab {
             hosts: vec![],
             members: vec![],
@@ -135,11 +136,11 @@ impl Builder {
         Ok(lab)
     }
 
-    /// The body of a test: starts a lab and hands it to `body`; skips, and says why, where no lab
-    /// can be.
+    /// Runs the body of a test: starts a lab and passes it to `body`. Skips the test, with the
+    /// reason, if this machine cannot run a lab.
     ///
     /// # Panics
-    /// When the lab does not start or `body` fails; the logs are kept then.
+    /// If the lab does not start or `body` fails. The logs are then kept.
     pub fn test(self, body: impl FnOnce(&Lab) -> Result<()>) {
         if let Err(why) = self.requirements() {
             return requirements::skip(&format!("{why:#}"));
@@ -147,18 +148,18 @@ impl Builder {
         let lab = self
             .start()
             .unwrap_or_else(|error| panic!("the lab does not start: {error:#}"));
-        // The panic drops the lab, whose drop sees it and keeps the logs.
+        // The panic drops the lab, and the drop keeps the logs.
         body(&lab).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
-    /// The body of a test that holds on more than one release: runs as [`test`](Self::test) does,
+    /// Runs the body of a test that applies to more than one release. Like [`test`](Self::test),
     /// with a new lab for this machine's release and for the Debian after it.
     ///
     /// # Panics
     /// As `test` does, after printing the release.
     pub fn test_on_all_suites(self, body: impl Fn(&Lab) -> Result<()>) {
         let suites = rootfs::suites();
-        // Where there is no release at all, `test` says why it is skipped.
+        // If no release is known, `test` prints why it is skipped.
         for suite in suites.unwrap_or_else(|_| vec![String::new()]) {
             println!("on {suite} hosts");
             self.clone().suite(&suite).test(&body);
@@ -172,7 +173,7 @@ impl Builder {
         Ok((1..=self.hosts).map(of).collect())
     }
 
-    /// What each host boots. What is missing is made now.
+    /// Returns the system of each host. Missing ones are made now.
     fn systems(&self) -> Result<Vec<System>> {
         let suites = self.suite_by_host()?.into_iter();
         let system = |suite: String| {
@@ -190,8 +191,8 @@ impl Builder {
         suites.map(system).collect()
     }
 
-    /// Whether this machine can hold this lab. Another release must be downloaded, which needs the
-    /// network.
+    /// Checks that this machine can run this lab. Another release must be downloaded, which needs
+    /// the network.
     fn requirements(&self) -> Result<()> {
         requirements::requirements()?;
         self.systems().map(drop)
@@ -199,7 +200,7 @@ impl Builder {
 }
 
 impl Lab {
-    /// One host and no etcd, unless told otherwise.
+    /// Returns a builder of one host without etcd.
     pub fn builder() -> Builder {
         Builder {
             hosts: 1,
@@ -211,17 +212,17 @@ impl Lab {
         }
     }
 
-    /// Eight hexadecimal digits that everything of this lab carries in its name.
+    /// Returns the lab's id: eight hexadecimal digits that are part of all its names.
     pub fn id(&self) -> &str {
         &self.folder.id
     }
 
-    /// All hosts, the first one first.
+    /// Returns all hosts, the first one first.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
     }
 
-    /// The host with this number, counted from 1 as addresses and names are.
+    /// Returns the host with this number, counted from 1 as addresses and names are.
     ///
     /// # Panics
     /// If there is none.
@@ -229,12 +230,12 @@ impl Lab {
         &self.hosts[number - 1]
     }
 
-    /// All etcd members, the first one first.
+    /// Returns all etcd members, the first one first.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// The etcd member with this number, counted from 1.
+    /// Returns the etcd member with this number, counted from 1.
     ///
     /// # Panics
     /// If there is none.
@@ -242,17 +243,17 @@ impl Lab {
         &self.members[number - 1]
     }
 
-    /// The registry of container images.
+    /// Returns the registry of container images.
     ///
     /// # Panics
-    /// If the lab was not ordered with [`Builder::podman`].
+    /// If the lab was built without [`Builder::podman`].
     pub fn images(&self) -> &Images {
         self.images
             .as_ref()
             .expect("a lab of hosts with podman has a registry of images")
     }
 
-    /// Waits as [`wait_until`](crate::wait_until) does; an error has the end of each host's
+    /// Waits as [`wait_until`](crate::wait_until) does. An error includes the end of each host's
     /// journal, and the logs are kept.
     pub fn wait_until(
         &self,
@@ -268,7 +269,7 @@ impl Lab {
         })
     }
 
-    /// Copies the logs to `target/lab/failed/<id>` and prints where they are.
+    /// Copies the logs to `target/lab/failed/<id>` and prints that path.
     fn keep_logs(&self) -> Result<()> {
         let kept = folders::base().join("failed").join(self.id());
         fs::create_dir_all(&kept)?;
@@ -312,7 +313,7 @@ impl Drop for Lab {
     }
 }
 
-/// Waits until fewer than [`AT_ONCE`] labs exist. The place is free again when the file is dropped.
+/// Waits until fewer than [`AT_ONCE`] labs exist. Dropping the file frees the place.
 fn place() -> Result<File> {
     loop {
         for number in 1..=AT_ONCE {

@@ -1,5 +1,5 @@
-//! One etcd member among the hosts: kill it, stall it, cut it off, take its data away, count its
-//! work.
+//! One etcd member among the hosts. Tests may kill it, stall it, cut it off, delete its data and
+//! count its work.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ use crate::folders::Folder;
 use crate::network::Link;
 use crate::wait::wait_until;
 
-/// Bound of a start, with an election. Less than a second is usual.
+/// The time limit of a start, with an election. Less than a second is usual.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A member of the lab's etcd cluster.
@@ -37,8 +37,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Lays out member `number` (from 1) of `count`, not running. `arguments` come last on its
-    /// command line, where they win.
+    /// Prepares member `number` (from 1) of `count` without starting it. `arguments` are last on
+    /// its command line, so they win.
     pub(crate) fn create(
         folder: &Folder,
         number: usize,
@@ -62,27 +62,28 @@ impl Member {
         })
     }
 
-    /// `etcd1`, `etcd2`, ...
+    /// Returns `etcd1`, `etcd2`, ...
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The client URL: `http://10.99.0.<number>:2379`.
+    /// Returns the client URL: `http://10.99.0.<number>:2379`.
     pub fn endpoint(&self) -> String {
         format!("http://{}:2379", address(self.number))
     }
 
-    /// This member's cable.
+    /// Returns this member's cable.
     pub fn link(&self) -> &Link {
         &self.link
     }
 
-    /// The data directory. Copy it while the member is dead to make, or bring back, an old state.
+    /// Returns the data directory. Copy it while the member is dead to save or restore an old
+    /// state.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Starts the process and returns at once; nothing happens if it runs.
+    /// Starts the process and returns at once. Does nothing if it runs.
     pub fn start(&self) -> Result<()> {
         let mut process = self.process();
         if process.is_some() {
@@ -108,7 +109,7 @@ impl Member {
                 &format!("--initial-cluster={}", self.peers),
                 "--logger=zap",
                 "--log-level=warn",
-                // Where many tests share few cores, a password is checked for longer than fleetd
+                // When many tests share few cores, checking a password takes longer than fleetd
                 // waits.
                 "--bcrypt-cost=4",
             ])?
@@ -122,7 +123,7 @@ impl Member {
         Ok(())
     }
 
-    /// Waits until the member says it is healthy, which needs a majority of members.
+    /// Waits until the member reports that it is healthy, which needs a majority of members.
     pub fn await_healthy(&self) -> Result<()> {
         wait_until(START_LIMIT, &format!("{} is healthy", self.name), || {
             Ok(self.get("/health")?.contains("\"true\""))
@@ -130,7 +131,7 @@ impl Member {
         .with_context(|| fs::read_to_string(&self.log).unwrap_or_default())
     }
 
-    /// SIGKILL. Nothing happens if it is dead.
+    /// Sends SIGKILL. Does nothing if the member is dead.
     pub fn kill(&self) -> Result<()> {
         if let Some(mut child) = self.process().take() {
             child.kill()?;
@@ -139,25 +140,25 @@ impl Member {
         Ok(())
     }
 
-    /// Kills it if it runs, starts it, and waits until it is healthy.
+    /// Kills the member if it runs, starts it, and waits until it is healthy.
     pub fn restart(&self) -> Result<()> {
         self.kill()?;
         self.start()?;
         self.await_healthy()
     }
 
-    /// Stops it in the middle of what it does: connections stay open and nothing answers.
+    /// Stops the process at once: connections stay open, but no answers come.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Goes on after [`Member::pause`].
+    /// Continues after [`Member::pause`].
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
-    /// Kills it and deletes its data. Once all members are wiped, starting them makes a new, empty
-    /// cluster; one wiped member of several is refused by the others.
+    /// Kills the member and deletes its data. Once all members are wiped, starting them makes a
+    /// new, empty cluster. If only one of several is wiped, the others refuse it.
     pub fn wipe(&self) -> Result<()> {
         self.kill()?;
         if self.data.exists() {
@@ -166,7 +167,7 @@ impl Member {
         Ok(())
     }
 
-    /// Cuts it off from the hosts and from the other members.
+    /// Cuts the member off from the hosts and from the other members.
     pub fn partition(&self) -> Result<()> {
         self.link.cut()
     }
@@ -192,12 +193,12 @@ impl Member {
         exec::run(&[&command, arguments].concat())
     }
 
-    /// What the member counted since it started.
+    /// Returns the member's counters since its start.
     pub fn metrics(&self) -> Result<Metrics> {
         Ok(Metrics::parse(&self.get("/metrics")?))
     }
 
-    /// What it logged, warnings and worse.
+    /// Returns the path of its log: warnings and errors.
     pub(crate) fn log(&self) -> &Path {
         &self.log
     }
@@ -205,14 +206,14 @@ impl Member {
     /// Waits for the process of a member that was ended from outside.
     pub(crate) fn reap(&self) {
         if let Some(mut child) = self.process().take() {
-            // One that was paused before it had joined its cgroup would be waited for without end.
+            // A member that was paused before it joined its cgroup would never end.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Child>> {
-        // A panic while it was held leaves nothing half done.
+        // A panic while it was locked leaves nothing half done.
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -224,8 +225,8 @@ impl Member {
         Ok(kill_process(Pid::from_child(child), signal)?)
     }
 
-    /// The body of a GET. Asked on the member's own loopback, so that a partition does not hide the
-    /// answer.
+    /// Returns the body of a GET. It is sent on the member's own loopback, so that a partition does
+    /// not block it.
     fn get(&self, path: &str) -> Result<String> {
         self.link.inside(|| {
             let limit = Duration::from_secs(2);
@@ -247,7 +248,7 @@ fn address(number: usize) -> String {
     format!("10.99.0.{number}")
 }
 
-/// Counters of one member, by their full name with labels, as etcd's /metrics page prints them.
+/// Counters of one member, by their full name with labels, as on etcd's /metrics page.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics(pub BTreeMap<String, f64>);
 
@@ -262,8 +263,8 @@ impl Metrics {
         )
     }
 
-    /// The sum over all label values of a counter, such as `grpc_server_handled_total`; 0 if it is
-    /// not there.
+    /// Returns the sum over all label values of a counter, such as `grpc_server_handled_total`. 0
+    /// if it is missing.
     pub fn sum(&self, counter: &str) -> f64 {
         let named = |name: &str| {
             name == counter

@@ -1,25 +1,25 @@
-//! Run a command to its end and keep everything it said.
+//! Runs a command to its end and keeps all its output.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// What a command that ran to its end left behind.
+/// The result of a command that ran to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// The command line, for messages.
     pub command: String,
-    /// The exit code; `128 + signal` when a signal ended it, as shells count.
+    /// The exit code. It is `128 + signal` if a signal ended it, as in shells.
     pub code: i32,
     /// Standard output. Bytes that are not UTF-8 are replaced.
     pub stdout: String,
-    /// Standard error, likewise.
+    /// Standard error, with the same replacement.
     pub stderr: String,
 }
 
 impl Output {
-    /// Standard output of a command that succeeded; an error with all it said when it did not.
+    /// Returns standard output if the command succeeded, else an error with all output.
     pub fn ok(self) -> Result<String> {
         if self.code == 0 {
             return Ok(self.stdout);
@@ -37,7 +37,7 @@ impl Output {
 /// Runs a command on this machine, without standard input.
 ///
 /// # Errors
-/// Only when it cannot be started; a failure of the command itself is in the [`Output`].
+/// Only if it cannot be started. A failure of the command itself is in the [`Output`].
 pub fn run(command: &[&str]) -> Result<Output> {
     let (program, arguments) = command.split_first().context("no command was given")?;
     finish(Command::new(program).args(arguments), command.join(" "))

@@ -1,4 +1,4 @@
-//! fleet on the hosts of a lab, installed as a package would.
+//! fleet on the hosts of a lab, installed like a package.
 
 use std::env;
 use std::fmt::{self, Display};
@@ -14,19 +14,19 @@ use crate::cluster::Lab;
 use crate::exec::Output;
 use crate::{Host, folders};
 
-/// The root of the source tree.
+/// Returns the root of the source tree.
 pub fn repository() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package)
 }
 
-/// Names a directory with a fleetd and a fleetctl that are up to date, such as one that just built
-/// them.
+/// A variable with the directory of an up-to-date fleetd and fleetctl, such as one that was just
+/// built.
 pub const BINARIES: &str = "FLEET_BINARIES";
 
-/// The directory with fleetd and fleetctl, built now if they are not up to date, once a process.
-/// In cargo's dev profile for tests and the demo, which build soonest.
-/// In release for what is itself built so, such as the figures.
+/// Returns the directory with fleetd and fleetctl. They are built if they are not up to date, once
+/// in a process. Tests and the demo use cargo's dev profile, which builds fastest. Programs built
+/// in release, such as the figures, use release.
 pub fn binaries() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
@@ -54,9 +54,9 @@ fn build() -> Result<PathBuf> {
     Ok(folders::target().join(directory))
 }
 
-/// cargo in the source tree, as a person would call it. Without what the cargo around a test tells
-/// that test of its own package: ring's build script takes that for a change, and would be run anew
-/// in every test run.
+/// Returns cargo in the source tree, as a person would run it. Variables that an outer cargo set
+/// for a test are removed: ring's build script takes them for a change, and would run again in
+/// every test run.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
@@ -76,7 +76,7 @@ pub struct FleetConf {
 }
 
 impl FleetConf {
-    /// With these etcd endpoints; without any, the line is left out.
+    /// Returns a configuration with these etcd endpoints. Without endpoints, the line is left out.
     pub fn new(endpoints: &[String]) -> Self {
         let servers: Vec<String> = endpoints
             .iter()
@@ -90,12 +90,12 @@ impl FleetConf {
         Self { lines }
     }
 
-    /// With static metadata, such as `region=us-west,az=1`.
+    /// Adds static metadata, such as `region=us-west,az=1`.
     pub fn metadata(self, pairs: &str) -> Self {
         self.line(&format!("metadata=\"{pairs}\""))
     }
 
-    /// With one more line, such as `agent_ttl=5s`.
+    /// Adds one more line, such as `agent_ttl=5s`.
     pub fn line(mut self, line: &str) -> Self {
         self.lines.push(line.to_owned());
         self
@@ -109,7 +109,7 @@ impl Display for FleetConf {
 }
 
 impl Lab {
-    /// A configuration that names all etcd members of this lab.
+    /// Returns a configuration that names all etcd members of this lab.
     pub fn fleet_conf(&self) -> FleetConf {
         FleetConf::new(
             &self
@@ -129,12 +129,12 @@ impl Lab {
 }
 
 impl Host {
-    /// Installs fleet as a package would, and starts it. On a host that has it, this is an upgrade
-    /// of the files alone: a running fleetd goes on until it is restarted.
+    /// Installs fleet like a package, and starts it. On a host that has fleet, this upgrades only
+    /// the files: a running fleetd continues until it is restarted.
     pub fn install_fleet(&self, conf: &FleetConf) -> Result<()> {
         let built = binaries()?;
         for binary in ["fleetd", "fleetctl"] {
-            // Renamed into place: a binary that runs cannot be written to.
+            // Renamed into place, because a running binary cannot be written.
             let (new, place) = (
                 self.path(&format!("/usr/bin/.{binary}.new")),
                 self.path(&format!("/usr/bin/{binary}")),

@@ -1,4 +1,4 @@
-//! Where the lab keeps its files: everything is below `target/lab`.
+//! The lab's files. All of them are below `target/lab`.
 //!
 //! ```text
 //! target/lab/rootfs-<hash>/    the hosts' root file system, made once, read-only in use
@@ -15,24 +15,24 @@ use anyhow::{Context, Result};
 
 use crate::cleanup;
 
-/// Cargo's target directory, without symbolic links, as the kernel names it in its list of mounts.
+/// Returns cargo's target directory, without symbolic links, as in the kernel's list of mounts.
 pub fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| crate::fleet::repository().join("target"), PathBuf::from);
     fs::canonicalize(&target).unwrap_or(target)
 }
 
-/// `target/lab`.
+/// Returns `target/lab`.
 pub(crate) fn base() -> PathBuf {
     target().join("lab")
 }
 
-/// `target/lab/run`: one directory for each lab, alive or left behind.
+/// Returns `target/lab/run`: one directory for each lab, alive or left behind.
 pub(crate) fn running() -> PathBuf {
     base().join("run")
 }
 
-/// Waits for a turn among all processes. The turn ends when the file is dropped, or its process
+/// Waits for a turn among all processes. The turn ends when the file is dropped or its process
 /// dies.
 pub(crate) fn turn(name: &str) -> Result<File> {
     let file = lock_file(name)?;
@@ -48,19 +48,20 @@ pub(crate) fn lock_file(name: &str) -> Result<File> {
     File::create(&path).with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// One lab's directory, and the claim that its owner is alive.
+/// One lab's directory, and the sign that its owner is alive.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    /// Eight hexadecimal digits, new for each lab.
+    /// The lab's id: eight hexadecimal digits, new for each lab.
     pub(crate) id: String,
     /// `target/lab/run/<id>`.
     pub(crate) path: PathBuf,
-    // A lock rather than a written pid: the kernel drops it with its process, and pids come back.
+    // A lock instead of a written pid: the kernel releases it with its process, and pids are used
+    // again.
     _owner: File,
 }
 
 impl Folder {
-    /// Makes a new lab's directory, after removing the labs whose owner is gone.
+    /// Creates a new lab's directory, after removing the labs whose owner is gone.
     pub(crate) fn create() -> Result<Self> {
         let _turn = turn("run")?;
         cleanup::sweep_in_turn()?;
@@ -79,15 +80,15 @@ impl Folder {
         })
     }
 
-    /// The lab's tmpfs. In memory because a teardown is then one unmount, and because overlayfs
-    /// refuses an upper layer that lies on an overlay, which is what a container's disk is. It also
-    /// makes fsync cost nothing: etcd is faster here than on a disk.
+    /// Returns the path of the lab's tmpfs. A file system in memory is removed with one unmount.
+    /// Also, overlayfs refuses an upper layer on an overlay, which is what a container's disk is.
+    /// fsync costs nothing here, so etcd is faster than on a disk.
     pub(crate) fn ram(&self) -> PathBuf {
         self.path.join("ram")
     }
 }
 
-/// Whether the process that made this lab is gone.
+/// Returns whether the process that made this lab is gone.
 pub(crate) fn is_orphan(lab: &Path) -> bool {
     // A directory without the file is a lab that was interrupted before it owned anything.
     File::open(lab.join("owner")).map_or(true, |owner| owner.try_lock().is_ok())

@@ -1,4 +1,4 @@
-//! One host: systemd as PID 1 on an overlay of its own, and everything a test may do to it.
+//! One host: systemd as PID 1 on an overlay of its own, and the operations on it for tests.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -17,16 +17,17 @@ use crate::folders::Folder;
 use crate::network::{self, Link};
 use crate::wait::wait_until;
 
-/// Bound of one command inside a host. The slowest, a fleetctl that waits for units, takes a few
-/// seconds.
+/// The time limit of one command inside a host. The slowest, a fleetctl that waits for units, takes
+/// a few seconds.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
-/// Bound of a boot. A second is usual; thirty hosts at once on two cores have taken ten.
+/// The time limit of a boot. A second is usual. Thirty hosts at once on two cores have taken ten.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
-/// Bound of an orderly shutdown; systemd itself would wait 90 s for a unit that ignores SIGTERM.
+/// The time limit of an orderly shutdown. systemd itself would wait 90 s for a unit that ignores
+/// SIGTERM.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
-/// The ids of the first hosts: fixed, so that listings can be compared, and sorted as the hosts
-/// are.
+/// The ids of the first hosts. They are fixed, so that listings can be compared, and sorted like
+/// the hosts.
 const MACHINE_IDS: [&str; 3] = [
     "190c6f8fbbd25efb88aad49e6c499b79",
     "c46a8acecb14499365bce5a3533bd6c5",
@@ -49,7 +50,7 @@ pub struct Host {
     name: String,
     suite: String,
     runs_containers: bool,
-    /// Unlike `name`, unique on this machine.
+    /// A name that is unique on this machine, unlike `name`.
     container: String,
     link: Link,
     cgroup: Cgroup,
@@ -65,7 +66,7 @@ struct Powered {
 }
 
 impl Host {
-    /// Lays out host `number` (from 1) with a release of Debian or Ubuntu, switched off.
+    /// Prepares host `number` (from 1) with a release of Debian or Ubuntu, switched off.
     pub(crate) fn create(folder: &Folder, system: &System, number: usize) -> Result<Self> {
         let name = format!("n{number}");
         let layers = folder.ram().join(&name);
@@ -104,51 +105,51 @@ impl Host {
         Ok(host)
     }
 
-    /// Counted from 1.
+    /// Returns the host's number, counted from 1.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// The host name: `n1`, `n2`, ...
+    /// Returns the host name: `n1`, `n2`, ...
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The release of Debian or Ubuntu, such as `bookworm`.
+    /// Returns the release of Debian or Ubuntu, such as `bookworm`.
     pub fn suite(&self) -> &str {
         &self.suite
     }
 
-    /// The address on the lab's network: `10.99.1.<number>`.
+    /// Returns the address on the lab's network: `10.99.1.<number>`.
     pub fn address(&self) -> String {
         address(self.number)
     }
 
-    /// The content of /etc/machine-id; the same for the same number in every lab.
+    /// Returns the content of /etc/machine-id. It is the same for the same number in every lab.
     pub fn machine_id(&self) -> String {
         MACHINE_IDS.get(self.number - 1).map_or_else(
-            // Told apart by what people are shown of an id, too.
+            // The ids also differ in the part that fleetctl shows.
             || format!("e{:07x}{:024x}", self.number, 0),
             |id| (*id).to_owned(),
         )
     }
 
-    /// This host's cable.
+    /// Returns this host's cable.
     pub fn link(&self) -> &Link {
         &self.link
     }
 
-    /// The network is gone: nothing arrives and nothing leaves.
+    /// Cuts the network: nothing arrives and nothing leaves.
     pub fn partition(&self) -> Result<()> {
         self.link.cut()
     }
 
-    /// The network is back.
+    /// Restores the network.
     pub fn heal(&self) -> Result<()> {
         self.link.restore()
     }
 
-    /// The pid of the host's PID 1, as this machine counts; an error while the host is off.
+    /// Returns the pid of the host's PID 1 on this machine. It is an error while the host is off.
     pub fn pid1(&self) -> Result<i32> {
         let powered = self.powered();
         let powered = powered
@@ -157,10 +158,10 @@ impl Host {
         Ok(powered.pid1.as_raw_nonzero().get())
     }
 
-    /// Where this machine sees a file of the host: the way to its sockets, and to files in its
-    /// /run.
+    /// Returns this machine's path of a file on the host. It leads to sockets of the host, and to
+    /// files in its /run.
     ///
-    /// An absolute symbolic link on the way (/var/run is one) leads out of the host; name the real
+    /// An absolute symbolic link in it (/var/run is one) leads out of the host, so name the real
     /// place.
     pub fn path(&self, path: &str) -> PathBuf {
         let root = self.pid1().map_or_else(
@@ -173,16 +174,14 @@ impl Host {
     /// Runs a command inside the host, as root, for at most a minute.
     ///
     /// # Errors
-    /// When the host is off or the time is up. A failure of the command itself is in the
-    /// [`Output`].
+    /// If the host is off or the time is up. A failure of the command itself is in the [`Output`].
     pub fn exec(&self, command: &[&str]) -> Result<Output> {
         let (pid, limit) = (
             self.pid1()?.to_string(),
             COMMAND_LIMIT.as_secs().to_string(),
         );
         let started = Instant::now();
-        // `timeout` runs inside, where it ends the command itself rather than the way into the
-        // host.
+        // `timeout` runs inside the host, so that it ends the command itself, not only nsenter.
         let output = exec::finish(
             Command::new("nsenter")
                 .args(["-t", &pid, "-a", "--", "timeout", "--kill-after=2", &limit])
@@ -201,7 +200,7 @@ impl Host {
         Ok(output)
     }
 
-    /// Runs a shell script inside the host. Redirect the output of what it leaves running.
+    /// Runs a shell script inside the host. Redirect the output of processes that keep running.
     pub fn sh(&self, script: &str) -> Result<Output> {
         self.exec(&["sh", "-c", script])
     }
@@ -219,7 +218,7 @@ impl Host {
             .with_context(|| format!("cannot read {path} on {}", self.name))
     }
 
-    /// One property of a unit, as `systemctl show` prints it.
+    /// Returns one property of a unit, as `systemctl show` prints it.
     pub fn systemctl_show(&self, unit: &str, property: &str) -> Result<String> {
         let shown = self
             .exec(&[
@@ -235,20 +234,21 @@ impl Host {
         Ok(shown.trim_end().to_owned())
     }
 
-    /// Whether a unit's ActiveState is `active`; `false` too when the host cannot say.
+    /// Returns whether a unit's ActiveState is `active`. Returns `false` also if the host cannot
+    /// report it.
     pub fn is_active(&self, unit: &str) -> bool {
         self.systemctl_show(unit, "ActiveState")
             .is_ok_and(|state| state == "active")
     }
 
-    /// The pid of a service's main process as the host counts; 0 when it has none.
+    /// Returns the pid of a service's main process on the host. 0 if it has none.
     pub fn main_pid(&self, unit: &str) -> Result<u32> {
         let pid = self.systemctl_show(unit, "MainPID")?;
         pid.parse()
             .with_context(|| format!("{unit} has the main pid `{pid}`"))
     }
 
-    /// Ends a service's main process with SIGKILL: a crash.
+    /// Ends a service's main process with SIGKILL, like a crash.
     pub fn kill_main(&self, unit: &str) -> Result<()> {
         self.exec(&[
             "systemctl",
@@ -261,7 +261,7 @@ impl Host {
         .map(drop)
     }
 
-    /// Shuts down in order, then boots: the same files, a fresh /run.
+    /// Shuts down in order, then boots, with the same files and a fresh /run.
     pub fn reboot(&self) -> Result<()> {
         self.exec(&["systemctl", "poweroff", "--no-block"])?.ok()?;
         wait_until(
@@ -276,18 +276,18 @@ impl Host {
         self.power_on()
     }
 
-    /// Pulls the plug: nothing is stopped in order, nothing is written any more.
+    /// Cuts the power: nothing is stopped in order, and nothing more is written.
     pub fn power_off(&self) -> Result<()> {
         if let Some(mut powered) = self.powered().take() {
-            // Ending PID 1 of a pid namespace ends all of it; systemd-nspawn then ends by itself.
+            // Ending PID 1 of a pid namespace ends all of it. systemd-nspawn then ends by itself.
             kill_process(powered.pid1, Signal::KILL)?;
             powered.nspawn.wait()?;
         }
         Ok(())
     }
 
-    /// Boots, and waits until systemd is done with that; units of a test may fail. A host that is
-    /// on loses its power first.
+    /// Boots, and waits until systemd has finished; units of a test may fail. A host that is on
+    /// loses its power first.
     pub fn power_on(&self) -> Result<()> {
         self.power_off()?;
         self.switch_on()?;
@@ -365,7 +365,7 @@ impl Host {
         Ok(())
     }
 
-    /// Waits for the end of the first boot, which nothing of a test can have spoiled.
+    /// Waits for the end of the first boot, before a test can have changed anything.
     pub(crate) fn await_boot(&self) -> Result<()> {
         if self.await_end_of_boot()? == "degraded" {
             bail!(
@@ -377,7 +377,7 @@ impl Host {
         Ok(())
     }
 
-    /// Waits for the end of a boot, and answers what systemd says of it.
+    /// Waits for the end of a boot, and returns the state that systemd reports.
     fn await_end_of_boot(&self) -> Result<String> {
         let mut state = String::new();
         wait_until(
@@ -391,7 +391,7 @@ impl Host {
         Ok(state.trim_end().to_owned())
     }
 
-    /// The journal, all boots, oldest first, its last `lines`; of a host that is off too.
+    /// Returns the last `lines` of the journal, over all boots, oldest first. The host may be off.
     pub fn journal(&self, lines: usize) -> Result<String> {
         let directory = self.root.join("var/log/journal").display().to_string();
         let lines = format!("--lines={lines}");
@@ -406,13 +406,13 @@ impl Host {
         .ok()
     }
 
-    /// An error, followed by the end of this host's journal.
+    /// Returns an error, followed by the end of this host's journal.
     pub(crate) fn explained(&self, error: &anyhow::Error) -> anyhow::Error {
         let journal = self.journal(30).unwrap_or_default();
         anyhow!("{error:#}\n--- journal of {} ---\n{journal}", self.name)
     }
 
-    /// What the host printed while it booted and went down.
+    /// Returns the path of the host's console output, from its boot to its shutdown.
     pub(crate) fn console(&self) -> &Path {
         &self.console
     }
@@ -425,7 +425,7 @@ impl Host {
     }
 
     fn powered(&self) -> MutexGuard<'_, Option<Powered>> {
-        // A panic while it was held leaves nothing half done.
+        // A panic while it was locked leaves nothing half done.
         self.powered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -434,8 +434,8 @@ fn address(number: usize) -> String {
     format!("10.99.1.{number}")
 }
 
-/// The child of a systemd-nspawn that is the first process of a pid namespace. The child before it,
-/// which sets up the mounts, is not.
+/// Returns the child of a systemd-nspawn that is the first process of a pid namespace. The child
+/// before it only sets up the mounts.
 fn first_process(nspawn: u32) -> Option<Pid> {
     let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
     children.split_whitespace().find_map(|pid| {

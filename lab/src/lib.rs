@@ -10,10 +10,10 @@
 //!   a system bus, an overlay of its own
 //! ```
 //!
-//! A lab is one value. Everything it makes on the machine carries its id, so taking it away needs
-//! no memory of what was made: [`Lab`]'s drop, the next start after a killed test, and Ctrl-C in
-//! the demo all run the same [`cleanup::remove`]. Two labs never see each other, though they use
-//! the same addresses.
+//! A lab is one value. Everything it creates on the machine has its id in the name, so its removal
+//! needs no list. [`Lab`]'s drop, the next start after a killed test, and Ctrl-C in the demo all
+//! run the same [`cleanup::remove`]. Two labs never see each other, though they use the same
+//! addresses.
 //!
 //! ```no_run
 //! # use lab::Lab;
@@ -29,7 +29,7 @@
 //! });
 //! ```
 //!
-//! A host boots in well under a second and takes about 24 MB; thirty are comfortable on a laptop.
+//! A host boots in well under a second and takes about 24 MB. Thirty fit easily on a laptop.
 
 mod cgroup;
 mod chance;

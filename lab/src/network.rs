@@ -1,5 +1,5 @@
-//! One bridge in a namespace of its own, and a namespace with one cable to it for each host and
-//! etcd member.
+//! The lab's network: a bridge in a namespace of its own, and one namespace with a cable to it for
+//! each host and etcd member.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,15 +10,15 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Where `ip netns` keeps the namespaces it names.
+/// The directory where `ip netns` keeps its named namespaces.
 pub(crate) const NAMESPACES: &str = "/run/netns";
 
-/// The prefix of the names of all of a lab's namespaces.
+/// Returns the prefix of the names of all of a lab's namespaces.
 pub(crate) fn prefix(id: &str) -> String {
     format!("fleet-{id}-")
 }
 
-/// Makes the bridge that the links of a lab are plugged into.
+/// Creates the bridge for the cables of a lab.
 pub(crate) fn create_bridge(id: &str) -> Result<()> {
     let namespace = prefix(id) + "net";
     ip(None, &format!("netns add {namespace}"))?;
@@ -37,7 +37,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Makes a namespace called `name` with one interface, `eth0`, which has `address` in a /16.
+    /// Creates a namespace called `name` with one interface, `eth0`, which has `address` in a /16.
     pub(crate) fn create(id: &str, name: &str, address: &str) -> Result<Self> {
         let link = Self {
             bridge: prefix(id) + "net",
@@ -61,7 +61,8 @@ impl Link {
         Ok(link)
     }
 
-    /// Pulls the cable: nothing arrives and nothing leaves, and connections hang rather than break.
+    /// Pulls the cable: nothing arrives and nothing leaves, and connections hang instead of
+    /// breaking.
     pub fn cut(&self) -> Result<()> {
         ip(Some(&self.bridge), &format!("link set {} down", self.port))
     }
@@ -71,16 +72,15 @@ impl Link {
         ip(Some(&self.bridge), &format!("link set {} up", self.port))
     }
 
-    /// The file that names the namespace.
+    /// Returns the file that names the namespace.
     pub fn path(&self) -> String {
         format!("{NAMESPACES}/{}", self.namespace)
     }
 
-    /// Runs `act` on a thread inside the namespace: sockets that it opens belong to this end of the
+    /// Runs `act` on a thread inside the namespace. Sockets that it opens belong to this end of the
     /// cable.
     pub fn inside<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        // setns changes the calling thread alone, so a thread of its own is all the separation it
-        // needs.
+        // setns changes only the calling thread, so a thread of its own is enough.
         let entered = || {
             let namespace = File::open(self.path())
                 .with_context(|| format!("no namespace {}", self.namespace))?;
@@ -92,7 +92,7 @@ impl Link {
     }
 }
 
-/// Runs lines of `ip`, in a namespace or in this one; one process for all of them.
+/// Runs lines of `ip`, in a namespace or in this one, with one process for all of them.
 fn ip(namespace: Option<&str>, lines: &str) -> Result<()> {
     let mut command = Command::new("ip");
     if let Some(namespace) = namespace {

@@ -1,4 +1,4 @@
-//! Pages of docs/ whose end a command writes.
+//! Pages of docs/ that end in the output of a command.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::repository;
 
-/// Replaces all that follows the line `<!-- written by COMMAND --write -->` of a page.
+/// Replaces everything after the line `<!-- written by COMMAND --write -->` of a page.
 ///
 /// # Errors
 /// If the page cannot be read or written, or has no such line.

@@ -1,4 +1,4 @@
-//! What a machine needs to hold a lab, what to do about it, and how a test that cannot run says so.
+//! The requirements of a lab: checks, the next step if one is missing, and skipped tests.
 
 use std::env;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use crate::{cgroup, rootfs};
 /// A program, and the distribution package that has it.
 pub type Program = (&'static str, &'static str);
 
-/// What every lab runs.
+/// The programs of every lab.
 pub const LAB: &[Program] = &[
     ("systemd-nspawn", "systemd-container"),
     ("mmdebstrap", "mmdebstrap"),
@@ -24,30 +24,30 @@ pub const LAB: &[Program] = &[
     ("nsenter", "util-linux"),
 ];
 
-/// What single tests run besides.
+/// The additional programs of single tests.
 pub const TESTS: &[Program] = &[("python3", "python3"), ("faketime", "faketime")];
 
-/// Set to 1 where a skipped test would be a lie, such as in CI: it fails instead.
+/// Set to 1 where no test may be skipped, such as in CI. The test then fails instead.
 pub const MUST_RUN: &str = "FLEET_TESTS_MUST_RUN";
 
-/// Names a file that collects a line for each skipped test. The test harness hides what a passing
-/// test prints.
+/// A variable with a file that gets a line for each skipped test. The test harness hides the output
+/// of passing tests.
 pub const SKIPPED: &str = "FLEET_TESTS_SKIPPED";
 
-/// About twenty systemds use up the kernel's usual 128 inotify instances.
+/// The wanted limit of inotify instances. About twenty systemds use up the kernel's usual 128.
 const INOTIFY_INSTANCES: u32 = 4096;
 
-/// Whether this machine can hold a lab.
+/// Checks that this machine can run a lab.
 ///
 /// # Errors
-/// The first thing that is missing, and what to do about it.
+/// The first missing requirement, and how to meet it.
 pub fn requirements() -> Result<()> {
     ensure!(cfg!(target_os = "linux"), "needs Linux");
     ensure!(is_root(), "needs root");
     rootfs::suite()?;
     installed(LAB)?;
     let unified = cgroup::hierarchies()?.remove(0);
-    // Tests ask from several threads at once.
+    // Several threads of a test process call this at once.
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let asked = ASKED.fetch_add(1, Ordering::Relaxed);
     let probe = unified.join(format!("fleet-probe-{}-{asked}", std::process::id()));
@@ -56,7 +56,7 @@ pub fn requirements() -> Result<()> {
         .with_context(|| format!("needs to make cgroups in {}", unified.display()))
 }
 
-/// Whether these programs are there.
+/// Checks that these programs are installed.
 ///
 /// # Errors
 /// The packages that are missing.
@@ -70,7 +70,7 @@ pub fn installed(programs: &[Program]) -> Result<()> {
     Ok(())
 }
 
-/// Installs the distribution packages of these programs that are missing, with apt-get. Needs root.
+/// Installs the missing distribution packages of these programs with apt-get. Needs root.
 pub fn install_packages(programs: &[Program]) -> Result<()> {
     rootfs::suite()?;
     let missing = missing_packages(programs);
@@ -78,13 +78,13 @@ pub fn install_packages(programs: &[Program]) -> Result<()> {
         return Ok(());
     }
     println!("installing {} with apt-get", missing.join(" "));
-    // Debian starts what it installs, and this machine did not ask for an etcd of its own.
+    // Debian starts what it installs, and this machine needs no etcd of its own.
     let guarded = Path::new("/run/systemd/system").exists() && missing.contains(&"etcd-server");
     if guarded {
         run(&["systemctl", "mask", "--runtime", "etcd.service"])?.ok()?;
     }
-    // Without lists, or with stale ones, the install fails and says why; a broken third-party list
-    // is not our concern.
+    // If the lists are missing or stale, the installation fails and says why. A broken third-party
+    // list is ignored.
     let _ = run(&["apt-get", "update", "--quiet"])?;
     let install = [
         "env",
@@ -101,7 +101,7 @@ pub fn install_packages(programs: &[Program]) -> Result<()> {
     installed?.ok().map(drop)
 }
 
-/// Prepares what the kernel limits. The change lasts until the machine reboots, and harms nothing.
+/// Raises the kernel's limits. The change lasts until the machine reboots, and is harmless.
 pub(crate) fn raise_limits() -> Result<()> {
     let limit = Path::new("/proc/sys/fs/inotify/max_user_instances");
     if fs::read_to_string(limit)?.trim().parse::<u32>()? < INOTIFY_INSTANCES {
@@ -110,10 +110,10 @@ pub(crate) fn raise_limits() -> Result<()> {
     Ok(())
 }
 
-/// Whether the calling test shall return at once because of `why`, which is printed and collected.
+/// Prints and records that the calling test is skipped because of `why`.
 ///
 /// # Panics
-/// Where tests must run ([`MUST_RUN`]).
+/// If tests must run ([`MUST_RUN`]).
 pub fn skip(why: &str) {
     assert!(
         env::var_os(MUST_RUN).is_none_or(|value| value != "1"),
@@ -129,7 +129,7 @@ pub fn skip(why: &str) {
     }
 }
 
-/// Whether this process is root.
+/// Returns whether this process runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

@@ -14,11 +14,11 @@ use anyhow::{Context, Result, bail};
 use crate::exec::run;
 use crate::folders;
 
-/// What a plain host has, and what `fleetctl` needs to reach it from another: an SSH server (off
-/// until a test starts it), sudo.
+/// The packages of a plain host, and those that `fleetctl` needs to reach it from another one:
+/// sudo, and an SSH server that is off until a test starts it.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,libpam-systemd,openssh-server,sudo";
 
-/// Units that would run, or write, at moments no test chose.
+/// Units that would run or write at unexpected moments.
 const MASKED: &[&str] = &[
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -29,11 +29,11 @@ const MASKED: &[&str] = &[
     "systemd-tmpfiles-clean.timer",
 ];
 
-/// The journal survives a reboot and loses nothing: it is what a failed test is explained with.
+/// The journal survives a reboot and loses nothing, because it explains failed tests.
 const JOURNALD: &str =
     "[Journal]\nStorage=persistent\nSystemMaxUse=64M\nRateLimitBurst=0\nForwardToConsole=no\n";
 
-/// The release of this machine that the hosts get too, such as `bookworm`.
+/// Returns the release of this machine, which its hosts get too, such as `bookworm`.
 pub(crate) fn suite() -> Result<String> {
     let text = fs::read_to_string("/etc/os-release")
         .context("needs Debian or Ubuntu: no /etc/os-release")?;
@@ -51,16 +51,16 @@ pub(crate) fn suite() -> Result<String> {
     }
 }
 
-/// Returns the releases on which the core of the behaviours is shown: this machine's own, then the
-/// Debian after it.
+/// Returns the releases on which the most important behaviours are tested: this machine's own, then
+/// the Debian after it.
 pub(crate) fn suites() -> Result<Vec<String>> {
     let own = suite()?;
     let next = (own == "bookworm").then(|| "trixie".to_owned());
     Ok([own].into_iter().chain(next).collect())
 }
 
-/// Returns the finished root file system of a release, made now if it is missing. Half a minute,
-/// and about 250 MB.
+/// Returns the finished root file system of a release. If it is missing, it is made in half a
+/// minute, with about 250 MB.
 pub(crate) fn provide(suite: &str) -> Result<PathBuf> {
     let mut recipe = DefaultHasher::new();
     (suite, PACKAGES, MASKED, JOURNALD).hash(&mut recipe);
@@ -102,7 +102,7 @@ fn make(suite: &str, root: &Path) -> Result<()> {
         symlink("/dev/null", root.join("etc/systemd/system").join(unit))?;
     }
     fs::write(root.join("etc/systemd/journald.conf"), JOURNALD)?;
-    // There is no name server in a lab; asking one would only add seconds of silence.
+    // A lab has no name server. Queries would only add seconds of silence.
     fs::write(root.join("etc/resolv.conf"), "")?;
     run(&["systemctl", "--root", text, "disable", "ssh.service"])?.ok()?;
     Ok(())

@@ -1,8 +1,8 @@
-//! SSH between the hosts of a lab, for what fleetctl does on other machines; no host has it until a
-//! test asks.
+//! SSH between the hosts of a lab, for fleetctl's commands on other machines. No host has it until
+//! a test starts it.
 //!
-//! Everybody's key, `/root/.ssh/id_ed25519`, lets in as `core`, who may read the journal, use
-//! fleet's socket, and use sudo. Host keys are in `/root/.fleetctl/known_hosts`.
+//! One key for all hosts, `/root/.ssh/id_ed25519`, opens the account `core`. It may read the
+//! journal, use fleet's socket, and use sudo. Host keys are in `/root/.fleetctl/known_hosts`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,12 +11,12 @@ use anyhow::Result;
 
 use crate::{Host, Lab};
 
-/// Only the key type that is used, and not the keys of the shared root file system: a host is told
-/// from another by it.
+/// Only the key type that is used, and not the keys of the shared root file system: the key
+/// identifies the host.
 const NEW_HOST_KEY: &str = "rm -f /etc/ssh/ssh_host_*key* && ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key";
 
-/// `core` and what it may do. The group of fleet's socket is what an administrator would set up
-/// with `systemctl edit`.
+/// The user `core` and its rights. The group of fleet's socket is what an administrator would set
+/// up with `systemctl edit`.
 const CORE: &str = "groupadd --system fleet \
     && useradd --create-home --shell /bin/bash --groups fleet,systemd-journal core \
     && echo 'core ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/core";
@@ -24,8 +24,8 @@ const CORE: &str = "groupadd --system fleet \
 const SOCKET_GROUP: &str = "[Socket]\nSocketGroup=fleet\n";
 
 impl Lab {
-    /// Lets every host log in on every other, and starts their SSH servers. Before fleet is
-    /// installed, so that its socket has the group.
+    /// Gives every host a login on every other one, and starts their SSH servers. Call it before
+    /// fleet is installed, so that its socket has the group.
     pub fn start_sshd(&self) -> Result<()> {
         let first = self.host(1);
         first
@@ -57,13 +57,13 @@ impl Lab {
 }
 
 impl Host {
-    /// Gives the host another key than the one that others know; the SSH server uses it from its
-    /// next start on.
+    /// Gives the host another key than the known one. The SSH server uses it from its next start
+    /// on.
     pub fn renew_host_key(&self) -> Result<()> {
         self.sh(NEW_HOST_KEY)?.ok().map(drop)
     }
 
-    /// The line of a known_hosts file for this host.
+    /// Returns the line of a known_hosts file for this host.
     pub fn known_host(&self) -> Result<String> {
         let key = self.read_file("/etc/ssh/ssh_host_ed25519_key.pub")?;
         Ok(format!("{} {key}", self.address()))

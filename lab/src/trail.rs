@@ -1,7 +1,6 @@
-//! What the hosts themselves write down about a unit: when its process came up, and when it went.
+//! The hosts' own records about a unit: when its process came up, and when it went down.
 //!
-//! All hosts share this machine's clock, so what they wrote can be laid side by side, to the
-//! microsecond.
+//! All hosts share this machine's clock, so their records can be compared, to the microsecond.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,10 +9,10 @@ use crate::cluster::Lab;
 use crate::host::Host;
 use anyhow::{Context, Result};
 
-/// The process of every unit here. `$3` is done before it counts as up, `$4` after.
+/// The process of such a unit. `$3` runs before it counts as up, `$4` after.
 ///
-/// A process that is killed outright writes no end: of a host that loses its power nobody says that
-/// it was down.
+/// A process that is killed outright records no end. So a host that loses its power never counts as
+/// down.
 const PROCESS: &str = r#"#!/bin/bash
 file=/srv/$1 version=$2
 trap 'echo "$EPOCHREALTIME down $version" >> $file' EXIT
@@ -25,22 +24,23 @@ sleep infinity &
 wait
 "#;
 
-/// Where it is: `PATH %n VERSION BEFORE AFTER` is a command line of a unit that leaves a trail.
+/// The path of the process: `PATH %n VERSION BEFORE AFTER` is a command line of a unit that leaves
+/// a trail.
 pub const PATH: &str = "/usr/local/bin/trail";
 
-/// Puts the process there.
+/// Installs the process on a host.
 pub fn install(host: &Host) -> Result<()> {
     host.write_file(PATH, PROCESS)?;
     host.exec(&["chmod", "+x", PATH])?.ok().map(drop)
 }
 
-/// Now, in microseconds since 1970.
+/// Returns microseconds since 1970.
 pub fn now() -> Result<u64> {
     let passed = SystemTime::now().duration_since(UNIX_EPOCH)?;
     Ok(u64::try_from(passed.as_micros())?)
 }
 
-/// What some hosts wrote about a unit since a moment.
+/// The records of some hosts about a unit since a moment.
 #[derive(Debug)]
 pub struct Trail(Vec<(String, Vec<Event>)>);
 
@@ -52,7 +52,7 @@ struct Event {
 }
 
 impl Trail {
-    /// What all hosts wrote.
+    /// Reads the records of all hosts.
     pub fn of(lab: &Lab, unit: &str, since: u64) -> Result<Self> {
         let read = lab.hosts().iter().map(|host| {
             let text = host.read_file(&format!("/srv/{unit}")).unwrap_or_default();
@@ -64,14 +64,14 @@ impl Trail {
         Ok(Self(read.collect::<Result<_>>()?))
     }
 
-    /// Only of these hosts.
+    /// Keeps only the records of these hosts.
     pub fn only(mut self, hosts: &[&Host]) -> Self {
         self.0
             .retain(|(name, _)| hosts.iter().any(|host| host.name() == name));
         self
     }
 
-    /// The versions that came up, in this order, by host.
+    /// Returns the versions that came up, in order, by host.
     pub fn started(&self) -> impl Iterator<Item = (&str, Vec<u32>)> {
         self.0.iter().map(|(name, events)| {
             let up = events.iter().filter(|event| event.up);
@@ -79,21 +79,20 @@ impl Trail {
         })
     }
 
-    /// How many hosts ever had that version up.
+    /// Returns how many hosts ever had that version up.
     pub fn tried(&self, version: u32) -> usize {
         self.started()
             .filter(|(_, versions)| versions.contains(&version))
             .count()
     }
 
-    /// How many hosts have taken it down at least once.
+    /// Returns how many hosts have taken it down at least once.
     pub fn went(&self) -> usize {
         let went = |events: &[Event]| events.iter().any(|event| !event.up);
         self.0.iter().filter(|(_, events)| went(events)).count()
     }
 
-    /// How many hosts were without the unit at the worst moment, and what all of them wrote, in
-    /// order.
+    /// Returns how many hosts were without the unit at the worst moment, and all records in order.
     pub fn most_down(&self) -> (usize, String) {
         let mut all: Vec<(u64, bool, &str, u32)> = Vec::new();
         for (name, events) in &self.0 {

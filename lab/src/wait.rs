@@ -1,19 +1,19 @@
-//! Wait for a condition, for a bounded time, and say what was waited for when it does not come.
+//! Waits for a condition for a limited time. An error names what did not happen.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Short against anything a test waits for, long against the cost of asking a host (a few
-/// milliseconds).
+/// The time between two checks. It is short compared with any wait of a test, and long compared
+/// with a check on a host (a few milliseconds).
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks `condition` until it holds. An error from it counts as "not yet" and is told only if the
+/// Waits until `condition` holds. An error from it counts as "not yet", and is reported only if the
 /// time runs out.
 ///
 /// # Errors
-/// When `limit` has passed: what was waited for, and the last error of the condition.
+/// If `limit` has passed: what was waited for, and the last error of the condition.
 pub fn wait_until(
     limit: Duration,
     what: &str,

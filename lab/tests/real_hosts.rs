@@ -1,5 +1,5 @@
 //! Shows that the lab does what the other behaviours rely on: hosts are real, faults are real, and
-//! nothing is left.
+//! nothing is left behind.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -44,9 +44,10 @@ fn three_hosts_boot_and_reach_each_other() {
     });
 }
 
-/// Whether host 1 can connect to a listener on the host with this address.
+/// Checks that host 1 can connect to a listener on the host with this address.
 fn reaches(lab: &Lab, address: &str) -> Result<()> {
-    // Nothing listens: a refusal comes from the other host's kernel, silence from no one.
+    // Nothing listens there: the other host's kernel refuses the connection, while a cut cable is
+    // silent.
     lab.host(1).link().inside(|| {
         let address = format!("{address}:9").parse()?;
         match std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
