@@ -1,5 +1,5 @@
-//! Shows that a client which was generated from the API's description, and knows nothing else of
-//! fleet, can use it.
+//! Shows that a client generated from the API's description can use it without other knowledge of
+//! fleet.
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Lab, repository, requirements, run};

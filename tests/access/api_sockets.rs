@@ -1,4 +1,4 @@
-//! Shows on which sockets the API is served, to whom, and that no client can hold it up.
+//! Shows on which sockets the API is served, to which clients, and that no client can block it.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::support::looking::{SOON, refused};
 const SOCKETS: &str =
     "[Socket]\nListenStream=/run/second.sock\nListenStream=49153\nListenStream=127.0.0.1:49154\n";
 
-/// What a fleetd says at its start of each TCP socket that it serves.
+/// The warning that fleetd logs at its start for each plain TCP socket.
 const WARNING: &str = "can run anything as root on every machine";
 
 /// More connections than fleetd serves at once over TCP.
@@ -94,7 +94,7 @@ fn restart(host: &Host) -> Result<()> {
 }
 
 #[test]
-fn clients_that_dawdle_or_send_too_much_hold_up_nobody() {
+fn clients_that_stall_or_send_too_much_block_no_others() {
     Lab::builder().hosts(2).etcd(1).test(|lab| {
         let one = lab.host(1);
         one.write_file("/etc/systemd/system/fleet.socket.d/more.conf", SOCKETS)?;
@@ -108,7 +108,7 @@ fn clients_that_dawdle_or_send_too_much_hold_up_nobody() {
         let stalled = stalled(one).context("a client that reads nothing")?;
         let mut slow = connections(one)?;
         lists(one, "unix:///run/fleet.sock").context("root here waits for strangers")?;
-        // The others have the share of one address only.
+        // All others share the places of one address.
         let asked = ["--endpoint", remote, "list-machines"];
         lab.host(2).fleetctl(&asked)?.ok()?;
         for stream in &mut slow {
@@ -134,7 +134,7 @@ fn clients_that_dawdle_or_send_too_much_hold_up_nobody() {
     });
 }
 
-/// A body of 100 MB, announced or not, is refused while next to nothing of it was sent.
+/// Checks that a body of 100 MB, announced or not, is refused after little of it was sent.
 fn too_much(host: &Host) -> Result<()> {
     let chunk = format!("20000\r\n{}\r\n", " ".repeat(0x20000));
     for (length, body) in [
@@ -158,9 +158,9 @@ fn too_much(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// A client that asks for more than fits between it and fleetd, and takes nothing of it.
+/// Returns a client that requests more than fits between it and fleetd, and reads nothing.
 fn stalled(host: &Host) -> Result<TcpStream> {
-    // Of few lines: it is read four times on its way, and machines that run tests are busy.
+    // It has few lines: it is parsed four times on its way, and machines that run tests are busy.
     let line = format!("# {}\n", "large".repeat(200));
     let large = format!("[Service]\nExecStart=/bin/true\n{}", line.repeat(400));
     for number in 1..=20 {
@@ -178,18 +178,18 @@ fn stalled(host: &Host) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// The connections to fleetd over the network, one a line.
+/// Returns the connections to fleetd over the network, one a line.
 fn established(host: &Host) -> Result<String> {
     host.sh("ss --no-header --tcp --numeric state established '( sport = :49153 )'")?
         .ok()
 }
 
-/// Clients that begin a request and never end it.
+/// Returns clients that begin a request and never end it.
 fn connections(host: &Host) -> Result<Vec<TcpStream>> {
     let mut streams = Vec::new();
     for _ in 0..MANY {
         let mut stream = connect(host)?;
-        // One beyond the share may be cut already.
+        // A client beyond the share may already be disconnected.
         let _ = stream.write_all(b"GET /fleet/v1/units HTTP/1.1\r\nX-Slow: ");
         streams.push(stream);
     }

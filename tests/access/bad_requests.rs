@@ -1,5 +1,5 @@
-//! Shows that the API answers whatever is sent to it with a status and a sentence, as the original
-//! did, and lives on.
+//! Shows that the API answers every request with a status and a sentence, as fleet 1.0 did, and
+//! keeps working.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use crate::support::looking::{listed, settled};
 const JSON: &str = "Content-Type: application/json\r\n";
 const GLOBAL: &str = r#"{"section":"X-Fleet","name":"Global","value":"true"}"#;
 
-/// The head of a request up to its headers, headers, a body, the status, and the error's message.
+/// A request's head up to its headers, its headers, its body, the status, and the error's message.
 type Case<'a> = (&'a str, &'a str, &'a str, u16, &'a str);
 
 const READING: &[Case] = &[
@@ -91,7 +91,7 @@ const READING: &[Case] = &[
         400,
         "too many values for page token",
     ),
-    // Ways out of a directory are no names of units, nor keys of anything else.
+    // Paths that lead out of a directory are neither names of units nor keys.
     (
         "GET /fleet/v1/units/..%2F..%2Fetc%2Fpasswd",
         "",
@@ -357,7 +357,7 @@ fn refused_with_options(lab: &Lab) -> Result<()> {
             text,
         )?;
     }
-    // A line that is smuggled into a value would be an option that nobody validated.
+    // A line hidden in a value would be an option that was never validated.
     let smuggled = option(
         "Service",
         "ExecStart",
@@ -389,12 +389,12 @@ fn no_http(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Sends it as it is, and answers all that comes back until fleetd closes the connection.
+/// Sends the bytes unchanged, and returns all that fleetd sends until it closes the connection.
 fn send(lab: &Lab, request: &[u8]) -> Result<String> {
     let mut stream = UnixStream::connect(lab.host(1).path("/run/fleet.sock"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;
-    // An answer may come, and the connection be closed, before all of a large request was sent.
+    // fleetd may answer and close the connection before all of a large request was sent.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);

@@ -1,4 +1,4 @@
-//! Shows what a Tab offers on a host: units and machines of the whole fleet, and nothing while
+//! Shows what Tab completes on a host: units and machines of the whole fleet, and nothing while
 //! fleetd is silent.
 
 use anyhow::{Context, Result, ensure};
@@ -6,8 +6,8 @@ use lab::{Host, Lab};
 
 use crate::support::looking::sleeper;
 
-/// As a package installs it. The function stands in for fleetctl and tells its words; the script
-/// calls the real one.
+/// The completion as a package installs it. The function replaces fleetctl and prints its words.
+/// The script calls the real one.
 const RC: &str = r#"PS1='$ '; bind 'set enable-bracketed-paste off'
 source /usr/share/bash-completion/completions/fleetctl
 fleetctl() { printf ran; printf '<%s>' "$@"; echo ran; }
@@ -38,7 +38,7 @@ fn bash_on_a_host_completes_units_and_machines_of_the_fleet() {
         let typed = &id[..typed.context("two machines have one id")?];
         ensure!(tab(host, &format!("metadata {typed}"))? == format!("metadata><{id}"));
 
-        // fleetd holds its socket, and says nothing.
+        // fleetd keeps its socket, but does not answer.
         host.exec(&["systemctl", "kill", "--signal=STOP", "fleet.service"])?
             .ok()?;
         let silent = tab(host, "stop hel");
@@ -49,8 +49,8 @@ fn bash_on_a_host_completes_units_and_machines_of_the_fleet() {
     });
 }
 
-/// Types this behind `fleetctl` on a terminal of the host, and Tab and Enter: the words that
-/// fleetctl is run with.
+/// Types this after `fleetctl` on a terminal of the host, then Tab and Enter. Returns the words
+/// that fleetctl is run with.
 fn tab(host: &Host, typed: &str) -> Result<String> {
     let terminal = "timeout 60 script -qec 'bash --rcfile /root/bashrc -i' /dev/null";
     let shown = host

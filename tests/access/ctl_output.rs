@@ -1,5 +1,5 @@
-//! What scripts and people get from fleetctl on real hosts: documents, names, exit codes, waits,
-//! watches.
+//! Shows what fleetctl prints for scripts and people on real hosts: documents, names, exit codes,
+//! waits, watches.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -67,7 +67,7 @@ fn documents_say_what_the_hosts_say() {
             let there = machine["version"].as_str().context("a version")?;
             ensure!(version.trim().ends_with(&format!("v{there}")), "{there}");
         }
-        // What YAML says is what JSON says: read by a reader that is not ours, where the build
+        // YAML and JSON have the same content. An independent reader checks this, if the build
         // machine has one.
         for listing in ["list-units", "list-unit-files", "list-machines", "status"] {
             let yaml = host.fleetctl(&[listing, "-o", "yaml"])?.ok()?;
@@ -87,7 +87,7 @@ fn documents_say_what_the_hosts_say() {
     });
 }
 
-/// The registry may have gone on between two questions.
+/// Removes the revision, because the registry may change between two requests.
 fn without_revision(mut document: Value) -> Value {
     if let Some(fields) = document.as_object_mut() {
         fields.remove("registryRevision");
@@ -134,7 +134,7 @@ fn exit_codes_tell_scripts_what_is_there() {
         ensure!(code(&["list-units", "--no-legend=perhaps"])? == 2);
         ensure!(code(&["list-units", "--no-legend=true", "--full=false"])? == 0);
 
-        // `head` leaves before everything is written: no message, and no failure.
+        // `head` ends before everything is written. That gives no message and no failure.
         let piped = host.exec(&[
             "bash",
             "-c",
@@ -179,7 +179,7 @@ fn waiting_ends_when_the_hosts_are_there() {
     });
 }
 
-/// `fleetctl ARGUMENTS` at a host's socket, with the lines that it prints.
+/// A running `fleetctl ARGUMENTS` at a host's socket, and the lines that it prints.
 struct Watched {
     process: Child,
     lines: mpsc::Receiver<String>,
@@ -241,7 +241,7 @@ fn a_watcher_sees_a_unit_fail_and_come_back() {
             .ok()?;
         listing.until("failed\tfailed")?;
         status.until("failed (failed), result signal")?;
-        // It outlives the fleetd that it asks.
+        // The watcher survives a restart of its fleetd.
         host.exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
         other

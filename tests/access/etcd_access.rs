@@ -1,6 +1,5 @@
-//! Shows that fleetd works with an etcd that asks for certificates or a password; that a wrong one
-//! stops fleetd and units as little as an etcd that is away; and that the password is told to
-//! nobody.
+//! Shows that fleetd works with an etcd that requires certificates or a password. A wrong one stops
+//! fleetd and units as little as an unreachable etcd. No message has the password.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +10,10 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 
 use crate::support::looking::{SOON, runs_everywhere, sleeper};
 
-/// Where the lab's etcd listens with TLS, beside its usual listener.
+/// The TLS address of the lab's etcd, beside its usual one.
 const WITH_TLS: &str = "https://10.99.0.1:2381";
 const PASSWORD: &str = "correct-horse-4711";
-/// What a host has in /etc/fleet, by option.
+/// The files of a host in /etc/fleet, by option.
 const FILES: [(&str, &str); 3] = [
     ("etcd_cafile", "ca"),
     ("etcd_certfile", "cert"),
@@ -22,8 +21,8 @@ const FILES: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn fleetd_shows_what_etcd_asks_for() {
-    // The certificates must be there before the lab is.
+fn fleetd_uses_the_certificate_or_password_that_etcd_needs() {
+    // The certificates must exist before the lab does.
     if let Err(why) = requirements::requirements() {
         return requirements::skip(&format!("{why:#}"));
     }
@@ -58,7 +57,7 @@ fn fleetd_shows_what_etcd_asks_for() {
         });
 }
 
-/// An authority, and a certificate and key of it that serve etcd and its clients alike.
+/// Returns an authority, and a certificate with its key for etcd and its clients.
 fn certificates() -> Result<tempfile::TempDir> {
     let mut authority = CertificateParams::new([])?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -86,7 +85,7 @@ fn install(host: &Host, folder: &str, files: &Path) -> Result<()> {
     })
 }
 
-/// Trusts that authority, and shows that certificate.
+/// Returns a configuration that trusts that authority, and shows that certificate.
 fn certified(authority: &str, certificate: &str) -> FleetConf {
     FILES.iter().fold(
         FleetConf::new(&[WITH_TLS.to_owned()]),
@@ -114,7 +113,7 @@ fn restart_with(host: &Host, conf: &FleetConf) -> Result<()> {
         .map(drop)
 }
 
-/// Waits until somebody who asks is told this.
+/// Waits until fleetctl and the journal report this text.
 fn told(lab: &Lab, host: &Host, text: &str) -> Result<()> {
     let mut said = String::new();
     lab.wait_until(SOON, &format!("fleetctl tells of `{text}`"), || {
@@ -152,7 +151,7 @@ fn wrong_certificates(lab: &Lab, host: &Host) -> Result<()> {
         .context("an authority that did not sign etcd's certificate")?;
     restart_with(host, &certified("own", "others"))?;
     told(lab, host, WITH_TLS).context("a certificate of another authority")?;
-    // Put right without a restart, as a renewed certificate is.
+    // Fixed without a restart, like a renewed certificate.
     host.sh("cp /etc/fleet/own/* /etc/fleet/others/")?.ok()?;
     works(lab, host)
 }

@@ -1,5 +1,5 @@
-//! Shows that fleetd needs of etcd what docs/howto/etcd.md says, and nothing more; and what it says
-//! without.
+//! Shows that fleetd needs exactly the etcd rights in docs/howto/etcd.md, and what it reports
+//! without one.
 
 use anyhow::{Context, Result, ensure};
 use lab::{FleetConf, Host, Lab};
@@ -9,7 +9,7 @@ use crate::support::looking::{SOON, runs_everywhere, sleeper};
 const PASSWORD: &str = "correct-horse-4711";
 const PREFIX: &str = "/_coreos.com/fleet/";
 
-/// What a host with `disable_engine=true` needs, whose API only reads.
+/// The rights of a host with `disable_engine=true` whose API only reads.
 const MACHINE: [(&str, &str); 13] = [
     ("readwrite", "machines/"),
     ("readwrite", "reports/"),
@@ -26,7 +26,7 @@ const MACHINE: [(&str, &str); 13] = [
     ("read", "leader"),
 ];
 
-/// What a host needs that leads and whose API changes.
+/// The rights of a host that leads and whose API changes the registry.
 const ENGINE: [(&str, &str); 13] = [
     ("readwrite", "machines/"),
     ("readwrite", "reports/"),
@@ -112,19 +112,19 @@ fn roles_need_what_is_documented_and_nothing_more() {
         lab.install_fleet(|host| conf(lab, host))?;
         let (one, two) = (lab.host(1), lab.host(2));
         one.write_file("/root/a.service", sleeper(1000))?;
-        // etcd checks a password at the first request, which takes it a while.
+        // etcd checks a password at the first request, which takes a while.
         lab.wait_until(SOON, "a.service is started", || {
             Ok(one.fleetctl(&["start", "/root/a.service"])?.code == 0)
         })?;
         runs_everywhere(lab, "a.service", 1000)?;
         everything(one).context("with exactly these permissions")?;
-        // Drained a moment ago.
+        // It was drained a moment ago.
         lab.wait_until(SOON, "a.service is available everywhere again", || {
             Ok(two.fleetctl(&["rollout", "status", "a.service"])?.code == 0)
         })?;
         reading_only(two).context("a machine whose role reads")?;
         without_one(lab, two).context("without one of them")?;
-        // And with all of them again, an update goes through.
+        // With all rights restored, an update succeeds.
         one.write_file("/root/a.service", sleeper(2000))?;
         one.fleetctl(&["start", "--replace", "/root/a.service"])?
             .ok()?;
@@ -132,7 +132,7 @@ fn roles_need_what_is_documented_and_nothing_more() {
     });
 }
 
-/// All that changes the registry.
+/// Makes every kind of change to the registry.
 fn everything(host: &Host) -> Result<()> {
     host.write_file("/root/b.service", sleeper(1000))?;
     for command in [
@@ -186,13 +186,13 @@ fn reading_only(host: &Host) -> Result<()> {
     let status = host
         .sh("curl -s -o /dev/null -w '%{http_code}' -X DELETE --unix-socket /run/fleet.sock http://a/fleet/v1/units/a.service || true")?
         .stdout;
-    // Not every image has curl.
+    // Some images have no curl.
     ensure!(status.is_empty() || status == "502", "{status}");
     ensure!(host.is_active("a.service"));
     Ok(())
 }
 
-/// Each permission is needed: without it somebody is told which.
+/// Checks that each permission is needed, and that an error names it when it is missing.
 fn without_one(lab: &Lab, host: &Host) -> Result<()> {
     let pid = host.main_pid("a.service")?;
     for permission in MACHINE {
@@ -250,7 +250,7 @@ fn engine_without_a_right_names_it_and_resumes_once_granted() {
     });
 }
 
-/// The right to write below a key is taken, and the one to read left; or both given.
+/// Removes the right to write below a key and leaves the one to read, or grants both.
 fn may(lab: &Lab, right: &str, key: &str) -> Result<()> {
     revoke(lab, "engine", key)?;
     grant(lab, "engine", (right, key))
@@ -273,7 +273,7 @@ fn whoever_asks(lab: &Lab, host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// An update waits for it, and people are told.
+/// Checks that an update waits for the missing right, and that fleetd reports it.
 fn leader_without(lab: &Lab, host: &Host, key: &str, seconds: u32) -> Result<()> {
     let restart = || host.exec(&["systemctl", "restart", "fleet.service"])?.ok();
     may(lab, "read", key)?;
@@ -296,7 +296,8 @@ fn leader_without(lab: &Lab, host: &Host, key: &str, seconds: u32) -> Result<()>
     })
     .with_context(|| said)?;
     may(lab, "readwrite", key)?;
-    // By itself, once; a leader that is new looks at once.
+    // For this one key the update must continue by itself. For the others a restart is faster,
+    // because a new leader checks at once.
     if key != "rollouts/" {
         restart()?;
     }

@@ -1,11 +1,12 @@
-//! Shows that on a host the socket says who connects, and the group who reads and who changes.
+//! Shows that a host's socket decides who may connect, and that groups decide who may read and
+//! change.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab, Output, repository};
 
 use crate::support::looking::{SOON, refused, runs_everywhere, sleeper};
 
-/// What the journal says of a group that is not there.
+/// The journal's message about a missing group.
 const MISSING: &str =
     "this machine has no group fleet: until it has one, the group gives no access to the API";
 
@@ -43,7 +44,7 @@ fn groups_decide_who_reads_and_who_changes() {
     });
 }
 
-/// The group fleet may do everything, and nobody else connects.
+/// Checks that the group fleet may do everything, and that other users cannot connect.
 fn by_default(host: &Host) -> Result<()> {
     let stat = host.sh("stat -c '%a %U:%G' /run/fleet.sock")?.ok()?;
     ensure!(stat == "660 root:fleet\n", "{stat}");
@@ -60,7 +61,7 @@ fn by_default(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// The group fleet reads, and another changes.
+/// Checks that the group fleet may read, and another group may change.
 fn readers(host: &Host) -> Result<()> {
     for reading in [
         &["list-units"][..],
@@ -71,7 +72,7 @@ fn readers(host: &Host) -> Result<()> {
     ] {
         fleetctl_as(host, "alice", reading)?.ok()?;
     }
-    // Would create a unit: exit code 1 says that something would change.
+    // It would create a unit: exit code 1 means that something would change.
     let plan = fleetctl_as(host, "alice", &["plan", "/tmp/b.service"])?;
     ensure!(plan.code == 1 && plan.stderr.is_empty(), "{}", plan.stderr);
     for changing in [
@@ -93,7 +94,7 @@ fn readers(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Whoever the socket lets in, fleetd tells from those who may.
+/// Checks that fleetd refuses users whom the socket lets in without a right.
 fn strangers(host: &Host) -> Result<()> {
     host.write_file(
         "/etc/systemd/system/fleet.socket.d/open.conf",
@@ -103,12 +104,12 @@ fn strangers(host: &Host) -> Result<()> {
     host.exec(&["systemctl", "restart", "fleet.socket", "fleet.service"])?
         .ok()?;
     for command in [&["list-units"][..], &["destroy", "a.service"]] {
-        // fleetctl looks before it changes anything.
+        // fleetctl reads before it changes anything.
         let asked = fleetctl_as(host, "carol", command)?;
         refused(&asked, 1, "user carol may not read the fleet")?;
     }
     fleetctl_as(host, "alice", &["list-units"])?.ok()?;
-    // A process has the groups that it was started with, whatever the database says of its user.
+    // A process keeps the groups that it was started with, even if the user database changes.
     let started_with = "setpriv --reuid=carol --regid=carol --groups=$(getent group fleet | cut -d: -f3) fleetctl list-units";
     host.sh(started_with)?.ok()?;
     ensure!(host.is_active("a.service"), "a stranger has stopped a unit");
@@ -134,14 +135,14 @@ fn without_the_group_only_root_uses_the_api() {
             1,
             "this machine has no such group, so try sudo, or make the group (groupadd --system fleet)",
         )?;
-        // Seen without a restart.
+        // This needs no restart.
         host.sh("groupadd --system fleet && usermod --append --groups fleet alice")?
             .ok()?;
         fleetctl_as(host, "alice", &["list-units"])?.ok().map(drop)
     });
 }
 
-/// Makes users, each in some groups.
+/// Creates users, each in some groups.
 fn users(host: &Host, users: &[(&str, &str)]) -> Result<()> {
     for (user, groups) in users {
         let groups = match *groups {

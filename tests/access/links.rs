@@ -1,13 +1,12 @@
-//! Shows that fleetd, as root, writes through no link that somebody planted, and hangs on nothing
-//! that is no file.
+//! Shows that fleetd, as root, writes through no planted link, and waits for no file that is not a
+//! plain one.
 
 use anyhow::ensure;
 use lab::Lab;
 
 use crate::support::looking::{SOON, listed, runs_everywhere, sleeper, told};
 
-/// Links to a file that is not fleet's, and that the fence around its service lets it write,
-/// wherever fleetd writes.
+/// Links to a foreign file that fleetd's sandbox lets it write, in every place where fleetd writes.
 const PLANTED: [&str; 6] = [
     "/run/fleet/units/a.service",
     "/run/fleet/units/.incoming",
@@ -54,7 +53,7 @@ fn a_lock_that_is_a_link_or_a_pipe_is_not_followed() {
             for lock in locks {
                 host.sh(&format!("rm {lock}; {plant} {lock}"))?.ok()?;
             }
-            // A lock keeps no unit down: it is named, and fleetd waits for no end of a pipe.
+            // A lock stops no unit. It is reported, and fleetd does not wait for a pipe.
             host.sh("timeout 20 systemctl start fleet.service")?.ok()?;
             for lock in locks {
                 told(
@@ -75,7 +74,7 @@ fn a_lock_that_is_a_link_or_a_pipe_is_not_followed() {
 }
 
 #[test]
-fn what_is_no_file_in_the_units_directory_holds_up_nothing() {
+fn non_files_in_the_units_directory_block_nothing() {
     Lab::builder().etcd(1).test(|lab| {
         let host = lab.host(1);
         listed(lab)?;
@@ -89,7 +88,7 @@ fn what_is_no_file_in_the_units_directory_holds_up_nothing() {
         host.sh(&format!("ln -s /root/linked {units}/linked.service"))?.ok()?;
         host.write_file("/etc/fleet/units/a.service", sleeper(1000))?;
         runs_everywhere(lab, "a.service", 1000)?;
-        // A link is whoever may write there naming a file: it is followed, as systemd follows it in
+        // A user who may write there may name any file. So the link is followed, as systemd does in
         // /etc/systemd/system.
         runs_everywhere(lab, "linked.service", 2000)?;
         for name in ["pipe", "zero", "far"] {

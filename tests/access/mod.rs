@@ -1,4 +1,4 @@
-//! The command line, the API and ssh; who may use them, and what they answer.
+//! The command line, the API and ssh: their users, their rights, and the answers.
 
 mod api_client;
 mod api_sockets;

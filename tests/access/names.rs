@@ -1,4 +1,4 @@
-//! Shows that no name, however it comes to fleet, reaches a file or a key that is not its own.
+//! Shows that no name, however fleet gets it, reaches a file or a key of something else.
 
 use std::os::unix::ffi::OsStrExt;
 use std::{ffi::OsStr, fs};
@@ -8,7 +8,7 @@ use lab::{Host, Lab};
 
 use crate::support::looking::{listed, runs_everywhere, sleeper};
 
-/// Names that would be somewhere else, or nothing at all.
+/// Names that would mean another place, or nothing.
 const EVIL: [&str; 10] = [
     "../evil.service",
     "..",
@@ -22,7 +22,7 @@ const EVIL: [&str; 10] = [
     "units/evil.service",
 ];
 
-/// Every file with that name on the host, and every link.
+/// Returns every file and every link with that name on the host.
 fn evil_files(host: &Host) -> Result<String> {
     let find = "find / -xdev -name '*evil*' -not -path '/proc/*' -not -path '/usr/share/zoneinfo/*' -not -path '/etc/fleet/units/*' -not -path '/root/*'; \
                 find /run /tmp /var/tmp -name '*evil*' -not -path '/run/host/*'";
@@ -30,11 +30,11 @@ fn evil_files(host: &Host) -> Result<String> {
 }
 
 #[test]
-fn evil_names_reach_no_file_and_stop_nobody() {
+fn evil_names_reach_no_file_and_stop_no_unit() {
     Lab::builder().etcd(1).test(|lab| {
         let host = lab.host(1);
         listed(lab)?;
-        // Written directly, by somebody who has the registry's password.
+        // Written directly, by an attacker who has the registry's password.
         let record = r#"{"format":1,"target":"launched"}"#;
         let long = format!("units/{}.service", "x".repeat(300));
         let mut keys: Vec<String> = EVIL.iter().map(|name| format!("units/{name}")).collect();
@@ -53,7 +53,7 @@ fn evil_names_reach_no_file_and_stop_nobody() {
             let key = format!("/_coreos.com/fleet/{key}");
             lab.member(1).etcdctl(&["put", &key, record])?.ok()?;
         }
-        // Dropped as files.
+        // Put into the units directory as files.
         let folder = host.path("/etc/fleet/units");
         for name in [
             &b"evil\n.service"[..],
@@ -67,7 +67,7 @@ fn evil_names_reach_no_file_and_stop_nobody() {
             folder.join(format!("{}.service", "x".repeat(247))),
             sleeper(1000),
         )?;
-        // Asked for over the API.
+        // Requested over the API.
         for path in [
             "units/..%2F..%2Fevil.service",
             "units/%2e%2e%2fevil.service",
@@ -83,7 +83,7 @@ fn evil_names_reach_no_file_and_stop_nobody() {
         }
         host.write_file("/etc/fleet/units/a.service", sleeper(1000))?;
         runs_everywhere(lab, "a.service", 1000)?;
-        // As long as a name may be.
+        // The longest possible name.
         runs_everywhere(lab, &format!("{}.service", "x".repeat(247)), 1000)?;
         host.exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
@@ -96,8 +96,8 @@ fn evil_names_reach_no_file_and_stop_nobody() {
     });
 }
 
-/// The first lines of the answers to a change and to a question about that path, spelt as it
-/// stands.
+/// Returns the first lines of the answers to a change and to a read of that path, sent exactly as
+/// given.
 fn ask(host: &Host, path: &str) -> Result<String> {
     use std::io::{Read as _, Write as _};
     let body = r#"{"desiredState":"launched","options":[{"section":"Service","name":"ExecStart","value":"/bin/sleep 666"},{"section":"X-Fleet","name":"Global","value":"true"}]}"#;

@@ -1,5 +1,5 @@
-//! Shows that on a host only root reaches fleetd and what it keeps, and that its service is fenced
-//! in.
+//! Shows that only root on a host can reach fleetd and its files, and that its service is
+//! sandboxed.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -7,7 +7,7 @@ use lab::{Host, Lab};
 use crate::support::looking::{refused, runs_everywhere, sleeper};
 
 #[test]
-fn nobody_but_root_reaches_fleetd_and_its_files() {
+fn only_root_reaches_fleetd_and_its_files() {
     Lab::builder().etcd(1).test(|lab| {
         lab.install_fleet(|_| lab.fleet_conf())?;
         let host = lab.host(1);
@@ -15,7 +15,7 @@ fn nobody_but_root_reaches_fleetd_and_its_files() {
         runs_everywhere(lab, "a.service", 1000)?;
         socket(host).context("the socket")?;
         files(host).context("files")?;
-        // In tenths. Most of the 2.3 is being root and having the network, which is the job.
+        // In tenths. Most of the 2.3 is for running as root with the network, which the job needs.
         host.sh("systemd-analyze security --no-pager --threshold=23 fleet.service")?
             .ok()?;
         Ok(())
@@ -65,8 +65,8 @@ fn files(host: &Host) -> Result<()> {
         "f 600 0 seen.json",
     ];
     ensure!(kept.lines().eq(expected), "{kept}");
-    // systemd reads unit files as root; what others may read of them is for their author to decide,
-    // and that is nothing.
+    // systemd reads unit files as root. Their author decides what other users may read. Other users
+    // may write nothing.
     let others = host
         .sh("find /run/fleet /etc/fleet -perm /022 ! -type l")?
         .ok()?;

@@ -1,5 +1,5 @@
-//! Shows that over TCP only clients with a certificate are served, and that both sides say what is
-//! wrong with one.
+//! Shows that only clients with a certificate are served over TCP, and that both sides report what
+//! is wrong with one.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab, Output};
@@ -34,7 +34,7 @@ fn certify(host: &Host, by: &Authority, place: &str, name: &str, expired: bool) 
     host.write_file(&format!("{place}.key"), key.serialize_pem())
 }
 
-/// What root on that host is answered with these files: of whom it trusts, and whom it shows.
+/// Runs fleetctl as root on that host, with the authority it trusts and the certificate it shows.
 fn asked(host: &Host, endpoint: &str, ca: &str, shown: Option<&str>) -> Result<Output> {
     let mut command = vec![
         "list-machines".to_owned(),
@@ -127,7 +127,7 @@ fn wrong_clients(host: &Host) -> Result<()> {
         1,
         "its certificate is not signed by the authority in --ca-file",
     )?;
-    // Plain HTTP gets no answer in HTTP, and nothing else.
+    // Plain HTTP gets no HTTP answer, and does no harm.
     let plain = host.fleetctl(&["--endpoint", "http://10.99.1.1:49153", "list-machines"])?;
     ensure!(
         plain.code == 1 && plain.stdout.is_empty(),
@@ -150,7 +150,7 @@ fn wrong_servers(one: &Host, two: &Host, ours: &Authority) -> Result<()> {
         let answer = asked(two, ENDPOINT, "ca", Some("me"))?;
         refused(&answer, 1, why)?;
     }
-    // Half a renewal cuts nobody off.
+    // Half a renewal disconnects no client.
     certify(one, ours, "/etc/fleet/tls/own", "10.99.1.1", false)?;
     served(two)?;
     one.write_file("/etc/fleet/tls/own.cert", "half")?;

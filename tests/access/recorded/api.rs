@@ -1,4 +1,4 @@
-//! Everything that was asked of fleet 1.0's API, asked again over a unix socket and over TCP.
+//! Repeats every recorded request to fleet 1.0's API, over a unix socket and over TCP.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use super::transcript::{self, Exchange};
 use super::{SOON, on_recorded_hosts};
 
 #[test]
-fn the_api_answers_as_it_did_over_both_kinds_of_sockets() {
+fn the_api_gives_the_recorded_answers_on_both_sockets() {
     on_recorded_hosts(|lab| {
         let one = lab.host(1);
         replay(lab, |request| {
@@ -57,7 +57,7 @@ fn written(exchange: &Exchange) -> String {
     text + &format!("Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// An answer as it is recorded, once the headers that are left out there are found right.
+/// Returns an answer in the recorded form, after checking the headers that are left out there.
 fn shown(answer: &str) -> Result<String> {
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
     let (status, headers) = head.split_once("\r\n").unwrap_or((head, ""));

@@ -1,24 +1,25 @@
 //! Whole sessions at the command line, each command compared byte for byte: stdout, stderr, exit
 //! code.
 //!
-//! The transcripts are those of fleetctl's own tests, which say `# ours: WHY` before what differs
-//! on purpose, and `on_hosts.txt`, which needs hosts.
+//! The transcripts are those of fleetctl's own tests, which have `# ours: WHY` before intended
+//! differences, and `on_hosts.txt`, which needs hosts.
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Host, Lab, repository};
 
 use super::{SOON, on_recorded_hosts};
 
-/// Where the unit files are, on the host.
+/// The folder of the unit files on the host.
 const FOLDER: &str = "/root/units";
 
-/// Commands that only show what no transcript can hold, and what that is.
+/// Commands whose output no transcript can contain, each with the reason.
 const NOT_COMPARED: &[(&str, &str)] = &[
     ("fleetctl status", "the cluster's random id, its revision"),
     ("fleetctl status meta", "since when the unit runs"),
 ];
 
-/// What is asked again until it is so: people, too, look again a moment later.
+/// Commands that are repeated until they print the recorded output. People, too, look again a
+/// moment later.
 const LOOKS: &[&str] = &[
     "fleetctl list-units",
     "fleetctl list-machines",
@@ -44,7 +45,7 @@ fn replay(transcript: &str) {
     });
 }
 
-/// The commands of a transcript, each with what it printed and its exit code.
+/// Returns the commands of a transcript, each with its output and exit code.
 fn commands(transcript: &str) -> Vec<(&str, String)> {
     let mut commands: Vec<(&str, String)> = Vec::new();
     for line in transcript.lines().filter(|line| !line.starts_with('#')) {
@@ -74,7 +75,7 @@ fn same(printed: &str, recorded: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command, and writes what it printed as the transcripts do.
+/// Runs a command, and returns its output in the form of the transcripts.
 fn printed(host: &Host, command: &str) -> Result<String> {
     let output = host.sh(&format!("cd {FOLDER}; {command}"))?;
     let mut text = String::new();
@@ -87,28 +88,28 @@ fn printed(host: &Host, command: &str) -> Result<String> {
 }
 
 #[test]
-fn a_global_unit_lives_as_it_did() {
+fn a_global_unit_lives_as_recorded() {
     replay(include_str!(
         "../../../crates/fleetctl/tests/transcripts/global.txt"
     ));
 }
 
 #[test]
-fn units_are_replaced_compared_and_refused_as_they_were() {
+fn units_are_replaced_compared_and_refused_as_recorded() {
     replay(include_str!(
         "../../../crates/fleetctl/tests/transcripts/replace.txt"
     ));
 }
 
 #[test]
-fn metadata_and_templates_place_units_as_they_did() {
+fn metadata_and_templates_place_units_as_recorded() {
     replay(include_str!(
         "../../../crates/fleetctl/tests/transcripts/metadata.txt"
     ));
 }
 
 #[test]
-fn errors_say_what_they_said() {
+fn errors_have_the_recorded_texts() {
     replay(include_str!(
         "../../../crates/fleetctl/tests/transcripts/errors.txt"
     ));

@@ -1,4 +1,4 @@
-//! Shows that a host is let be whose key is not the known one, unless the person wants otherwise.
+//! Shows that a host with an unknown key is refused, unless the user allows it.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -18,7 +18,7 @@ fn a_host_whose_key_is_not_known_is_refused() {
     });
 }
 
-/// What reaches the second host by ssh: directly, as a tunnel, and as the first hop of two.
+/// The ways to the second host by ssh: directly, as a tunnel, and as the first hop of two.
 const WAYS: &[&str] = &[
     "ssh c46a true",
     "--tunnel=10.99.1.2 list-machines",
@@ -59,7 +59,7 @@ fn unknown(one: &Host) -> Result<()> {
 
 fn asked_about(lab: &Lab) -> Result<()> {
     let one = lab.host(1);
-    // ssh asks at the terminal, which `script` makes. Its input is a pipe that stays open.
+    // ssh asks on the terminal, which `script` provides. Its input is a pipe that stays open.
     let ask = "fleetctl --strict-host-key-checking=ask --known-hosts-file=/root/new/known --tunnel=10.99.1.2 list-machines";
     one.write_file(
         "/root/ask",

@@ -6,7 +6,7 @@ use lab::{Host, Lab, Output};
 use super::{fleetctl, on_three_hosts};
 use crate::support::looking::{SOON, refused};
 
-/// Does in its own name what it is told through a pipe, such as to log something.
+/// A service that runs the commands it gets through a pipe, such as to log something.
 const TALKER: &str = r#"[Service]
 ExecStartPre=/usr/bin/mkfifo /run/talk
 ExecStart=/bin/sh -c 'while true; do while IFS= read -r line; do eval "$$line"; done < /run/talk; done'
@@ -41,7 +41,7 @@ fn the_journals_of_all_hosts_are_read_as_one() {
     });
 }
 
-/// Has the unit of a host do something, and waits until its journal has this.
+/// Makes the unit of a host run a command, and waits until its journal has this text.
 fn say(lab: &Lab, number: usize, command: &str, said: &str) -> Result<()> {
     let host = lab.host(number);
     host.write_file("/run/command", format!("{command}\n"))?;
@@ -52,7 +52,7 @@ fn say(lab: &Lab, number: usize, command: &str, said: &str) -> Result<()> {
     })
 }
 
-/// The lines that the unit was told to log, in the order shown.
+/// Returns the lines that the unit was told to log, in the order shown.
 fn told(output: Output) -> Result<Vec<String>> {
     let shown = output.ok()?;
     let told = shown.lines().filter(|line| line.contains("line-"));
@@ -127,7 +127,7 @@ fn odd_messages(lab: &Lab) -> Result<()> {
     say(lab, 2, r"printf 'caf\351 \033[2Jred line-f\n'", "line-f")?;
     let odd = fleetctl(one, "journal -n1 -o cat talk")?.ok()?;
     ensure!(odd == "caf\u{fffd}  [2Jred line-f\n", "{odd:?}");
-    // logger has no unit of its own, and root may name one.
+    // logger has no unit of its own, and root may name any unit.
     let logger = r"printf 'OBJECT_SYSTEMD_UNIT=talk.service\nMESSAGE=first\nMESSAGE=line-g\n' | logger --journald";
     lab.host(3).sh(logger)?.ok()?;
     lab.wait_until(SOON, "both lines are shown", || {
@@ -207,7 +207,7 @@ fn followed(lab: &Lab) -> Result<()> {
         followed.lines().count() == 5,
         "only one line was asked for of what was before"
     );
-    // A journalctl that ends over there is told, and the others go on.
+    // The end of a journalctl on another host is reported, and the others continue.
     lab.host(2)
         .sh("kill $(grep -lx journalctl /proc/[0-9]*/comm | cut -d/ -f3)")?
         .ok()?;
@@ -219,7 +219,7 @@ fn followed(lab: &Lab) -> Result<()> {
         let left = one.sh("grep -lxE 'fleetctl|ssh|journalctl' /proc/[0-9]*/comm")?;
         Ok(left.stdout.is_empty())
     })?;
-    // A reader who leaves ends it too, though nothing more is logged.
+    // A reader that closes ends it too, even if nothing more is logged.
     let left = one.sh("timeout 20 sh -c 'fleetctl journal -f -n 1 -o cat talk | head -1'")?;
     ensure!(left.ok()? == "line-m\n");
     Ok(())

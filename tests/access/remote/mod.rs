@@ -10,7 +10,7 @@ use lab::{Host, Lab, Output};
 
 use crate::support::looking::SOON;
 
-/// Runs `body` on three hosts that run fleet, are all listed, and let each other in.
+/// Runs `body` on three hosts that run fleet, are all listed, and can log in on each other.
 fn on_three_hosts(body: impl FnOnce(&Lab) -> Result<()>) {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         lab.start_sshd()?;
@@ -28,7 +28,7 @@ fn fleetctl(host: &Host, arguments: &str) -> Result<Output> {
     host.sh(&format!("cd /root; exec fleetctl {arguments}"))
 }
 
-/// How often somebody has logged in on a host as this user, from the first host.
+/// Returns the number of logins on a host as this user, from the first host.
 fn logins(host: &Host, user: &str, from: &Host) -> Result<usize> {
     let accepted = format!("Accepted publickey for {user} from {} ", from.address());
     let log = host

@@ -1,4 +1,4 @@
-//! Shows that `fleetctl ssh` runs commands on the host that was meant, as ssh would.
+//! Shows that `fleetctl ssh` runs commands on the requested host, as ssh would.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab, Output};
@@ -48,10 +48,10 @@ fn machines(one: &Host) -> Result<()> {
         0,
     )?;
     printed(one.sh("echo hello | fleetctl ssh c46a cat"), "hello\n", 0)?;
-    // A login shell greets.
+    // A login shell prints a greeting.
     let shell = one.sh("echo hostname | fleetctl ssh c46a")?;
     ensure!(shell.stdout.ends_with("\nn2\n"), "{shell:?}");
-    // This host has no SSH server now.
+    // This host no longer has an SSH server.
     printed(
         fleetctl(one, "ssh 190c 'hostname; id -un; exit 3'"),
         "n1\nroot\n",
@@ -122,7 +122,7 @@ fn what_ssh_does(one: &Host) -> Result<()> {
         kept.code == 2,
         "the agent was forwarded without being asked: {kept:?}"
     );
-    // The user's own configuration is ssh's.
+    // ssh also reads the user's own configuration.
     one.write_file(
         "/root/.ssh/config",
         "Host 10.99.1.3\n  SetEnv LC_SAID=hello\n",
@@ -146,7 +146,7 @@ fn through_a_tunnel(lab: &Lab) -> Result<()> {
         logins(three, "core", two)? == relayed + 1,
         "nobody came through the tunnel"
     );
-    // Behind the tunnel, too, connecting takes no longer than was asked for.
+    // A connection through the tunnel also takes no longer than the requested limit.
     three.partition()?;
     let silent = fleetctl(one, "--tunnel=10.99.1.2 --ssh-timeout=1 ssh d77c true");
     three.heal()?;

@@ -9,7 +9,7 @@ use crate::support::looking::{SOON, gone_everywhere, refused, sleeper};
 #[test]
 fn any_host_with_ssh_reaches_the_fleet_through_a_tunnel() {
     on_three_hosts(|lab| {
-        // Without it, the host that asks would do as well.
+        // Without this, the host that runs fleetctl could answer itself.
         lab.host(1)
             .sh("mv /run/fleet.sock /run/hidden.sock")?
             .ok()?;
@@ -24,7 +24,7 @@ fn any_host_with_ssh_reaches_the_fleet_through_a_tunnel() {
     });
 }
 
-/// Has a fleetd listen on its host's loopback, which only a tunnel reaches from elsewhere.
+/// Makes a fleetd listen on its host's loopback, which other hosts only reach through a tunnel.
 fn listen_on_tcp(lab: &Lab) -> Result<()> {
     let two = lab.host(2);
     two.write_file(
@@ -126,7 +126,7 @@ fn failures(lab: &Lab) -> Result<()> {
         1,
         "the tunnel to core@10.99.1.2:2222 failed: does an SSH server run on 10.99.1.2",
     )?;
-    // Somebody who may log in and not use the socket; somebody who may not log in.
+    // One user may log in but not use the socket. Another one may not log in.
     two.sh("useradd --create-home --shell /bin/bash eve && cp -r /home/core/.ssh /home/eve/")?
         .ok()?;
     let eve = asked("--tunnel=eve@10.99.1.2")?;
@@ -140,7 +140,7 @@ fn failures(lab: &Lab) -> Result<()> {
         1,
         "does not reach fleetd there, at unix:///var/run/fleet.sock: may eve use that socket?",
     )?;
-    // A key that lets in for the tunnel alone.
+    // A key that permits only the tunnel.
     two.sh("usermod --append --groups fleet eve && sed -i 's|^|restrict,command=\"fleetctl fd-forward /run/fleet.sock\" |' /home/eve/.ssh/authorized_keys")?
         .ok()?;
     asked("--tunnel=eve@10.99.1.2")?.ok()?;
@@ -149,12 +149,12 @@ fn failures(lab: &Lab) -> Result<()> {
     let nobody = asked("--tunnel=10.99.1.2 --ssh-username=games")?;
     refused(&nobody, 1, "Permission denied")?;
     refused(&nobody, 1, "--ssh-username names another user")?;
-    // No fleetctl over there.
+    // The other host has no fleetctl.
     two.sh("mv /usr/bin/fleetctl /usr/bin/hidden")?.ok()?;
     let missing = asked("--tunnel=10.99.1.2")?;
     two.sh("mv /usr/bin/hidden /usr/bin/fleetctl")?.ok()?;
     refused(&missing, 1, "there is no fleetctl in that user's PATH")?;
-    // No network in between.
+    // There is no network between them.
     two.partition()?;
     let silent = asked("--tunnel=10.99.1.2 --ssh-timeout=1")?;
     two.heal()?;
