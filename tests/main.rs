@@ -1,10 +1,10 @@
-//! Behaviours of fleet on real systemd hosts, in four rooms.
+//! Behaviours of fleet on real systemd hosts, in four groups.
 //!
-//! * `units`: a unit that is submitted, or lies in a units directory, does on its machines what its
+//! * `units`: a unit that is submitted, or is in a units directory, does on its machines what its
 //!   file says.
-//! * `updates`: how a new revision reaches the machines, and what people order about it.
-//! * `faults`: hosts, network, registry and fleetd break; the units do not notice.
-//! * `access`: the command line, the API and ssh; who may use them, and what they answer.
+//! * `updates`: how a new revision reaches the machines, and orders about it.
+//! * `faults`: faults of hosts, network, registry and fleetd, none of which affects a unit.
+//! * `access`: the command line, the API and ssh; their users, their rights, and the answers.
 
 mod access;
 mod containers;

@@ -31,7 +31,7 @@ fn tcp_sockets_are_served_only_where_that_was_allowed() {
         for socket in ["/run/fleet.sock", "/var/run/fleet.sock", "/run/second.sock"] {
             lists(one, &format!("unix://{socket}"))?;
         }
-        refuses_tcp(lab).context("nobody allowed it")?;
+        refuses_tcp(lab).context("nothing allows it")?;
         let environment = "/etc/systemd/system/fleet.service.d/tcp.conf";
         one.write_file(
             environment,

@@ -202,21 +202,25 @@ fn without_one(lab: &Lab, host: &Host) -> Result<()> {
         host.exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
         let mut said = String::new();
-        lab.wait_until(SOON, &format!("somebody is told of {key}"), || {
-            said = String::new();
-            for command in [
-                &["status"][..],
-                &["rollout", "history", "a.service"],
-                &["rollout", "status", "a.service"],
-                &["events"],
-            ] {
-                said += &host.fleetctl(command)?.stderr;
-            }
-            said += &host.journal(20)?;
-            Ok(said
-                .lines()
-                .any(|line| line.contains("permission denied; grant") && line.contains(key_name)))
-        })
+        lab.wait_until(
+            SOON,
+            &format!("a missing right to {key} is reported"),
+            || {
+                said = String::new();
+                for command in [
+                    &["status"][..],
+                    &["rollout", "history", "a.service"],
+                    &["rollout", "status", "a.service"],
+                    &["events"],
+                ] {
+                    said += &host.fleetctl(command)?.stderr;
+                }
+                said += &host.journal(20)?;
+                Ok(said.lines().any(|line| {
+                    line.contains("permission denied; grant") && line.contains(key_name)
+                }))
+            },
+        )
         .with_context(|| said)?;
         ensure!(
             host.main_pid("a.service")? == pid,

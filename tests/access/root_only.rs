@@ -48,7 +48,7 @@ fn socket(host: &Host) -> Result<()> {
     }
     ensure!(
         host.is_active("a.service"),
-        "somebody who is not root destroyed a unit"
+        "a user other than root destroyed a unit"
     );
     Ok(())
 }

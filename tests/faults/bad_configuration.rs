@@ -1,4 +1,5 @@
-//! Shows that a fleetd that cannot work says why in one line, and that no unit notices.
+//! Shows that a fleetd that cannot work reports the reason in one line, and that no unit is
+//! affected.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -39,7 +40,7 @@ fn since_then(host: &Host, cursor: &str) -> Result<String> {
     .ok()
 }
 
-/// A place in the journal: what comes after it is news.
+/// Returns a place in the journal. Later lines are new.
 fn cursor(host: &Host) -> Result<String> {
     let shown = host
         .exec(&["journalctl", "--no-pager", "--lines=0", "--show-cursor"])?
@@ -142,7 +143,7 @@ fn second_fleetd(host: &Host) -> Result<()> {
     let text = format!(
         "another fleetd (pid {pid}) runs with the same directory /run/fleet; stop it first"
     );
-    // A state directory of its own makes it no other machine.
+    // Another state directory does not make it another machine.
     for arguments in [
         &["fleetd"][..],
         &["fleetd", "--state-directory=/root/state"],

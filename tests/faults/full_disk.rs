@@ -1,4 +1,4 @@
-//! Shows that a full disk under fleet's directories is told, touches no unit, stops no other host,
+//! Shows that a full disk under fleet's directories is reported, affects no unit and no other host,
 //! and heals.
 
 use anyhow::Result;
@@ -9,7 +9,7 @@ use crate::support::workload::{
 };
 
 #[test]
-fn a_full_disk_is_told_and_heals() {
+fn a_full_disk_is_reported_and_heals() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let full = lab.host(3);
         full.sh("mkdir -p /var/lib/fleet /run/fleet && mount -t tmpfs -o size=256k,mode=700 tmpfs /var/lib/fleet && mount -t tmpfs -o size=256k tmpfs /run/fleet")?.ok()?;
@@ -17,7 +17,7 @@ fn a_full_disk_is_told_and_heals() {
 
         fill(full, "/var/lib/fleet")?;
         launch(lab.host(1), "state-full.service")?;
-        // What is wanted is followed; only a reboot without registry would not know of it.
+        // fleetd follows the registry. Only a reboot without the registry would miss it.
         active(lab, "state-full.service", lab.hosts())?;
         told(lab, full, "desired.json")?;
         free(full, "/var/lib/fleet")?;
@@ -42,7 +42,7 @@ fn a_full_disk_is_told_and_heals() {
 }
 
 fn fill(host: &Host, directory: &str) -> Result<()> {
-    // The second fills what is left of the last page.
+    // The second file fills the rest of the last page.
     host.sh(&format!("cat /dev/zero > {directory}/.filler; echo > {directory}/.filler2; test $(df --output=avail {directory} | tail -1) = 0"))?.ok().map(drop)
 }
 

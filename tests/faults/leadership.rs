@@ -1,4 +1,4 @@
-//! Shows that leadership passes on when the leader goes, however it goes, and that no unit notices.
+//! Shows that another leader follows, however the leader is lost, and that no unit is affected.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::workload::{self, SOON, fleetd, leader, untouched, works};
 fn leader_stopped_killed_or_stalled_is_replaced() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
-        // A leader that was killed is not to come back before another one leads.
+        // A killed leader must not return before another one leads.
         for host in lab.hosts() {
             host.write_file(
                 "/etc/systemd/system/fleet.service.d/test.conf",
@@ -44,7 +44,7 @@ fn leader_stopped_killed_or_stalled_is_replaced() {
             .filter(|host| host.number() != stalled.number())
             .collect();
         let new = leads(lab, others.iter().copied())?;
-        // Long after its lease has ended it goes on where it was, believing that it leads.
+        // Long after its lease has ended it continues, still believing that it leads.
         std::thread::sleep(Duration::from_secs(7));
         signal(stalled, "CONT")?;
         lab.wait_until(
@@ -58,7 +58,7 @@ fn leader_stopped_killed_or_stalled_is_replaced() {
     });
 }
 
-/// Waits until one of these hosts says that it leads and the first one agrees.
+/// Waits until one of these hosts reports that it leads, and the first one agrees.
 fn leads<'a>(lab: &'a Lab, among: impl IntoIterator<Item = &'a Host>) -> Result<&'a Host> {
     let among: Vec<&Host> = among.into_iter().collect();
     let mut found = 0;

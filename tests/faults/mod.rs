@@ -1,4 +1,4 @@
-//! Hosts, network, registry and fleetd break; the units do not notice.
+//! Faults of hosts, network, registry and fleetd, none of which affects a unit.
 
 mod bad_configuration;
 mod boot;

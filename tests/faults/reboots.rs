@@ -1,4 +1,4 @@
-//! Shows that a machine comes back with its units, with the registry and without it.
+//! Shows that a machine restores its units after a reboot, with and without the registry.
 
 use anyhow::ensure;
 use lab::{Host, Lab};
@@ -47,8 +47,8 @@ fn reboot_without_a_registry_restores_units_from_disk() {
         for host in [rebooted, cut] {
             host.power_off()?;
         }
-        // Changed while they are off, and then the registry goes too: it is dead, which is noticed
-        // at once, or it hangs.
+        // Changed while they are off. Then the registry fails too: it is dead, which is noticed at
+        // once, or it hangs.
         speaker.fleetctl(&["destroy", "goes.service"])?.ok()?;
         launch(speaker, "comes.service")?;
         let comes_back = |host: &Host| {

@@ -1,5 +1,5 @@
-//! Shows that units run on while the registry is away, that fleet says so, and that it goes on by
-//! itself afterwards.
+//! Shows that units run on while the registry is unreachable, that fleet reports it, and that it
+//! continues by itself afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn a_dead_or_hanging_registry_is_named_and_stops_nothing() {
                     said.code == 1 && said.stderr.contains("registry"),
                     "{how}: {said:?}"
                 );
-                // Its request timeout is 3 s; the rest is for a machine that is busy.
+                // Its request timeout is 3 s. The rest is for a busy machine.
                 ensure!(
                     asked.elapsed() < Duration::from_secs(15),
                     "{how}: {command:?} took {:?}",

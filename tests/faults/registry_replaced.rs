@@ -1,5 +1,5 @@
-//! Shows that a registry which was wiped, restored from a backup, or is another one's is no
-//! instruction to stop anything.
+//! Shows that a registry that was wiped, restored from a backup, or belongs to another fleet stops
+//! no unit.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::workload::{
 };
 
 #[test]
-fn a_wiped_registry_stops_nothing_until_somebody_accepts_it() {
+fn wiped_registry_stops_nothing_until_it_is_accepted() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
         lab.member(1).wipe()?;
@@ -19,7 +19,7 @@ fn a_wiped_registry_stops_nothing_until_somebody_accepts_it() {
         held(lab, lab.hosts(), "belongs to cluster")?;
         untouched(lab, &before, "a registry that was wiped")?;
 
-        // Also after a restart, and nobody changes anything in it.
+        // This also holds after a restart, and nothing in the registry is changed.
         lab.host(1)
             .exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
@@ -34,7 +34,7 @@ fn a_wiped_registry_stops_nothing_until_somebody_accepts_it() {
                 .ok()?;
             ensure!(
                 found.is_empty(),
-                "somebody wrote {key} into a registry that is held: {found}"
+                "{key} was written into a registry that is held: {found}"
             );
         }
         untouched(lab, &before, "a restart in front of a wiped registry")?;
@@ -48,7 +48,7 @@ fn a_wiped_registry_stops_nothing_until_somebody_accepts_it() {
             "{shown}"
         );
         held(lab, lab.hosts(), "belongs to cluster")?;
-        // Who was off when it was accepted follows all the same.
+        // A host that was off at the acceptance follows it too.
         lab.host(1)
             .exec(&["systemctl", "stop", "fleet.service"])?
             .ok()?;
@@ -163,8 +163,8 @@ fn registry_of_another_fleet_stops_nothing() {
     });
 }
 
-/// Waits until each of these hosts says why it does not follow the registry: in `fleetctl status`,
-/// in its own status line, and in its journal.
+/// Waits until each of these hosts reports why it does not follow the registry: in
+/// `fleetctl status`, in its status line, and in its journal.
 fn held<'a>(lab: &Lab, hosts: impl IntoIterator<Item = &'a Host>, why: &str) -> Result<()> {
     for host in hosts {
         lab.wait_until(SOON, &format!("{} says: {why}", host.name()), || {
@@ -187,7 +187,7 @@ fn held<'a>(lab: &Lab, hosts: impl IntoIterator<Item = &'a Host>, why: &str) -> 
     Ok(())
 }
 
-/// A change that somebody asks a machine for which holds the registry.
+/// Checks that a machine that holds the registry refuses a change.
 fn refuses(host: &Host) -> Result<()> {
     workload::write(
         host,
@@ -207,8 +207,8 @@ fn drop_file(host: &Host, name: &str) -> Result<()> {
     host.write_file(&format!("/etc/fleet/units/{name}"), unit)
 }
 
-/// A file in a units directory of a machine that holds the registry gets nowhere, for as long as a
-/// directory takes otherwise.
+/// Checks that a machine that holds the registry publishes no file of its units directory, for
+/// longer than publishing takes.
 fn unpublished(lab: &Lab, prefix: &str, name: &str) -> Result<()> {
     std::thread::sleep(Duration::from_secs(3));
     let key = format!("{prefix}units/{name}");
@@ -217,7 +217,7 @@ fn unpublished(lab: &Lab, prefix: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the message tells an administrator to do, once, on any of them.
+/// Follows the message's steps for an administrator, once, on any host.
 fn accept(lab: &Lab, host: &Host, hosts: &[Host]) -> Result<()> {
     let unasked = host.sh("fleetctl accept-registry </dev/null 2>&1")?;
     ensure!(

@@ -1,5 +1,5 @@
-//! Shows what signals do to fleetd: none ends it but those that ask for its end, and a reload
-//! touches no unit by itself.
+//! Shows the effect of signals on fleetd. None ends it except those that ask for its end, and a
+//! reload by itself affects no unit.
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Host, Lab};
@@ -9,7 +9,7 @@ use crate::support::workload::{SOON, active, fleet_journal, fleetd};
 const UNIT: &str =
     "[Service]\nExecStart=/bin/sleep infinity\n[X-Fleet]\nGlobal=true\nMachineMetadata=role=web\n";
 
-/// As every unit file of fleet 1.0 has it.
+/// The command of every unit file of fleet 1.0.
 const OLD_COMMAND: &str =
     "[Service]\nExecStart=\nExecStart=/usr/bin/fleetd -config /etc/fleet/other.conf -verbosity=0\n";
 

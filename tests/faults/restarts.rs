@@ -1,12 +1,12 @@
-//! Shows that no unit notices when fleetd, or what it talks to, is restarted, killed, upgraded or
-//! stopped.
+//! Shows that no unit is affected when fleetd, or a service that it uses, is restarted, killed,
+//! upgraded or stopped.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
 
 use crate::support::workload::{self, SOON, active, fleetd, fleetd_again, untouched, works};
 
-/// Whether fleetd has written down the answers to all starts of units of that kind.
+/// Returns whether fleetd has saved the results of all starts of units of that kind.
 fn answered(host: &Host, kind: &str) -> Result<bool> {
     let marks: serde_json::Value = serde_json::from_str(&host.read_file("/run/fleet/marks.json")?)?;
     let mut starting = marks["starting"].as_array().into_iter().flatten();
@@ -14,7 +14,7 @@ fn answered(host: &Host, kind: &str) -> Result<bool> {
 }
 
 #[test]
-fn no_unit_notices_what_becomes_of_fleetd() {
+fn units_run_on_whatever_happens_to_fleetd() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
 
@@ -49,10 +49,10 @@ fn no_unit_notices_what_becomes_of_fleetd() {
 
 #[test]
 fn fleetd_killed_while_starting_units_starts_each_once() {
-    // Started in the order of their names. Oneshots that are done leave nothing in systemd to see
-    // that by; those that hang take every place there is for a job, so that the rest waits: for two
-    // seconds, which on a busy machine may have passed at the kill, so what is last stays in
-    // systemd.
+    // They start in the order of their names. Finished oneshots (a) leave nothing in systemd that
+    // shows their run. Hanging ones (c) occupy all places for jobs, so the rest waits, but only for
+    // two seconds. On a busy machine these may have passed at the kill, so the last ones (d) stay
+    // in systemd.
     const UNITS: [(&str, &str, usize); 4] = [
         (
             "a",
@@ -85,14 +85,14 @@ fn fleetd_killed_while_starting_units_starts_each_once() {
             }
         }
         first.sh("cd /root; fleetctl start ?[0-9]*.service")?.ok()?;
-        // The usual two seconds until the next start would be too calm.
+        // The usual two seconds until the next start would make this too calm.
         joins.write_file(
             "/etc/systemd/system/fleet.service.d/test.conf",
             "[Service]\nRestartSec=100ms\n",
         )?;
         joins.install_fleet(&workload::conf(lab, joins))?;
-        // Each time those whose start is just being asked for leave something in systemd: of others
-        // nobody could say whether they ran.
+        // Each time, the units that are about to be started leave something in systemd. Without
+        // that, it would be unknown whether they ran.
         for (started, kind) in [(20, "a"), (20, "b"), (16, "c")] {
             lab.wait_until(
                 SOON,
@@ -121,7 +121,7 @@ fn fleetd_killed_while_starting_units_starts_each_once() {
 }
 
 #[test]
-fn no_unit_notices_what_becomes_of_systemd_and_its_bus() {
+fn units_run_on_when_systemd_or_its_bus_restarts() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         let before = workload::start(lab)?;
         let host = lab.host(1);
@@ -188,7 +188,7 @@ fn change_by_hand_is_corrected_without_a_restart_or_kept() {
     });
 }
 
-/// How many units whose names start so have run.
+/// Returns how many units whose names start like this have run.
 fn count(host: &Host, kind: &str) -> Result<usize> {
     Ok(host
         .sh(&format!("ls /srv | grep -c ^{kind}[0-9]"))?
@@ -197,7 +197,7 @@ fn count(host: &Host, kind: &str) -> Result<usize> {
         .parse()?)
 }
 
-/// Kills fleetd there, and answers its pid. systemd may not have noticed yet.
+/// Kills fleetd on that host, and returns its pid. systemd may not have noticed yet.
 fn kill(host: &Host) -> Result<u32> {
     let pid = fleetd(host)?;
     ensure!(pid != 0, "fleetd does not run on {}", host.name());

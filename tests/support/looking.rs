@@ -1,5 +1,4 @@
-//! What several behaviours look at: units on hosts, the keys of the registry, the problems that
-//! people are told.
+//! Checks that several behaviours share: units on hosts, keys of the registry, reported problems.
 
 use std::time::Duration;
 
@@ -9,11 +8,11 @@ use lab::{Host, Lab};
 /// Longer than anything here takes on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// How long nothing must happen before nothing is going on: longer than reports are gathered, files
-/// are spared and a registry is tried again.
+/// The time without a change after which the fleet counts as quiet. It is longer than reports are
+/// gathered, files are spared and a registry is tried again.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// A global unit that runs `sleep NUMBER`, so that its process tells the revision.
+/// Returns a global unit that runs `sleep NUMBER`, so that its process shows the revision.
 pub(crate) fn sleeper(number: u32) -> String {
     format!("[Service]\nExecStart=/bin/sleep {number}\n\n[X-Fleet]\nGlobal=true\n")
 }
@@ -36,7 +35,7 @@ pub(crate) fn runs_everywhere(lab: &Lab, unit: &str, number: u32) -> Result<()> 
     )
 }
 
-/// What the unit's process sleeps for; none if there is none.
+/// Returns the number of seconds that the unit's process sleeps. `None` if there is no process.
 fn command(host: &Host, unit: &str) -> Result<Option<String>> {
     let line = host.sh(&format!(
         "pid=$(systemctl show --value --property=MainPID {unit}); [ $pid = 0 ] || tr '\\0' ' ' < /proc/$pid/cmdline"
@@ -76,7 +75,7 @@ pub(crate) fn main_pids(lab: &Lab, units: &[&str]) -> Result<Vec<u32>> {
     pairs.map(|(host, unit)| host.main_pid(unit)).collect()
 }
 
-/// Waits until `fleetctl status` tells of a problem that contains this text, or no longer does.
+/// Waits until `fleetctl status` reports a problem that contains this text, or no longer does.
 pub(crate) fn told(lab: &Lab, text: &str, expected: bool) -> Result<()> {
     let host = lab.hosts().last().context("no host")?;
     let mut said = String::new();
@@ -85,7 +84,7 @@ pub(crate) fn told(lab: &Lab, text: &str, expected: bool) -> Result<()> {
         &format!("`fleetctl status` tells of `{text}`: {expected}"),
         || {
             let status = host.fleetctl(&["status"])?;
-            // 3: there are problems, and they are what is looked for.
+            // 3 means that there are problems, which are expected here.
             ensure!([0, 3].contains(&status.code), "{status:?}");
             said = status.stdout;
             Ok(said.contains(text) == expected)
@@ -94,8 +93,8 @@ pub(crate) fn told(lab: &Lab, text: &str, expected: bool) -> Result<()> {
     .with_context(|| said)
 }
 
-/// The revision of the whole registry, once it has stood still: reports are written a moment after
-/// the fact.
+/// Returns the revision of the whole registry, once it no longer changes. Reports are written with
+/// a short delay.
 pub(crate) fn settled(lab: &Lab) -> Result<u64> {
     let (mut last, mut since) = (revision(lab)?, std::time::Instant::now());
     lab.wait_until(SOON, "nothing is written to the registry any more", || {
@@ -112,7 +111,8 @@ fn revision(lab: &Lab) -> Result<u64> {
     etcd_number(lab, "nothing", "/header/revision")?.context("etcd tells no revision")
 }
 
-/// How often a unit's record was written since it was made; none while there is none.
+/// Returns how often a unit's record was written since its creation. `None` while the unit does not
+/// exist.
 pub(crate) fn writes(lab: &Lab, unit: &str) -> Result<Option<u64>> {
     settled(lab)?;
     etcd_number(
@@ -122,8 +122,8 @@ pub(crate) fn writes(lab: &Lab, unit: &str) -> Result<Option<u64>> {
     )
 }
 
-/// The store revision that made a unit; none while there is none. One that was destroyed and made
-/// again has another.
+/// Returns the store revision that created a unit. `None` while the unit does not exist. A unit
+/// that was destroyed and created again has another one.
 pub(crate) fn made_at(lab: &Lab, unit: &str) -> Result<Option<u64>> {
     etcd_number(
         lab,
@@ -141,7 +141,7 @@ fn etcd_number(lab: &Lab, key: &str, pointer: &str) -> Result<Option<u64>> {
     Ok(answer.pointer(pointer).and_then(serde_json::Value::as_u64))
 }
 
-/// Checks that a command failed with this exit code, and said this on stderr.
+/// Checks that a command failed with this exit code, and printed this on stderr.
 pub(crate) fn refused(output: &lab::Output, code: i32, text: &str) -> Result<()> {
     ensure!(
         output.code == code && output.stderr.contains(text),

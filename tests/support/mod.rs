@@ -1,4 +1,4 @@
-//! What several behaviours share.
+//! Code that several behaviours share.
 
 pub(crate) mod looking;
 pub(crate) mod workload;

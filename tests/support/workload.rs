@@ -1,5 +1,5 @@
-//! Units of every kind that a fault could touch, and the traces by which a host shows that one was
-//! touched.
+//! Units of every kind that a fault could affect, and the traces by which a host shows that one was
+//! affected.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lab::{FleetConf, Host, Lab};
 
-/// Far above what anything here takes; machines that run tests are busy.
+/// Far longer than anything here takes. Machines that run tests are busy.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 const GLOBAL: &str = "[X-Fleet]\nGlobal=true\n";
 
-/// Each leaves a line on disk for every time it ran: a reboot keeps them.
+/// Units that write a line on disk for each run, which survives a reboot.
 const UNITS: &[(&str, &str)] = &[
     (
         "long.service",
@@ -37,14 +37,14 @@ const UNITS: &[(&str, &str)] = &[
     ("tick.timer", "[Timer]\nOnActiveSec=1\nAccuracySec=1ms\n"),
 ];
 
-/// The configuration that the tests of faults share: leases that end soon.
+/// Returns the configuration that the tests of faults share: leases that end soon.
 pub(crate) fn conf(lab: &Lab, host: &Host) -> FleetConf {
     lab.fleet_conf()
         .metadata(&format!("host={}", host.name()))
         .line("agent_ttl=3s")
 }
 
-/// Installs fleet on all hosts, starts all kinds of units, and answers the traces once everything
+/// Installs fleet on all hosts, starts all kinds of units, and returns the traces once everything
 /// is at rest.
 pub(crate) fn start(lab: &Lab) -> Result<Vec<String>> {
     lab.install_fleet(|host| conf(lab, host))?;
@@ -68,7 +68,7 @@ pub(crate) fn start(lab: &Lab) -> Result<Vec<String>> {
     traces(lab)
 }
 
-/// A unit file in /root, with `Global=true`.
+/// Writes a unit file in /root, with `Global=true`.
 pub(crate) fn write(host: &Host, name: &str, content: &str) -> Result<()> {
     host.write_file(&format!("/root/{name}"), format!("{content}\n{GLOBAL}"))
 }
@@ -92,7 +92,7 @@ pub(crate) fn active<'a>(
     })
 }
 
-/// Waits until every unit of [`start`] did what it does, on every host.
+/// Waits until every unit of [`start`] has run or runs on every host.
 pub(crate) fn at_rest(lab: &Lab) -> Result<()> {
     lab.wait_until(SOON, "all kinds of units have run on every host", || {
         Ok(lab.hosts().iter().all(|host| {
@@ -109,8 +109,8 @@ pub(crate) fn at_rest(lab: &Lab) -> Result<()> {
     })
 }
 
-/// Returns the problems that a cluster status names, without those that a test makes on purpose:
-/// the unit that fails, and units that somebody stopped by hand.
+/// Returns the problems in a cluster status, without those that a test causes on purpose: the unit
+/// that fails, and units stopped by hand.
 pub(crate) fn problems(status: &str) -> Vec<&str> {
     let named = status
         .lines()
@@ -123,7 +123,7 @@ pub(crate) fn problems(status: &str) -> Vec<&str> {
         .collect()
 }
 
-/// What changes on a host as soon as anything touches one of the units.
+/// Returns everything on a host that changes when one of the units is restarted or reloaded.
 pub(crate) fn trace(host: &Host) -> Result<String> {
     let show = "cd /srv; wc -l long once stays bad tick; \
         systemctl show --property=Id,ActiveState,MainPID,NRestarts,InvocationID,ActiveEnterTimestampMonotonic \
@@ -131,12 +131,12 @@ pub(crate) fn trace(host: &Host) -> Result<String> {
     host.sh(show)?.ok()
 }
 
-/// The traces of all hosts.
+/// Returns the traces of all hosts.
 pub(crate) fn traces(lab: &Lab) -> Result<Vec<String>> {
     lab.hosts().iter().map(trace).collect()
 }
 
-/// An error if any unit of [`start`] was touched on any host since `before`.
+/// Returns an error if any unit of [`start`] was affected on any host since `before`.
 pub(crate) fn untouched(lab: &Lab, before: &[String], what: &str) -> Result<()> {
     for (host, before) in lab.hosts().iter().zip(before) {
         let now = trace(host)?;
@@ -149,7 +149,7 @@ pub(crate) fn untouched(lab: &Lab, before: &[String], what: &str) -> Result<()> 
     Ok(())
 }
 
-/// How often each unit that counts ran on a host.
+/// Returns how often each counting unit ran on a host.
 pub(crate) fn runs(host: &Host) -> Result<BTreeMap<&'static str, usize>> {
     let counted = ["long", "once", "stays", "bad"].into_iter();
     counted
@@ -162,7 +162,7 @@ pub(crate) fn runs(host: &Host) -> Result<BTreeMap<&'static str, usize>> {
         .collect()
 }
 
-/// Shows that fleet works from one end to the other: a new unit reaches every host, and goes again.
+/// Checks that fleet works end to end: a new unit reaches every host, and is removed again.
 pub(crate) fn works(lab: &Lab, name: &str) -> Result<()> {
     let first = lab.host(1);
     lab.wait_until(SOON, "a unit can be started", || {
@@ -178,12 +178,12 @@ pub(crate) fn works(lab: &Lab, name: &str) -> Result<()> {
     })
 }
 
-/// fleetd's pid on a host.
+/// Returns fleetd's pid on a host.
 pub(crate) fn fleetd(host: &Host) -> Result<u32> {
     host.main_pid("fleet.service")
 }
 
-/// Waits until fleetd runs there with another pid, and says that it is ready.
+/// Waits until fleetd runs there with another pid, and reports that it is ready.
 pub(crate) fn fleetd_again(lab: &Lab, host: &Host, before: u32) -> Result<()> {
     lab.wait_until(
         SOON,
@@ -192,7 +192,7 @@ pub(crate) fn fleetd_again(lab: &Lab, host: &Host, before: u32) -> Result<()> {
     )
 }
 
-/// The number of the host that leads, as `speaker` says.
+/// Returns the number of the leader's host, as `speaker` reports it.
 pub(crate) fn leader(lab: &Lab, speaker: &Host) -> Result<usize> {
     let status = speaker.fleetctl(&["status"])?;
     ensure!([0, 3].contains(&status.code), "{status:?}");
@@ -202,15 +202,15 @@ pub(crate) fn leader(lab: &Lab, speaker: &Host) -> Result<usize> {
         .iter()
         .find(|host| status.contains(&format!("Leader: {}", host.machine_id())));
     host.map(Host::number)
-        .with_context(|| format!("nobody leads:\n{status}"))
+        .with_context(|| format!("no host leads:\n{status}"))
 }
 
-/// The line of `systemctl status fleet.service` that says how fleetd stands.
+/// Returns the line of `systemctl status fleet.service` with fleetd's own status.
 pub(crate) fn status_text(host: &Host) -> Result<String> {
     host.systemctl_show("fleet.service", "StatusText")
 }
 
-/// What fleetd wrote to its journal.
+/// Returns the lines that fleetd wrote to its journal.
 pub(crate) fn fleet_journal(host: &Host) -> Result<String> {
     host.sh("journalctl --unit=fleet.service --no-pager --output=cat")?
         .ok()

@@ -171,7 +171,7 @@ fn report_holds_changes_and_listings_show_all_of_it() {
         another(13)?;
         all_run(13)?;
         let after = etcdctl(&["get", "--print-value-only", &key])?;
-        ensure!(after == base, "written anew for one unit: {after}");
+        ensure!(after == base, "written again for one unit: {after}");
 
         // A fleetd that starts again begins with one of its own, over which nothing has changed.
         all_available(13)?;

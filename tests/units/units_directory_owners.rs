@@ -105,7 +105,7 @@ fn a_restart_publishes_nothing(lab: &Lab) -> Result<()> {
     told(lab, "Machines: 2", true)?;
     ensure!(
         writes(lab, "both.service")? == before,
-        "a restart published anew"
+        "a restart published again"
     );
     ensure!(
         pids == main_pids(lab, &["both.service"])?,

@@ -144,7 +144,7 @@ fn through_a_tunnel(lab: &Lab) -> Result<()> {
     );
     ensure!(
         logins(three, "core", two)? == relayed + 1,
-        "nobody came through the tunnel"
+        "no login came through the tunnel"
     );
     // A connection through the tunnel also takes no longer than the requested limit.
     three.partition()?;

@@ -1,4 +1,4 @@
-//! The address that a machine is listed under.
+//! The listed address of a machine.
 
 use lab::Lab;
 
@@ -9,7 +9,8 @@ use crate::support::looking::SOON;
 fn an_address_is_found_after_boot_and_followed() {
     Lab::builder().etcd(1).test(|lab| {
         let host = prepare(lab)?;
-        // What follows is longer than a lease is renewed after, for who only looks then.
+        // The next step takes longer than the interval of lease renewals, so a check tied to
+        // renewals sees no address.
         host.sh("ip address flush dev eth0")?.ok()?;
         comes_back(lab, host)?;
         let listed_as = |address: &str| {
@@ -22,7 +23,7 @@ fn an_address_is_found_after_boot_and_followed() {
         let session = host
             .sh("journalctl --unit=fleet.service | grep -c 'fleetd is up'")?
             .ok()?;
-        // Connections that etcd has with the old one break.
+        // Connections of etcd with the old address break.
         host.sh("ip address flush dev eth0; ip address add 10.99.1.77/16 dev eth0")?
             .ok()?;
         listed_as("10.99.1.77")?;

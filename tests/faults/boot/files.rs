@@ -20,12 +20,12 @@ fn missing_etcd_certificates_keep_no_unit_down() {
                 "etcd_servers=https://10.99.0.1:2379\netcd_certfile=/no.pem\netcd_keyfile=/no.key\n",
                 "etcd_keyfile",
             ),
-            // Neither an authority of its own nor those of the system, which this host has not.
+            // There is no authority of its own, and this host has none of the system.
             ("etcd_servers=https://10.99.0.1:2379\n", "etcd_cafile"),
         ] {
             host.write_file("/etc/fleet/fleet.conf", lines)?;
             comes_back(lab, host)?;
-            // The first of several problems, whose order is that of their names.
+            // It is the first of several problems, which are ordered by name.
             status_line(lab, host, "etcd_cafile", true)?;
             ensure!(fleet_journal(host)?.contains(named), "the journal does not name {named}");
             let checked = host.exec(&["fleetd", "--check-config"])?;
@@ -50,7 +50,7 @@ fn a_state_directory_that_cannot_be_written_keeps_no_unit_down() {
         host.sh("systemctl enable --quiet var-lib-fleet.mount")?.ok()?;
         comes_back(lab, host)?;
         names_the_directory(lab, host)?;
-        // An empty one, as on a host whose disk was never set up.
+        // An empty one, as on a host whose disk was never prepared.
         host.sh("systemctl disable --quiet var-lib-fleet.mount")?.ok()?;
         host.write_file(
             "/etc/systemd/system/var-lib.mount",
@@ -58,7 +58,7 @@ fn a_state_directory_that_cannot_be_written_keeps_no_unit_down() {
              Type=tmpfs\nOptions=ro\n[Install]\nWantedBy=local-fs.target\n",
         )?;
         host.sh("systemctl enable --quiet var-lib.mount")?.ok()?;
-        // From the registry, since there is no disk to start it from.
+        // It starts from the registry, because there is no disk to start from.
         comes_back(lab, host)?;
         names_the_directory(lab, host)
     });

@@ -1,5 +1,5 @@
 //! Shows that units start from local disk, whatever fleetd cannot open, reach, resolve or write at
-//! boot; that it is named; and that it is put right without a restart.
+//! boot. The problem is reported, and its fix needs no restart.
 
 mod address;
 mod files;
@@ -14,7 +14,7 @@ use lab::{Host, Lab};
 
 use crate::support::workload::{SOON, active, fleet_journal, launch, status_text};
 
-/// How long after fleetd's start a unit may start that was there before.
+/// The time limit from fleetd's start to the start of an existing unit.
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// Installs fleet on one host, and starts `x.service` there.
@@ -29,7 +29,7 @@ fn prepare(lab: &Lab) -> Result<&Host> {
     Ok(host)
 }
 
-/// Loses the host's power, gives it back, and checks that `x.service` and fleetd came up soon after
+/// Cuts the host's power and restores it. Checks that `x.service` and fleetd are up soon after
 /// fleetd's start.
 fn comes_back(lab: &Lab, host: &Host) -> Result<()> {
     host.power_on()?;
@@ -72,7 +72,7 @@ fn status_line(lab: &Lab, host: &Host, text: &str, expected: bool) -> Result<()>
     .with_context(|| line)
 }
 
-/// What `list-machines` shows as this host's address.
+/// Returns this host's address in `list-machines`.
 fn listed_address(host: &Host) -> Result<String> {
     let listed = host.fleetctl(&["list-machines", "--no-legend", "--full"])?;
     let line = listed

@@ -1,4 +1,4 @@
-//! Names of etcd's members that no name server resolves at boot.
+//! Names of etcd members that no name server resolves at boot.
 
 use anyhow::ensure;
 use lab::Lab;
@@ -6,7 +6,7 @@ use lab::Lab;
 use super::{comes_back, listed_address, prepare};
 use crate::support::looking::SOON;
 
-/// Takes every question of the resolver, and answers none.
+/// A rule that drops every query of the resolver.
 const SWALLOWS: [(&str, &str); 2] = [
     (
         "/etc/systemd/system/swallow.socket",
@@ -33,7 +33,7 @@ fn dead_name_servers_delay_no_unit_and_no_stop() {
         host.write_file("/etc/resolv.conf", "nameserver 127.0.0.53\n")?;
         host.sh("systemctl enable --quiet swallow.socket")?.ok()?;
         comes_back(lab, host)?;
-        // A question of the resolver that is not answered is not waited for.
+        // An unanswered query of the resolver does not delay the stop.
         let pid = host.main_pid("x.service")?;
         host.sh("systemctl restart fleet.service")?.ok()?;
         ensure!(

@@ -1,4 +1,4 @@
-//! What the README says of installing and upgrading, done as it stands there.
+//! The README's steps for installing and upgrading, done as written.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use lab::{Host, Lab, binaries, repository};
 
 use crate::support::workload::{SOON, active, fleetd, fleetd_again, launch};
 
-/// Where a person has built fleet, or unpacked it.
+/// The directory where fleet was built or unpacked.
 const TREE: &str = "/root/fleet";
 
 #[test]
@@ -48,8 +48,8 @@ fn an_upgrade_as_the_readme_has_it_keeps_the_configuration() {
     });
 }
 
-/// The commands that install fleet, and those of the first step, which an upgrade repeats before
-/// the restart.
+/// Returns the commands that install fleet, and those of the first step, which an upgrade repeats
+/// before the restart.
 fn commands(readme: &str) -> Result<(String, String)> {
     let (_, section) = readme
         .split_once("## Install it")
@@ -72,7 +72,7 @@ fn commands(readme: &str) -> Result<(String, String)> {
     ))
 }
 
-/// Puts what was built where the commands look for it.
+/// Copies the built files to the place where the commands expect them.
 fn unpack(host: &Host) -> Result<()> {
     let built = binaries()?;
     for binary in ["fleetd", "fleetctl"] {

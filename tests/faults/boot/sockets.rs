@@ -1,4 +1,4 @@
-//! Addresses of fleet.socket that are absent or taken at boot.
+//! Addresses of fleet.socket that are missing or taken at boot.
 
 use anyhow::ensure;
 use lab::Lab;
@@ -23,10 +23,10 @@ fn an_absent_api_address_is_opened_later() {
         host.sh("ip address add 10.97.7.7/32 dev lo")?.ok()?;
         status_line(lab, host, "10.97.7.7:49153", false)?;
         told(lab, "10.97.7.7:49153", false)?;
-        // It is plain TCP, which is answered with the reason why it is not served.
+        // It is plain TCP, so the answer is the reason why it is not served.
         let asked = host.fleetctl(&["--endpoint=http://10.97.7.7:49153", "list-units"])?;
         ensure!(asked.stderr.contains("insecure_tcp"), "{asked:?}");
-        // As systemd has it, once the socket can be opened.
+        // This is how systemd opens it, once the socket can be opened.
         host.sh("systemctl restart fleet.socket")?.ok()?;
         lab.wait_until(SOON, "fleetd serves again", || {
             Ok(host.is_active("fleet.socket") && host.fleetctl(&["list-units"])?.code == 0)
@@ -62,7 +62,7 @@ fn a_taken_api_address_is_opened_once_it_is_free() {
 fn a_fleetd_without_its_socket_serves_the_usual_path() {
     Lab::builder().etcd(1).test(|lab| {
         let host = prepare(lab)?;
-        // Something that is no socket is in the way, and systemd may not remove it.
+        // A file that is no socket is in the way, and systemd may not remove it.
         host.sh("systemctl disable --quiet fleet.socket; systemctl mask --quiet fleet.socket")?
             .ok()?;
         host.write_file(

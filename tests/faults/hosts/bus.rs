@@ -1,5 +1,5 @@
-//! Shows that changes made while the bus or PID 1 is away arrive, that this is told, and that no
-//! unit notices.
+//! Shows that changes made while the bus or PID 1 is unreachable arrive later. The fault is
+//! reported, and no unit is affected.
 
 use anyhow::ensure;
 use lab::Lab;

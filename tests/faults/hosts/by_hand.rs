@@ -1,5 +1,5 @@
-//! Shows that fleet holds what an administrator has stopped or masked, says so, and takes it back
-//! when it is told to.
+//! Shows that fleet leaves a unit alone that an administrator stopped or masked, reports it, and
+//! starts it again when asked.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
@@ -11,7 +11,7 @@ const NAME: &str = "held.service";
 const MASK: &str = "/etc/systemd/system/held.service";
 
 #[test]
-fn unit_stopped_or_masked_by_hand_stays_so_and_says_why() {
+fn unit_stopped_or_masked_by_hand_stays_so_and_is_reported() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         install(lab)?;
         let host = lab.host(1);
@@ -60,7 +60,7 @@ fn unit_stopped_or_masked_by_hand_stays_so_and_says_why() {
         host.sh(&format!("fleetctl restart {NAME}"))?.ok()?;
         active(lab, NAME, [host])?;
         ensure!(ran(host)? == 2, "not restarted once");
-        // A stop before that would count as a failure of the new revision.
+        // Without this wait, a stop would count as a failure of the new revision.
         host.sh(&format!(
             "fleetctl rollout status --watch --timeout 30s {NAME}"
         ))?

@@ -1,5 +1,5 @@
-//! Shows that units of others, transient or a package's, before or after fleet's own, are neither
-//! stopped nor overwritten.
+//! Shows that foreign units, transient or from a package, made before or after fleet's own, are
+//! neither stopped nor overwritten.
 
 use anyhow::ensure;
 use lab::Lab;
@@ -44,7 +44,7 @@ fn a_transient_unit_and_one_of_a_package_keep_their_names() {
             host.read_file(PACKAGED)? == THEIRS,
             "their file was changed"
         );
-        // Nobody can tell any more whose process it is.
+        // Now the owner of the process is unknown.
         ensure!(
             host.main_pid("late.service")? == ours,
             "a process under their name was stopped"

@@ -1,5 +1,5 @@
-//! Shows that a machine whose `desired.json` is damaged in the middle of an update restarts nothing
-//! for that.
+//! Shows that a machine whose `desired.json` is damaged during an update restarts nothing because
+//! of that.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use lab::Lab;
 use super::{TRAIL, install, start};
 use crate::support::workload::{SOON, fleet_journal, fleetd, fleetd_again};
 
-/// Longer than an agent takes to follow the registry after its start.
+/// Longer than an agent needs after its start to follow the registry.
 const A_WHILE: Duration = Duration::from_secs(2);
 
 #[test]
@@ -23,7 +23,7 @@ fn desired_state_damaged_in_an_update_restarts_nothing() {
             Ok(lab.hosts().iter().all(|host| host.is_active(name)))
         })?;
         let before: Vec<u32> = pids(lab, name)?;
-        // The first machine is never available for long enough, so that the second one waits.
+        // The first machine is never available for long enough, so the second one waits.
         let update = format!("{TRAIL}Environment=version=2\n{fleet}MinReadySec=600\nProgressDeadlineSec=1200\n");
         start(lab.host(1), name, &update)?;
         let mut updated = None;
@@ -42,7 +42,7 @@ fn desired_state_damaged_in_an_update_restarts_nothing() {
         let journal = fleet_journal(host)?;
         ensure!(journal.contains("desired.json is damaged"), "{journal}");
         ensure!(host.main_pid(name)? == running, "it was restarted:\n{journal}");
-        // And it follows the registry from there.
+        // From here on it follows the registry.
         lab.host(1).fleetctl(&["stop", name])?.ok()?;
         lab.wait_until(SOON, "it is stopped everywhere", || {
             Ok(lab.hosts().iter().all(|host| !host.is_active(name)))

@@ -1,5 +1,5 @@
-//! Shows that what somebody does to unit files and their links is named, and undone at once without
-//! a restart.
+//! Shows that changes by hand to unit files and their links are reported, and undone at once
+//! without a restart.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
@@ -10,7 +10,7 @@ use crate::support::workload::{SOON, active, fleet_journal, works};
 const FILE: &str = "/run/fleet/units/drifts.service";
 const LINK: &str = "/run/systemd/system/drifts.service";
 
-/// All that a touch of the unit would change.
+/// Returns everything on the host that a restart or reload of the unit would change.
 fn trace(host: &Host) -> Result<String> {
     let show = "cat /srv/drifts.service; systemctl show -p ActiveState,MainPID,InvocationID,NRestarts drifts.service";
     host.sh(show)?.ok()
@@ -63,7 +63,7 @@ fn files_and_links_changed_by_hand_are_restored_unrestarted() {
                 "somebody removed its file",
             ),
             (
-                // With `rm -r`, files would come back before it is done.
+                // With `rm -r`, files would return before it ends.
                 "a directory that was moved away",
                 "mv /run/fleet/units /run/elsewhere".to_owned(),
                 "somebody removed its file",
@@ -110,8 +110,8 @@ fn files_and_links_changed_by_hand_are_restored_unrestarted() {
         }
         clean(lab, host)?;
 
-        // A drop-in is an administrator's own addition: it stays, and counts from the next start
-        // on.
+        // A drop-in is an administrator's own addition. It stays, and takes effect at the next
+        // start.
         host.write_file(
             "/etc/systemd/system/drifts.service.d/mine.conf",
             "[Service]\nEnvironment=MINE=1\n",

@@ -1,5 +1,5 @@
-//! Shows that a fleetd which stood still for longer than its lease touches nothing of what stayed,
-//! and catches up.
+//! Shows that a fleetd that was stopped for longer than its lease leaves unchanged units alone, and
+//! then catches up.
 
 use anyhow::ensure;
 use lab::Lab;

@@ -1,5 +1,5 @@
-//! Shows that a fleetd which is killed again and again, while people change everything, loses
-//! nothing and repeats nothing.
+//! Shows that a fleetd that is killed repeatedly during many changes loses nothing and repeats
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::support::workload::{SOON, active, write};
 
 const CHANGES: usize = 40;
 
-/// A line for each start and each stop, with the revision's number.
+/// A unit that writes a line at each start and each stop, with the revision's number.
 fn content(revision: u32) -> String {
     format!(
         "[Service]\nExecStart=/bin/sh -c 'echo start {revision} >> /srv/%n; exec sleep infinity'\nExecStopPost=/bin/sh -c 'echo stop {revision} >> /srv/%n'\n[X-Fleet]\nUpdateStrategy=all\n"
@@ -34,7 +34,7 @@ fn fleetd_killed_at_random_loses_and_repeats_nothing() {
         let seed = seed()?;
         eprintln!("FLEET_TEST_SEED={seed}");
         for host in lab.hosts() {
-            // The usual two seconds until the next start would be too calm.
+            // The usual two seconds until the next start would make this too calm.
             host.write_file(
                 "/etc/systemd/system/fleet.service.d/test.conf",
                 "[Service]\nRestartSec=100ms\n",
@@ -104,14 +104,14 @@ fn fleetd_killed_at_random_loses_and_repeats_nothing() {
 
 #[derive(Default)]
 struct Unit {
-    /// The revision that should run; none once it is destroyed.
+    /// The revision that should run. `None` once the unit is destroyed.
     now: Option<u32>,
     newest: u32,
-    /// How many orders there were that stop what runs.
+    /// The number of orders that stop what runs.
     stops: usize,
 }
 
-/// Orders at random, and answers what was ordered.
+/// Gives random orders, and returns them.
 fn change(lab: &Lab, chance: &mut Chance) -> Result<BTreeMap<String, Unit>> {
     let mut units: BTreeMap<String, Unit> = BTreeMap::new();
     for _ in 0..CHANGES {
@@ -129,8 +129,8 @@ fn change(lab: &Lab, chance: &mut Chance) -> Result<BTreeMap<String, Unit>> {
     Ok(units)
 }
 
-/// Has the revision run, or (none) the unit destroyed. The fleetd that is asked may be killed in
-/// between.
+/// Orders that the revision runs, or with `None` that the unit is destroyed. The fleetd that gets
+/// the order may be killed meanwhile.
 fn order(lab: &Lab, name: &str, revision: Option<u32>) -> Result<()> {
     let host = lab.host(1);
     let command = match revision {
@@ -145,7 +145,7 @@ fn order(lab: &Lab, name: &str, revision: Option<u32>) -> Result<()> {
     })
 }
 
-/// Kills fleetds until it is over, and answers how many.
+/// Kills fleetds until `over` is set, and returns how many.
 fn kill_on(lab: &Lab, chance: &mut Chance, over: &AtomicBool) -> Result<u32> {
     let mut kills = 0;
     while !over.load(Ordering::Relaxed) {
@@ -159,12 +159,12 @@ fn kill_on(lab: &Lab, chance: &mut Chance, over: &AtomicBool) -> Result<u32> {
     Ok(kills)
 }
 
-/// Nothing was stopped without an order, and no revision was started twice.
+/// Checks that nothing was stopped without an order, and no revision was started twice.
 fn judge(host: &Host, wanted: &BTreeMap<String, Unit>) -> Result<()> {
     let kept = host.read_file("/srv/keep.service")?;
     ensure!(
         kept == "start 1\n",
-        "{}: the unit that nobody touched:\n{kept}",
+        "{}: the unit without orders:\n{kept}",
         host.name()
     );
     for (name, unit) in wanted {

@@ -1,5 +1,5 @@
-//! Shows that hundreds of units which crash in a loop leave fleetd responsive, and its journal and
-//! the registry in peace.
+//! Shows that fleetd stays responsive while hundreds of units crash in a loop, and that its journal
+//! and the registry stay quiet.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use lab::{Host, Lab};
 use super::install;
 use crate::support::workload::{SOON, fleet_journal, works};
 
-/// Every ten seconds each of them starts. With one second between them PID 1 itself needed minutes
-/// for an answer, whoever asked, on two busy cores.
+/// Each of them starts every ten seconds. With one second, PID 1 itself took minutes to answer on
+/// two busy cores.
 const UNITS: usize = 300;
 
-/// For so long the loops are watched.
+/// The time for which the loops are watched.
 const WATCHED: Duration = Duration::from_secs(4);
 
 #[test]
@@ -42,7 +42,7 @@ fn hundreds_of_crashing_units_delay_and_flood_nothing() {
             after.lines - before.lines,
             after.revision - before.revision,
         );
-        // Thousands of crashes. A line or a write for each unit would be hundreds.
+        // There are thousands of crashes. A line or a write for each unit would make hundreds.
         ensure!(after.lines - before.lines < 50, "its journal floods:\n{}", fleet_journal(host)?);
         ensure!(after.revision - before.revision < 150, "its reports flood the registry");
         let started = Instant::now();
@@ -81,7 +81,7 @@ fn look(lab: &Lab, host: &Host) -> Result<Look> {
     })
 }
 
-/// How often systemd restarted the units, all together; none of them is left out.
+/// Returns how often systemd restarted all units together. No unit is left out.
 fn restarts(host: &Host) -> Result<u64> {
     let shown = host
         .sh("systemctl show --property=NRestarts --value 'loop*.service'")?

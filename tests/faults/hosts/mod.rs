@@ -1,5 +1,5 @@
-//! Real faults on real hosts: what becomes of the units, read from systemd, and what people are
-//! told meanwhile.
+//! Real faults on real hosts: their effect on units, read from systemd, and what fleet reports
+//! meanwhile.
 
 mod bus;
 mod by_hand;
@@ -17,7 +17,7 @@ use lab::{Host, Lab};
 
 use crate::support::workload::{SOON, conf, problems, status_text};
 
-/// What a unit is that leaves a line for every time it was started.
+/// A unit that writes a line for each of its starts.
 const TRAIL: &str = "[Service]\nExecStart=/bin/sh -c 'echo ran >> /srv/%n; exec sleep infinity'\n";
 
 /// Installs fleet everywhere, and waits until it answers.
@@ -35,7 +35,7 @@ fn start(host: &Host, name: &str, content: &str) -> Result<()> {
     host.sh(&start)?.ok().map(drop)
 }
 
-/// Waits until `fleetctl status` and fleetd's status line both tell of this problem of the host.
+/// Waits until `fleetctl status` and fleetd's status line both report this problem of the host.
 fn told(lab: &Lab, host: &Host, text: &str) -> Result<()> {
     let mut seen = (String::new(), String::new());
     let told = lab.wait_until(SOON, &format!("{text:?} is told"), || {
@@ -56,7 +56,7 @@ fn told(lab: &Lab, host: &Host, text: &str) -> Result<()> {
     })
 }
 
-/// Waits until nothing is wrong with the host any more.
+/// Waits until the host has no problem.
 fn clean(lab: &Lab, host: &Host) -> Result<()> {
     lab.wait_until(SOON, "no problem is told any more", || {
         let status = lab.host(1).fleetctl(&["status"])?.stdout;

@@ -1,5 +1,5 @@
-//! Shows that a unit which hangs in its stop is told of, holds up no other, and can be started or
-//! updated all the same.
+//! Shows that a unit that hangs in its stop is reported, delays no other unit, and can even be
+//! started or updated.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};

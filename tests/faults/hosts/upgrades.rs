@@ -1,4 +1,4 @@
-//! Shows that a fleetd which finds what an older version wrote down touches nothing, and works on.
+//! Shows that a fleetd that finds the state of an older version affects no unit, and continues.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,7 +24,7 @@ fn fleetd_upgraded_over_older_state_touches_nothing() {
         works(lab, "after-upgrade.service")?;
         untouched(lab, &before, "an upgrade")?;
 
-        // As the first versions wrote them; and, the other way round, with what a later one may
+        // The form of the first versions, and conversely one with fields that a later version may
         // add.
         for (what, edit) in [("older", older as fn(&mut Value)), ("newer", newer)] {
             host.sh("systemctl stop fleet.socket fleet.service")?.ok()?;
@@ -81,7 +81,7 @@ fn newer(notes: &mut Value) {
     }
 }
 
-/// As a package does it: the same program under another inode, renamed into place.
+/// Replaces the binary like a package: the same program under another inode, renamed into place.
 fn replace_binary(host: &Host) -> Result<()> {
     let (path, new) = (
         host.path("/usr/bin/fleetd"),

@@ -1,6 +1,5 @@
-//! Shows that clocks which are set by an hour, back and forward, on the leader and on those that
-//! lead after it, neither stop nor end an update, and that people read what was decided in its
-//! order.
+//! Shows that clocks set by an hour, back and forward, neither stop nor end an update. They are
+//! those of the leader and of its successors. Events are listed in the order of the decisions.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,8 +14,8 @@ use crate::updates::rollouts::{settled, started, submit};
 
 const UNIT: &str = "a.service";
 
-/// A host's wall clock cannot be set from within a container; what fleetd reads of it can. Time as
-/// it passes stays true.
+/// A container cannot set a host's wall clock, but it can change what fleetd reads of it. Elapsed
+/// time stays true.
 const DROP_IN: &str = "[Service]\nEnvironment=LD_PRELOAD=/usr/local/lib/libfaketime.so.1\n\
     Environment=FAKETIME_TIMESTAMP_FILE=/etc/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\n";
 
@@ -34,7 +33,7 @@ fn clocks_set_by_an_hour_neither_stop_nor_reorder_an_update() {
         speaker
             .sh("(fleetctl events --follow > /root/followed 2>&1 &)")?
             .ok()?;
-        lab.wait_until(SOON, "somebody follows", || {
+        lab.wait_until(SOON, "a host follows the registry", || {
             Ok(speaker
                 .read_file("/root/followed")
                 .is_ok_and(|text| text.contains("leading")))
@@ -42,7 +41,7 @@ fn clocks_set_by_an_hour_neither_stop_nor_reorder_an_update() {
 
         rolls_out(lab, speaker, 2, || set(old, "-1h")).context("the leader's clock is set back")?;
         rolls_out(lab, speaker, 3, || {
-            // Whoever leads next is an hour behind the one before.
+            // The next leader is an hour behind the one before.
             set(old, "+0")?;
             others.iter().try_for_each(|host| set(host, "-1h"))?;
             let pid = fleetd(old)?;
@@ -66,7 +65,7 @@ fn with_a_clock(host: &Host) -> Result<()> {
     set(host, "+0")
 }
 
-/// Where the distribution has it, whatever this machine's architecture is.
+/// Returns the distribution's path of the library on this machine's architecture.
 fn library() -> Result<PathBuf> {
     for folder in fs::read_dir("/usr/lib")? {
         let library = folder?.path().join("faketime/libfaketimeMT.so.1");
@@ -77,14 +76,14 @@ fn library() -> Result<PathBuf> {
     anyhow::bail!("no libfaketime in /usr/lib")
 }
 
-/// From now on the clock of the host's fleetd differs from the true one by that.
+/// Sets the clock of the host's fleetd to differ from the true one by that.
 fn set(host: &Host, by: &str) -> Result<()> {
     host.write_file("/etc/clock.new", by)?;
     host.sh("mv /etc/clock.new /etc/clock")?.ok().map(drop)
 }
 
-/// A version reaches every host, once, within the budget, whatever happens when the first host has
-/// set out.
+/// Checks that a version reaches every host once, within the budget. `midway` runs once the first
+/// host has begun.
 fn rolls_out(
     lab: &Lab,
     speaker: &Host,
@@ -105,8 +104,8 @@ fn rolls_out(
     rolled_out(&Trail::of(lab, UNIT, since)?, number)
 }
 
-/// What was decided is listed in the order in which it was, by whichever clock, and who follows has
-/// missed nothing.
+/// Checks that decisions are listed in their order, whatever the clocks, and that a follower has
+/// missed none.
 fn told_in_order(lab: &Lab, speaker: &Host) -> Result<()> {
     let listed = speaker.fleetctl(&["events", UNIT])?.ok()?;
     let revisions: Vec<u64> = listed.lines().filter_map(revision).collect();
@@ -137,7 +136,7 @@ fn told_in_order(lab: &Lab, speaker: &Host) -> Result<()> {
     )
 }
 
-/// The number after `revision` in a line of events.
+/// Returns the number after `revision` in a line of events.
 fn revision(line: &str) -> Option<u64> {
     let (_, after) = line.split_once("  revision ")?;
     after.split([' ', ':']).next()?.parse().ok()

@@ -1,5 +1,5 @@
-//! Shows that a machine without a network runs on and says so, is missed by the others, and does at
-//! its return what was ordered meanwhile.
+//! Shows that a machine without a network runs on and reports it. The others report it as missing.
+//! When it returns, it carries out the orders given meanwhile.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
@@ -64,8 +64,7 @@ fn a_machine_that_is_cut_off_runs_on_is_missed_and_catches_up() {
     });
 }
 
-/// Waits until who looks at the fleet is told that the machine is missing, since when, and what
-/// becomes of it.
+/// Waits until fleet reports that the machine is missing, since when, and the consequence.
 fn missed(lab: &Lab, speaker: &Host, lost: &Host) -> Result<()> {
     let mut seen = String::new();
     let missed = lab.wait_until(SOON, "it is missed", || {
@@ -84,7 +83,7 @@ fn short(host: &Host) -> String {
     format!("{}...", &host.machine_id()[..8])
 }
 
-/// Whether the host has a row in list-machines, and any in list-units.
+/// Returns whether the host has a row in list-machines, and any in list-units.
 fn rows(speaker: &Host, host: &Host) -> Result<[bool; 2]> {
     let lists = |command: &str| -> Result<bool> {
         Ok(speaker

@@ -1,5 +1,5 @@
-//! Shows that two hosts with one machine id, as clones of a disk have, both run their units, do not
-//! fight over the registry, and say what is wrong and what to do about it.
+//! Shows that two hosts with one machine id, like clones of a disk, both run their units and do not
+//! fight over the registry. They report the problem and its fix.
 
 use std::thread;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn duplicate_machine_id_is_reported_and_units_run_on() {
         let before = workload::start(lab)?;
         let pids = [fleetd(original)?, fleetd(clone)?];
 
-        // Whoever came last is listed.
+        // The last one to join is listed.
         let listed = listed(lab, speaker)?;
         let aside = if listed.number() == clone.number() { original } else { clone };
         let of_aside = format!("{} has the id of this machine too, and stands aside", aside.address());
@@ -40,8 +40,8 @@ fn duplicate_machine_id_is_reported_and_units_run_on() {
         );
         ensure!(machines.stderr.contains(&warning), "{machines:?}");
 
-        // Nothing is written while nothing changes: nobody takes anything back.
-        // A service counts as available five seconds after its start: that report is the last one.
+        // While nothing changes, nothing is written, so neither host takes the id back. A service
+        // counts as available five seconds after its start, which is the last report.
         thread::sleep(Duration::from_secs(6));
         let revision = settled(lab)?;
         thread::sleep(Duration::from_secs(7));
@@ -69,14 +69,14 @@ fn duplicate_machine_id_is_reported_and_units_run_on() {
     });
 }
 
-/// Gives a host that machine id, as what `fleetctl status` proposes does.
+/// Gives a host that machine id, like the commands that `fleetctl status` proposes.
 fn has_id(host: &Host, id: &str) -> Result<()> {
     host.write_file("/etc/machine-id", format!("{id}\n"))?;
     host.reboot()
 }
 
-/// Waits until one of the second and the third host is listed and the other is not, and answers
-/// which.
+/// Waits until one of the second and the third host is listed and the other is not. Returns the
+/// listed one.
 fn listed<'a>(lab: &'a Lab, speaker: &Host) -> Result<&'a Host> {
     let mut listed = Vec::new();
     lab.wait_until(SOON, "one of the two is listed", || {

@@ -1,6 +1,6 @@
-//! Shows that a leader which is cut off or stalls in the middle of an update, and lives, leads no
-//! more: another one goes on within the budget, and nothing that the old one decides lands, neither
-//! then nor at its return.
+//! Shows that a leader that is cut off or stalls during an update, and lives, leads no more.
+//! Another one continues within the budget. No decision of the old one takes effect, neither then
+//! nor at its return.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn leader_cut_off_or_stalled_is_replaced_and_writes_nothing() {
     on_six_hosts(1, |lab| {
         started(lab, UNIT, &version(1))?;
         lost(lab, 2, Host::partition, Host::heal, true).context("it is cut off")?;
-        // It goes on in the middle of its work, where it leads, with all that it has not read yet.
+        // It continues in the middle of its work, still leading, with much of the registry unread.
         let signal = |host: &Host, signal: &str| {
             let pid = fleetd(host)?;
             host.sh(&format!("kill -{signal} {pid}"))?.ok().map(drop)
@@ -35,8 +35,8 @@ fn leader_cut_off_or_stalled_is_replaced_and_writes_nothing() {
     });
 }
 
-/// The leader is lost in the middle of an update, alive, and comes back when another one has
-/// finished.
+/// Checks that another leader completes an update when the leader is lost during it, alive, and
+/// returns later.
 fn lost(
     lab: &Lab,
     number: u32,
@@ -63,11 +63,11 @@ fn lost(
         Ok(new != old.number() && leading(here.iter().copied())? == [new])
     })?;
     if is_awake {
-        // Awake, it knows by its own clock that its claim is over.
+        // When it wakes up, its own clock shows that its claim is over.
         told(lab, old, "the registry is away; units run on as they are")?;
         ensure!(leading(lab.hosts())? == [new]);
     }
-    // It may have been granted the update: until somebody cordons it, it is waited for.
+    // It may have been granted the update, so it is waited for until it is cordoned.
     let id = old.machine_id();
     speaker.fleetctl(&["cordon", &id])?.ok()?;
     settled(lab, speaker, UNIT)?;
@@ -84,10 +84,10 @@ fn lost(
     lab.wait_until(SOON, "the old leader's host has had its turn", || {
         Ok(Trail::of(lab, UNIT, since)?.tried(number) == lab.hosts().len())
     })?;
-    // Longer than a claim lasts: whatever the old one had begun has come to its end.
+    // Longer than a claim lasts, so all that the old leader had begun has ended.
     std::thread::sleep(Duration::from_secs(4));
     ensure!(leading(lab.hosts())? == [new] && leader(lab, old)? == new);
-    ensure!(self::claim(lab)? == claim, "somebody else led meanwhile");
+    ensure!(self::claim(lab)? == claim, "another host led meanwhile");
     ensure!(fleetd(old)? == pid, "it was another fleetd that returned");
     let after = decisions(speaker)?;
     ensure!(after.starts_with(&decided), "{decided:?} became {after:?}");
@@ -100,7 +100,7 @@ fn lost(
     rolled_out(&Trail::of(lab, UNIT, since)?, number)
 }
 
-/// The numbers of the hosts whose fleetd says that it leads.
+/// Returns the numbers of the hosts whose fleetd reports that it leads.
 fn leading<'a>(hosts: impl IntoIterator<Item = &'a Host>) -> Result<Vec<usize>> {
     let mut leading = Vec::new();
     for host in hosts {
@@ -111,7 +111,7 @@ fn leading<'a>(hosts: impl IntoIterator<Item = &'a Host>) -> Result<Vec<usize>> 
     Ok(leading)
 }
 
-/// The claim as etcd has it, with the revision that made it.
+/// Returns the claim in etcd, with the revision that created it.
 fn claim(lab: &Lab) -> Result<String> {
     let answer = lab
         .member(1)
@@ -121,7 +121,7 @@ fn claim(lab: &Lab) -> Result<String> {
     Ok(answer["kvs"].to_string())
 }
 
-/// What leaders have decided, in its order.
+/// Returns the decisions of leaders in their order.
 fn decisions(host: &Host) -> Result<Vec<String>> {
     let events = host.fleetctl(&["events", "--full"])?.ok()?;
     Ok(events.lines().map(str::to_owned).collect())

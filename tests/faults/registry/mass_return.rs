@@ -1,5 +1,5 @@
-//! Shows that all machines at once may lose their network in the middle of an update and come back
-//! together: the budget holds all the time, and what is no part of the update is not touched.
+//! Shows that all machines may lose their network during an update and return at once. The budget
+//! holds all the time, and units outside the update are not affected.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
@@ -47,13 +47,13 @@ fn budget_holds_when_all_machines_return_during_an_update() {
         clean(lab)?;
         ensure!(
             at_once(lab.hosts(), |host| host.main_pid(OTHER))? == others,
-            "what nobody changed was restarted"
+            "an unchanged unit was restarted"
         );
         Ok(())
     });
 }
 
-/// The keys of the machines that are there, as etcd has them.
+/// Returns the keys of the live machines in etcd.
 fn present(lab: &Lab) -> Result<String> {
     lab.member(1)
         .etcdctl(&[

@@ -1,5 +1,5 @@
-//! Shows that one member of three may be dead or hang: fleet goes on, and fleetd says which one it
-//! does without.
+//! Shows that fleet works when one member of three is dead or hangs, and that fleetd names that
+//! member.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use lab::{Host, Lab, Member};
 use super::clean;
 use crate::support::workload::{self, SOON, fleet_journal, leader, untouched, works};
 
-/// Within that time another engine leads.
+/// The time limit until another engine leads.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
 #[test]
@@ -34,20 +34,20 @@ fn etcd_member_dead_or_hanging_is_named_and_work_goes_on() {
     });
 }
 
-/// A new unit reaches every host, somebody leads, every machine is listed, and nothing else was
-/// touched.
+/// Checks that a new unit reaches every host, a leader exists, every machine is listed, and no
+/// other unit is affected.
 fn goes_on(lab: &Lab, unit: &str, before: &[String]) -> Result<()> {
     works(lab, unit)?;
     clean(lab)?;
-    // The claim of the one that led may end with the member that it asked.
-    lab.wait_until(HAND_OVER, "somebody leads", || {
+    // The leader's claim may end with the member that it used.
+    lab.wait_until(HAND_OVER, "a host leads", || {
         Ok(leader(lab, lab.host(2)).is_ok())
     })?;
     untouched(lab, before, unit)
 }
 
-/// Waits until each of these hosts has said that it does without that member, and whom it asks
-/// instead.
+/// Waits until each of these hosts has reported that the member does not serve, and which one
+/// replaces it.
 fn named(lab: &Lab, member: &Member, callers: &[&Host]) -> Result<()> {
     let lost = format!("etcd {} does not serve, http://10.99.0.", member.endpoint());
     for host in callers {
@@ -60,7 +60,7 @@ fn named(lab: &Lab, member: &Member, callers: &[&Host]) -> Result<()> {
     Ok(())
 }
 
-/// The member that a host's fleetd asks.
+/// Returns the member that a host's fleetd uses.
 fn used<'a>(lab: &'a Lab, host: &Host) -> Result<&'a Member> {
     for member in lab.members() {
         if calls(host, member)? {

@@ -1,5 +1,5 @@
-//! Faults of the registry and of the network on real hosts: what becomes of the units, read from
-//! systemd, and what people are told meanwhile.
+//! Faults of the registry and of the network on real hosts: their effect on units, read from
+//! systemd, and what fleet reports meanwhile.
 
 mod clock;
 mod cut_off;
@@ -18,8 +18,8 @@ use crate::support::workload::{SOON, conf, fleet_journal, problems, status_text}
 use crate::updates::rollouts::at_once;
 use crate::updates::rollouts::trail::{self, Trail};
 
-/// How long everything may take to be as it should be once the registry is back. Two seconds are
-/// usual, the longest wait between two tries; the rest is for a machine that is busy.
+/// The time limit until everything is right again once the registry is back. Two seconds are usual,
+/// the longest wait between two attempts. The rest is for a busy machine.
 const RETURN: Duration = Duration::from_secs(8);
 
 /// Runs a test on six hosts that know each other, with units that leave trails. Their leases end
@@ -28,7 +28,7 @@ fn on_six_hosts(members: usize, body: impl FnOnce(&Lab) -> Result<()>) {
     on_six_hosts_with(members, |_| Ok(()), body);
 }
 
-/// The same with something done on each host before fleet is installed.
+/// Runs the same test after `prepare` on each host, before fleet is installed.
 fn on_six_hosts_with(
     members: usize,
     prepare: impl Fn(&Host) -> Result<()> + Sync,
@@ -45,17 +45,17 @@ fn on_six_hosts_with(
     });
 }
 
-/// How many hosts an update of [`version`] may take down: a third of the six.
+/// The number of hosts that an update of [`version`] may take down: a third of the six.
 const BUDGET: usize = 2;
 
-/// A version that takes a second to come up.
+/// Returns a version that takes a second to come up.
 fn version(number: u32) -> String {
     let unit = trail::Unit::plain(number).notifies_after(1);
     unit.fleet("Global=true\nMaxUnavailable=2").file()
 }
 
-/// An error if an update took more down than that, or any host ran another version than this one,
-/// once.
+/// Returns an error if an update took down more than that, or if a host ran any other version, or
+/// this one more than once.
 fn rolled_out(trail: &Trail, number: u32) -> Result<()> {
     let (most, story) = trail.most_down();
     ensure!(
@@ -68,7 +68,7 @@ fn rolled_out(trail: &Trail, number: u32) -> Result<()> {
     Ok(())
 }
 
-/// Waits until fleetd's status line and its journal tell this.
+/// Waits until fleetd's status line and its journal report this.
 fn told(lab: &Lab, host: &Host, text: &str) -> Result<()> {
     let mut line = String::new();
     let told = lab.wait_until(SOON, &format!("{} tells: {text}", host.name()), || {
@@ -78,7 +78,7 @@ fn told(lab: &Lab, host: &Host, text: &str) -> Result<()> {
     told.map_err(|error| error.context(format!("status line: {line}")))
 }
 
-/// Waits until no host tells of anything wrong, and every machine is listed.
+/// Waits until no host reports a problem, and every machine is listed.
 fn clean(lab: &Lab) -> Result<()> {
     for host in lab.hosts() {
         lab.wait_until(

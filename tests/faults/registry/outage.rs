@@ -1,4 +1,4 @@
-//! Shows that what was acknowledged right before etcd went down is not lost, and that everything
+//! Shows that changes acknowledged right before etcd fails are not lost, and that everything
 //! converges at once when it is back.
 
 use std::env;
@@ -14,7 +14,7 @@ use crate::support::workload::{
     self, SOON, active, fleet_journal, fleetd, launch, status_text, untouched,
 };
 
-/// For how many seconds etcd is down. Two minutes show the same, later.
+/// A variable with the number of seconds for which etcd is down. Two minutes show the same, later.
 const OUTAGE: &str = "FLEET_TESTS_OUTAGE";
 
 const GONE: &[&str] = &["goes.service", "stops.service", "last.service"];
@@ -33,7 +33,7 @@ fn changes_around_an_etcd_outage_reach_every_host() {
             launch(speaker, unit)?;
             active(lab, unit, lab.hosts())?;
         }
-        // One host cannot have heard of what is acknowledged in the last moment.
+        // This host cannot have received the last acknowledged changes.
         unaware.sh("systemctl stop fleet.service")?.ok()?;
         for unit in THERE {
             workload::write(speaker, unit, "[Service]\nExecStart=/bin/sleep infinity\n")?;
@@ -85,7 +85,7 @@ fn changes_around_an_etcd_outage_reach_every_host() {
     });
 }
 
-/// What people are told while etcd is down, and that nothing is taken that could be lost.
+/// Checks what fleet reports while etcd is down, and that it accepts nothing that could be lost.
 fn meanwhile(lab: &Lab) -> Result<()> {
     let away = "the registry is away; units run on as they are: registry unavailable: etcd http://10.99.0.1:2379: ";
     for host in lab.hosts() {
