@@ -1,12 +1,11 @@
-//! Shows that a unit file that cannot work is refused with a sentence, before anything changes
-//! anywhere.
+//! Shows that a unit file that cannot work is refused with a sentence before any change.
 
 use anyhow::{Context, Result, ensure};
 use lab::Lab;
 
 use crate::support::looking::{listed, refused, settled, sleeper};
 
-/// A name, a content, and the whole of what `fleetctl start` says about it.
+/// A name, a content, and the full error of `fleetctl start`.
 const BAD: &[(&str, &[u8], &str)] = &[
     (
         "bad name.service",
@@ -87,7 +86,7 @@ fn start(lab: &Lab, names: &[&str], text: &str) -> Result<()> {
         .collect();
     let output = lab.host(1).fleetctl(&arguments)?;
     refused(&output, 1, text)?;
-    // Of several it says in a second line that none was touched.
+    // For several units, a second line says that none was changed.
     let lines = if names.len() > 1 { 2 } else { 1 };
     let untouched = format!("started: none; not started: {}\n", paths.join(", "));
     ensure!(
@@ -124,8 +123,8 @@ fn one_of_several(lab: &Lab) -> Result<()> {
     )
 }
 
-/// What cannot be understood in `[X-Fleet]` is refused, and the unit that runs stays as it
-/// is.
+/// Checks that options in `[X-Fleet]` that cannot be understood are refused, and the running unit
+/// stays unchanged.
 fn misread_options(lab: &Lab) -> Result<()> {
     let host = lab.host(1);
     let file = |option: &str| sleeper(1001) + option + "\n";
@@ -180,7 +179,7 @@ fn misread_options(lab: &Lab) -> Result<()> {
     host.fleetctl(&["destroy", "odd.service"])?.ok().map(drop)
 }
 
-/// It can be kept in the registry, and nothing more.
+/// Checks that a unit that is not global can be kept in the registry, and nothing more.
 fn not_global(lab: &Lab) -> Result<()> {
     const TEXT: &str = "[Service]\nExecStart=/bin/sleep 1002\n";
     const WHY: &str = "unit single.service is not global, and this version does not schedule such units to a machine";

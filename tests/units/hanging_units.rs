@@ -1,4 +1,4 @@
-//! Shows that units which hang in their start or stop hold up nobody else.
+//! Shows that units that hang in their start or stop delay no others.
 
 use lab::Lab;
 

@@ -1,4 +1,4 @@
-//! A unit that is submitted, or lies in a units directory, does on its machines what its file says.
+//! A unit that is submitted, or is in a units directory, does on its machines what its file says.
 
 mod bad_units;
 mod global;

@@ -1,5 +1,5 @@
-//! Shows that a unit which is not fleet's is never overwritten or stopped, and that other machines
-//! do not mind.
+//! Shows that a foreign unit is never overwritten or stopped, and that other machines are not
+//! affected.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
@@ -10,7 +10,7 @@ const THEIRS: &str = "[Service]\nExecStart=/bin/sleep 4711\n";
 const PATH: &str = "/etc/systemd/system/x.service";
 
 #[test]
-fn a_foreign_unit_of_the_same_name_is_left_alone_and_told() {
+fn foreign_unit_of_the_same_name_is_kept_and_reported() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         lab.install_fleet(|host| conf(lab, host))?;
         let (speaker, clashes) = (lab.host(1), lab.host(3));
@@ -27,7 +27,7 @@ fn a_foreign_unit_of_the_same_name_is_left_alone_and_told() {
         works(lab, "other.service")?;
         theirs(clashes, pid)?;
 
-        // With its file, its process goes on; once both are gone the name is free.
+        // As long as its file exists, its process runs on. Once both are gone, the name is free.
         clashes
             .sh(&format!(
                 "systemctl stop x.service; rm {PATH}; systemctl daemon-reload"
@@ -35,8 +35,8 @@ fn a_foreign_unit_of_the_same_name_is_left_alone_and_told() {
             .ok()?;
         runs_fleets(lab, clashes)?;
 
-        // One that turns up later takes the name over, and keeps it through fleet's own stop and
-        // destroy.
+        // A foreign unit that appears later takes over the name, and keeps it through fleet's own
+        // stop and destroy.
         let latecomer = lab.host(2);
         latecomer.write_file(PATH, THEIRS)?;
         latecomer.exec(&["systemctl", "daemon-reload"])?.ok()?;
@@ -56,7 +56,7 @@ fn a_foreign_unit_of_the_same_name_is_left_alone_and_told() {
     });
 }
 
-/// Waits until `fleetctl status` tells of the clash on this host, both for the cluster and for the
+/// Waits until `fleetctl status` reports the clash on this host, both for the cluster and for the
 /// unit.
 fn told(lab: &Lab, host: &Host) -> Result<()> {
     lab.wait_until(SOON, "the clash is told", || {

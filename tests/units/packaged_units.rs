@@ -1,10 +1,9 @@
-//! Shows that the units a package installs are valid, and that their fence leaves fleetd the room
-//! it needs.
+//! Shows that the packaged units are valid, and that their sandbox lets fleetd do its job.
 
 use anyhow::ensure;
 use lab::{Lab, repository};
 
-/// In the place of fleetd: does once, inside the fence, all that fleetd does to the machine.
+/// A replacement of fleetd. It does once, inside the sandbox, all that fleetd does to the machine.
 const STAND_IN: &str = r#"#!/bin/sh
 set -eux
 mkdir -p /run/fleet/units
@@ -26,7 +25,7 @@ exec sleep infinity
 "#;
 
 #[test]
-fn systemd_finds_no_fault_in_them_and_little_exposure() {
+fn packaged_units_are_valid_and_little_exposed() {
     Lab::builder().test(|lab| {
         let host = lab.host(1);
         host.write_file("/usr/bin/fleetd", STAND_IN)?;
@@ -37,7 +36,7 @@ fn systemd_finds_no_fault_in_them_and_little_exposure() {
             verified.stderr.is_empty() && verified.code == 0,
             "{verified:?}"
         );
-        // In tenths. Most of the 2.3 is being root and having the network, which is the job.
+        // In tenths. Most of the 2.3 is for running as root with the network, which the job needs.
         host.sh("systemd-analyze security --no-pager --offline=yes --threshold=23 fleet.service")?
             .ok()?;
         Ok(())
@@ -56,8 +55,8 @@ fn fleetd_can_do_its_job_inside_the_fence_and_nothing_beside_it() {
         )?
         .ok()?;
         install(host)?;
-        // The stand-in's word comes from systemd-notify, a child; fleetd's own comes from the main
-        // process.
+        // The stand-in's notification is from systemd-notify, a child. fleetd's own is from the
+        // main process.
         host.write_file("/etc/systemd/system/fleet.service.d/test.conf", "[Service]\nNotifyAccess=all\n")?;
         host.exec(&["systemctl", "daemon-reload"])?.ok()?;
         let started = host.exec(&["systemctl", "enable", "--now", "fleet.socket", "fleet.service"])?;

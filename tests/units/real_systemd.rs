@@ -1,5 +1,5 @@
-//! Shows on a host what the unit tests of the crates only recall: how systemd reads unit files, and
-//! how it behaves.
+//! Shows on a host what the unit tests of the crates assume about systemd: how it reads unit files,
+//! and how it behaves.
 
 use std::fs;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use lab::{Lab, cargo, repository};
 
 use crate::support::looking::{SOON, listed, settled, sleeper};
 
-/// As in the corpus's README.
+/// The command in the corpus's README.
 const SHOWN: &str =
     "LoadState Description Documentation After Requires Environment SyslogIdentifier";
 
@@ -44,7 +44,8 @@ fn unit_files_are_read_as_the_corpus_records() {
     });
 }
 
-/// The lines in order, and the words in lists of units, whose order means nothing.
+/// Returns the lines in order. Words in lists of units are sorted, because their order means
+/// nothing.
 fn sorted(shown: &str) -> Vec<String> {
     let line = |line: &str| match line.split_once('=') {
         Some((key @ ("After" | "Requires"), list)) => {
@@ -78,7 +79,7 @@ fn systemd_behaves_as_the_conformance_suite_states() {
     });
 }
 
-/// The test binary of the seam between fleetd and systemd.
+/// Returns the test binary of the interface between fleetd and systemd.
 fn suite() -> Result<Vec<u8>> {
     let built = cargo()
         .args([
@@ -103,8 +104,8 @@ fn suite() -> Result<Vec<u8>> {
     fs::read(&executable).with_context(|| executable)
 }
 
-/// systemd reads the file of a unit that it does not have in memory for each answer, and forgets it
-/// again, which takes it the longer the more units run.
+/// For each query about a unit that is not loaded, systemd reads its file and drops it again. The
+/// more units run, the longer that takes.
 #[test]
 fn systemd_reads_a_unit_as_rarely_as_it_can() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
@@ -125,11 +126,12 @@ fn systemd_reads_a_unit_as_rarely_as_it_can() {
             Ok(one.fleetctl(&["list-units"])?.stdout.contains(unit))
         })?;
         settled(lab)?;
-        // To see that the name is free, and what systemd makes of the file.
+        // One read is to see that the name is free, the other is systemd's reading of the file.
         let loaded = reads()?;
         ensure!(loaded <= 3, "{loaded} reads to load it");
         one.fleetctl(&["start", unit])?.ok()?;
-        // By fleet's word: systemctl would have systemd read a unit that does not run yet.
+        // This uses fleet's state, because systemctl would make systemd read a unit that does not
+        // run yet.
         lab.wait_until(SOON, "it runs", || {
             Ok(one.fleetctl(&["list-units"])?.stdout.contains("running"))
         })?;
@@ -147,9 +149,9 @@ fn systemd_reads_a_unit_as_rarely_as_it_can() {
     });
 }
 
-/// systemd tells everybody on the bus whenever it was asked to link files.
+/// systemd sends a signal on the bus for each request to link files.
 #[test]
-fn files_that_come_at_once_are_linked_at_once() {
+fn files_that_arrive_together_are_linked_together() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
         listed(lab)?;
         let one = lab.host(1);

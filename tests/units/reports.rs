@@ -1,5 +1,5 @@
-//! Shows what a machine says of its units over time, and that a drained one runs nothing: read from
-//! the registry and from the hosts themselves.
+//! Shows a machine's reports on its units over time, and that a drained machine runs nothing. Both
+//! are read from the registry and from the hosts themselves.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
 use serde_json::Value;
 
-/// Far above what any of it takes; a machine that is busy elsewhere stretches everything.
+/// Far longer than anything here takes. A busy machine is slower in everything.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Where fleetd keeps its keys unless it is told otherwise.
+/// The default prefix of fleetd's keys.
 const PREFIX: &str = "/_coreos.com/fleet/";
 
 fn launch(host: &Host, name: &str, service: &str, fleet: &str) -> Result<()> {
@@ -30,7 +30,7 @@ fn value(lab: &Lab, key: &str) -> Result<Value> {
     serde_json::from_str(&value).with_context(|| format!("{key} is not there yet"))
 }
 
-/// What the machine says of the unit.
+/// Returns the machine's report on the unit.
 fn report(lab: &Lab, host: &Host, name: &str) -> Result<Value> {
     let key = format!("reports/{}", host.machine_id());
     let changes = value(lab, &key)?;
@@ -45,13 +45,13 @@ fn report(lab: &Lab, host: &Host, name: &str) -> Result<Value> {
     Ok(base["units"][name].clone())
 }
 
-/// The machine's present session.
+/// Returns the machine's present session.
 fn session(lab: &Lab, host: &Host) -> Result<Value> {
     let machine = value(lab, &format!("machines/{}", host.machine_id()))?;
     Ok(machine["session"].clone())
 }
 
-/// How long the unit is active, by the host's clock.
+/// Returns how long the unit has been active, by the host's clock.
 fn active_for(host: &Host, name: &str) -> Result<Duration> {
     let since: u64 = host
         .systemctl_show(name, "ActiveEnterTimestampMonotonic")?
@@ -107,7 +107,7 @@ fn unit_is_available_after_min_ready_sec_or_says_why_not() {
             let failed = report["failed"].as_str().unwrap_or_default();
             Ok(failed.starts_with("systemd restarted it"))
         })?;
-        // It still starts, as far as systemd knows.
+        // As far as systemd knows, it is still starting.
         let starts = report(lab, host, "notify.service")?;
         ensure!(
             starts["ready"] == false && starts["failed"].is_null(),
@@ -123,7 +123,7 @@ fn unit_is_available_after_min_ready_sec_or_says_why_not() {
             .ok()?;
         says("stopped.service", "available", true.into())?;
 
-        // A fleetd that starts again reads the time from systemd; no clock of the host matters.
+        // A restarted fleetd reads the time from systemd. No clock of the host matters.
         let pid = host.main_pid("steady.service")?;
         host.exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
@@ -133,7 +133,7 @@ fn unit_is_available_after_min_ready_sec_or_says_why_not() {
     });
 }
 
-/// Among hundred units each change would else write all of them again.
+/// With a hundred units, each change would otherwise write all of them again.
 #[test]
 fn report_holds_changes_and_listings_show_all_of_it() {
     Lab::builder().hosts(1).etcd(1).test(|lab| {
@@ -173,7 +173,7 @@ fn report_holds_changes_and_listings_show_all_of_it() {
         let after = etcdctl(&["get", "--print-value-only", &key])?;
         ensure!(after == base, "written again for one unit: {after}");
 
-        // A fleetd that starts again begins with one of its own, over which nothing has changed.
+        // A restarted fleetd begins with a new base without changes.
         all_available(13)?;
         host.exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
@@ -183,7 +183,7 @@ fn report_holds_changes_and_listings_show_all_of_it() {
         })?;
         all_run(13)?;
 
-        // Whoever takes it away: the next report brings all of it again.
+        // If the report is deleted, the next report has everything again.
         etcdctl(&["del", &key])?;
         let status = host.sh("fleetctl status")?.stdout;
         ensure!(status.contains("the base beside it"), "{status}");

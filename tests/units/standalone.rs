@@ -1,5 +1,5 @@
-//! Shows that one machine is a fleet without etcd: `fleetd --standalone` keeps the registry through
-//! a reboot, and a damaged one as it is.
+//! Shows that one machine is a fleet without etcd: `fleetd --standalone` keeps the registry over a
+//! reboot, and never overwrites a damaged one.
 
 use anyhow::{Context, Result, ensure};
 use lab::{FleetConf, Host, Lab};
@@ -9,7 +9,7 @@ use crate::support::looking::{SOON, gone_everywhere, runs_everywhere, sleeper};
 const REGISTRY: &str = "/var/lib/fleet/registry.json";
 
 #[test]
-fn a_machine_alone_needs_no_etcd() {
+fn standalone_machine_needs_no_etcd() {
     Lab::builder().test(|lab| {
         let host = lab.host(1);
         host.write_file(

@@ -1,5 +1,5 @@
-//! Shows that the files in one host's units directory run on every host, whole, and until they are
-//! positively gone.
+//! Shows that the files in one host's units directory run on every host, complete, until they are
+//! certainly removed.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -14,7 +14,7 @@ const DIRECTORY: &str = "/etc/fleet/units";
 fn files_on_one_host_run_on_every_host() {
     Lab::builder().hosts(3).etcd(1).test_on_all_suites(|lab| {
         lab.install_fleet(|_| lab.fleet_conf())?;
-        // Each puts in what it needs and takes it away. `keep.service` stays, and is never touched.
+        // Each part adds what it needs and removes it. `keep.service` stays, and is never affected.
         put(lab, "keep.service", &sleeper(1000))?;
         runs_everywhere(lab, "keep.service", 1000)?;
         let keep = main_pids(lab, &["keep.service"])?;
@@ -104,7 +104,7 @@ fn moved_into_place(lab: &Lab) -> Result<()> {
 }
 
 fn slow_writer(lab: &Lab) -> Result<()> {
-    // What stands there after the first write is a unit, and not the one that was meant.
+    // After the first write, the file is a valid unit, but not the intended one.
     let script = format!(
         "exec 3> {DIRECTORY}/slow.service; printf '{half}' >&3; read go < /run/go; printf '{rest}' >&3",
         half = sleeper(1).replace('\n', "\\n"),
@@ -124,7 +124,7 @@ fn slow_writer(lab: &Lab) -> Result<()> {
     lab.wait_until(SOON, "half of the file is written", || {
         Ok(host(lab).read_file(&format!("{DIRECTORY}/slow.service"))? == sleeper(1))
     })?;
-    // Later files go through while it is open, so it was seen and passed over.
+    // Later files are published while it is open, so it was seen and skipped.
     put(lab, "later.service", &sleeper(1006))?;
     runs_everywhere(lab, "later.service", 1006)?;
     settled(lab)?;
@@ -236,7 +236,7 @@ fn destroyed_by_hand(lab: &Lab) -> Result<()> {
     runs_everywhere(lab, "a.service", 1009)?;
     lab.host(2).fleetctl(&["destroy", "a.service"])?.ok()?;
     gone_everywhere(lab, "a.service")?;
-    // The same bytes again, and another fleetd, are no reason to bring it back.
+    // The same bytes again, or another fleetd, are no reason to bring it back.
     put(lab, "a.service", &sleeper(1009))?;
     host(lab)
         .exec(&["systemctl", "restart", "fleet.service"])?
@@ -250,8 +250,8 @@ fn destroyed_by_hand(lab: &Lab) -> Result<()> {
     remove(lab, "a.service")
 }
 
-/// Takes the directory into some state, in which it is held: the text is told, and nothing stops or
-/// changes. Brings it back, and sees that it goes on.
+/// Changes the directory so that it is held. Checks that the text is reported, and nothing stops or
+/// changes. Then restores the directory, and checks that it is followed again.
 fn held(lab: &Lab, take: &str, told_text: &str, bring_back: &str) -> Result<()> {
     put(lab, "held.service", &sleeper(1011))?;
     runs_everywhere(lab, "held.service", 1011)?;
@@ -266,8 +266,8 @@ fn held(lab: &Lab, take: &str, told_text: &str, bring_back: &str) -> Result<()> 
             "a unit of a held directory was touched"
         );
         ensure!(writes(lab, "held.service")?.is_some());
-        // A new fleetd knows no more than the old one. Its service makes a missing directory, which
-        // has no marker.
+        // A new fleetd knows no more than the old one. Its service creates a missing directory,
+        // which then has no marker.
         host(lab)
             .exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;

@@ -1,5 +1,5 @@
-//! Shows that files which belong together end in the wanted states, in whatever order they are
-//! copied, and that a directory which cannot be believed changes nothing.
+//! Shows that files that belong together reach the wanted states in whatever order they are copied,
+//! and that an untrusted directory changes nothing.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -81,7 +81,7 @@ fn put(host: &Host, name: &str, content: &str) -> Result<()> {
     host.write_file(&format!("{DIRECTORY}/{name}"), content)
 }
 
-/// A oneshot that leaves a line for each run.
+/// Returns a oneshot that writes a line for each run.
 fn job(name: &str) -> String {
     format!(
         "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo run >> /srv/{name}'\n[X-Fleet]\nGlobal=true\n"
@@ -92,7 +92,7 @@ fn rolled_back(lab: &Lab) -> Result<()> {
     let host = lab.host(1);
     put(host, "web.service", &sleeper(1050))?;
     runs_everywhere(lab, "web.service", 1050)?;
-    // Only a revision that was available, so a second ready, is one to go back to.
+    // Only a revision that was available, here after a second, can be restored.
     std::thread::sleep(std::time::Duration::from_secs(2));
     let bad = "[Service]\nExecStart=/bin/false\n[X-Fleet]\nGlobal=true\n";
     put(host, "web.service", bad)?;
@@ -145,7 +145,7 @@ fn timers_and_their_services(lab: &Lab) -> Result<()> {
             })
         })?;
     }
-    // An edit does not run the job, and neither does another fleetd.
+    // Neither an edit nor another fleetd runs the job.
     host.sh(&format!("echo '# edited' >> {DIRECTORY}/weekly.service"))?
         .ok()?;
     settled(lab)?;

@@ -18,7 +18,7 @@ fn directories_on_two_hosts_agree_and_own_units_together() {
     });
 }
 
-/// How many directories own the unit.
+/// Returns how many directories own the unit.
 fn owners(lab: &Lab) -> Result<usize> {
     let prefix = "/_coreos.com/fleet/owners/both.service/";
     let keys = lab
@@ -37,7 +37,7 @@ fn same_files_agree(lab: &Lab) -> Result<()> {
     put(lab, 1, 1000)?;
     put(lab, 2, 1000)?;
     runs_everywhere(lab, "both.service", 1000)?;
-    // One of them made it, and the other owns it too, which does not write the unit again.
+    // One of them created it. The other one owns it too, which does not write the unit again.
     ensure!(writes(lab, "both.service")? == Some(1));
     ensure!(owners(lab)? == 2);
     let revision = settled(lab)?;
@@ -58,7 +58,7 @@ fn the_last_change_wins(lab: &Lab) -> Result<()> {
         let before = writes(lab, "both.service")?.context("there is a unit")?;
         put(lab, host, number)?;
         runs_everywhere(lab, "both.service", number)?;
-        // The update, and its end as the stable revision.
+        // The update is one write, and the new stable revision another.
         let rolled_out = Some(before + 2);
         lab.wait_until(
             crate::support::looking::SOON,
@@ -71,8 +71,7 @@ fn the_last_change_wins(lab: &Lab) -> Result<()> {
         );
     }
     told(lab, "both.service: the registry has another content", true)?;
-    // An older content is late, not new; it is owned by the host all the same, and said so in its
-    // journal.
+    // An older content is late, not new. The host owns the unit anyway, and its journal reports it.
     let pids = main_pids(lab, &["both.service"])?;
     put(lab, 1, 1001)?;
     lab.wait_until(

@@ -1,4 +1,4 @@
-//! How a new revision reaches the machines, and what people order about it.
+//! How a new revision reaches the machines, and orders about it.
 
 pub(crate) mod orders;
 mod problems;

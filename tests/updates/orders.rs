@@ -1,5 +1,5 @@
-//! Shows what people order about rollouts, on real hosts: an update that waits for a person
-//! restarts nothing, what would happen and why it did not is told, and it is taken back.
+//! Shows orders about rollouts on real hosts: an update that waits for approval restarts nothing.
+//! fleetctl shows what would happen and why it did not, and the update is undone.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -92,7 +92,7 @@ fn order(host: &Host, order: Value) -> Result<Value> {
     answer(host, "POST", "rollouts/a.service", Some(&order), 200)
 }
 
-/// Waits until no rollout goes on, and that revision is available everywhere.
+/// Waits until no rollout is active, and that revision is available everywhere.
 fn stable(lab: &Lab, revision: u64) -> Result<()> {
     lab.wait_until(SOON, &format!("revision {revision} is stable"), || {
         let status = answer(lab.host(2), "GET", "rollouts/a.service", None, 200)?;
@@ -101,11 +101,11 @@ fn stable(lab: &Lab, revision: u64) -> Result<()> {
     })
 }
 
-/// A units directory that gets the file late does not try again what was rolled back.
+/// Checks that a units directory that gets the file late does not retry a rolled-back content.
 fn not_brought_back(lab: &Lab, bad: &str, history: &Value) -> Result<()> {
     let host = lab.host(2);
     host.write_file("/etc/fleet/units/a.service", bad)?;
-    // Published after it by the same hand, so that the one before is dealt with when this one runs.
+    // The same directory publishes it later, so the one before is done when this one runs.
     host.write_file("/etc/fleet/units/b.service", sleeper(1003))?;
     runs_everywhere(lab, "b.service", 1003)?;
     let now = answer(host, "GET", "rollouts/a.service/history", None, 200)?;
@@ -113,7 +113,7 @@ fn not_brought_back(lab: &Lab, bad: &str, history: &Value) -> Result<()> {
     runs_everywhere(lab, UNIT, 1000)
 }
 
-/// What the update would do is told, and nothing is changed.
+/// Checks that the update's effect is shown, and nothing is changed.
 fn planned(host: &Host, update: &str) -> Result<()> {
     let options = lab_options(update);
     let units = json!({"units": [{"name": UNIT, "options": options}]});
@@ -135,7 +135,7 @@ fn planned(host: &Host, update: &str) -> Result<()> {
     Ok(())
 }
 
-/// A sleeper's lines as the original's clients send them.
+/// Returns a sleeper's lines as fleet 1.0's clients send them.
 fn lab_options(content: &str) -> Vec<Value> {
     let mut section = "";
     let mut options = Vec::new();
@@ -218,7 +218,7 @@ fn scheduled(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Asks the fleetd of a host over its socket.
+/// Sends a request to a host's fleetd over its socket, and returns the answer.
 pub(crate) fn answer(
     host: &Host,
     method: &str,

@@ -1,4 +1,4 @@
-//! Shows that `fleetctl status` lists what is wrong with units, and that its exit code says so.
+//! Shows that `fleetctl status` lists the problems with units, and that its exit code reports them.
 
 use anyhow::{Result, ensure};
 use lab::{Host, Lab};
@@ -8,7 +8,7 @@ use crate::support::looking::{SOON, runs_everywhere, sleeper};
 const UNIT: &str = "web.service";
 const FILE: &str = "/root/web.service";
 
-/// Asks until the cluster's status has that exit code, and contains that text.
+/// Waits until the cluster's status has that exit code, and contains that text.
 fn status(lab: &Lab, host: &Host, code: i32, text: &str) -> Result<()> {
     lab.wait_until(SOON, &format!("exit {code} with `{text}`"), || {
         let status = host.fleetctl(&["status"])?;

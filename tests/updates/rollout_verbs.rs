@@ -1,5 +1,5 @@
-//! Shows the verbs of rollouts as a person uses them, on real hosts: look before, follow, pause, go
-//! on, undo, restart, and take machines out.
+//! Shows the rollout commands as a person uses them on real hosts: plan, follow, pause, resume,
+//! undo, restart, and take machines out.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::support::looking::{SOON, main_pids, runs_everywhere, settled, sleeper
 const UNIT: &str = "web.service";
 const FILE: &str = "/root/web.service";
 
-/// A sleeper that takes so long to be available that each step of a rollout can be seen.
+/// Returns a sleeper that takes so long to be available that each step of a rollout can be seen.
 fn slowly(number: u32) -> String {
     sleeper(number) + "MinReadySec=3\n"
 }
@@ -26,7 +26,7 @@ fn ready(lab: &Lab) -> Result<&Host> {
     Ok(host)
 }
 
-/// Runs fleetctl, which has to exit with that code, and answers what it printed.
+/// Runs fleetctl, checks its exit code, and returns its output.
 fn says(host: &Host, code: i32, arguments: &[&str]) -> Result<String> {
     let said = host.fleetctl(arguments)?;
     ensure!(said.code == code, "not exit {code}: {said:?}");
@@ -41,7 +41,7 @@ fn contains(text: &str, wanted: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn an_update_is_looked_at_followed_paused_undone_and_restarted() {
+fn update_is_planned_followed_paused_undone_and_restarted() {
     Lab::builder().hosts(3).etcd(1).test(|lab| {
         let host = ready(lab)?;
         host.write_file(FILE, slowly(1000))?;
@@ -79,7 +79,7 @@ fn an_update_is_looked_at_followed_paused_undone_and_restarted() {
     });
 }
 
-/// What would happen is told, and nothing happens.
+/// Checks that the plan shows what would happen, and nothing happens.
 fn looked_at(lab: &Lab, host: &Host) -> Result<()> {
     let before = main_pids(lab, &[UNIT])?;
     let same = says(host, 0, &["plan", FILE])?;
@@ -108,8 +108,8 @@ fn looked_at(lab: &Lab, host: &Host) -> Result<()> {
     runs_everywhere(lab, UNIT, 1000)
 }
 
-/// A paused update stays where it is, also once the machine that has it is well and the next one
-/// could follow.
+/// Checks that a paused update stays where it is, even once its machine is available and the next
+/// one could follow.
 fn paused(lab: &Lab, host: &Host) -> Result<()> {
     contains(
         &says(host, 0, &["rollout", "pause", UNIT])?,
@@ -135,7 +135,7 @@ fn paused(lab: &Lab, host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// All main processes are new in the end, one host after the other.
+/// Checks that all main processes are new in the end, one host after the other.
 fn restarted(lab: &Lab, host: &Host) -> Result<()> {
     let before = main_pids(lab, &[UNIT])?;
     contains(
@@ -156,7 +156,7 @@ fn restarted(lab: &Lab, host: &Host) -> Result<()> {
     runs_everywhere(lab, UNIT, 1000)
 }
 
-/// The leader's decisions are told in their order.
+/// Checks that the leader's decisions are listed in their order.
 fn story(host: &Host) -> Result<()> {
     let told = says(host, 0, &["events", "-o", "json", UNIT])?;
     let mut kinds = Vec::new();
@@ -194,8 +194,8 @@ fn machines_are_taken_out_and_given_back() {
     });
 }
 
-/// As people know a DaemonSet: it runs nowhere, a label brings it to one machine, and takes it
-/// away.
+/// Checks that a unit behaves like a DaemonSet: it runs nowhere, metadata brings it to one machine,
+/// and removes it again.
 fn labelled(lab: &Lab, host: &Host) -> Result<()> {
     let unit = "ssd.service";
     let file = format!("/root/{unit}");
@@ -241,7 +241,7 @@ fn labelled(lab: &Lab, host: &Host) -> Result<()> {
     says(host, 0, &["destroy", unit]).map(drop)
 }
 
-/// A cordoned host keeps what it has, and nobody waits for it; then it takes its turn.
+/// Checks that a cordoned host keeps its revision without delaying others, and is updated later.
 fn cordoned(lab: &Lab, host: &Host) -> Result<()> {
     let kept = lab.host(2);
     let id = kept.machine_id();
@@ -272,7 +272,7 @@ fn cordoned(lab: &Lab, host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// A drained host has no unit of fleet's, until it is given back.
+/// Checks that a drained host has no unit of fleet's until it is uncordoned.
 fn drained(lab: &Lab, host: &Host) -> Result<()> {
     let emptied = lab.host(3);
     let id = emptied.machine_id();

@@ -33,7 +33,7 @@ fn clocks_set_by_an_hour_neither_stop_nor_reorder_an_update() {
         speaker
             .sh("(fleetctl events --follow > /root/followed 2>&1 &)")?
             .ok()?;
-        lab.wait_until(SOON, "a host follows the registry", || {
+        lab.wait_until(SOON, "the follower prints events", || {
             Ok(speaker
                 .read_file("/root/followed")
                 .is_ok_and(|text| text.contains("leading")))

@@ -1,12 +1,12 @@
-//! Shows that of two units that conflict the one created first runs, on every host alike, and the
-//! other one after it.
+//! Shows that of two conflicting units, the one created first runs on every host. The other one
+//! runs after it.
 
 use anyhow::ensure;
 
 use super::{SLEEPER, await_on, destroy_all, fleetctl, on_three_hosts, write};
 
 #[test]
-fn the_one_created_first_runs_and_the_other_follows() {
+fn conflicting_unit_created_first_runs_until_it_is_gone() {
     on_three_hosts(|lab| {
         let one = lab.host(1);
         let rival = format!("{SLEEPER}Conflicts=plain*\n");
@@ -18,7 +18,7 @@ fn the_one_created_first_runs_and_the_other_follows() {
             ("plain.service", "rival.service"),
             ("rival.service", "plain.service"),
         ] {
-            // From another host each: where a unit comes from says nothing.
+            // Each is from another host, because the source of a unit does not matter.
             write(
                 lab.host(2),
                 &[("plain.service", SLEEPER), ("rival.service", &rival)],
@@ -53,7 +53,7 @@ fn the_one_created_first_runs_and_the_other_follows() {
             destroy_all(lab)?;
         }
 
-        // Two at once: whichever it is, it is the same one everywhere.
+        // Both are created at once. One of them wins, the same one everywhere.
         let started = fleetctl(one, "start --wait rival plain")?;
         ensure!(
             started.code == 3,

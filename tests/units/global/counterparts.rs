@@ -1,4 +1,4 @@
-//! Shows what an update or a removal does to units that work together, such as a socket and its
+//! Shows the effect of an update or a removal on units that work together, such as a socket and its
 //! service.
 
 use anyhow::ensure;
@@ -13,7 +13,7 @@ fn lines(host: &Host, path: &str) -> usize {
 }
 
 #[test]
-fn a_destroyed_unit_is_started_by_nothing() {
+fn destroyed_unit_is_started_by_no_other_unit() {
     on_three_hosts(|lab| {
         let one = lab.host(1);
         let job =
@@ -179,7 +179,7 @@ fn a_slice_changes_and_goes_without_its_units() {
         let slice = |tasks: u32| format!("[Slice]\nTasksMax={tasks}\n{GLOBAL}");
         let local = "[Service]\nExecStart=/bin/sleep infinity\nSlice=app.slice\n";
         one.write_file("/etc/systemd/system/local.service", local)?;
-        // systemd makes the slice by itself, without a file.
+        // systemd creates the slice by itself, without a file.
         one.sh("systemctl daemon-reload; systemctl start local.service")?
             .ok()?;
         let pid = one.main_pid("local.service")?;

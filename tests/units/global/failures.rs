@@ -1,5 +1,5 @@
-//! Shows that a unit that fails, or that systemd refuses, is told as such and stops nobody else,
-//! however many there are.
+//! Shows that a unit that fails, or that systemd refuses, is reported and stops no other unit,
+//! however many fail.
 
 use anyhow::ensure;
 
@@ -11,7 +11,7 @@ fn a_unit_that_cannot_run_says_why_and_the_others_run() {
         let one = lab.host(1);
         let global = "\n[X-Fleet]\nGlobal=true\n";
         let crashing = format!("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'exit 7'{global}");
-        // Active for a moment: it may or may not be seen so.
+        // It is active for a moment, which may or may not be observed.
         let brief = format!("[Service]\nExecStart=/does/not/exist{global}");
         let refused = format!("[Service]\nExecStart=\nRestart=perhaps{global}");
         write(
@@ -51,7 +51,7 @@ fn a_unit_that_cannot_run_says_why_and_the_others_run() {
                 "list-units --no-legend --fields=unit,load,active,machine",
             )?
             .ok()?;
-            // A row's cells are apart by one tab or two.
+            // One or two tabs separate the cells of a row.
             let told = |line: &str| {
                 listed
                     .lines()
@@ -76,7 +76,7 @@ fn a_unit_that_cannot_run_says_why_and_the_others_run() {
             "{cluster:?}"
         );
 
-        // Each is mended by its next revision.
+        // The next revision of each fixes it.
         write(
             one,
             &[("crashing.service", SLEEPER), ("refused.service", SLEEPER)],
@@ -91,7 +91,7 @@ fn a_unit_that_cannot_run_says_why_and_the_others_run() {
             "{cluster:?}"
         );
 
-        // What failed leaves no trace in systemd.
+        // A failed unit leaves no trace in systemd.
         write(one, &[("crashing.service", &crashing)])?;
         ensure!(fleetctl(one, "start --wait --replace crashing")?.code == 1);
         destroy_all(lab)?;

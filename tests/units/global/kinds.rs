@@ -8,7 +8,7 @@ use super::{SLEEPER, SOON, await_on, destroy_all, fleetctl, main_pids, on_three_
 const EVERYWHERE: [usize; 3] = [1, 2, 3];
 
 #[test]
-fn what_activates_a_unit_is_started_and_the_unit_only_loaded() {
+fn activating_unit_is_started_and_its_target_only_loaded() {
     on_three_hosts(|lab| {
         let one = lab.host(1);
         write(
@@ -50,7 +50,7 @@ fn what_activates_a_unit_is_started_and_the_unit_only_loaded() {
                 .try_for_each(|host| host.read_file("/run/ticked").map(drop))?;
             Ok(true)
         })?;
-        // To load what another unit has started is not to stop it.
+        // Loading a unit that another unit has started does not stop it.
         fleetctl(one, "load echo.service")?.ok()?;
         fleetctl(one, "stop echo.socket drop.path")?.ok()?;
         await_on(lab, "echo.socket", "inactive", &EVERYWHERE)?;
@@ -74,7 +74,7 @@ Global=true
 WantedBy=multi-user.target
 ";
 
-/// Fails unless its maker was there, and came first.
+/// A unit that fails unless its maker exists and was started first.
 const READER: &str = "\
 [Unit]
 Wants=maker.service
@@ -115,7 +115,7 @@ fn units_requiring_each_other_start_together() {
                 ("maker.service", MAKER),
             ],
         )?;
-        // What is required or wanted comes last, on purpose.
+        // Required and wanted units are last on purpose.
         let units = "reader maker stack.target worker@1 worker@b.service srv-scratch.mount";
         fleetctl(one, &format!("start --wait {units}"))?.ok()?;
         for host in lab.hosts() {
@@ -147,7 +147,7 @@ fn a_unit_that_cannot_be_enabled_runs_on_and_costs_no_reloads() {
         write(one, &[("srv-x@.service", SLEEPER)])?;
         fleetctl(one, "start --wait srv-x@1")?.ok()?;
         let before = main_pids(lab, "srv-x@1.service")?;
-        // An alias of an instance has to be one too.
+        // An alias of an instance must be an instance too.
         let aliased = format!("{SLEEPER}[Install]\nAlias=y.service\n");
         write(one, &[("srv-x@1.service", &aliased)])?;
         let started = fleetctl(one, "start --wait --replace srv-x@1")?;
@@ -161,7 +161,7 @@ fn a_unit_that_cannot_be_enabled_runs_on_and_costs_no_reloads() {
                 .ok()
         };
         let counted = reloads()?;
-        // It is tried again all the while, and every try fails.
+        // It is tried repeatedly, and every attempt fails.
         let tries =
             "busctl monitor --json=short org.freedesktop.systemd1 | grep -m 3 'Cannot alias'";
         one.sh(tries)?.ok()?;

@@ -1,4 +1,5 @@
-//! Shows that a unit with `MachineMetadata=` is where the labels say, and moves when they change.
+//! Shows that a unit with `MachineMetadata=` runs where the metadata matches, and moves when it
+//! changes.
 
 use anyhow::ensure;
 use lab::Lab;
@@ -8,7 +9,7 @@ use super::{
 };
 
 #[test]
-fn a_unit_is_where_the_labels_say() {
+fn unit_runs_where_its_metadata_matches() {
     on_three_hosts(|lab| {
         let one = lab.host(1);
         write(
@@ -19,7 +20,7 @@ fn a_unit_is_where_the_labels_say() {
                 ("own@.service", &selecting("host=%i")),
             ],
         )?;
-        // No machine matches web yet: no row, and an exit code of its own.
+        // No machine matches web yet, so there is no row, and a special exit code.
         let started = fleetctl(one, "start --wait web two own@n3")?;
         ensure!(started.code == 3, "{started:?}");
         await_on(lab, "web.service", "active", &[])?;
@@ -53,7 +54,7 @@ fn a_unit_is_where_the_labels_say() {
             "its file is left on n3"
         );
 
-        // A label of fleet.conf is hidden, and comes back.
+        // Metadata of fleet.conf is hidden, and shown again.
         fleetctl(one, "metadata c46a host-")?.ok()?;
         await_on(lab, "two.service", "active", &[1])?;
         fleetctl(one, "metadata c46a host=n3")?.ok()?;

@@ -1,5 +1,5 @@
-//! Shows that a global unit is on every machine where it belongs, as it was sent, and does there
-//! what its user asked for.
+//! Shows that a global unit is on every machine where it belongs, with its file unchanged, in the
+//! state that its user ordered.
 
 mod conflicts;
 mod counterparts;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab, Output};
 
-/// Far above what any of it takes; a machine that is busy elsewhere stretches everything.
+/// Far longer than anything here takes. A busy machine is slower in everything.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A service that runs until it is stopped.
@@ -46,7 +46,7 @@ fn install(lab: &Lab) -> Result<()> {
     })
 }
 
-/// Runs fleetctl where the unit files of a test are.
+/// Runs fleetctl in the directory of a test's unit files.
 fn fleetctl(host: &Host, arguments: &str) -> Result<Output> {
     host.sh(&format!("cd /root; exec fleetctl {arguments}"))
 }
@@ -57,7 +57,7 @@ fn write(host: &Host, files: &[(&str, &str)]) -> Result<()> {
     files.try_for_each(|(name, content)| host.write_file(&format!("/root/{name}"), content))
 }
 
-/// Destroys all units, and waits until no host has anything of fleet's left.
+/// Destroys all units, and waits until no host has any of fleet's files or units.
 fn destroy_all(lab: &Lab) -> Result<()> {
     fleetctl(lab.host(1), "destroy '*'")?.ok()?;
     lab.wait_until(SOON, "nothing is left on any host", || {
@@ -71,14 +71,14 @@ fn destroy_all(lab: &Lab) -> Result<()> {
     })
 }
 
-/// What fleet has left in systemd's directories and its own: one path a line.
+/// Returns the files that fleet has left in systemd's directories and its own, one path a line.
 fn left_behind(host: &Host) -> Result<String> {
     host.sh("find /run/fleet/units /run/systemd/system -mindepth 1")?
         .ok()
 }
 
 /// Waits until `unit` is in this state (`active`, `failed`, ...) on exactly these hosts, and
-/// unknown to all others.
+/// unknown on all others.
 fn await_on(lab: &Lab, unit: &str, state: &str, numbers: &[usize]) -> Result<()> {
     lab.wait_until(
         SOON,
@@ -102,7 +102,7 @@ fn await_on(lab: &Lab, unit: &str, state: &str, numbers: &[usize]) -> Result<()>
     )
 }
 
-/// Waits until `fleetctl list-units` prints this, and nothing else.
+/// Waits until `fleetctl list-units` prints exactly this.
 fn await_listing(lab: &Lab, arguments: &str, expected: &str) -> Result<()> {
     lab.wait_until(SOON, "the units are listed so", || {
         let listed = fleetctl(lab.host(1), &format!("list-units {arguments}"))?.ok()?;
@@ -114,7 +114,7 @@ fn await_listing(lab: &Lab, arguments: &str, expected: &str) -> Result<()> {
     })
 }
 
-/// The main pids of a service on all hosts; an error where it has none.
+/// Returns the main pids of a service on all hosts. A host without one is an error.
 fn main_pids(lab: &Lab, unit: &str) -> Result<Vec<u32>> {
     let pid = |host: &Host| {
         let pid = host.main_pid(unit)?;
@@ -125,7 +125,7 @@ fn main_pids(lab: &Lab, unit: &str) -> Result<Vec<u32>> {
     lab.hosts().iter().map(pid).collect()
 }
 
-/// The file of a unit on every host.
+/// Checks the file of a unit on every host.
 fn assert_files(lab: &Lab, unit: &str, content: &[u8]) -> Result<()> {
     for host in lab.hosts() {
         let path = format!("/run/fleet/units/{unit}");

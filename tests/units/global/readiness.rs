@@ -1,4 +1,4 @@
-//! Shows when a unit counts as ready, and that `start --wait` ends then: not before, and not never.
+//! Shows when a unit counts as ready, and that `start --wait` ends exactly then.
 
 use anyhow::ensure;
 
@@ -40,7 +40,7 @@ fn a_oneshot_runs_once_a_start_and_is_ready_when_it_has() {
         fleetctl(one, "start --wait once")?.ok()?;
         runs(1)?;
         fleetctl(one, "status once")?.ok()?;
-        // What was done stays done, for other units and for an agent that starts anew.
+        // A finished run stays finished, for other units and for an agent that is restarted.
         fleetctl(one, "start --wait once")?.ok()?;
         ensure!(fleetctl(one, "start --wait never")?.code == 1);
         lab.host(2)
@@ -60,7 +60,7 @@ fn a_oneshot_runs_once_a_start_and_is_ready_when_it_has() {
 }
 
 #[test]
-fn a_service_that_says_when_it_is_ready_is_believed() {
+fn service_that_reports_readiness_is_ready_only_then() {
     on_three_hosts(|lab| {
         let one = lab.host(1);
         write(

@@ -1,5 +1,5 @@
-//! Shows what a user of fleet 1.0 types and reads: the same words, columns and exit codes, and the
-//! hosts as told.
+//! Shows that a user of fleet 1.0 types the same commands and reads the same words, columns and
+//! exit codes.
 
 use anyhow::ensure;
 use lab::repository;
@@ -25,8 +25,8 @@ hello.service\td77c07da.../10.99.1.3\tinactive\tdead
 ";
 
 fn unit_files(state: &str) -> String {
-    // Cells end at a multiple of eight: `loaded` has room for its blank in the first eight, the
-    // others have not.
+    // Cells end at a multiple of eight. `loaded` and its blank fit into the first eight, the others
+    // do not.
     let tabs = if state == "loaded" { "\t" } else { "\t\t" };
     format!("UNIT\t\tHASH\tDSTATE{tabs}STATE\tTARGET\nhello.service\te83c16e\t{state}\t-\tglobal\n")
 }

@@ -1,4 +1,4 @@
-//! Shows that an update reaches every host, and restarts a unit exactly when what runs would
+//! Shows that an update reaches every host, and restarts a unit exactly when its process would
 //! differ.
 
 use anyhow::ensure;
@@ -41,14 +41,14 @@ fn an_update_restarts_what_it_changes_and_nothing_else() {
             ),
         ] {
             write(one, &[(UNIT, &content)])?;
-            // Without --replace the registry wins.
+            // Without --replace the registry's content stays.
             let warned = fleetctl(one, "start web")?;
             ensure!(
                 warned.code == 0 && warned.stderr.contains("differ"),
                 "{warned:?}"
             );
             fleetctl(one, "start --wait --replace web")?.ok()?;
-            // systemd reads no comments: a file that differs in nothing else stays.
+            // systemd reads no comments. A unit whose file differs only in them keeps running.
             if !content.starts_with('#') {
                 placed.clone_from(&content);
             }
@@ -78,7 +78,7 @@ fn an_update_restarts_what_it_changes_and_nothing_else() {
             "another unit was restarted"
         );
 
-        // An update may also take the unit away from a host.
+        // An update may also remove the unit from a host.
         write(
             one,
             &[(UNIT, &format!("{SLEEPER}MachineMetadata=host=n2\n"))],

@@ -1,12 +1,12 @@
-//! Shows that a unit file reaches the hosts byte for byte, whatever a person writes, and that
-//! systemd runs it as written.
+//! Shows that a unit file reaches the hosts byte for byte, with any content, and that systemd runs
+//! it as written.
 
 use anyhow::ensure;
 
 use super::{assert_files, destroy_all, fleetctl, on_three_hosts};
 
-/// Comments that are not UTF-8, quotes, semicolons, percent signs, lines that go on, and no newline
-/// at the end.
+/// A file with bytes that are not UTF-8, quotes, semicolons, percent signs, continued lines, and no
+/// newline at the end.
 const ODD: &[u8] = b"# caf\xe9 \xff\r\n\n[Unit]\nDescription=Gr\xc3\xbc\xc3\x9fe; 100%% \"quoted\"\n\n[Service]\n\
 Type=oneshot\nRemainAfterExit=yes\n\
 ExecStartPre=-/bin/false\nExecStartPre=-/does/not/exist\nExecStartPre=-/bin/mkdir /run/odd\n\
@@ -16,7 +16,7 @@ ExecStart=/bin/sh -c 'printf \"%%s;%%s\\\\n\" \"$GREETING\" \"$OTHER\" >> /run/o
 ; the end\n[X-Fleet]\n  Global = true";
 
 #[test]
-fn what_arrives_and_runs_is_what_was_written() {
+fn unit_file_arrives_and_runs_as_written() {
     on_three_hosts(|lab| {
         let one = lab.host(1);
         one.write_file("/root/odd.service", ODD)?;

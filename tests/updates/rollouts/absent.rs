@@ -1,4 +1,4 @@
-//! Hosts that are not there during an update take their turn when they are back.
+//! Hosts that are offline during an update are updated when they return.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -13,7 +13,7 @@ use crate::support::looking::refused;
 const UNIT: &str = "a.service";
 
 #[test]
-fn hosts_that_missed_an_update_take_their_turn() {
+fn hosts_that_missed_an_update_get_it_when_they_return() {
     on_twelve_hosts(3, |lab| {
         started(lab, UNIT, &Unit::version(1).file())?;
         cut_off(lab).context("four hosts are cut off")?;
@@ -23,14 +23,14 @@ fn hosts_that_missed_an_update_take_their_turn() {
     });
 }
 
-/// The first hosts, and the others.
+/// Returns the first hosts, and the others.
 fn split(lab: &Lab, away: usize) -> (Vec<&Host>, Vec<&Host>) {
     lab.hosts()
         .iter()
         .partition(|host| host.number() > HOSTS - away)
 }
 
-/// Waits until as many hosts are there as that, and all of them run the newest version.
+/// Waits until that many hosts are live, and all of them run the newest version.
 fn all_have(lab: &Lab, hosts: usize) -> Result<()> {
     until(lab, lab.host(1), UNIT, "all have it", |status| {
         let counts = ["desired", "upToDate", "available"];
@@ -67,8 +67,8 @@ fn cut_off(lab: &Lab) -> Result<()> {
     each_moved_once(&trail, 2)
 }
 
-/// Some are under way just then. What they do while they are away counts, and so does what was
-/// granted to others.
+/// Checks an update during which hosts are cut off. What they do meanwhile counts, and so do the
+/// grants of others.
 fn cut_off_midway(lab: &Lab) -> Result<()> {
     let since = trail::now()?;
     let slow = Unit::version(3).notifies_after(1);
@@ -76,7 +76,7 @@ fn cut_off_midway(lab: &Lab) -> Result<()> {
     lab.wait_until(SOON, "a host is under way", || {
         Ok(Trail::of(lab, UNIT, since)?.went() > 0)
     })?;
-    // Grants are given in the order of ids: the first to go are among them.
+    // Grants are given in the order of ids, so the first hosts are among them.
     let away: Vec<&Host> = lab.hosts()[1..5].iter().collect();
     at_once(away.iter().copied(), Host::partition)?;
     missed(lab, away.len())?;
@@ -88,7 +88,8 @@ fn cut_off_midway(lab: &Lab) -> Result<()> {
     if last["ended"] != "rolled-back" {
         return each_moved_once(&trail, 3);
     }
-    // More went offline after their grants than may be unavailable: the update may be the cause.
+    // More hosts went offline after their grants than may be unavailable. The update may be the
+    // cause.
     let why = last["reason"].as_str().unwrap_or_default();
     ensure!(why.contains("went offline when"), "{why}");
     submit(lab.host(1), UNIT, &slow.file())?;
@@ -99,13 +100,13 @@ fn switched_off(lab: &Lab) -> Result<()> {
     let (away, here) = split(lab, 3);
     let since = trail::now()?;
     at_once(away.iter().copied(), Host::power_off)?;
-    // Before anybody knows that they are gone.
+    // This is before anything notices that they are gone.
     submit(lab.host(1), UNIT, &Unit::version(4).file())?;
     until(lab, lab.host(1), UNIT, "they are missed", |status| {
         status["deferred"] == away.len()
     })?;
-    // Those that were granted it before they were missed hold it up, until a cordon says that
-    // they are not waited for.
+    // Hosts that were granted it before they were missing stop the update, until a cordon removes
+    // them from it.
     cordon(lab, &away, "cordon")?;
     settled(lab, lab.host(1), UNIT)?;
     let trail = Trail::of(lab, UNIT, since)?.only(&here);
@@ -117,7 +118,7 @@ fn switched_off(lab: &Lab) -> Result<()> {
     let trail = Trail::of(lab, UNIT, since)?;
     within_budget(&trail)?;
     for (host, versions) in trail.only(&away).started() {
-        // One that is not up yet when its turn comes loses nothing by it.
+        // A host that is not up yet when its turn comes is updated anyway.
         let took_its_turn = versions == [3, 4] || versions == [4];
         ensure!(took_its_turn, "{host} ran {versions:?}");
     }
@@ -131,7 +132,7 @@ fn cordon(lab: &Lab, machines: &[&Host], verb: &str) -> Result<()> {
     })
 }
 
-/// Nothing moves, everything runs on, and people are told.
+/// Checks that nothing moves, everything runs on, and fleet reports it.
 fn registry_away(lab: &Lab) -> Result<()> {
     let (before, stable) = (
         pids(lab, UNIT)?,

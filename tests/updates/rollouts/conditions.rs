@@ -22,12 +22,12 @@ fn a_unit_whose_conditions_are_not_met_does_what_its_file_asks() {
         told(lab, 1).context("at first")?;
         submit(lab.host(1), UNIT, &unit(1001))?;
         told(lab, 2).context("after an update")?;
-        // fleetd asks nobody for what systemd has forgotten by now.
+        // fleetd does not query systemd about units that it has already dropped.
         lab.host(2)
             .exec(&["systemctl", "restart", "fleet.service"])?
             .ok()?;
         lab.wait_until(SOON, "fleetd is back", || told(lab, 2).map(|()| true))?;
-        // Whoever makes it true may start it, or leave that to the next update.
+        // The condition is now true. The unit may be started by hand, or by the next update.
         lab.host(2).write_file("/srv/wanted", "")?;
         submit(lab.host(1), UNIT, &unit(1002))?;
         lab.wait_until(SOON, "it runs there", || Ok(lab.host(2).is_active(UNIT)))?;
@@ -35,7 +35,8 @@ fn a_unit_whose_conditions_are_not_met_does_what_its_file_asks() {
     });
 }
 
-/// The budget is one machine: where it cannot start it must not spend that.
+/// Returns a unit whose budget is one machine. A machine where it cannot start must not use up the
+/// budget.
 fn unit(number: u32) -> String {
     format!(
         "[Unit]\nConditionPathExists=/srv/wanted\n{}MaxUnavailable=1\n",

@@ -1,4 +1,4 @@
-//! Updates that are bad go back by themselves, and cost no more than the budget on the way.
+//! Bad updates are rolled back automatically, and cost no more than the budget.
 
 use anyhow::{Context, Result, ensure};
 use lab::Lab;
@@ -11,7 +11,7 @@ use super::{
 const UNIT: &str = "a.service";
 
 #[test]
-fn a_bad_update_goes_back_by_itself_and_says_why() {
+fn bad_update_is_rolled_back_and_reports_why() {
     on_twelve_hosts(1, |lab| {
         started(lab, UNIT, &Unit::version(1).file())?;
         let ends = Unit::version(2).then("exit 3").file();
@@ -33,10 +33,10 @@ fn a_bad_update_goes_back_by_itself_and_says_why() {
     });
 }
 
-/// Submits a bad version: all hosts run version 1 after it, and no more than `most` ever ran
+/// Submits a bad version. All hosts run version 1 afterwards, and no more than `most` ever ran
 /// anything else.
 fn bad(lab: &Lab, content: &str, why: &str, most: usize) -> Result<()> {
-    // A failure is blamed on the update only where the unit was available before.
+    // A failure is blamed on the update only if the unit was available before.
     until(lab, lab.host(2), UNIT, "is available", |status| {
         status["available"] == status["desired"]
     })?;

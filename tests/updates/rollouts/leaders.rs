@@ -1,4 +1,4 @@
-//! The leader is lost at every step of a rollout: another one goes on where it was.
+//! The leader is lost at every step of a rollout, and another one continues.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -27,7 +27,7 @@ fn a_rollout_survives_its_leader_at_every_step() {
     });
 }
 
-/// Waits for a moment of a rollout, as the hosts see it, and answers who leads then.
+/// Waits for a moment of a rollout, as seen on the hosts, and returns the leader's host.
 fn at<'a>(lab: &'a Lab, version: u32, since: u64, moment: &str) -> Result<&'a Host> {
     let leads = lab.host(leader(lab, lab.host(1))?);
     let enough = match moment {
@@ -85,8 +85,8 @@ fn bad(lab: &Lab, version: u32) -> Result<()> {
     within_budget(&trail)
 }
 
-/// The leader's host goes down with all that it runs. Once it is cordoned the update goes on
-/// without it; it takes its turn when it is back.
+/// Checks that the update continues without the leader's host once it is off and cordoned. It is
+/// updated when it is back.
 fn power(lab: &Lab, version: u32, moment: &str) -> Result<()> {
     let since = trail::now()?;
     submit(lab.host(1), UNIT, &Unit::version(version).file())?;
@@ -97,7 +97,7 @@ fn power(lab: &Lab, version: u32, moment: &str) -> Result<()> {
         .iter()
         .filter(|it| it.number() != lost.number())
         .collect();
-    // It may have been granted the update: until somebody cordons it, it is waited for.
+    // It may have been granted the update, so it is waited for until it is cordoned.
     let id = lost.machine_id();
     others[0].fleetctl(&["cordon", &id])?.ok()?;
     settled(lab, others[0], UNIT)?;
@@ -112,7 +112,7 @@ fn power(lab: &Lab, version: u32, moment: &str) -> Result<()> {
     within_budget(&Trail::of(lab, UNIT, since)?)
 }
 
-/// Agents in the middle of an update, too: each goes on where it was.
+/// Kills all fleetds during an update, and checks that each continues where it was.
 fn everybody(lab: &Lab, version: u32) -> Result<()> {
     let since = trail::now()?;
     submit(

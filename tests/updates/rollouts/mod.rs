@@ -25,12 +25,11 @@ const HOSTS: usize = 12;
 /// A quarter of the hosts: `MaxUnavailable=25%`.
 const BUDGET: usize = 3;
 
-/// What every unit here has in `[X-Fleet]`. A second without a restart is what such a service needs
-/// by itself.
+/// The `[X-Fleet]` options of every unit here. Such a service needs a second without a restart
+/// anyway.
 const QUARTER: &str = "Global=true\nMaxUnavailable=25%\nMinReadySec=1\n";
 
-/// Runs a test on twelve hosts that know each other. Their leases end soon, for hosts that are
-/// lost.
+/// Runs a test on twelve hosts that know each other. Their leases end soon, because hosts are lost.
 fn on_twelve_hosts(members: usize, body: impl FnOnce(&Lab) -> Result<()>) {
     Lab::builder().hosts(HOSTS).etcd(members).test(|lab| {
         at_once(lab.hosts(), |host| host.install_fleet(&conf(lab)))?;
@@ -72,14 +71,14 @@ pub(crate) fn submit(host: &Host, unit: &str, content: &str) -> Result<()> {
         .map(drop)
 }
 
-/// Starts a unit, and waits until it is available on every live host. Answers the revision.
+/// Starts a unit, and waits until it is available on every live host. Returns the revision.
 pub(crate) fn started(lab: &Lab, unit: &str, content: &str) -> Result<u64> {
     submit(lab.host(1), unit, content)?;
     settled(lab, lab.host(1), unit)
 }
 
-/// Submits a version of a unit and waits until it is available wherever it belongs. The budget
-/// holds meanwhile, and every host moves once.
+/// Submits a version of a unit and waits until it is available wherever it belongs. Checks that the
+/// budget held, and that every host moved once.
 fn rolls_out(lab: &Lab, unit: &str, version: &Unit) -> Result<()> {
     let since = trail::now()?;
     submit(lab.host(1), unit, &version.file())?;
@@ -89,7 +88,7 @@ fn rolls_out(lab: &Lab, unit: &str, version: &Unit) -> Result<()> {
     each_moved_once(&trail, version.number())
 }
 
-/// Waits until no rollout of the unit goes on, and it is available wherever it belongs. Answers the
+/// Waits until the unit has no active rollout and is available wherever it belongs. Returns the
 /// stable revision.
 pub(crate) fn settled(lab: &Lab, speaker: &Host, unit: &str) -> Result<u64> {
     let mut status = Value::Null;
@@ -103,7 +102,7 @@ pub(crate) fn settled(lab: &Lab, speaker: &Host, unit: &str) -> Result<u64> {
     status["revision"].as_u64().context("no revision")
 }
 
-/// Waits until a rollout is as it should be. Answers it as it was then.
+/// Waits until a rollout meets a condition. Returns its state at that moment.
 fn until(
     lab: &Lab,
     speaker: &Host,
@@ -129,18 +128,18 @@ fn order(host: &Host, unit: &str, action: &str) -> Result<Value> {
     answer(host, "POST", &format!("rollouts/{unit}"), Some(&body), 200)
 }
 
-/// Gives an order that is refused. Answers how.
+/// Gives an order that is refused, and returns the refusal.
 fn refuse(host: &Host, unit: &str, order: &Value) -> Result<String> {
     let refused = answer(host, "POST", &format!("rollouts/{unit}"), Some(order), 409)?;
     Ok(refused.to_string())
 }
 
-/// The main processes of a unit on all hosts.
+/// Returns the main processes of a unit on all hosts.
 fn pids(lab: &Lab, unit: &str) -> Result<Vec<u32>> {
     at_once(lab.hosts(), |host| host.main_pid(unit))
 }
 
-/// Checks that no more hosts than the budget were without the unit at any moment since that one.
+/// Checks that at no moment since then more hosts than the budget were without the unit.
 fn within_budget(trail: &Trail) -> Result<()> {
     let (most, story) = trail.most_down();
     ensure!(
@@ -150,7 +149,7 @@ fn within_budget(trail: &Trail) -> Result<()> {
     Ok(())
 }
 
-/// Checks that every host came to run that version once and runs it now, and the version before
+/// Checks that every host started that version once and runs it now, and ran the version before
 /// until then.
 fn each_moved_once(trail: &Trail, version: u32) -> Result<()> {
     for (host, versions) in trail.started() {
@@ -159,7 +158,7 @@ fn each_moved_once(trail: &Trail, version: u32) -> Result<()> {
     Ok(())
 }
 
-/// A rollout's state in short: how it goes on, and each machine in a line.
+/// Returns a rollout's state in short: its phase, and a line for each machine.
 fn shown(status: &Value) -> String {
     let mut status = status.clone();
     let machines = status["machines"].take();

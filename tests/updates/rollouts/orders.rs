@@ -1,4 +1,4 @@
-//! What people order while an update goes on.
+//! Orders during an update.
 
 use anyhow::{Context, Result, ensure};
 use lab::Lab;
@@ -21,7 +21,7 @@ fn a_rollout_can_be_paused_resumed_and_undone() {
     });
 }
 
-/// Begins an update whose hosts are slow, and waits until some have it.
+/// Starts an update on slow hosts, and waits until some have it.
 fn begun(lab: &Lab, version: u32) -> Result<u64> {
     let since = trail::now()?;
     submit(
@@ -38,7 +38,7 @@ fn begun(lab: &Lab, version: u32) -> Result<u64> {
 fn paused_and_resumed(lab: &Lab) -> Result<()> {
     let since = begun(lab, 2)?;
     order(lab.host(4), UNIT, "pause")?;
-    // Those that were under way arrive, and nobody sets out any more.
+    // Hosts that were updating finish, and no other host begins.
     until(lab, lab.host(2), UNIT, "all are up", |status| {
         let machines = status["machines"].as_array().into_iter().flatten();
         let mut arrived =

@@ -1,4 +1,4 @@
-//! Where a unit belongs changes while an update goes on.
+//! Changes of a unit's placement during an update.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -29,7 +29,7 @@ fn schedule(lab: &Lab, host: &Host, scheduling: &str) -> Result<()> {
     answer(lab.host(1), "POST", &path, Some(&body), 204).map(drop)
 }
 
-/// Updates it, with hosts that take a second each, and waits until one of them has it.
+/// Updates the unit on hosts that take a second each, and waits until one of them has it.
 fn begun(lab: &Lab, unit: &Unit) -> Result<u64> {
     let since = trail::now()?;
     submit(lab.host(1), UNIT, &unit.file())?;
@@ -39,7 +39,7 @@ fn begun(lab: &Lab, unit: &Unit) -> Result<u64> {
     Ok(since)
 }
 
-/// An update of it is over at once, and no machine is at fault.
+/// Checks that an update of a unit without machines ends at once, with no machine at fault.
 fn nowhere(lab: &Lab) -> Result<()> {
     const NOWHERE: &str = "nowhere.service";
     for version in [1, 2] {
@@ -55,7 +55,7 @@ fn nowhere(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// It is not updated until it may be, and holds nothing up.
+/// Checks that a cordoned host is not updated until it is uncordoned, and delays nothing.
 fn cordoned(lab: &Lab) -> Result<()> {
     let host = lab.host(7);
     let before = host.main_pid(UNIT)?;
@@ -78,7 +78,8 @@ fn cordoned(lab: &Lab) -> Result<()> {
     each_moved_once(&trail, 2)
 }
 
-/// It stops all that it runs, which the budget has nothing to do with; the others go on.
+/// Checks that a drained host stops all its units independently of the budget, and the others
+/// continue.
 fn drained(lab: &Lab) -> Result<()> {
     let host = lab.host(12);
     let since = begun(lab, &Unit::version(3).notifies_after(1))?;
@@ -101,7 +102,7 @@ fn drained(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Hosts that leave while it goes on run nothing, those that join run what the others run.
+/// Checks that hosts that leave run nothing, and those that join run what the others run.
 fn labels(lab: &Lab) -> Result<()> {
     let label = |host: &Host, change: &str| {
         let changed = lab

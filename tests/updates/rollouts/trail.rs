@@ -1,4 +1,4 @@
-//! Units whose processes write down when they come up and when they go.
+//! Units whose processes record when they start and when they stop.
 
 pub(crate) use lab::trail::{PATH, Trail, install, now};
 
@@ -15,7 +15,7 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    /// For every machine, a quarter of them at once.
+    /// Returns a unit for every machine, a quarter of them at once.
     pub(crate) fn version(version: u32) -> Self {
         Self {
             fleet: QUARTER.to_owned(),
@@ -23,7 +23,7 @@ impl Unit {
         }
     }
 
-    /// With nothing in `[X-Fleet]`.
+    /// Returns a unit with nothing in `[X-Fleet]`.
     pub(crate) fn plain(version: u32) -> Self {
         Self {
             version,
@@ -38,7 +38,7 @@ impl Unit {
         self.version
     }
 
-    /// That says itself when it is up, after that many seconds.
+    /// Makes it report that it is up, after that many seconds.
     pub(crate) fn notifies_after(self, seconds: u32) -> Self {
         Self {
             service: "Type=notify\nNotifyAccess=all\n".to_owned(),
@@ -47,7 +47,7 @@ impl Unit {
         }
     }
 
-    /// That does this once it is up.
+    /// Makes it run this once it is up.
     pub(crate) fn then(self, after: &str) -> Self {
         Self {
             after: after.to_owned(),
@@ -55,13 +55,13 @@ impl Unit {
         }
     }
 
-    /// With one more line in `[Service]`.
+    /// Adds a line to `[Service]`.
     pub(crate) fn service(mut self, line: &str) -> Self {
         self.service += &format!("{line}\n");
         self
     }
 
-    /// With one more line in `[X-Fleet]`.
+    /// Adds a line to `[X-Fleet]`.
     pub(crate) fn fleet(mut self, line: &str) -> Self {
         self.fleet += &format!("{line}\n");
         self

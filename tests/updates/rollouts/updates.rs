@@ -1,4 +1,4 @@
-//! Updates that are good, one after the other on the same hosts.
+//! Good updates, one after the other on the same hosts.
 
 use anyhow::{Context, Result, ensure};
 use lab::{Host, Lab};
@@ -32,7 +32,7 @@ fn an_update_reaches_every_host_within_its_budget() {
     });
 }
 
-/// It is on every host though no rollout takes place.
+/// Checks that a change without effect on the process is on every host without a restart.
 fn nothing_restarts(lab: &Lab) -> Result<()> {
     let before = pids(lab, UNIT)?;
     let stable = rollout(lab.host(1), UNIT)?["revision"].as_u64();
@@ -118,7 +118,8 @@ fn nonsense(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Only the second one ends up, and the budget holds for both together.
+/// Checks that only the second of two updates reaches the hosts, and the budget holds for both
+/// together.
 fn two_at_a_time(lab: &Lab) -> Result<()> {
     let since = trail::now()?;
     submit(
