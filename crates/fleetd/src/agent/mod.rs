@@ -417,6 +417,10 @@ impl Agent {
             self.newest.send_replace(Some(newest));
         }
         self.move_to(&seen);
+        if self.saved.is_none() {
+            // The numbers in the marks may be those of another registry. By them a unit would be another one than before.
+            self.host.forget_created();
+        }
         let in_place = std::mem::take(&mut self.in_place);
         let mut desired = self.saved.take().map_or(in_place, |saved| saved.desired);
         let had_units = !desired.is_empty();

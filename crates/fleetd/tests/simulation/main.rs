@@ -167,6 +167,21 @@ fn whatever_happens_nothing_happens_that_must_never() {
     }
 }
 
+/// Histories that broke a rule, shortened: each is in the list of "Each was seen to fail".
+const BROKEN_ONCE: [&str; 2] = [
+    include_str!("histories/accepted_without_desired.jsonl"),
+    include_str!("histories/killed_during_a_start.jsonl"),
+];
+
+#[test]
+fn history_that_broke_a_rule_once_breaks_none() {
+    judge_all(
+        BROKEN_ONCE
+            .iter()
+            .map(|text| Story::parse(text).expect("a history")),
+    );
+}
+
 /// Among random seeds a rare history is not met again soon.
 #[test]
 fn seed_that_broke_a_rule_once_breaks_none() {

@@ -146,7 +146,7 @@ impl Host {
                     }
                     self.marks.writing(name);
                 }
-                Action::Listen | Action::Start => self.marks.starting(name, &desired[name]),
+                Action::Listen | Action::Start => self.marks.starting(name, run, &desired[name]),
                 Action::Stop => self.marks.stopping(name),
                 Action::Restart => self.marks.restarting(name, run, &desired[name]),
                 _ => {}

@@ -19,6 +19,9 @@ struct Content {
     units: BTreeMap<UnitName, Mark>,
     /// Marked as launched before systemd was asked. Left over by a crash between the two.
     starting: BTreeSet<UnitName>,
+    /// The run before each of these starts, empty if there was none.
+    #[serde(default)]
+    runs_before: BTreeMap<UnitName, String>,
     /// Left over by a crash while systemd was asked for a restart.
     #[serde(default)]
     restarting: BTreeMap<UnitName, Restart>,
@@ -124,12 +127,14 @@ impl Marks {
 
     /// Settles such a unit by what systemd says of it now. `run`: its run, empty if there is none.
     ///
-    /// A start counts only if the unit is up. A run proves nothing: it may be one of the days before, which systemd
-    /// remembers, and the start that was never asked for would be lost.
+    /// A start counts if the unit is up, or had another run since: then it ended, and is systemd's. Without one the start
+    /// may never have been asked for, and would be lost. systemd remembers runs of the days before: they prove nothing.
     pub(in crate::agent) fn settle(&mut self, name: &UnitName, state: &State, run: &str) {
         let content = self.edit();
         let was_stopping = content.stopping.remove(name);
         let was_starting = content.starting.remove(name);
+        let before = content.runs_before.remove(name);
+        let has_run = !run.is_empty() && before.is_some_and(|before| before != run);
         let restart = content.restarting.remove(name);
         let is_coming = matches!(state.job.as_deref(), Some("start" | "restart"));
         if let Some(restart) = restart {
@@ -139,7 +144,9 @@ impl Marks {
                 self.launched(name, Some(restart.process));
                 self.created(name, restart.created);
             }
-        } else if was_starting && !state.is_up() || was_stopping && state.is_down_or_stopping() {
+        } else if was_starting && !state.is_up() && !has_run
+            || was_stopping && state.is_down_or_stopping()
+        {
             self.launched(name, None);
         }
     }
@@ -238,10 +245,12 @@ impl Marks {
     }
 
     /// systemd will be asked to start it. To be saved before it is asked.
-    pub(in crate::agent) fn starting(&mut self, name: &UnitName, want: &Desired) {
+    pub(in crate::agent) fn starting(&mut self, name: &UnitName, run: &str, want: &Desired) {
         self.launched(name, Some(want.process.clone()));
         self.created(name, want.created);
-        self.edit().starting.insert(name.clone());
+        let content = self.edit();
+        content.starting.insert(name.clone());
+        content.runs_before.insert(name.clone(), run.to_owned());
     }
 
     /// systemd will be asked to end that run of it and start another. To be saved before it is asked.
@@ -274,6 +283,7 @@ impl Marks {
     pub(in crate::agent) fn launched(&mut self, name: &UnitName, process: Option<String>) {
         let content = self.edit();
         content.starting.remove(name);
+        content.runs_before.remove(name);
         content.restarting.remove(name);
         content.stopping.remove(name);
         content.skipped.remove(name);
@@ -303,7 +313,9 @@ impl Marks {
 
     /// systemd has taken the start: the mark stands.
     pub(in crate::agent) fn settled(&mut self, name: &UnitName) {
-        self.edit().starting.remove(name);
+        let content = self.edit();
+        content.starting.remove(name);
+        content.runs_before.remove(name);
     }
 
     /// The unit is gone.
@@ -311,6 +323,7 @@ impl Marks {
         let content = self.edit();
         content.units.remove(name);
         content.starting.remove(name);
+        content.runs_before.remove(name);
         content.restarting.remove(name);
         content.stopping.remove(name);
         content.skipped.remove(name);
@@ -380,13 +393,15 @@ mod tests {
             ("inactive", None, "", None),
             ("inactive", None, "before", None),
             ("failed", None, "before", None),
+            // It was started, and has failed since.
+            ("failed", None, "new", Some("p")),
             ("deactivating", Some("stop"), "before", None),
         ] {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("marks.json");
             let mut marks = Marks::open(path.clone());
             marks.linked(&name, &want("p1"));
-            marks.starting(&name, &want("p"));
+            marks.starting(&name, "before", &want("p"));
             marks.save().expect("saves");
             let mut found = Marks::open(path.clone());
             assert_eq!(found.unsettled(), BTreeSet::from([name.clone()]));
