@@ -276,6 +276,33 @@ impl Host {
         self.power_on()
     }
 
+    /// Ends and begins userspace anew, and waits until systemd is done with that. The kernel, its boot
+    /// id, and /run stay. systemd does so since version 254.
+    pub fn soft_reboot(&self) -> Result<()> {
+        let before = self.soft_reboots()?;
+        self.exec(&["systemctl", "soft-reboot", "--no-block"])?
+            .ok()?;
+        wait_until(
+            BOOT_LIMIT,
+            &format!("host {} begins anew", self.name),
+            // Nothing answers in between.
+            || Ok(self.soft_reboots().is_ok_and(|now| now > before)),
+        )?;
+        self.await_end_of_boot().map(drop)
+    }
+
+    fn soft_reboots(&self) -> Result<u32> {
+        let count = self.exec(&[
+            "systemctl",
+            "show",
+            "--value",
+            "--property=SoftRebootsCount",
+        ])?;
+        let count = count.ok()?;
+        let count = count.trim_end().parse();
+        count.with_context(|| format!("systemd of {} knows no soft reboot", self.name))
+    }
+
     /// Cuts the power: nothing is stopped in order, and nothing more is written.
     pub fn power_off(&self) -> Result<()> {
         if let Some(mut powered) = self.powered().take() {

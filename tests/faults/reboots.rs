@@ -5,6 +5,11 @@ use lab::{Host, Lab};
 
 use crate::support::workload::{self, SOON, active, at_rest, launch, runs, works};
 
+/// As systemd-soft-reboot.service(8) has it.
+const SURVIVOR: &str = "[Unit]\nDefaultDependencies=no\nSurviveFinalKillSignal=yes\n\
+    IgnoreOnIsolate=yes\nConflicts=reboot.target kexec.target poweroff.target halt.target\n\
+    [Service]\nExecStart=/bin/sh -c 'echo ran >> /srv/survivor; exec sleep infinity'\n";
+
 #[test]
 fn a_machine_that_reboots_runs_everything_once_more() {
     Lab::builder().hosts(3).etcd(1).test_on_all_suites(|lab| {
@@ -87,6 +92,35 @@ fn reboot_without_a_registry_restores_units_from_disk() {
                 runs(host)?
             );
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn soft_reboot_runs_everything_again_but_survivors() {
+    Lab::builder().hosts(1).etcd(1).suite("trixie").test(|lab| {
+        workload::start(lab)?;
+        let host = lab.host(1);
+        workload::write(host, "survivor.service", SURVIVOR)?;
+        host.sh("cd /root; fleetctl start --wait survivor.service")?
+            .ok()?;
+        let survivor = host.main_pid("survivor.service")?;
+        // The second time from its own disk.
+        for times in [2, 3] {
+            host.soft_reboot()?;
+            lab.wait_until(SOON, "every unit ran once more", || {
+                Ok(runs(host)?.values().all(|runs| *runs == times))
+            })?;
+            at_rest(lab)?;
+            let now = host.main_pid("survivor.service")?;
+            ensure!(now == survivor, "the survivor was {survivor} and is {now}");
+            lab.member(1).kill()?;
+        }
+        lab.member(1).restart()?;
+        works(lab, "after.service")?;
+        let runs = runs(host)?;
+        ensure!(runs.values().all(|runs| *runs == 3), "{runs:?}");
+        ensure!(host.read_file("/srv/survivor")?.lines().count() == 1);
         Ok(())
     });
 }

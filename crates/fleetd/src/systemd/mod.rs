@@ -98,6 +98,9 @@ pub trait Systemd: Send + Sync {
     /// Stops telling about this unit, which is not fleet's any more.
     fn forget(&self, name: &UnitName);
 
+    /// How often systemd has rebooted without the kernel, which ends units and keeps /run. 0 if it does not tell.
+    async fn soft_reboots(&self) -> Result<u32>;
+
     /// fleet's unit files on this machine.
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>>;
 

@@ -34,6 +34,10 @@ struct Content {
     /// How a start ended that was not done. systemd forgets that, with the unit or without.
     #[serde(default)]
     not_started: BTreeMap<UnitName, JobResult>,
+    /// How often systemd had rebooted without the kernel when that was written; 0 if an older
+    /// version wrote it.
+    #[serde(default)]
+    soft_reboots: u32,
 }
 
 /// A restart that systemd was, or was about to be, asked for.
@@ -149,6 +153,24 @@ impl Marks {
         {
             self.launched(name, None);
         }
+    }
+
+    /// How often systemd had rebooted without the kernel when these units were started.
+    pub(in crate::agent) fn soft_reboots(&self) -> u32 {
+        self.content.soft_reboots
+    }
+
+    /// systemd has rebooted without the kernel since, which ended all but these units.
+    pub(in crate::agent) fn soft_rebooted(&mut self, times: u32, up: &BTreeSet<UnitName>) {
+        let down: Vec<UnitName> = self
+            .names()
+            .filter(|it| !up.contains(*it))
+            .cloned()
+            .collect();
+        for name in down {
+            self.launched(&name, None);
+        }
+        self.edit().soft_reboots = times;
     }
 
     /// Its file will be written anew. To be saved before it is.

@@ -53,6 +53,8 @@ pub(super) struct Host {
     failures: BTreeMap<UnitName, String>,
     /// Those of which a job failed. Signals of that job, and of the next, are no reason to try again.
     patient: BTreeSet<UnitName>,
+    /// Those that a stop did not end: it is asked for again, and they are up as before.
+    busy: BTreeSet<UnitName>,
     refused: BTreeMap<UnitName, String>,
     /// Units on their way out, which may take long.
     leaving: BTreeMap<UnitName, String>,
@@ -83,6 +85,7 @@ impl Host {
             details: BTreeMap::new(),
             failures: BTreeMap::new(),
             patient: BTreeSet::new(),
+            busy: BTreeSet::new(),
             refused: BTreeMap::new(),
             leaving: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -107,6 +110,15 @@ impl Host {
     /// Whether anything went wrong that may go right if it is tried again.
     pub(super) fn wants_retry(&self) -> bool {
         !self.failures.is_empty() || !self.refused.is_empty() || self.unsaved.is_some()
+    }
+
+    /// Whether nothing went wrong but stops of units that are busy.
+    pub(super) fn is_only_busy(&self) -> bool {
+        let mut failed = self.failures.keys();
+        self.refused.is_empty()
+            && self.unsaved.is_none()
+            && !self.busy.is_empty()
+            && failed.all(|name| self.busy.contains(name))
     }
 
     /// The units to look at when it is tried again. A file that systemd never read may free a name without a signal.
@@ -167,7 +179,9 @@ impl Host {
             self.open = open(&plan, &look);
             self.note_refusals(&plan, desired);
             let tasks: BTreeSet<_> = plan.tasks.iter().map(|task| task.unit.as_ref()).collect();
-            self.failures.retain(|name, _| tasks.contains(&Some(name)));
+            self.note_busy(&plan);
+            self.failures
+                .retain(|name, _| tasks.contains(&Some(name)) || self.busy.contains(name));
             self.patient.retain(|name| self.failures.contains_key(name));
             plan.tasks
                 .retain(|task| task.unit.as_ref().is_none_or(|name| !skip.contains(name)));
@@ -263,6 +277,7 @@ impl Host {
             })
             .collect();
         self.settle_marks().await?;
+        self.note_soft_reboots().await?;
         // What was here, too: what is told of it is told no more.
         let told = self.reports.iter().flat_map(|reports| reports.keys());
         let known = known.keys().chain(told);
@@ -287,6 +302,23 @@ impl Host {
                 Err(_) => {}
             }
         }
+        Ok(())
+    }
+
+    /// A soft reboot ends units as any reboot does, and leaves the marks: /run outlives it. Units
+    /// that it spared run on, and those that systemd itself has started again are up.
+    async fn note_soft_reboots(&mut self) -> Result<(), SystemdError> {
+        let times = self.systemd.soft_reboots().await?;
+        if times == self.marks.soft_reboots() {
+            return Ok(());
+        }
+        let marked = self.marks.names().cloned().collect();
+        let mut states = self.systemd.states(&marked).await?;
+        states.retain(|_, state| state.is_up());
+        let up = states.into_keys().collect();
+        tracing::info!("systemd has rebooted without the kernel: units that are down start again");
+        self.marks.soft_rebooted(times, &up);
+        self.save_marks();
         Ok(())
     }
 
@@ -335,6 +367,16 @@ impl Host {
         }
     }
 
+    /// Forgets units that are busy and stay, or stop at last.
+    fn note_busy(&mut self, plan: &Plan) {
+        let stops = plan.tasks.iter().filter(|task| task.action == Action::Stop);
+        let stops: BTreeSet<_> = stops.filter_map(|task| task.unit.as_ref()).collect();
+        let states = &self.states;
+        self.busy.retain(|name| {
+            stops.contains(name) || states.get(name).is_some_and(State::is_stopping)
+        });
+    }
+
     fn note_refusals(&mut self, plan: &Plan, desired: &BTreeMap<UnitName, Desired>) {
         let leaving = plan.waits.iter();
         let leaving = leaving.filter(|(name, _)| !desired.contains_key(*name));
@@ -381,6 +423,11 @@ impl Host {
     fn tell(&mut self, names: &BTreeSet<UnitName>, desired: Option<&BTreeMap<UnitName, Desired>>) {
         let mut reports = self.reports.take().unwrap_or_default();
         for name in names {
+            // It was up before that try, and most likely is after it: nothing is new meanwhile.
+            let is_tried = |state: &State| state.job.is_some() || state.is_stopping();
+            if self.busy.contains(name) && self.states.get(name).is_some_and(is_tried) {
+                continue;
+            }
             let row = self.row(name, desired);
             let failure = self.failures.get(name).or_else(|| self.refused.get(name));
             let report = row.map(|row| row.report(failure, &self.availability));

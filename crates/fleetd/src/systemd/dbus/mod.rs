@@ -160,6 +160,10 @@ impl Systemd for Dbus {
         self.jobs.take_end(name.as_str());
     }
 
+    async fn soft_reboots(&self) -> Result<u32> {
+        Ok(self.session().await?.soft_reboots)
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
         self.directory.read()
     }
@@ -180,6 +184,12 @@ impl Systemd for Dbus {
             .iter()
             .map(|name| (name.clone(), State::not_found()))
             .collect();
+        // systemd has no unit of a template: it reads the file when it makes an instance.
+        for (name, state) in states.iter_mut().filter(|(name, _)| name.is_template()) {
+            if links::is_linked(Path::new(links::RUNTIME), &self.directory, name) {
+                state.load = "loaded".to_owned();
+            }
+        }
         let asked: Vec<_> = names.iter().filter(|name| can_exist(name)).collect();
         if !asked.is_empty() {
             let texts: Vec<_> = asked.iter().map(|name| name.as_str()).collect();

@@ -56,7 +56,7 @@ pub(super) trait Manager {
     ) -> zbus::Result<(bool, Vec<FileChange>)>;
 }
 
-/// Whether systemd can have a unit of this name at all. One name it cannot have makes it refuse a whole list.
+/// Whether systemd can have a unit of this name at all; of a template it has instances. One name it cannot have makes it refuse a whole list.
 pub(super) fn can_exist(name: &UnitName) -> bool {
     !name.is_template()
         // Kinds of the original's days that systemd has dropped since.

@@ -50,6 +50,8 @@ pub(super) struct Session {
     pub(super) manager: ManagerProxy<'static>,
     /// The directories that systemd reads unit files from, the strongest first.
     pub(super) unit_path: Vec<PathBuf>,
+    /// How often this run of PID 1 has rebooted without the kernel; 0 before systemd 254, which cannot.
+    pub(super) soft_reboots: u32,
     /// PID 1's own name at the bus: a signal that anybody else sends us is not believed.
     owner: String,
     /// Units that systemd keeps for us while this connection lasts.
@@ -88,13 +90,16 @@ impl Session {
             connection,
             manager,
             unit_path: Vec::new(),
+            soft_reboots: 0,
             owner,
             kept: Mutex::default(),
             stuck: Notify::new(),
         };
-        let directories: Option<Vec<String>> = session
-            .property(MANAGER_PATH, "org.freedesktop.systemd1.Manager", "UnitPath")
-            .await?;
+        let manager = "org.freedesktop.systemd1.Manager";
+        let soft_reboots = session.property(MANAGER_PATH, manager, "SoftRebootsCount");
+        session.soft_reboots = soft_reboots.await?.unwrap_or_default();
+        let directories: Option<Vec<String>> =
+            session.property(MANAGER_PATH, manager, "UnitPath").await?;
         // Without them every name would seem to be free.
         let directories = directories.ok_or_else(|| {
             SystemdError::Unavailable("it does not say where its unit files are".to_owned())

@@ -49,6 +49,7 @@ pub struct Fake {
 
 struct World {
     booted: Instant,
+    soft_reboots: u32,
     available: bool,
     files: BTreeMap<UnitName, Content>,
     /// Linked units, and whether their `[Install]` section is linked too.
@@ -90,6 +91,7 @@ impl Fake {
         Self {
             world: Mutex::new(World {
                 booted: Instant::now(),
+                soft_reboots: 0,
                 available: true,
                 files: BTreeMap::new(),
                 links: BTreeMap::new(),
@@ -176,6 +178,13 @@ impl Fake {
         unit.is_some_and(|unit| unit.is_active() && unit.next().is_some())
     }
 
+    /// Keeps a unit that runs from being stopped, as a process in a mount does, or no longer.
+    pub fn set_busy(&self, name: &UnitName, busy: bool) {
+        if let Some(unit) = self.world().unit_mut(name) {
+            unit.set_busy(busy);
+        }
+    }
+
     /// Has another unit refer to this one, so that systemd keeps it in memory.
     pub fn hold(&self, name: &UnitName) {
         let mut world = self.world();
@@ -198,15 +207,31 @@ impl Fake {
     pub fn reboot(&self) {
         let mut world = self.world();
         world.booted = Instant::now();
-        world.settled = None;
+        world.soft_reboots = 0;
         world.files.clear();
         world.links.clear();
+        self.end_units(&mut world, "reboot");
+    }
+
+    /// Restarts all but the kernel: /run stays, and units run on that survive the last signal.
+    pub fn soft_reboot(&self) {
+        let mut world = self.world();
+        world.soft_reboots += 1;
+        self.end_units(&mut world, "soft-reboot");
+    }
+
+    fn end_units(&self, world: &mut World, how: &str) {
+        world.settled = None;
         for (name, mut unit) in std::mem::take(&mut world.units) {
+            if how == "soft-reboot" && unit.survives() {
+                world.units.insert(name, unit);
+                continue;
+            }
             let was_active = unit.is_active();
             unit.power_off();
             tell(&world.observer, &name, &unit, None, was_active);
         }
-        world.log.push("reboot".to_owned());
+        world.log.push(how.to_owned());
         self.changes.mark_all();
     }
 
@@ -276,6 +301,7 @@ impl Fake {
         world.log.push(format!("{method} {name}"));
         let unit = world
             .load(name)
+            .filter(|_| !name.is_template())
             .ok_or_else(|| SystemdError::Refused(format!("Unit {name} not found.")))?;
         let file = unit.definition().clone();
         let behaviour = world.behaviours.get(name).copied();
@@ -386,6 +412,10 @@ impl Systemd for Fake {
 
     fn forget(&self, name: &UnitName) {
         self.changes.forget(name);
+    }
+
+    async fn soft_reboots(&self) -> Result<u32> {
+        Ok(self.call("soft_reboots")?.soft_reboots)
     }
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {

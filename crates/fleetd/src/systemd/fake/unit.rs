@@ -94,6 +94,8 @@ pub(super) struct Unit {
     ended: Option<Ended>,
     /// Whether systemd has found no file of it in a reload.
     lost: bool,
+    /// Whether no stop ends it.
+    busy: bool,
     /// What the next start does; set when a job is taken.
     behaviour: Behaviour,
     /// When the phase ends by itself.
@@ -115,6 +117,7 @@ impl Unit {
             job: None,
             ended: None,
             lost: false,
+            busy: false,
             ends: None,
         }
     }
@@ -140,6 +143,11 @@ impl Unit {
         self.lost
     }
 
+    /// From now on stops fail, or do not any more.
+    pub(super) fn set_busy(&mut self, busy: bool) {
+        self.busy = busy;
+    }
+
     /// How its last job ended; told once.
     pub(super) fn take_end(&mut self) -> Option<Ended> {
         self.ended.take()
@@ -160,6 +168,12 @@ impl Unit {
     /// Whether systemd says `active` of it.
     pub(super) fn is_active(&self) -> bool {
         self.phase == Phase::Active
+    }
+
+    /// Whether it runs on through a soft reboot.
+    pub(super) fn survives(&self) -> bool {
+        let text = self.definition.to_text();
+        self.is_active() && text.contains("SurviveFinalKillSignal=yes")
     }
 
     /// Whatever it did, it does no more.
@@ -254,6 +268,10 @@ impl Unit {
                             self.enter(Phase::Inactive, at, None)
                         }
                     }
+                }
+                Phase::Deactivating if self.busy => {
+                    self.end(self.job == Some("stop"), "failed");
+                    self.enter(Phase::Active, at, None);
                 }
                 Phase::Deactivating if self.job == Some("stop") => {
                     self.end(true, "done");

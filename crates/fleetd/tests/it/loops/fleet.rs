@@ -158,6 +158,13 @@ impl Machine {
         self.start();
     }
 
+    /// Restarts all but the kernel: /run stays, and the agent is started anew.
+    pub(crate) async fn soft_reboot(&mut self) {
+        self.kill().await;
+        self.systemd.soft_reboot();
+        self.start();
+    }
+
     /// What runs there, as its systemd says.
     pub(crate) async fn running(&self) -> BTreeSet<String> {
         let names: BTreeSet<UnitName> = self.systemd.links().into_keys().collect();

@@ -148,6 +148,10 @@ impl Systemd for Hands {
         self.systemd.forget(name);
     }
 
+    async fn soft_reboots(&self) -> Result<u32> {
+        self.systemd.soft_reboots().await
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
         self.moment().await;
         self.systemd.files().await
