@@ -27,7 +27,7 @@ pub struct Placeable<'a> {
 pub enum Reason {
     /// Its target state is `inactive`.
     Inactive,
-    /// Templates are stored, never started.
+    /// A template is stored for its instances, and is only on machines while it is loaded.
     Template,
     /// It is not a global unit.
     NotGlobal,
@@ -107,7 +107,7 @@ pub fn place<'a>(
     let mut excluding: Vec<Placeable<'_>> = Vec::new();
     let mut verdicts = BTreeMap::new();
     for unit in units {
-        let excludes = !unit.options.conflicts.is_empty();
+        let excludes = !unit.options.conflicts.is_empty() && !unit.name.is_template();
         let rivals = if excludes { &running } else { &excluding };
         let verdict = match refusal(&unit, metadata, rivals) {
             Some(reason) => Verdict::Not(reason),
@@ -133,8 +133,12 @@ pub fn restrict(verdict: Verdict, scheduling: Scheduling, has: bool) -> Verdict 
     }
 }
 
-/// Whether either unit says that it must not run beside the other.
+/// Whether either unit says that it must not run beside the other. A template does not run: what it
+/// says is for its instances.
 pub fn conflict(a: &Placeable<'_>, b: &Placeable<'_>) -> bool {
+    if a.name.is_template() || b.name.is_template() {
+        return false;
+    }
     let excludes = |one: &Placeable<'_>, other: &Placeable<'_>| {
         one.options
             .conflicting_pattern(other.name.as_str())
@@ -143,9 +147,15 @@ pub fn conflict(a: &Placeable<'_>, b: &Placeable<'_>) -> bool {
     excludes(a, b) || excludes(b, a)
 }
 
+/// Whether the machines of a template depend on the instance.
+fn is_by_instance(unit: &Placeable<'_>) -> bool {
+    let mut accepted = unit.options.machine_metadata.values().flatten();
+    accepted.any(|value| value.contains('%'))
+}
+
 /// `rivals`: the units that run there and may conflict with it.
 fn refusal(unit: &Placeable<'_>, metadata: &Metadata, rivals: &[Placeable<'_>]) -> Option<Reason> {
-    if unit.name.is_template() {
+    if unit.name.is_template() && (unit.target != TargetState::Loaded || is_by_instance(unit)) {
         return Some(Reason::Template);
     }
     if !unit.options.global {
@@ -243,6 +253,29 @@ mod tests {
         c@.service: it is a template
         d.service: it is not a global unit
         e.service: its target state is inactive
+        ");
+    }
+
+    #[test]
+    fn loaded_template_is_placed_beside_units_that_conflict() {
+        let loaded = |created, name, fleet| {
+            let mut given = given(created, name, fleet);
+            given.target = TargetState::Loaded;
+            given
+        };
+        let units = [
+            loaded(1, "a@.service", "Global=true\nConflicts=a@*.service"),
+            given(2, "a@1.service", "Global=true\nConflicts=a@*.service"),
+            loaded(3, "b@.service", "Global=true\nMachineMetadata=az=1"),
+            loaded(4, "c@.service", "Global=true\nMachineMetadata=az=%i"),
+            loaded(5, "d@.service", ""),
+        ];
+        insta::assert_snapshot!(show(&units, &[("az", "2")]), @r"
+        a@.service: its metadata matches
+        a@1.service: its metadata matches
+        b@.service: it needs az=1, and az=2 here
+        c@.service: it is a template
+        d@.service: it is not a global unit
         ");
     }
 

@@ -162,7 +162,7 @@ pub enum NotLaunchable {
 pub fn may_become(name: &UnitName, global: bool, target: TargetState) -> Result<(), NotLaunchable> {
     if target == TargetState::Inactive {
         Ok(())
-    } else if name.is_template() {
+    } else if name.is_template() && target == TargetState::Launched {
         Err(NotLaunchable::Template(name.clone()))
     } else if global {
         Ok(())
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_and_units_that_are_not_global_are_stored_only() {
+    fn template_may_be_loaded_and_never_launched() {
         let unit = UnitName::parse("a.service").expect("valid");
         let template = UnitName::parse("a@.service").expect("valid");
         for target in [TargetState::Loaded, TargetState::Launched] {
@@ -459,9 +459,12 @@ mod tests {
                     .to_string()
                     .starts_with("unit a.service is not global")
             );
-            let error = may_become(&template, true, target).expect_err("a template");
-            assert_eq!(error.to_string(), "cannot activate template \"a@.service\"");
+            let of_template = may_become(&template, false, target);
+            assert!(of_template.is_err(), "{target}");
         }
+        let error = may_become(&template, true, TargetState::Launched).expect_err("a template");
+        assert_eq!(error.to_string(), "cannot activate template \"a@.service\"");
+        assert_eq!(may_become(&template, true, TargetState::Loaded), Ok(()));
         assert_eq!(may_become(&template, false, TargetState::Inactive), Ok(()));
     }
 }

@@ -52,7 +52,8 @@ pub(super) fn wanted(
     triggered: &BTreeSet<UnitName>,
 ) -> TargetState {
     if name.is_template() {
-        return TargetState::Inactive;
+        // What its file says of a target state is for its instances.
+        return TargetState::Loaded;
     }
     let options = FleetOptions::read(name, &UnitFile::parse(content.as_bytes()));
     options.target.unwrap_or(match triggered.contains(name) {

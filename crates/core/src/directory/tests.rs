@@ -161,7 +161,7 @@ fn a_new_file_is_published() {
 }
 
 #[test]
-fn a_unit_is_launched_and_a_template_only_stored() {
+fn new_unit_is_launched_and_new_template_loaded() {
     let world = World::new()
         .file("a@1.service", file("1"))
         .file("a@.service", file("1"));
@@ -178,7 +178,7 @@ fn a_unit_is_launched_and_a_template_only_stored() {
     assert_eq!(
         targets,
         [
-            ("a@.service", TargetState::Inactive),
+            ("a@.service", TargetState::Loaded),
             ("a@1.service", TargetState::Launched)
         ]
     );
@@ -375,7 +375,7 @@ fn a_unit_that_another_of_the_directory_starts_is_loaded() {
                 ("z.timer", timer("")),
                 ("x@.service", file("1")),
             ],
-            "x@.service inactive, alone.service loaded, z.timer launched",
+            "alone.service loaded, x@.service loaded, z.timer launched",
         ),
     ] {
         let mut world = World::new();

@@ -124,7 +124,7 @@ impl Asked<'_> {
             .else_do(format!("fleetctl start {name}")),
             judged(
                 "not-a-template",
-                !name.is_template(),
+                !name.is_template() || record.target == TargetState::Loaded,
                 match name.is_template() {
                     true => "it is a template",
                     false => "it is not a template",

@@ -331,7 +331,10 @@ impl Plan {
         let is_unread = seen.mark.as_ref().is_some_and(|mark| mark.unread);
         if seen.file.is_some() || seen.linked {
             self.task(name, Action::Remove, reason);
-        } else if is_unread && seen.foreign.is_none() && !seen.state.is_not_found() {
+        } else if is_unread
+            && seen.foreign.is_none()
+            && (name.is_template() || !seen.state.is_not_found())
+        {
             return true;
         } else {
             self.task(name, Action::Forget, reason);
@@ -381,9 +384,9 @@ impl Plan {
         }
         // A mark of an older revision beside the right file: written, but perhaps never read. Where a link was missing,
         // systemd may have looked for the file in that moment, and have given it up.
-        seen.state.lost_its_file()
-            || linked && !seen.linked
-            || !seen.state.is_not_found() && (!same || !linked)
+        // A template is no unit of systemd's, whose instances may have been looked for in vain.
+        let is_known = name.is_template() || !seen.state.is_not_found();
+        seen.state.lost_its_file() || linked && !seen.linked || is_known && (!same || !linked)
     }
 
     fn loaded_only(&mut self, name: &UnitName, seen: &Observed) {

@@ -621,3 +621,47 @@ proptest! {
         prop_assert!(own.tasks.iter().all(|task| task.unit.as_ref().is_none_or(|it| *it == unit)));
     }
 }
+
+#[test]
+fn template_is_read_again_whenever_its_file_changes() {
+    let of_template = |content| Observed {
+        state: state("inactive", None),
+        ..seen(1, content, None, "inactive")
+    };
+    let wanted = |revision, content| [("a@.service", want(revision, content, false))];
+    insta::assert_snapshot!(show(&wanted(1, "x"), &[]), @r"
+    write a@.service: revision 1 belongs on this machine
+    link a@.service: systemd must know its file
+    reload: systemd has read older files of a@.service
+    ");
+    assert_eq!(
+        show(&wanted(1, "x"), &[("a@.service", of_template("x"))]),
+        ""
+    );
+    insta::assert_snapshot!(show(&wanted(2, "y"), &[("a@.service", of_template("x"))]), @r"
+    write a@.service: its file is not that of revision 2
+    link a@.service: systemd must know its file
+    reload: systemd has read older files of a@.service
+    ");
+    let mut removed = of_template("x");
+    insta::assert_snapshot!(
+        show(&[], &[("a@.service", removed.clone())]),
+        @"remove a@.service: it does not belong on this machine"
+    );
+    (removed.file, removed.linked) = (None, false);
+    removed.state = State::not_found();
+    let set_unread = |seen: &mut Observed, unread| {
+        let mark = seen.mark.as_mut().expect("a mark");
+        mark.unread = unread;
+    };
+    set_unread(&mut removed, true);
+    insta::assert_snapshot!(
+        show(&[], &[("a@.service", removed.clone())]),
+        @"reload: systemd has read older files of a@.service"
+    );
+    set_unread(&mut removed, false);
+    insta::assert_snapshot!(
+        show(&[], &[("a@.service", removed)]),
+        @"forget a@.service: it does not belong on this machine"
+    );
+}

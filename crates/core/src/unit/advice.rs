@@ -2,16 +2,32 @@
 //!
 //! The file runs as it is. The notes are shown when it is submitted.
 
+use std::collections::BTreeSet;
+
 use super::{Assignment, Content, Note, Severity, UnitFile, UnitKind, UnitName, expand};
 
-/// Returns the notes about a file, ordered by line.
-pub fn advice(name: &UnitName, content: &Content, file: &UnitFile) -> Vec<Note> {
+/// Returns the notes about a file, ordered by line. `is_there`: whether fleet has put a unit, or a template,
+/// of that name on machines.
+pub fn advice(
+    name: &UnitName,
+    content: &Content,
+    file: &UnitFile,
+    is_there: impl Fn(&UnitName) -> bool,
+) -> Vec<Note> {
     let mut notes: Vec<Note> = file.assignments().iter().filter_map(secret).collect();
-    let templates = file.assignments().iter();
-    notes.extend(templates.filter_map(|assignment| template(name, assignment)));
+    let needs = needs(name, file);
+    notes.extend(needs.iter().filter_map(|need| need.missing(&is_there)));
     notes.extend(hidden_characters(content));
     notes.sort_by_key(|note| note.line);
     notes
+}
+
+/// Returns the units and templates whose presence decides about the notes on a file.
+pub fn needed(name: &UnitName, file: &UnitFile) -> BTreeSet<UnitName> {
+    let needs = needs(name, file).into_iter();
+    needs
+        .flat_map(|need| need.instance.into_iter().chain([need.template]))
+        .collect()
 }
 
 fn warning(line: usize, text: String) -> Note {
@@ -22,33 +38,82 @@ fn warning(line: usize, text: String) -> Note {
     }
 }
 
-/// Returns a note about the template that systemd needs. It is needed by a reference to an
-/// instance, and by what a socket starts for each connection.
-fn template(name: &UnitName, assignment: &Assignment) -> Option<Note> {
-    let Assignment {
-        section,
-        key,
-        value,
-        line,
-    } = assignment;
-    let template = match (section.as_str(), key.as_str()) {
-        ("Unit", "OnFailure" | "OnSuccess" | "Wants" | "Requires" | "BindsTo" | "Upholds") => {
-            let value = expand(value, name);
-            let mut words = value.split_ascii_whitespace();
-            words.find_map(|word| UnitName::parse(word).ok()?.template())?
-        }
-        ("Socket", "Accept") if name.kind() == UnitKind::Socket && is_true(value) => {
-            UnitName::parse(&format!("{}@.service", name.stem())).ok()?
-        }
-        _ => return None,
-    };
-    Some(warning(
-        *line,
-        format!(
-            "{key}={value} needs the template {template}, and fleet puts no template onto a machine: it must be there already"
-        ),
-    ))
+/// A reference to an instance, or to what a socket starts for each connection: systemd makes it from
+/// a template.
+struct Need<'a> {
+    assignment: &'a Assignment,
+    /// `None` if each connection has its own.
+    instance: Option<UnitName>,
+    template: UnitName,
 }
+
+impl Need<'_> {
+    fn missing(&self, is_there: impl Fn(&UnitName) -> bool) -> Option<Note> {
+        let Self {
+            assignment,
+            instance,
+            template,
+        } = self;
+        if instance.as_ref().is_some_and(&is_there) || is_there(template) {
+            return None;
+        }
+        let Assignment {
+            key, value, line, ..
+        } = assignment;
+        let text = format!(
+            "{key}={value} needs the template {template}, which fleet has put on no machine: unless the machines \
+             have it, `fleetctl load {template}` puts it there"
+        );
+        Some(warning(*line, text))
+    }
+}
+
+fn needs<'a>(name: &UnitName, file: &'a UnitFile) -> Vec<Need<'a>> {
+    let all = file.assignments().iter().flat_map(|assignment| {
+        let of_instance = |instance: UnitName| {
+            Some(Need {
+                assignment,
+                template: instance.template()?,
+                instance: Some(instance),
+            })
+        };
+        match (assignment.section.as_str(), assignment.key.as_str()) {
+            ("Unit", key) if REFERENCES.contains(&key) => {
+                let value = expand(&assignment.value, name);
+                let words = value.split_ascii_whitespace();
+                let instances = words.filter_map(|word| UnitName::parse(word).ok());
+                instances.filter_map(of_instance).collect()
+            }
+            ("Timer" | "Path", "Unit") | ("Socket", "Service") => {
+                let unit = UnitName::parse(&expand(&assignment.value, name)).ok();
+                unit.and_then(of_instance).into_iter().collect()
+            }
+            ("Socket", "Accept")
+                if name.kind() == UnitKind::Socket && is_true(&assignment.value) =>
+            {
+                let template = UnitName::parse(&format!("{}@.service", name.prefix())).ok();
+                let need = template.map(|template| Need {
+                    assignment,
+                    instance: None,
+                    template,
+                });
+                need.into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    });
+    all.collect()
+}
+
+/// Options of `[Unit]` that have systemd start other units.
+const REFERENCES: [&str; 6] = [
+    "OnFailure",
+    "OnSuccess",
+    "Wants",
+    "Requires",
+    "BindsTo",
+    "Upholds",
+];
 
 /// Reads a boolean as systemd does.
 pub(super) fn is_true(value: &str) -> bool {
@@ -117,10 +182,17 @@ mod tests {
     use super::*;
 
     fn notes(text: &str) -> Vec<String> {
+        notes_beside(&[], text)
+    }
+
+    /// `there`: what fleet has put on machines.
+    fn notes_beside(there: &[&str], text: &str) -> Vec<String> {
         let content = Content::from(text);
         let file = UnitFile::parse(content.as_bytes());
         let name = UnitName::parse("web.socket").expect("valid");
-        let notes = advice(&name, &content, &file);
+        let notes = advice(&name, &content, &file, |name| {
+            there.contains(&name.as_str())
+        });
         notes.iter().map(ToString::to_string).collect()
     }
 
@@ -150,17 +222,35 @@ mod tests {
 
     #[test]
     fn a_template_that_is_on_no_machine_is_noted() {
-        for (text, template) in [
-            ("[Socket]\nAccept=yes\n", "web@.service"),
-            ("[Unit]\nOnFailure=notify@%n.service\n", "notify@.service"),
-            ("[Unit]\nWants=a.service b@1.service\n", "b@.service"),
+        for (text, template, also) in [
+            ("[Socket]\nAccept=yes\n", "web@.service", "web@.service"),
+            (
+                "[Unit]\nOnFailure=notify@%n.service\n",
+                "notify@.service",
+                "notify@web.socket.service",
+            ),
+            (
+                "[Unit]\nWants=a.service b@1.service\n",
+                "b@.service",
+                "b@1.service",
+            ),
+            (
+                "[Socket]\nService=c@1.service\n",
+                "c@.service",
+                "c@1.service",
+            ),
         ] {
-            let notes = notes(text);
+            let found = notes(text);
             assert!(
-                notes[0].contains(&format!("needs the template {template},")),
-                "{notes:?}"
+                found[0].contains(&format!("needs the template {template}, which")),
+                "{found:?}"
             );
+            for there in [template, also] {
+                assert_eq!(notes_beside(&[there], text), [""; 0]);
+            }
         }
+        let two = notes("[Unit]\nWants=a@1.service b@1.service\n");
+        assert_eq!(two.len(), 2, "{two:?}");
         assert_eq!(
             notes("[Socket]\nAccept=no\n[Unit]\nWants=a.service\n"),
             [""; 0]

@@ -20,7 +20,7 @@ mod policy;
 mod service_type;
 mod target;
 
-pub use advice::advice;
+pub use advice::{advice, needed};
 pub use content::Content;
 pub use difference::{Difference, Effect, difference, process_fingerprint};
 pub use file::{Assignment, Note, Severity, UnitFile};

@@ -32,7 +32,9 @@ impl Read {
             content: revision.content.clone(),
             restarts: revision.restarts,
             process: revision.process(&parsed.file),
-            install: assignments.any(|assignment| assignment.section == "Install"),
+            // systemd enables instances, and a person says which.
+            install: !name.is_template()
+                && assignments.any(|assignment| assignment.section == "Install"),
             min_ready: policy.min_ready(name.kind(), service_type(&parsed.file)),
             options: parsed.options,
         }

@@ -15,7 +15,7 @@ use fleet_core::machine::Metadata;
 use fleet_core::place::{Reason, Verdict};
 use fleet_core::record::{Revision, UnitRecord, origin};
 use fleet_core::rollout::{Order, Survey, Surveyed, Unknown};
-use fleet_core::unit::{Parsed, UnitName};
+use fleet_core::unit::{Parsed, TargetState, UnitName};
 
 use super::error::{ApiError, Result};
 use super::view::{View, ViewedUnit};
@@ -49,7 +49,10 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<RolloutList>> {
 fn rows(view: &View) -> RolloutList {
     let places = Places::of(view);
     let units = view.units.iter();
-    let global = units.filter(|(name, unit)| unit.heading().options.global && !name.is_template());
+    let global = units.filter(|(name, unit)| {
+        let is_stored = name.is_template() && unit.record.target == TargetState::Inactive;
+        unit.heading().options.global && !is_stored
+    });
     RolloutList {
         registry_revision: view.revision,
         rollouts: global

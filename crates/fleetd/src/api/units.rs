@@ -13,7 +13,7 @@ use fleet_core::keys;
 use fleet_core::record::{CONTENT_MAX, Listed, Owner};
 use fleet_core::submission::{Submission, may_become};
 use fleet_core::unit::{
-    Content, Note, Parsed, TargetState, UnitFile, UnitName, UnitOption, advice, serialize,
+    Content, Note, Parsed, TargetState, UnitFile, UnitName, UnitOption, advice, needed, serialize,
 };
 use serde::Deserialize;
 
@@ -256,7 +256,8 @@ async fn submit(
     if let Some(effective) = effective {
         may_become(name, parsed.options.global, effective)?;
     }
-    let advice = advice(name, &content, &parsed.file);
+    let there = api.registry.on_machines(needed(name, &parsed.file)).await?;
+    let advice = advice(name, &content, &parsed.file, |unit| there.contains(unit));
     let submission = api
         .registry
         .submit_over(name, content, Owner::Api, target, replaces)

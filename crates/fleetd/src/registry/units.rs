@@ -1,6 +1,6 @@
 //! Changes of units: submissions, target states, orders, owners and destruction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::directory::{Fingerprint, Known};
 use fleet_core::keys;
@@ -17,6 +17,9 @@ use crate::store::{Entry, Guard, Write};
 
 /// The maximum number of units: twice as many as were measured on one host (`docs/crowded.md`).
 pub const UNITS_MAX: usize = 2_000;
+
+/// How many units one question is about: more notes than that are not shown.
+const ASKED: usize = 64;
 
 /// A unit's record, and its place in the store's history.
 #[derive(Clone, Debug)]
@@ -45,6 +48,22 @@ impl Registry {
         let snapshot = self.store.list(&[&key]).await?;
         let entry = snapshot.entries.get(&key);
         entry.map(|entry| Stored::read(name, entry)).transpose()
+    }
+
+    /// Those of these units that fleet puts on machines. One whose record cannot be read is not there.
+    pub async fn on_machines(&self, names: BTreeSet<UnitName>) -> Result<BTreeSet<UnitName>> {
+        if names.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let keys: Vec<String> = names.iter().take(ASKED).map(keys::unit).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let snapshot = self.store.list(&keys).await?;
+        let is_there = |name: &UnitName| {
+            let entry = snapshot.entries.get(&keys::unit(name));
+            let unit = entry.and_then(|entry| Stored::read(name, entry).ok());
+            unit.is_some_and(|unit| unit.record.target != TargetState::Inactive)
+        };
+        Ok(names.into_iter().filter(is_there).collect())
     }
 
     /// Reads a unit with its older revisions by number, or the reason why one cannot be read.
