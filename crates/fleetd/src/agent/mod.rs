@@ -52,6 +52,10 @@ use crate::systemd::{Dirty, Systemd};
 /// The longest wait before what went wrong is tried again. Each try costs a few calls for each unit it is about.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
+/// The least wait before a unit that is busy is asked to stop again: each try is a process, and lines in
+/// the journal.
+const BUSY_RETRY: Duration = Duration::from_secs(3);
+
 const METADATA_IS_DAMAGED: &str = "what is set for this machine cannot be read, so nobody knows what belongs here: keeping what runs; \
      set its metadata anew";
 
@@ -274,7 +278,12 @@ impl Agent {
                 retry_at = None;
             } else if retry_at.is_none() {
                 // One that is due stays due: units that change all the time must not push it away.
-                retry_at = Some(Instant::now() + retry_after.wait());
+                let wait = retry_after.wait();
+                let wait = match self.host.is_only_busy() {
+                    true => wait.max(BUSY_RETRY),
+                    false => wait,
+                };
+                retry_at = Some(Instant::now() + wait);
             }
             if self.disk.is_some() {
                 self.save();

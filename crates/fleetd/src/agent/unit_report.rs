@@ -122,12 +122,11 @@ impl Row<'_> {
             deferred: self.want.is_some_and(|want| want.deferred),
             grant: self.want.map_or(0, |want| want.grant),
             launched: self.launched().is_some(),
-            // A restart that is under way has not ended the run before, and one that was refused is the fault of the
-            // revision in place.
-            revision: match self
-                .outdated()
-                .filter(|_| failure.is_none() && self.seen.state.job.is_none())
-            {
+            // A restart that is under way has not ended the run before, and one that was refused, or
+            // did not end that run, is the fault of the revision in place.
+            revision: match self.outdated().filter(|_| {
+                failure.is_none() && self.start.is_none() && self.seen.state.job.is_none()
+            }) {
                 Some(runs) => runs,
                 None => self.seen.mark.as_ref().map_or(0, |mark| mark.revision),
             },

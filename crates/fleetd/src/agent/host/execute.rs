@@ -119,7 +119,8 @@ impl Host {
         }
         self.mark_linked(&mut linked, desired);
         self.save_marks();
-        self.failures.retain(|name, _| !touched.contains(name));
+        self.failures
+            .retain(|name, _| !touched.contains(name) || self.busy.contains(name));
         self.failures.extend(failed);
         Ok(touched)
     }

@@ -116,8 +116,17 @@ impl Host {
         for (name, details) in details {
             match details {
                 Err(error @ SystemdError::Unavailable(_)) => return Err(error),
-                details => self.details.insert(name, details.unwrap_or_default()),
-            };
+                details => {
+                    let mut details = details.unwrap_or_default();
+                    // Each stop that is tried in vain is a change of state to systemd.
+                    let known = self
+                        .details
+                        .get(&name)
+                        .filter(|_| self.busy.contains(&name));
+                    details.since = known.map_or(details.since, |known| known.since);
+                    self.details.insert(name, details);
+                }
+            }
         }
         self.states.extend(states);
         self.note_skipped(names);
@@ -146,10 +155,12 @@ impl Host {
             };
             if let Some(ended) = self.systemd.ended(name) {
                 match ended.result.why_not_stopped().filter(|_| ended.was_stop) {
-                    Some(why) if state.is_up() => {
+                    // The job may have ended since the state was read.
+                    Some(why) if state.is_up() || state.is_stopping() => {
                         // To ask again at once would be in vain, and for as long as it is busy.
                         self.failures.insert(name.clone(), why);
                         self.patient.insert(name.clone());
+                        self.busy.insert(name.clone());
                         self.marks.launched(name, Some(String::new()));
                     }
                     _ if ended.was_stop => {}

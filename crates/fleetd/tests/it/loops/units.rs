@@ -272,3 +272,113 @@ async fn the_time_of_a_change_is_that_of_the_clock_that_was_given() {
     let (record, _) = fleet.record("a.service").await;
     assert_eq!(record.candidate.expect("rolling").since, 7);
 }
+
+#[tokio::test(start_paused = true)]
+async fn soft_reboot_starts_what_it_ended_and_no_more() {
+    let mut fleet = Fleet::of(1).await;
+    let survivor = Content::from(
+        "[Unit]\nSurviveFinalKillSignal=yes\n[Service]\nExecStart=/x\n[X-Fleet]\nGlobal=true\n",
+    );
+    fleet.launch("survivor.service", survivor).await;
+    for name in ["a.service", "stopped.service"] {
+        fleet.launch(name, service(1, "")).await;
+    }
+    let once = "[Service]\nType=oneshot\nExecStart=/x\n[X-Fleet]\nGlobal=true\n";
+    fleet.launch("once.service", Content::from(once)).await;
+    quiet().await;
+    fleet
+        .set_target("stopped.service", TargetState::Loaded)
+        .await;
+    quiet().await;
+    for _ in 0..2 {
+        fleet.take_logs();
+        fleet.machines[0].soft_reboot().await;
+        quiet().await;
+        let log = fleet.machines[0].take_log();
+        assert_eq!(
+            log,
+            ["soft-reboot", "start a.service", "start once.service"]
+        );
+        // Another fleetd finds what this one has started.
+        fleet.machines[0].kill().await;
+        fleet.machines[0].start();
+        quiet().await;
+        assert_eq!(fleet.machines[0].take_log(), [""; 0]);
+        let running = fleet.machines[0].running().await;
+        assert_eq!(running, set(&["a.service", "survivor.service"]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn loaded_template_is_on_machines_until_it_is_unloaded() {
+    let mut fleet = Fleet::of(2).await;
+    let name = unit("a@.service");
+    let target = Some(TargetState::Loaded);
+    fleet.submit("a@.service", service(1, ""), target).await;
+    quiet().await;
+    let new = ["write a@.service", "link a@.service", "reload"];
+    assert!(fleet.take_logs().iter().all(|log| *log == new));
+    for machine in &fleet.machines {
+        let told = fleet.unit_report(machine, "a@.service").await;
+        assert!(told.ready && told.available, "{told:?}");
+    }
+    fleet.submit("a@.service", service(2, ""), None).await;
+    quiet().await;
+    assert!(fleet.take_logs().iter().all(|log| *log == new));
+    fleet.has_converged().await;
+    fleet.set_target("a@.service", TargetState::Inactive).await;
+    quiet().await;
+    for machine in &fleet.machines {
+        assert_eq!(
+            machine.systemd.on_disk(&name).await.expect("read").file,
+            None
+        );
+    }
+    assert!(
+        fleet
+            .take_logs()
+            .iter()
+            .all(|log| *log == ["remove a@.service", "reload"])
+    );
+    fleet.has_converged().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn busy_unit_is_asked_to_stop_a_few_times() {
+    let mount = |options: &str| {
+        let mount = format!("[Mount]\nWhat=tmpfs\nWhere=/a\nOptions={options}\n");
+        Content::from(format!("{mount}[X-Fleet]\nGlobal=true\n").as_str())
+    };
+    for target in [TargetState::Inactive, TargetState::Loaded] {
+        let mut fleet = Fleet::of(1).await;
+        fleet.launch("a.mount", mount("size=1M")).await;
+        quiet().await;
+        let systemd = fleet.machines[0].systemd.clone();
+        let name = unit("a.mount");
+        systemd.set_busy(&name, true);
+        fleet.set_target("a.mount", target).await;
+        sleep(Duration::from_millis(500)).await;
+        let told = fleet.report(&fleet.machines[0]).await.expect("a report");
+        let problem = &told.problems["a.mount"];
+        assert!(
+            problem.contains("its stop was not done: failed"),
+            "{problem}"
+        );
+        let modified = async |fleet: &Fleet| {
+            let report = fleet
+                .entry(&fleet_core::keys::report(&fleet.machines[0].id))
+                .await;
+            report.expect("a report").modified
+        };
+        let before = modified(&fleet).await;
+        sleep(Duration::from_secs(10)).await;
+        let log = fleet.machines[0].take_log();
+        let stops = log.iter().filter(|line| *line == "stop a.mount").count();
+        assert!((2..=5).contains(&stops), "{stops} stops");
+        assert_eq!(modified(&fleet).await, before, "{log:?}");
+        systemd.set_busy(&name, false);
+        sleep(Duration::from_secs(15)).await;
+        fleet.has_converged().await;
+        assert_eq!(fleet.machines[0].running().await, set(&[]));
+    }
+}
