@@ -372,6 +372,8 @@ impl Writer<'_> {
                 PROGRESS_SECONDS + min_ready
             ));
         }
+        // Kubernetes runs DaemonSets on cordoned nodes.
+        lines.push("Tolerates=cordon".to_owned());
         lines
     }
 }

@@ -150,7 +150,7 @@ impl Asked<'_> {
         all.extend(metadata(placeable, machine));
         all.push(self.conflicts(placeable, machine));
         all.push(live(machine));
-        all.push(scheduling(machine));
+        all.push(scheduling(placeable, machine));
         all.push(follows(machine));
         all.push(self.revision(record, machine));
         all.push(self.in_order(machine));
@@ -281,10 +281,13 @@ fn live(machine: &OnMachine<'_>) -> Judged {
     judged("online", holds, reason).else_do("fleetd running there, and reaching the registry")
 }
 
-fn scheduling(machine: &OnMachine<'_>) -> Judged {
+fn scheduling(unit: &Placeable<'_>, machine: &OnMachine<'_>) -> Judged {
     let has = machine.report.is_some();
     let (holds, reason) = match machine.scheduling {
         Scheduling::Normal => (true, "everything that belongs there may start"),
+        Scheduling::Cordoned if unit.options.tolerates_cordon => {
+            (true, "the machine is cordoned, which the unit tolerates")
+        }
         Scheduling::Cordoned if has => (
             true,
             "the machine is cordoned: what is there stays, and is not updated",

@@ -213,6 +213,15 @@ fn a_unit_that_is_not_there_has_one_line() {
 }
 
 #[test]
+fn unit_that_tolerates_a_cordon_starts_on_a_cordoned_machine() {
+    let mut world = World::new("Global=true\nTolerates=cordon");
+    world.scheduling = Scheduling::Cordoned;
+    world.report = None;
+    let says = world.says();
+    assert!(!says.contains("not scheduling"), "{says}");
+}
+
+#[test]
 fn the_first_condition_that_does_not_hold_is_the_answer() {
     let missing = |change: &dyn Fn(&mut World<'_>)| {
         let mut world = World::new("Global=true");

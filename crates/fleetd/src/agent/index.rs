@@ -320,10 +320,10 @@ impl Index {
             .collect();
         let all: Vec<Placeable<'_>> = chosen.iter().map(|(name, it)| it.placeable(name)).collect();
         // Before they are placed: a unit that may not start here keeps no other away.
-        let may_run = chosen
-            .iter()
-            .zip(&all)
-            .filter(|((_, it), _)| self.may_run(it.is_here()));
+        let may_run = chosen.iter().zip(&all).filter(|((_, it), unit)| {
+            let scheduling = unit.options.scheduling_on(self.set.scheduling);
+            restrict(Verdict::Run, scheduling, it.is_here()) == Verdict::Run
+        });
         let verdicts = place(may_run.map(|(_, unit)| *unit), &metadata);
         let excluding = all.iter().filter(|unit| !unit.options.conflicts.is_empty());
         let excluding: Vec<Placeable<'_>> = excluding.copied().collect();
@@ -345,7 +345,7 @@ impl Index {
             .collect();
         let unreadable = self.problems.keys().filter_map(|key| keys::unit_of(key));
         for name in unreadable.filter(|name| names.contains(name)) {
-            if let Some(kept) = present.get(&name).filter(|_| self.may_run(true)) {
+            if let Some(kept) = present.get(&name).filter(|_| self.keeps_unread()) {
                 desired.insert(name, kept.clone());
             }
         }
@@ -357,12 +357,12 @@ impl Index {
     pub(super) fn unknown(&self, desired: &BTreeMap<UnitName, Desired>) -> BTreeSet<UnitName> {
         let unreadable = self.problems.keys().filter_map(|key| keys::unit_of(key));
         unreadable
-            .filter(|name| !desired.contains_key(name) && self.may_run(true))
+            .filter(|name| !desired.contains_key(name) && self.keeps_unread())
             .collect()
     }
 
-    /// `has`: the machine has the unit already.
-    fn may_run(&self, has: bool) -> bool {
-        restrict(Verdict::Run, self.set.scheduling, has) == Verdict::Run
+    /// Returns whether a unit that is here stays while its record cannot be read.
+    fn keeps_unread(&self) -> bool {
+        restrict(Verdict::Run, self.set.scheduling, true) == Verdict::Run
     }
 }

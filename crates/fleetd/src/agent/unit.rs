@@ -199,6 +199,7 @@ impl<'a> Chosen<'a> {
             .map(|other| other.name.clone())
             .collect();
         // What is only loaded on a cordoned machine is there, but would start now.
+        let scheduling = self.read.options.scheduling_on(scheduling);
         let may_start = scheduling.is_normal() || self.present.is_some_and(|it| it.launch);
         let launch = self.indexed.is_launched() && may_start;
         let created = self.indexed.created;

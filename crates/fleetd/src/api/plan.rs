@@ -130,7 +130,7 @@ fn planned(view: &View, places: &Places<'_>, proposed: &(Parsed, Content)) -> Pl
             id,
             primary_ip: &machine.primary_ip,
             presence: machine.presence,
-            scheduling: machine.scheduling,
+            scheduling: parsed.options.scheduling_on(machine.scheduling),
             verdict: verdict.cloned().unwrap_or(Verdict::Not(Reason::Inactive)),
             report: report.and_then(|report| report.units.get(&parsed.name)),
         }

@@ -260,7 +260,7 @@ pub(super) fn survey<'a>(
             id,
             primary_ip: &machine.primary_ip,
             presence: machine.presence,
-            scheduling: machine.scheduling,
+            scheduling: unit.heading().options.scheduling_on(machine.scheduling),
             verdict: places.verdict(&machine.metadata, name),
             report: report.and_then(|report| report.units.get(name)),
             problem: report.and_then(|it| it.problems.get(name.as_str()).map(String::as_str)),

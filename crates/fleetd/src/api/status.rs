@@ -200,13 +200,14 @@ fn on_machine(
     let (name, unit) = unit;
     let reports = view.reports.get(id);
     let report = reports.and_then(|reports| reports.units.get(name));
-    let verdict = verdict.map(|verdict| restrict(verdict, machine.scheduling, report.is_some()));
+    let scheduling = unit.heading().options.scheduling_on(machine.scheduling);
+    let verdict = verdict.map(|verdict| restrict(verdict, scheduling, report.is_some()));
     let heading = unit.record.heading().number;
     UnitOnMachine {
         machine_id: id.to_string(),
         primary_ip: machine.primary_ip.clone(),
         placed: verdict == Some(Verdict::Run),
-        deferred: !machine.scheduling.is_normal()
+        deferred: !scheduling.is_normal()
             && report.is_some_and(|report| report.revision != heading),
         reason: verdict
             .map(|verdict| verdict.to_string())

@@ -125,6 +125,12 @@ impl Machine {
         })
     }
 
+    /// Returns whether it can be read what may start there. If not, the machine may be drained.
+    pub(super) fn is_scheduling_known(&self) -> bool {
+        let set = self.metadata.as_ref();
+        set.is_none_or(|set| set.value.is_some())
+    }
+
     /// What may start there.
     pub(super) fn scheduling(&self) -> Scheduling {
         match &self.metadata {

@@ -62,7 +62,11 @@ impl Index {
             // Nobody knows what it is selected by; what it has goes on.
             None => has,
         };
-        let scheduling = machine.scheduling();
+        let unit = self.units.get(name)?;
+        let scheduling = match machine.is_scheduling_known() {
+            true => unit.wanted().scheduling_on(machine.scheduling()),
+            false => machine.scheduling(),
+        };
         let verdict = restrict(Verdict::Run, scheduling, has);
         (belongs && verdict == Verdict::Run).then(|| OnMachine {
             id,

@@ -16,6 +16,7 @@ pub(crate) use self::unknown::is_only_ours;
 pub(crate) use self::value::expand;
 use self::value::{Advice, quoted_values};
 use super::{Assignment, Note, Policy, Severity, TargetState, UnitFile, UnitName};
+use crate::machine::Scheduling;
 
 const SECTION: &str = "X-Fleet";
 
@@ -24,9 +25,10 @@ const SECTION: &str = "X-Fleet";
 pub const CONFLICTS_MAX: usize = 100;
 
 /// All options of `[X-Fleet]`, the oldest spellings last.
-pub const X_FLEET: [&str; 17] = [
+pub const X_FLEET: [&str; 18] = [
     "Global",
     "MachineMetadata",
+    "Tolerates",
     "Conflicts",
     "Target",
     "UpdateStrategy",
@@ -51,6 +53,8 @@ pub struct FleetOptions {
     pub global: bool,
     /// The metadata that a machine must have: every key, each with one of its values.
     pub machine_metadata: BTreeMap<String, BTreeSet<String>>,
+    /// Whether a cordoned machine is like any other to it.
+    pub tolerates_cordon: bool,
     /// The names of units that it does not run beside.
     pub conflicts: Vec<Pattern>,
     /// The machine it runs on, as written in the file. It may be no valid id.
@@ -144,6 +148,14 @@ impl FleetOptions {
                         options.require_metadata(assignment, value);
                     }
                 }
+                "Tolerates" => {
+                    for word in words() {
+                        match word {
+                            "cordon" => options.tolerates_cordon = true,
+                            _ => options.misread(assignment, word, "write cordon"),
+                        }
+                    }
+                }
                 "Conflicts" | "X-Conflicts" => {
                     for word in words() {
                         options.conflict_with(assignment, word, name);
@@ -210,6 +222,15 @@ impl FleetOptions {
     /// restriction.
     pub fn unreadable(&self) -> Option<&Misread> {
         self.misread.iter().find(|misread| misread.restricts)
+    }
+
+    /// Returns what a machine's scheduling means for the unit. A unit that tolerates a cordon starts
+    /// there, and is updated there.
+    pub fn scheduling_on(&self, scheduling: Scheduling) -> Scheduling {
+        match scheduling {
+            Scheduling::Cordoned if self.tolerates_cordon => Scheduling::Normal,
+            scheduling => scheduling,
+        }
     }
 
     fn contradiction(&self) -> Result<(), OptionsError> {

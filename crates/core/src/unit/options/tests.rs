@@ -300,3 +300,23 @@ fn the_target_state_is_read() {
         assert_eq!(read("a.service", section).target, target);
     }
 }
+
+#[test]
+fn unit_tolerates_a_cordon_only_if_it_says_so() {
+    use crate::machine::Scheduling::{Cordoned, Drained, Normal};
+    for (section, cordoned) in [
+        ("", Cordoned),
+        ("Tolerates=cordon", Normal),
+        ("Tolerates=\"cordon\"", Normal),
+        ("Tolerates=drain", Cordoned),
+    ] {
+        let options = read("web.service", section);
+        assert_eq!(options.scheduling_on(Cordoned), cordoned, "{section}");
+        assert_eq!(options.scheduling_on(Drained), Drained, "{section}");
+        assert_eq!(options.scheduling_on(Normal), Normal, "{section}");
+        // It asks for more machines, and so keeps the unit off none.
+        assert_eq!(options.unreadable(), None, "{section}");
+    }
+    let text = "web.service line 2: Tolerates \"drain\": write cordon; nothing was submitted";
+    assert_eq!(refusal("Tolerates=drain"), text);
+}

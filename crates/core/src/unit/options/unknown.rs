@@ -3,9 +3,10 @@
 use super::{SECTION, X_FLEET};
 
 /// Options that only fleet understands. In a section of systemd's, systemd ignores them.
-const ONLY_OURS: [&str; 13] = [
+const ONLY_OURS: [&str; 14] = [
     "Global",
     "MachineMetadata",
+    "Tolerates",
     "UpdateStrategy",
     "MaxUnavailable",
     "MinReadySec",
@@ -19,20 +20,21 @@ const ONLY_OURS: [&str; 13] = [
     "X-Conflicts",
 ];
 
-/// Options about updates, or about how a directory starts the unit. All others restrict where it
-/// runs.
-const POLICY: [&str; 6] = [
+/// Options about updates, about how a directory starts the unit, or about more machines to run on.
+/// All others restrict where it runs.
+const UNRESTRICTING: [&str; 7] = [
     "UpdateStrategy",
     "MaxUnavailable",
     "MinReadySec",
     "ProgressDeadlineSec",
     "OnFailure",
     "Target",
+    "Tolerates",
 ];
 
 /// Returns whether an option can keep a unit off machines.
 pub(super) fn restricts(key: &str) -> bool {
-    !POLICY.contains(&key)
+    !UNRESTRICTING.contains(&key)
 }
 
 /// Returns whether an option is in a section where neither systemd nor fleet reads it.

@@ -274,6 +274,19 @@ async fn a_cordoned_or_drained_machine_gets_no_grant_and_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn unit_that_tolerates_a_cordon_is_granted_there() {
+    let mut stage = ten().await;
+    stage.schedule(1, Scheduling::Cordoned).await;
+    stage.schedule(2, Scheduling::Drained).await;
+    let fleet = "MaxUnavailable=3\nTolerates=cordon";
+    stage.update(WEB, service(2, fleet)).await;
+    roll(&mut stage).await;
+    let revisions = stage.revisions(WEB);
+    assert_eq!((revisions[1], revisions[3]), (2, 2), "{revisions:?}");
+    assert_eq!(stage.grant(2, WEB).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_machines_where_the_update_belongs_are_asked() {
     let mut stage = ten().await;
     let granted = async |stage: &Stage, revision: u64| {

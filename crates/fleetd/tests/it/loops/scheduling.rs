@@ -56,6 +56,26 @@ async fn on_a_cordoned_machine_what_runs_goes_on_and_nothing_new_starts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn unit_that_tolerates_a_cordon_starts_and_updates_there() {
+    let mut fleet = Fleet::of(2).await;
+    schedule(&fleet, Scheduling::Cordoned).await;
+    fleet.launch("plain.service", service(1, "")).await;
+    let tolerant = |version| service(version, "Tolerates=cordon");
+    fleet.launch("a.service", tolerant(1)).await;
+    quiet().await;
+    assert_eq!(fleet.machines[0].running().await, set(&["a.service"]));
+    fleet.take_logs();
+    fleet.submit("a.service", tolerant(2), None).await;
+    fleet.let_all_go().await;
+    quiet().await;
+    assert!(!touched(&fleet).is_empty(), "the update reaches it");
+    schedule(&fleet, Scheduling::Drained).await;
+    assert_eq!(fleet.machines[0].running().await, set(&[]));
+    schedule(&fleet, Scheduling::Normal).await;
+    fleet.has_converged().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_unit_that_may_not_start_on_a_cordoned_machine_keeps_no_other_away() {
     let fleet = Fleet::of(1).await;
     let first = service(1, "Conflicts=b.service");
