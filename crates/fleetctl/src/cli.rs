@@ -1,5 +1,5 @@
-//! The command line: global flags, the environment behind them, and what fleet 1.0 had and we only
-//! accept.
+//! The command line: global flags, the environment behind them, and flags of fleet 1.0 that are
+//! accepted without effect.
 
 use std::env;
 use std::ffi::OsString;
@@ -68,7 +68,7 @@ pub(crate) struct Cli {
     help: Option<bool>,
 }
 
-/// Everything that fleetctl can be told to do.
+/// All commands of fleetctl.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
     #[command(flatten)]
@@ -77,7 +77,8 @@ pub(crate) enum Verb {
     Alone(Alone),
 }
 
-/// What asks no fleetd, and so works wherever the global options and the environment point to.
+/// Commands that contact no fleetd, and so work wherever the global options and the environment
+/// point to.
 #[derive(Subcommand)]
 pub(crate) enum Alone {
     /// Connect standard input and output to fleetd's socket, for --tunnel
@@ -92,7 +93,7 @@ pub(crate) enum Alone {
     Help(Help),
     /// List the options that every command takes
     Options(Options),
-    /// Gone: fleetd checks a unit file when it is submitted
+    /// Removed: fleetd checks a unit file when it is submitted
     #[command(hide = true)]
     Verify {
         #[arg(value_name = "UNIT")]
@@ -100,7 +101,7 @@ pub(crate) enum Alone {
     },
     /// Print a script that completes commands, units and machines in a shell
     Completion(Completion),
-    /// What such a script asks
+    /// Print candidates for a completion script
     #[command(name = "__complete", hide = true)]
     Complete(Complete),
     /// Write the man page
@@ -132,7 +133,7 @@ impl Alone {
     }
 }
 
-/// Flags of fleet 1.0 that scripts may give and that change nothing here.
+/// Flags of fleet 1.0 that scripts may pass. They change nothing here.
 #[derive(clap::Args)]
 struct Accepted {
     #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide = true, num_args = 0..=1, require_equals = true)]
@@ -150,8 +151,8 @@ struct Accepted {
 }
 
 impl Cli {
-    /// Reads the command line of this process. What is wrong with it, and what `--help` prints, is
-    /// an error of clap's.
+    /// Reads the command line of this process. A wrong command line is an error of clap's, and so
+    /// is the text of `--help`.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         Self::from(env::args_os())
     }

@@ -1,4 +1,4 @@
-//! accept-registry: takes a registry that the machines hold, as it is, for the whole fleet.
+//! accept-registry: accepts a held registry as it is, for the whole cluster.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
@@ -9,7 +9,7 @@ use fleet_core::api::{AcceptBody, RegistryStanding};
 use crate::client::Client;
 use crate::output::{say, talk};
 
-/// How many units are named before the rest is counted.
+/// The number of units that are named before the rest is counted.
 const NAMED: usize = 20;
 
 #[derive(Args)]
@@ -100,7 +100,7 @@ fn named(names: &[String]) -> String {
     text
 }
 
-/// Asks the person at the terminal; without a terminal it refuses.
+/// Asks the person at the terminal. Without a terminal it refuses.
 fn confirm() -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
         bail!(

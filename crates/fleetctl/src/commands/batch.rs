@@ -1,4 +1,4 @@
-//! Tells what was done and what was not when several units are changed and some cannot be.
+//! Reports which units were changed and which were not, when several are changed and some fail.
 
 use std::fmt::Display;
 
@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use crate::client::NotTried;
 use crate::output::talk;
 
-/// What became of units that were changed at once.
+/// The results of changing several units.
 #[derive(Default)]
 pub(super) struct Batch {
     done: Vec<String>,
@@ -15,7 +15,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Notes how it went with one unit, and gives what came of it if it went well.
+    /// Records the result for one unit. Returns its value if it succeeded.
     pub(super) fn note<T>(&mut self, unit: impl Display, result: anyhow::Result<T>) -> Option<T> {
         match result {
             Ok(value) => {
@@ -29,8 +29,9 @@ impl Batch {
         }
     }
 
-    /// An error if one unit failed. `failing` is its beginning (`Error stopping units`); `done` is
-    /// what happened to the others (`stopped`). With several units each reason is told first, once.
+    /// Returns an error if one unit failed. It begins with `failing` (`Error stopping units`);
+    /// `done` is what happened to the others (`stopped`). With several units, each reason is
+    /// printed first, once.
     pub(super) fn finish(mut self, failing: &'static str, done: &str) -> anyhow::Result<()> {
         if self.failed.is_empty() {
             return Ok(());
@@ -57,7 +58,7 @@ impl Batch {
         Err(anyhow!("{done}: {good}; not {done}: {bad}"))
     }
 
-    /// Each reason with the units that it stopped, unless it names them itself.
+    /// Returns each reason with the units that it stopped, unless it names them itself.
     fn reasons(&self) -> Vec<String> {
         let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
         for (unit, error) in &self.failed {
@@ -81,8 +82,8 @@ impl Batch {
     }
 }
 
-/// An error that was found before any of these units was touched. Of several, its reason alone
-/// would leave open what became of the others.
+/// Returns an error found before any of these units was touched. With several units, its reason
+/// alone would not say what happened to the others.
 pub(super) fn before_any(why: anyhow::Error, units: &[&str], done: &str) -> anyhow::Error {
     if units.len() < 2 {
         return why;

@@ -1,4 +1,4 @@
-//! wait: until units are ready, active or gone.
+//! wait: waits until units are ready, active or gone.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -38,7 +38,7 @@ pub(crate) struct Wait {
     /// What to wait for
     #[arg(long = "for", value_name = "STATE", default_value = "ready")]
     goal: Goal,
-    /// How long, such as 30s or 5m
+    /// How long to wait, such as 30s or 5m
     #[arg(long, value_name = "TIME", default_value = DEFAULT_TIMEOUT, value_parser = duration)]
     timeout: Duration,
     /// Names or glob patterns of units in the registry
@@ -56,8 +56,8 @@ impl Wait {
             names.push(UnitName::parse(&unit.name)?);
         }
         if self.goal == Goal::Gone {
-            // What the registry no longer has may still be on machines. A pattern that matches
-            // nothing is of no unit.
+            // A unit that left the registry may still be on machines. A pattern without a match
+            // names no unit.
             let unknown = known.unknown.iter().filter(|unit| !unit.is_pattern());
             for unit in unknown {
                 names.push(typed_name(&unit.name)?);

@@ -1,4 +1,4 @@
-//! Verbs of kubectl, systemctl, docker and nomad, and what does the same here.
+//! Verbs of kubectl, systemctl, docker and nomad, and the equivalent commands of fleetctl.
 
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -33,8 +33,7 @@ pub(super) const FOREIGN: &[(&str, &str)] = &[
     ("up", "start"),
 ];
 
-/// Returns the error that names our command instead of the foreign verb; other errors stay as they
-/// are.
+/// Returns the error with our command in place of the foreign verb. Other errors stay as they are.
 pub(crate) fn suggest(error: clap::Error, command: &mut Command) -> clap::Error {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return error;
@@ -45,7 +44,7 @@ pub(crate) fn suggest(error: clap::Error, command: &mut Command) -> clap::Error 
     let Some((_, ours)) = FOREIGN.iter().find(|(verb, _)| verb == typed) else {
         return error;
     };
-    // Verbs below `rollout` are clap's to judge.
+    // clap judges the verbs below `rollout`.
     if command.find_subcommand(typed).is_some() {
         return error;
     }

@@ -102,7 +102,7 @@ fn a_failure_from_before_the_start_does_not_end_the_wait() {
 
 #[test]
 fn a_oneshot_that_is_only_loaded_has_to_run() {
-    // systemd forgets a oneshot that ran: it has been dead since never, again.
+    // systemd forgets a oneshot that ran: it is dead, with no time of a change.
     let ran = on_machine("inactive", true, 2, 0);
     let mut loaded = ran.clone();
     loaded.report.as_mut().expect("a report").launched = false;
@@ -129,7 +129,7 @@ fn during_a_rollout_the_candidate_is_waited_for() {
         .expect("a report")
         .available = false;
     assert_eq!(judge(Goal::Ready, &unsteady, None).verdict, Verdict::Moving);
-    // A cordoned machine keeps its revision, and no waiting includes it.
+    // A cordoned machine keeps its revision, and waiting never includes it.
     let mut cordoned = on_machine("active", true, 2, 0);
     cordoned.deferred = true;
     rolling.machines.push(cordoned);

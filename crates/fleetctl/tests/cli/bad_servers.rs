@@ -1,5 +1,5 @@
-//! Endpoints where no fleetd answers as it should: each is told, with what to do, and never waited
-//! for in vain.
+//! Endpoints where no fleetd responds as it should. Each is reported with the next step, and
+//! fleetctl never hangs.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::session::Session;
 
-/// For servers that hang. Others are given longer than anything takes on a busy machine.
+/// The timeout for servers that hang. Others get longer than anything takes on a busy machine.
 const SHORT: &str = "0.5";
 const LONG: &str = "20";
 
@@ -33,7 +33,7 @@ fn answering(text: &'static str) -> String {
 }
 
 impl Session {
-    /// Runs a command at a socket in the session's folder, which the transcript calls SOCKET.
+    /// Runs a command with a socket in the session's folder, which the transcript calls SOCKET.
     fn run_at(&self, socket: &str, timeout: &str, command: &str) -> String {
         let endpoint = format!("unix://{}", self.path(socket).display());
         let command =
@@ -89,7 +89,7 @@ fn one_that_never_stops_talking() {
     let answer = against(LONG, |stream| {
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n";
         stream.write_all(head).expect("written");
-        // Ends when fleetctl has had enough.
+        // Ends when fleetctl closes the connection.
         while stream.write_all(&[b' '; 1 << 16]).is_ok() {}
     });
     insta::assert_snapshot!(answer, @r"

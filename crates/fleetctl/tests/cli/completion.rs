@@ -1,4 +1,4 @@
-//! What a Tab offers, in the shells themselves.
+//! The candidates that Tab offers, in the shells themselves.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::session::Session;
 
-/// What the last of these words may become, without what it is.
+/// Returns the candidates for the last of these words, without descriptions.
 fn offered(session: &Session, words: &str) -> Vec<String> {
     let command = format!("exec timeout 60 fleetctl __complete -- fleetctl {words}");
     let output = session.command(&command).output().expect("sh runs");
@@ -16,7 +16,8 @@ fn offered(session: &Session, words: &str) -> Vec<String> {
     text.lines().filter_map(value).collect()
 }
 
-/// Types a line and Tab and Enter on a terminal of that shell: the words that fleetctl is run with.
+/// Types a line, Tab and Enter on a terminal of that shell. Returns the words that fleetctl is run
+/// with.
 fn tab(session: &Session, shell: &str, start: &str, line: &str) -> Option<Vec<String>> {
     let command = format!("TERM=dumb HOME=$PWD exec timeout 60 script -qec '{start}' /dev/null");
     let mut terminal = session
@@ -30,7 +31,7 @@ fn tab(session: &Session, shell: &str, start: &str, line: &str) -> Option<Vec<St
     let output = terminal.wait_with_output().expect("it ends");
     drop(keyboard);
     let shown = String::from_utf8_lossy(&output.stdout);
-    // Not what was typed, which the terminal shows too.
+    // Skip the typed line, which the terminal shows too.
     let Some((_, words)) = shown.rsplit_once("ran<") else {
         panic!("{shell} ran no fleetctl: {shown}");
     };
@@ -52,8 +53,8 @@ fn installed(session: &Session, shell: &str) -> bool {
     there
 }
 
-/// In the place of fleetctl: tells the words it was run with. The scripts call the real one all the
-/// same.
+/// A replacement for fleetctl that prints its words. The completion scripts still call the real
+/// one.
 const ECHO: &str = "fleetctl() { printf ran; printf '<%s>' \"$@\"; echo ran; }\n";
 
 fn bash(session: &Session, line: &str) -> Vec<String> {
@@ -147,7 +148,7 @@ fn flags_come_once_a_dash_is_typed() {
     for dash in ["-", "--"] {
         let flags = offered(&session, &format!("list-units {dash}"));
         assert!(flags.contains(&"--fields".to_owned()), "{flags:?}");
-        // A flag of fleet 1.0 that does nothing is none to be led to.
+        // Completion does not offer a flag of fleet 1.0 that does nothing.
         assert!(!flags.contains(&"--driver".to_owned()), "{flags:?}");
     }
 }
@@ -174,7 +175,7 @@ fn a_fleetd_that_does_not_answer_is_not_waited_for() {
     let silent = session.path("silent.sock");
     let _listener = UnixListener::bind(&silent).expect("free");
     for endpoint in [&*silent.display().to_string(), "/nowhere"] {
-        // Ten minutes, if this were a request like others.
+        // An ordinary request would wait for ten minutes.
         let waiting = format!("--request-timeout 600 --endpoint unix://{endpoint} stop ''");
         assert!(offered(&session, &waiting).is_empty());
         let quiet = session.run(&format!("fleetctl __complete -- fleetctl {waiting}"));
@@ -185,7 +186,7 @@ fn a_fleetd_that_does_not_answer_is_not_waited_for() {
 #[test]
 fn nobody_is_asked_through_a_tunnel() {
     let session = Session::start();
-    // In the place of ssh: tells that it was called.
+    // A replacement for ssh that records a call.
     session.run("printf '#!/bin/sh\ntouch called\n' > ssh; chmod 755 ssh");
     let words = "--tunnel n1 --endpoint unix:///run/fleet.sock stop ''";
     let shown = session.run(&format!(

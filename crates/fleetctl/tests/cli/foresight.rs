@@ -1,4 +1,4 @@
-//! plan, diff, explain, events, cordon: what would be, why it is so, and what was decided.
+//! plan, diff, explain, events, cordon: predictions, reasons and decisions.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;

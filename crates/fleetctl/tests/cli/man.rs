@@ -1,4 +1,4 @@
-//! The man page, as the programs that set it find it.
+//! The man page, checked by the programs that format it.
 
 use crate::session::Session;
 

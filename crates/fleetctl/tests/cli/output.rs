@@ -1,4 +1,4 @@
-//! What `--output`, `--color` and `--watch` make of listings and of `status`.
+//! The effect of `--output`, `--color` and `--watch` on listings and on `status`.
 
 use crate::session::Session;
 

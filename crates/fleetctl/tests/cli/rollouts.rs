@@ -1,4 +1,4 @@
-//! How updates are shown, followed and ordered, asked of the real API.
+//! How updates are shown, followed and ordered, with the real API.
 
 use std::io::Read as _;
 use std::process::Stdio;

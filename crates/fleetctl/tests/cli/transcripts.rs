@@ -1,7 +1,7 @@
 //! Whole sessions at the command line, replayed and compared line by line.
 //!
-//! Each file in `tests/transcripts/` is what fleet 1.0 printed on three hosts, without the times. A
-//! line `# ours: WHY` stands before what fleetctl prints differently on purpose.
+//! Each file in `tests/transcripts/` is the output of fleet 1.0 on three hosts, without the times.
+//! A line `# ours: WHY` precedes output of fleetctl that differs on purpose.
 
 use crate::session::Session;
 

@@ -1,4 +1,4 @@
-//! What fleetctl asks of the registry when units are created, replaced and destroyed.
+//! The requests of fleetctl when units are created, replaced and destroyed.
 
 use crate::session::Session;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::session::Session;
 
-/// Longer than anything here takes on a busy machine.
+/// A limit longer than anything here takes on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 struct Watched {
@@ -41,7 +41,7 @@ impl Watched {
         self.lines.recv_timeout(SOON).expect("another line")
     }
 
-    /// How it ended by itself.
+    /// Waits until the process ends by itself. Returns its exit status.
     fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + SOON;
         loop {
@@ -53,7 +53,7 @@ impl Watched {
         }
     }
 
-    /// Ctrl-C: how it ended, and what it said on stderr.
+    /// Sends Ctrl-C. Returns the exit code and the text on stderr.
     fn interrupt(mut self) -> (Option<i32>, String) {
         let id = self.process.id().to_string();
         let mut kill = std::process::Command::new("kill");
@@ -67,7 +67,7 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        // It may have ended long ago.
+        // The process may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -83,7 +83,7 @@ fn a_listing_is_printed_again_when_it_has_changed() {
         [watched.next(), watched.next(), watched.next()],
         [loaded; 3]
     );
-    // Two looks that find nothing new.
+    // Two reads that find nothing new.
     assert!(
         watched
             .lines

@@ -1,4 +1,4 @@
-//! rollout history: every revision that is known, or the content of one.
+//! rollout history: the known revisions, or the content of one.
 
 use std::borrow::Cow;
 use std::process::ExitCode;
@@ -41,11 +41,11 @@ pub(super) struct History {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HistoryRow {
-    /// Its number, as a name is text.
+    /// The revision's number as text.
     #[serde(skip)]
     name: String,
     revision: u64,
-    /// RFC 3339: when it was submitted.
+    /// When it was submitted, in RFC 3339.
     at: String,
     hash: String,
     state: String,
