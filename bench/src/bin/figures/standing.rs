@@ -1,4 +1,4 @@
-//! What fleet costs while nothing changes, and how long it takes to stand again.
+//! Measures fleet's cost while nothing changes, and its time to recover.
 
 use std::fs;
 use std::process::Command;
@@ -10,13 +10,14 @@ use lab::{FleetConf, Host, Lab, Metrics, wait_until};
 
 use crate::figure::{self, Samples};
 
-/// How many units there are meanwhile.
+/// The number of running units.
 const UNITS: usize = 100;
 
-/// Two keep-alives of each machine fall into it; more would only take longer.
+/// The duration of the idle measurement. It includes two keep-alives of each machine; more would
+/// only take longer.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Bound of everything that is waited for.
+/// The limit for every wait.
 const LIMIT: Duration = Duration::from_secs(30);
 
 const FLEET_CONF: &str = "/etc/fleet/fleet.conf";
@@ -37,7 +38,7 @@ const SWALLOWS: [(&str, &str); 2] = [
 
 const UNIT: &str = "[Service]\nExecStart=/bin/sleep infinity\n[X-Fleet]\nGlobal=true\n";
 
-/// Starts the units that stand.
+/// Starts the units that keep running.
 pub(crate) fn populate(lab: &Lab) -> Result<()> {
     let first = lab.host(1);
     for n in 0..UNITS {
@@ -49,8 +50,8 @@ pub(crate) fn populate(lab: &Lab) -> Result<()> {
         .map(drop)
 }
 
-/// How long fleetctl takes by itself: from the start of its process to the end, beside the host and
-/// on its socket, because entering the host takes longer than that.
+/// Measures fleetctl by itself, from the start of its process to the end. It runs beside the host
+/// on the host's socket, because entering the host takes longer.
 pub(crate) fn processes(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let fleetctl = lab::binaries()?.join("fleetctl");
     let socket = lab.host(1).path("/run/fleet.sock");
@@ -83,9 +84,9 @@ pub(crate) fn processes(lab: &Lab, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// A minute without any change.
+/// Measures a minute without any change.
 pub(crate) fn idle(lab: &Lab, samples: &mut Samples) -> Result<()> {
-    // The last reports of a start, and what follows them.
+    // Wait for the last reports of a start, and their effects.
     thread::sleep(Duration::from_secs(5));
     let before = (usage(lab)?, lab.member(1).metrics()?);
     let begun = Instant::now();
@@ -132,7 +133,7 @@ fn keep_alives(metrics: &Metrics) -> f64 {
         .sum()
 }
 
-/// What one fleetd has used.
+/// The resources used by one fleetd.
 pub(crate) struct Usage {
     pub(crate) rss: f64,
     pss: f64,
@@ -154,7 +155,7 @@ pub(crate) fn usage_of(host: &Host) -> Result<Usage> {
     let (mut seconds, mut switches) = (0.0, 0.0);
     for task in fs::read_dir(host.path(&format!("/proc/{pid}/task")))? {
         let task = task?.path();
-        // Nanoseconds on a processor; `stat` counts in hundredths of a second, more than an idle
+        // Nanoseconds on a processor. `stat` counts in hundredths of a second, more than an idle
         // minute takes.
         let spent = fs::read_to_string(task.join("schedstat"))?;
         seconds += spent.split(' ').next().unwrap_or_default().parse::<f64>()? / 1e9;
@@ -177,8 +178,8 @@ fn field(text: &str, name: &str) -> Result<f64> {
     Ok(number.with_context(|| format!("no {name}"))?.parse()?)
 }
 
-/// A host that loses its power and comes back: from the start of its fleetd until its last unit is
-/// active, as its systemd remembers it.
+/// Measures a host that loses power and returns, from the start of its fleetd until its last unit
+/// is active. The host's systemd records that time.
 pub(crate) fn reboot(lab: &Lab, samples: &mut Samples) -> Result<()> {
     samples.add(figure::REBOOT, until_all_run(lab, lab.host(3))?);
     Ok(())
@@ -255,8 +256,7 @@ pub(crate) fn comments(lab: &Lab, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// The leader's process is killed; systemd starts it again after two seconds, and any engine may be
-/// the next leader.
+/// Kills the leader's process. systemd restarts it after two seconds, and any engine may lead next.
 pub(crate) fn leader(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let old = claim(lab)?;
     let leader = lab
@@ -278,7 +278,7 @@ pub(crate) fn leader(lab: &Lab, samples: &mut Samples) -> Result<()> {
     })
 }
 
-/// The claim's key, value and creation revision; empty without a leader.
+/// Returns the claim's key, value and creation revision; empty without a leader.
 fn claim(lab: &Lab) -> Result<String> {
     let shown = lab
         .member(1)

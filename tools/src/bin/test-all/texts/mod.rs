@@ -1,5 +1,4 @@
-//! What is checked of texts: widths of comments, table cells and names of tests, lengths of files,
-//! links.
+//! The rules for texts: widths of comments and table cells, lengths of test names and files, links.
 
 mod links;
 mod widths;
@@ -10,10 +9,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// Folders whose content people do not write, or that are not of this repository.
+/// Folders that are generated, or do not belong to this repository.
 const NOT_OURS: &[&str] = &["target", ".git", "corpus", "snapshots"];
 
-/// Paths that break a rule today, by how they begin, each with the rule. Split or shorten instead.
+/// Path prefixes that break a rule today, each with the rule. Split or shorten instead of adding
+/// one.
 const EXCEPTIONS: &[(&str, Rule)] = &[
     ("crates/", Rule::Comment),
     ("crates/", Rule::Name),
@@ -29,7 +29,7 @@ const EXCEPTIONS: &[(&str, Rule)] = &[
     ("crates/fleetd/src/units_dir/tests.rs", Rule::Length),
 ];
 
-/// What a text must keep to.
+/// A rule for texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
     Comment,
@@ -43,12 +43,12 @@ pub(crate) enum Rule {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     rule: Rule,
-    /// Counted from 1.
+    /// The line, counted from 1.
     line: usize,
     why: String,
 }
 
-/// One text, by its path below the root of the repository.
+/// A text, with its path below the root of the repository.
 #[derive(Debug)]
 pub(crate) struct Text {
     path: String,
@@ -58,7 +58,7 @@ pub(crate) struct Text {
 /// Checks every text of the repository.
 ///
 /// # Errors
-/// All places that break a rule, one in a line, and exceptions that are no longer needed.
+/// Lists every place that breaks a rule, one per line, and exceptions that are no longer needed.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut texts = Vec::new();
     collect(root, root, &mut texts)?;
