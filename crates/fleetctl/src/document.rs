@@ -2,7 +2,6 @@
 //!
 //! A document has an `apiVersion` and a `kind`, so that a script can refuse one it was not written
 //! for. Within one version, keys are only added. `docs/reference/output.md` is the reference.
-//! reference.
 
 use anyhow::Context as _;
 use clap::ValueEnum;

@@ -4,7 +4,6 @@
 //! decision is made from them. Its options are what fleet 1.0's library saw. They serve only
 //! [`struct@Hash`] and the API. Neither is ever written back over a person's file: bytes in, bytes
 //! out.
-//! bytes in, bytes out.
 
 mod advice;
 mod content;

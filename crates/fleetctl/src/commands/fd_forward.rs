@@ -85,7 +85,6 @@ fn copy(
 /// Copies to the end. It avoids `io::copy`, which uses splice(2): the kernel keeps the pipe locked
 /// while it waits for the socket. The reader of the pipe then often could not read what the pipe
 /// already held.
-/// read what was in it already.
 fn pump(reader: &mut impl Read, writer: &mut impl Write) -> io::Result<()> {
     let mut chunk = [0; 16 * 1024];
     loop {
