@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_definition_is_valid() {
         with_go_flags(Cli::command()).debug_assert();
     }
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_refused_and_not_ignored() {
+    fn unsupported_option_is_refused_and_not_ignored() {
         for (flag, text) in [
             ("--driver=bogus", "unrecognized driver \"bogus\""),
             ("--driver=etcd", "driver \"etcd\" is gone"),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_may_be_shortened_while_they_are_clear() {
+    fn commands_may_be_shortened_while_unambiguous() {
         for (typed, clear) in [
             ("list-m", true),
             ("subm", true),

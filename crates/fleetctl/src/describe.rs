@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_usual_is_left_out() {
+    fn usual_values_are_left_out() {
         assert_eq!(state(&report()), "active (running)");
         let failed = UnitReport {
             active: "failed".into(),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_machines_a_few_are_named() {
+    fn many_machines_are_named_in_part_and_counted() {
         let ids = ["a", "b", "c", "d", "e"];
         assert_eq!(machines(ids, false), "a..., b..., c... and 2 more");
         assert_eq!(machines(ids, true), "a, b, c, d, e");

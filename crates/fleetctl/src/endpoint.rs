@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_is_wrong() {
+    fn invalid_endpoint_is_refused_with_its_fault() {
         let error = |text| Endpoint::parse(text).expect_err("invalid").to_string();
         assert_eq!(
             error("nosuch"),

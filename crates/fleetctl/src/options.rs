@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_global_wins_in_any_case() {
+    fn last_global_wins_in_upper_and_lower_case() {
         let global = |value| option("X-Fleet", "Global", value);
         for yes in ["true", "TRUE", "yes", "1", "on", "T"] {
             assert!(is_global(&[global("no"), global(yes)]), "{yes}");

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_is_told_nothing_but_text() {
+    fn terminal_gets_no_control_characters() {
         assert_eq!(printable("a\tb\x1b[2J\rc\n"), "a\tb [2J c\n");
     }
 

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_proposed_is_the_file_and_else_what_the_registry_has() {
+    fn proposal_is_the_file_or_else_the_registrys_content() {
         let content = |text: &str| Content::from(text);
         let new = hello(Some(("old", Launched)), Some("new"));
         assert_eq!(proposed(new).expect("content"), content("new"));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_is_nowhere_is_refused() {
+    fn unit_without_any_source_is_refused() {
         assert_eq!(
             decide(hello(None, None), Launched, false)
                 .expect_err("nowhere")
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn replacing_a_unit_by_itself_is_nothing() {
+    fn replacing_a_unit_with_its_own_content_does_nothing() {
         assert_eq!(
             decide(hello(Some(("old", Launched)), Some("old")), Inactive, true).expect("same"),
             Decision::Same

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn units_come_in_the_order_asked_for_and_once() {
+    fn units_are_in_the_order_of_arguments_and_once() {
         assert_eq!(
             names(&["c.timer", "b", "a.service", "c.timer"]),
             ["c.timer", "b.service", "a.service"]
@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nothing_is_told() {
+    fn argument_without_a_unit_is_reported() {
         let unknown = |arguments: &[&str]| pick(arguments).1;
         assert_eq!(unknown(&["a", "x", "bad name"]), ["x.service", "bad name"]);
         assert_eq!(unknown(&["*", "a", "z*"]), ["z*"]);
     }
 
     #[test]
-    fn a_unit_that_is_spelt_almost_so_is_suggested() {
+    fn unit_with_a_similar_name_is_suggested() {
         let units = ["hello.service", "help.service", "a.service"].map(|name| Unit {
             name: name.into(),
             ..Unit::default()

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_listings_come_out_byte_for_byte() {
+    fn recorded_listings_are_aligned_byte_for_byte() {
         for listing in [
             "UNIT\tMACHINE\tACTIVE\tSUB\n",
             "MACHINE\t\tIP\t\tMETADATA\n3f3fab35...\t10.99.1.3\thost=n3\n",
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_list_is_no_output() {
+    fn empty_listing_prints_nothing() {
         assert_eq!(plain(Vec::new()), "");
     }
 }

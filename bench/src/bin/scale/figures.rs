@@ -330,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_of_another_process_are_taken_as_they_were() {
+    fn samples_of_another_process_are_read_unchanged() {
         let mut there = Samples::default();
         there.of((300, 3));
         for value in [1.0 / 3.0, 0.0, 1e9] {

@@ -183,7 +183,7 @@ impl Fault {
 
 impl Struck {
     /// Repairs the fault.
-    pub(crate) fn mend(&self, lab: &Lab) -> Result<()> {
+    pub(crate) fn repair(&self, lab: &Lab) -> Result<()> {
         match &self.cure {
             Cure::None => {}
             // systemd may have ended the process meanwhile, because its watchdog got no response.
@@ -230,7 +230,7 @@ fn kill(host: &Host) -> Result<()> {
 /// Returns the number of the leading host. One leads before every fault.
 fn leader(lab: &Lab) -> Result<usize> {
     let mut leads = None;
-    lab.wait_until(Duration::from_secs(30), "somebody leads", || {
+    lab.wait_until(Duration::from_secs(30), "an engine leads", || {
         let status = lab.host(1).fleetctl(&["status"])?.stdout;
         leads = lab
             .hosts()
@@ -239,5 +239,5 @@ fn leader(lab: &Lab) -> Result<usize> {
             .map(Host::number);
         Ok(leads.is_some())
     })?;
-    leads.context("nobody leads")
+    leads.context("no engine leads")
 }

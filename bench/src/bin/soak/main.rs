@@ -28,7 +28,7 @@ const HOSTS: usize = 6;
 const MEMBERS: usize = 3;
 
 /// The limit for a repeated command. All faults are repaired by then.
-const MENDED: Duration = Duration::from_secs(60);
+const REPAIR_LIMIT: Duration = Duration::from_secs(60);
 
 struct Options {
     minutes: u64,
@@ -83,7 +83,7 @@ fn conf(lab: &Lab) -> FleetConf {
 fn soak(options: &Options) -> Result<String> {
     let lab = Lab::builder().hosts(HOSTS).etcd(MEMBERS).start()?;
     lab.install_fleet(|_| conf(&lab))?;
-    lab.wait_until(MENDED, "all machines are listed", || {
+    lab.wait_until(REPAIR_LIMIT, "all machines are listed", || {
         let listed = lab.host(1).fleetctl(&["list-machines", "--no-legend"])?;
         Ok(listed.ok()?.lines().count() == HOSTS)
     })?;
@@ -121,10 +121,10 @@ fn soak(options: &Options) -> Result<String> {
             answer = Some(ask(&mut chance));
         }
         faults::while_it_lasts(&mut chance);
-        struck.mend(&lab).with_context(|| format!("{fault:?}"))?;
+        struck.repair(&lab).with_context(|| format!("{fault:?}"))?;
         if answer.is_none_or(|answer| answer.is_err()) {
             unanswered += 1;
-            lab.wait_until(MENDED, &format!("{act:?} is acknowledged"), || {
+            lab.wait_until(REPAIR_LIMIT, &format!("{act:?} is acknowledged"), || {
                 wanted.carry_out(&act, &lab, lab.host(1)).map(|()| true)
             })?;
         }

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_looks_like_a_secret_is_noted() {
+    fn variable_that_looks_like_a_secret_is_noted() {
         for variable in [
             "DB_PASSWORD=x",
             "\"API_TOKEN=a b\"",
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_is_on_no_machine_is_noted() {
+    fn template_on_no_machine_is_noted() {
         for (text, template, also) in [
             ("[Socket]\nAccept=yes\n", "web@.service", "web@.service"),
             (
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_that_are_not_shown_are_noted() {
+    fn hidden_characters_are_noted() {
         for hidden in [
             '\u{7f}', '\u{9b}', '\u{1b}', '\u{202e}', '\u{200b}', '\u{2066}',
         ] {

@@ -347,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_fleetds_own_sentence() {
+    fn refusal_has_fleetds_message() {
         let error = refusal(
             StatusCode::BAD_REQUEST,
             br#"{"error":{"code":400,"message":"cannot activate template \"t@.service\""}}"#,
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_without_a_sentence_shows_the_status() {
+    fn refusal_without_a_message_shows_the_status() {
         let code = StatusCode::INTERNAL_SERVER_ERROR;
         let error = refusal(code, br#"{"error":{"code":500,"message":""}}"#);
         assert_eq!(
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_fleetd_of_the_same_major_version_is_understood() {
+    fn fleetd_of_another_major_version_is_refused() {
         let ours = concat!("fleetd/v", env!("CARGO_PKG_VERSION"));
         for understood in [ours, "nginx/1.22.1", ""] {
             assert_eq!(other_version(understood), None);
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_tokens_survive_a_url() {
+    fn names_and_tokens_are_encoded_in_a_url() {
         assert_eq!(encode("a\\x2d@1.mount").to_string(), "a%5Cx2d%401%2Emount");
         assert_eq!(encode("ZAAC+A==").to_string(), "ZAAC%2BA%3D%3D");
     }

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_sees_what_the_registry_would_do_here() {
+    fn prompt_shows_the_registrys_effects_here() {
         let standing = RegistryStanding {
             state: "held".to_owned(),
             reason: "the registry is empty".to_owned(),

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_and_what_was_not_is_told() {
+    fn batch_error_lists_done_and_undone_units() {
         let batch = batch([Ok(()), Err("b.service: no"), Err("away")]);
         assert_eq!(batch.reasons(), ["b.service: no", "c.service: away"]);
         let error = batch.finish("Error stopping units", "stopped");
@@ -116,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_told_once() {
+    fn shared_reason_is_printed_once() {
         let mut batch = batch([Err("away"), Err("away"), Ok(())]);
         batch.note::<()>("d.service", Err(NotTried.into()));
         assert_eq!(batch.reasons(), ["a.service, b.service: away"]);
     }
 
     #[test]
-    fn a_unit_alone_fails_with_its_own_reason() {
+    fn single_unit_fails_with_its_own_reason() {
         let mut batch = Batch::default();
         batch.note::<()>("a.service", Err(anyhow!("no")));
         let error = batch.finish("Error stopping units", "stopped");

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_that_stay_down_are_told_by_reason() {
+    fn units_that_stay_down_are_grouped_by_reason() {
         let on = |id: &str, active: &str, failed: Option<&str>| UnitOnMachine {
             machine_id: id.repeat(32),
             placed: true,

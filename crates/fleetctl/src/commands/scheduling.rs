@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_that_is_offline_is_named_in_full() {
+    fn offline_machine_needs_its_whole_id() {
         let id = "190c6f8fbbd25efb88aad49e6c499b79";
         let live = [Machine {
             id: "3f3fab35461707ed4699d4df0c87385e".into(),

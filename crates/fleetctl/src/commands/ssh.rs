@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_on_several_machines_is_refused_with_what_to_type() {
+    fn unit_on_several_machines_is_refused_with_the_next_step() {
         let command = ["echo", "two words"].map(str::to_owned);
         let error = only_machine(&hello(&[true, false, true]), &command).expect_err("two");
         insta::assert_snapshot!(error, @r"

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_shows_each_machine_that_has_it_and_why_others_do_not() {
+    fn unit_shows_its_machines_and_why_others_lack_it() {
         let failed = UnitReport {
             restarts: 5,
             result: "exit-code".into(),
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_active_when_it_is_so_wherever_it_belongs() {
+    fn unit_is_active_if_it_is_on_all_its_machines() {
         let running = || on_machine("1", Some(report("active", "running")));
         let mut elsewhere = on_machine("2", None);
         elsewhere.placed = false;
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_oneshot_is_active_when_it_did_its_work() {
+    fn oneshot_is_active_after_its_work() {
         let done = UnitReport {
             ready: true,
             ..report("inactive", "dead")

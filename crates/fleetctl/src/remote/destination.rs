@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_host_or_would_be_an_option_is_refused() {
+    fn text_without_a_host_or_with_a_dash_is_refused() {
         for typed in [
             "",
             "@n1",

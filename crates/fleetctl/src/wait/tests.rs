@@ -111,7 +111,7 @@ fn a_oneshot_that_is_only_loaded_has_to_run() {
 }
 
 #[test]
-fn during_a_rollout_the_candidate_is_waited_for() {
+fn wait_during_a_rollout_is_for_the_candidate() {
     let mut rolling = status(vec![on_machine("active", true, 2, 0)]);
     rolling.candidate = Some(UnitCandidate {
         revision: 3,
@@ -137,7 +137,7 @@ fn during_a_rollout_the_candidate_is_waited_for() {
 }
 
 #[test]
-fn a_rollout_that_goes_back_ends_the_wait_even_once_it_is_back() {
+fn rollback_ends_the_wait_even_after_it_is_done() {
     let mut back = status(Vec::new());
     back.candidate = Some(UnitCandidate {
         revision: 3,
@@ -165,7 +165,7 @@ fn a_rollout_that_goes_back_ends_the_wait_even_once_it_is_back() {
 }
 
 #[test]
-fn what_is_active_before_the_start_is_ready() {
+fn unit_active_before_the_start_is_ready() {
     let before = status(vec![on_machine("active", true, 2, 7)]);
     assert_eq!(
         judge(Goal::Ready, &before, Some(&before)).verdict,
@@ -174,7 +174,7 @@ fn what_is_active_before_the_start_is_ready() {
 }
 
 #[test]
-fn a_unit_that_belongs_nowhere_has_nothing_to_wait_for() {
+fn unit_without_a_machine_has_nothing_to_wait_for() {
     assert_eq!(verdict(vec![UnitOnMachine::default()]), Verdict::There);
 }
 
@@ -186,7 +186,7 @@ fn unit_that_is_not_started_yet_is_waited_for() {
 }
 
 #[test]
-fn active_means_active_somewhere_and_everywhere() {
+fn active_needs_every_machine_and_at_least_one() {
     let verdict = |machines| judge(Goal::Active, &status(machines), None).verdict;
     let slow = on_machine("active", false, 2, 0);
     assert_eq!(verdict(vec![slow.clone()]), Verdict::There);

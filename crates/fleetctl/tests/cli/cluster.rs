@@ -70,7 +70,7 @@ impl Cluster {
         thread::spawn(move || {
             runtime().block_on(async {
                 let listener = UnixListener::bind(socket).expect("the socket is free");
-                ready.send(()).expect("somebody waits");
+                ready.send(()).expect("the test waits");
                 axum::serve(listener, router).await
             })
         });

@@ -66,7 +66,7 @@ fn bash(session: &Session, line: &str) -> Vec<String> {
 }
 
 #[test]
-fn units_are_those_of_the_registry() {
+fn units_are_completed_from_the_registry() {
     let session = Session::start();
     session.run("fleetctl submit hello meta tmpl@blue");
     for command in [
@@ -93,7 +93,7 @@ fn units_are_those_of_the_registry() {
 }
 
 #[test]
-fn what_is_started_may_be_a_file_too() {
+fn start_is_completed_from_units_and_files() {
     let session = Session::start();
     session.run("fleetctl submit hello");
     std::fs::create_dir(session.path("hosts")).expect("made");
@@ -124,7 +124,7 @@ fn machines_are_offered_by_their_whole_id() {
 }
 
 #[test]
-fn a_list_of_columns_is_completed_at_its_end() {
+fn list_of_columns_is_completed_at_its_end() {
     let session = Session::start();
     assert_eq!(
         offered(&session, "list-units --fields=un"),
@@ -142,7 +142,7 @@ fn a_list_of_columns_is_completed_at_its_end() {
 }
 
 #[test]
-fn flags_come_once_a_dash_is_typed() {
+fn flags_are_completed_after_a_dash() {
     let session = Session::start();
     assert!(offered(&session, "list-units ''").is_empty());
     for dash in ["-", "--"] {
@@ -154,7 +154,7 @@ fn flags_come_once_a_dash_is_typed() {
 }
 
 #[test]
-fn the_fleetd_that_the_line_names_is_asked() {
+fn completion_asks_the_fleetd_named_on_the_line() {
     let session = Session::start();
     session.run("fleetctl submit hello");
     let endpoint = session.fleetd.endpoint();
@@ -170,7 +170,7 @@ fn the_fleetd_that_the_line_names_is_asked() {
 }
 
 #[test]
-fn a_fleetd_that_does_not_answer_is_not_waited_for() {
+fn completion_does_not_wait_for_a_silent_fleetd() {
     let session = Session::start();
     let silent = session.path("silent.sock");
     let _listener = UnixListener::bind(&silent).expect("free");
@@ -184,7 +184,7 @@ fn a_fleetd_that_does_not_answer_is_not_waited_for() {
 }
 
 #[test]
-fn nobody_is_asked_through_a_tunnel() {
+fn completion_never_uses_a_tunnel() {
     let session = Session::start();
     // A replacement for ssh that records a call.
     session.run("printf '#!/bin/sh\ntouch called\n' > ssh; chmod 755 ssh");
@@ -232,7 +232,7 @@ fn bash_completes_words_that_it_would_cut() {
 }
 
 #[test]
-fn bash_knows_the_script_as_fleetctls() {
+fn bash_registers_the_script_for_fleetctl() {
     let session = Session::start();
     let shown = session.run("bash -c 'source <(fleetctl completion bash); complete -p fleetctl'");
     assert!(shown.contains("-F _fleetctl fleetctl"), "{shown}");
@@ -265,7 +265,7 @@ fn zsh_completes_units() {
 }
 
 #[test]
-fn fish_completes_units_and_tells_what_they_are() {
+fn fish_completes_units_with_descriptions() {
     let session = Session::start();
     if !installed(&session, "fish") {
         return;

@@ -27,7 +27,7 @@ fn replay(recorded: &str) {
 }
 
 #[test]
-fn a_global_unit_lives_as_it_did_in_fleet_1_0() {
+fn global_unit_behaves_as_in_fleet_1_0() {
     replay(include_str!("../transcripts/global.txt"));
 }
 
@@ -42,6 +42,6 @@ fn metadata_and_templates_place_units_as_in_fleet_1_0() {
 }
 
 #[test]
-fn errors_say_what_fleet_1_0_said() {
+fn errors_have_the_texts_of_fleet_1_0() {
     replay(include_str!("../transcripts/errors.txt"));
 }

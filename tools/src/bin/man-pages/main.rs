@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_without_fault_to_groff() {
+    fn man_pages_have_no_faults_in_groff() {
         for (name, page) in pages().expect("written") {
             if let Some((shown, faults)) = set(&page) {
                 assert_eq!(faults, "", "{name}");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn option_of_fleetd_is_in_both_of_its_pages() {
+    fn option_of_fleetd_is_in_both_its_pages() {
         let (daemon, file) = (page("fleetd.8"), page("fleet.conf.5"));
         for flag in Args::command()
             .get_arguments()

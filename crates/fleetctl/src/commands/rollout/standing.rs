@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_where_its_revision_and_its_grant_say() {
+    fn class_follows_from_revision_and_grant() {
         let status = status(Some(2), "rolling", Vec::new());
         let class = |change: &dyn Fn(&mut RolloutMachine)| {
             let mut machine = machine(1);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn update_ends_when_it_is_stable_and_no_machine_is_on_its_way() {
+    fn update_is_done_once_stable_on_every_machine() {
         let standing = |machines| Standing::of(&status(None, "stable", machines));
         assert_eq!(standing(vec![machine(2)]), Standing::Done);
         assert_eq!(standing(vec![machine(2), machine(1)]), Standing::Rolling);

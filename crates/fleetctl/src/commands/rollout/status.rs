@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bar_is_as_full_as_the_update_is_done() {
+    fn bar_shows_the_share_of_done_machines() {
         assert_eq!(bar(0, 3), format!("  [{}] 0 of 3 machines", "-".repeat(40)));
         let half = format!("  [{}{}] 1 of 2 machines", "#".repeat(20), "-".repeat(20));
         assert_eq!(bar(1, 2), half);

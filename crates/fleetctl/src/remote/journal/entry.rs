@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_where_when_who_and_what() {
+    fn line_has_machine_time_program_and_message() {
         insta::assert_snapshot!(entry(r#""Hello""#).lines("190c6f8f.../10.99.1.1", Style::Short), @"190c6f8f.../10.99.1.1 2026-11-22T06:40:41.123Z hello[42]: Hello");
         assert_eq!(entry(r#""Hello""#).lines("n1", Style::Cat), "Hello\n");
         let json = entry(r#""Hello""#).lines("n1", Style::Json);
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_not_text_is_shown_as_far_as_it_is() {
+    fn message_with_invalid_utf8_is_shown_in_part() {
         assert_eq!(entry("[72,255,105]").message, "H\u{fffd}i");
         assert_eq!(entry(r#"["one",[116,119,111]]"#).message, "one\ntwo");
         assert_eq!(entry("null").message, "");
     }
 
     #[test]
-    fn what_is_no_entry_is_passed_over() {
+    fn other_lines_are_skipped() {
         for line in ["-- No entries --", "Welcome!", "{}", "", "{\"MESSAGE\":"] {
             assert_eq!(Entry::parse(line), None, "{line}");
         }

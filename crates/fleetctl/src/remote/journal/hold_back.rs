@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_took_longer_comes_before_a_later_one() {
+    fn delayed_entry_comes_before_a_later_one() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let times = |due: Vec<(usize, Entry)>| -> Vec<u64> {
