@@ -35,13 +35,13 @@ Exit codes:
   0  done
   1  refused, failed, or fleetd does not answer
   2  the command line is wrong
-  3  status: a unit is not active everywhere where it belongs; without units: there are problems
+  3  status: a unit is not active on every machine where it belongs; without units: there are problems
   4  status, wait, rollout, explain: there is no such unit
   5, 6, 7  rollout status: in progress, paused, rolled back
 plan and diff exit 0 if nothing would change, 1 if something would, 3 if that is unknown.
 
 Commands may be shortened (`fleetctl list-m`). In the environment, FLEETCTL_ENDPOINT
-stands for --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on for global options."
+sets --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on for global options."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

@@ -14,9 +14,10 @@ const NAMED: usize = 20;
 
 #[derive(Args)]
 #[command(
-    after_help = "Machines hold a registry that was wiped, restored from a backup, or is another fleet's: they keep what runs and
-change nothing. Look first: what was restored may lack units, and what it lacks is stopped. Every machine of the
-fleet that holds this registry follows it from then on, also one that comes back later.
+    after_help = "Machines hold a registry that was wiped, restored from a backup, or belongs to another cluster. They
+keep their units running and change nothing. Check first: a restored registry may lack units, and
+these units stop. Afterwards every machine of the cluster that holds this registry follows it, even
+one that returns later.
 
 Examples:
   fleetctl accept-registry --dry-run

@@ -22,8 +22,8 @@ const CONTEXT: usize = 3;
 #[command(
     after_help = "Each difference follows a line that says what it would do. patch(1) can apply the output.
 
-Exit codes, as diff(1) has them but for the last:
-  0  the registry has the same
+Exit codes, as in diff(1) except the last:
+  0  nothing differs
   1  something differs
   2  the command line is wrong
   3  a file cannot be read or would be refused, or fleetd does not answer

@@ -17,7 +17,8 @@ use crate::watch;
 
 #[derive(Args)]
 #[command(
-    after_help = "The newest thousand are kept. Without a unit, events of all units, and of machines that went and came.
+    after_help = "The newest thousand events are kept. Without a unit, it prints those of all units, and of machines
+that went offline or returned.
 
 Examples:
   fleetctl events web.service

@@ -19,8 +19,8 @@ use crate::select::{is_pattern, known_units};
 
 #[derive(Args)]
 #[command(
-    after_help = "The conditions are those that the machine itself goes by, in this order. The first that does
-not hold is the answer. Machines for which all of them are the same are shown together.
+    after_help = "The machine itself decides by these conditions, in this order. The first condition that fails
+is the reason. Machines with the same conditions are shown together.
 
 Exit codes:
   0  explained

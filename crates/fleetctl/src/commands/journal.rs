@@ -27,7 +27,7 @@ const LINES: usize = 10;
 #[command(
     after_help = "Runs journalctl on each machine where a unit belongs, over ssh except on this one. A
 machine that does not answer is named on stderr, the others are shown, and the exit code
-is 1. The order is that of the machines' clocks; times are UTC.
+is 1. Entries are ordered by the machines' clocks; times are UTC.
 
 Examples:
   fleetctl journal hello.service

@@ -84,7 +84,7 @@ pub(crate) enum Command {
     /// List the global units with counts of machines
     #[command(
         after_help = "Counts are of live machines where the unit belongs (DESIRED): those that have it (CURRENT), at
-the revision that machines are on the way to (UP-TO-DATE), READY, ready for MinReadySec
+the revision that machines move to (UP-TO-DATE), READY, ready for MinReadySec
 (AVAILABLE), FAILED. DEFERRED are machines that get it later: offline, cordoned, drained, or
 waiting for their turn. REV is the stable revision, 2->3 while 3 is rolled out.
 

@@ -20,22 +20,22 @@ use crate::resolve::{Sources, proposed};
 
 #[derive(Args)]
 #[command(
-    after_help = "Nothing is changed. What is planned is what `fleetctl start --replace` of the same units would do now.
+    after_help = "Changes nothing. Shows what `fleetctl start --replace` of the same units would do now.
 
 Actions:
   start        the unit is not there yet
-  restart      it runs, and the change needs another process
+  restart      it runs, and the change needs a new process
   reload       systemd reads the file again; the process stays
   none         nothing changes there
   stop         it runs, and does not belong there any more
   not matched  it does not belong there
-  deferred     the machine is offline, cordoned or drained: it gets it later
+  deferred     the machine is offline, cordoned or drained, and changes later
 
 Exit codes:
   0  nothing would change
   1  something would
   2  the command line is wrong
-  3  that cannot be told, or a file would be refused
+  3  that is unknown, or a file would be refused
 
 Examples:
   fleetctl plan web.service

@@ -23,7 +23,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
 #[command(
-    after_help = "Cordoned: what is there runs on and is not updated, and nothing new starts. No rollout waits for it.
+    after_help = "On a cordoned machine, running units continue without updates, and no unit starts. No rollout waits
+for the machine.
 
 Examples:
   fleetctl cordon 190c6f8f
@@ -37,8 +38,8 @@ pub(crate) struct Cordon {
 
 #[derive(Args)]
 #[command(
-    after_help = "Drained: every unit stops there, and nothing starts, until `fleetctl uncordon`. Units that are not
-fleet's are left alone.
+    after_help = "On a drained machine, all units of fleet stop and none starts, until `fleetctl uncordon`. Other units
+are left alone.
 
 Examples:
   fleetctl drain --wait 190c6f8f && fleetctl ssh 190c6f8f reboot

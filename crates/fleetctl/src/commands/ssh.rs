@@ -21,7 +21,7 @@ command are joined by blanks and read by a shell there. This machine itself need
 
 Examples:
   fleetctl ssh 190c6f8f                    a shell on that machine
-  fleetctl ssh hello.service uptime        on the machine that runs hello.service, if it is only one
+  fleetctl ssh hello.service uptime        on the machine that runs hello.service, if only one does
   fleetctl ssh -m 190c -A -- journalctl -b"
 )]
 pub(crate) struct SshCommand {

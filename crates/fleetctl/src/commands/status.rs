@@ -24,7 +24,7 @@ use crate::watch::{self, Look};
 
 #[derive(Args)]
 #[command(after_help = "Exit codes:
-  0  all units are active wherever they belong; without units: there are no problems
+  0  all units are active on every machine where they belong; without units: there are no problems
   1  fleetd does not answer, or refuses
   3  some units are not active; without units: there are problems
   4  some units do not exist

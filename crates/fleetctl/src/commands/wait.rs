@@ -22,13 +22,13 @@ use crate::wait::{DEFAULT_TIMEOUT, Goal, Waiting};
   active  systemd calls it active on every machine where it belongs
   gone    it is destroyed, and off every machine
 
-It ends early when a unit has failed on every machine where it is not there yet.
+It ends early if a unit has failed on every machine that lacks the state.
 
 Exit codes:
   0  all units reached that state
   1  the time is up, or a unit failed
   3  a unit belongs on no machine
-  4  a unit does not exist; with --for=gone that is what is waited for
+  4  a unit does not exist, except with --for=gone
 
 Examples:
   fleetctl wait hello.service

@@ -215,7 +215,7 @@ impl Waiting<'_> {
             }
             if ends.iter().any(|end| *end != End::There) {
                 bail!(
-                    "not every unit is {}; `fleetctl status UNIT` shows how it goes on, `fleetctl journal UNIT` why it fails",
+                    "not every unit is {}; `fleetctl status UNIT` shows the progress, `fleetctl journal UNIT` the logs",
                     self.goal.word()
                 );
             }

@@ -42,7 +42,7 @@ fn wait_ends_early_when_the_unit_fails_everywhere() {
     e| cant.run.service: not ready on 3f3fab35.../10.99.1.3: failed (failed), result exit-code
     e| cant.run.service: not ready on 631e82f9.../10.99.1.1: failed (failed), result exit-code
     e| cant.run.service: not ready on 6650bd8a.../10.99.1.2: failed (failed), result exit-code
-    e| not every unit is ready; `fleetctl status UNIT` shows how it goes on, `fleetctl journal UNIT` why it fails
+    e| not every unit is ready; `fleetctl status UNIT` shows the progress, `fleetctl journal UNIT` the logs
     [rc=1]
     ");
 }
@@ -58,7 +58,7 @@ fn wait_reports_failures_of_units_started_earlier() {
     $ fleetctl start --wait hello
     e| hello.service: 2/3 ready
     e| hello.service: not ready on 631e82f9.../10.99.1.1: failed (failed), result exit-code
-    e| not every unit is ready; `fleetctl status UNIT` shows how it goes on, `fleetctl journal UNIT` why it fails
+    e| not every unit is ready; `fleetctl status UNIT` shows the progress, `fleetctl journal UNIT` the logs
     [rc=1]
     ");
 }
@@ -113,7 +113,7 @@ fn wait_ends_after_its_timeout() {
     e| hello.service: not ready on 3f3fab35.../10.99.1.3: that machine has not reported the unit yet
     e| hello.service: not ready on 631e82f9.../10.99.1.1: that machine has not reported the unit yet
     e| hello.service: not ready on 6650bd8a.../10.99.1.2: that machine has not reported the unit yet
-    e| not every unit is ready; `fleetctl status UNIT` shows how it goes on, `fleetctl journal UNIT` why it fails
+    e| not every unit is ready; `fleetctl status UNIT` shows the progress, `fleetctl journal UNIT` the logs
     [rc=1]
     ");
 }

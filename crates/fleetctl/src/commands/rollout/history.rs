@@ -18,10 +18,10 @@ use crate::paint::{self, Paint};
 
 #[derive(Args)]
 #[command(after_help = "States:
-  stable       every machine is to run it
+  stable       every machine should run it
   candidate    it is being rolled out
-  superseded   another took its place
-  rolled-back  machines went back from it: the reason says why
+  superseded   another revision replaced it
+  rolled-back  machines returned from it, for the reason shown
   unreadable   damaged, or of a newer fleetd
 
 Examples:

@@ -19,8 +19,8 @@ use crate::wait::{self, Goal, Waiting};
 
 #[derive(Args)]
 #[command(
-    after_help = "A restart is rolled out as an update is: a few machines at a time (MaxUnavailable=), each
-watched until it is well, and back if it is not.
+    after_help = "A restart is rolled out like an update, a few machines at a time (MaxUnavailable=). Each is watched
+until the unit is available. If it fails, the restart is rolled back or paused (OnFailure=).
 
 Examples:
   fleetctl restart web.service

@@ -32,7 +32,7 @@ const BAR: usize = 40;
 
 #[derive(Args)]
 #[command(after_help = "Exit codes:
-  0  the newest revision is stable, and no machine is on its way to it
+  0  the newest revision is stable, and no machine is moving to it
   1  fleetd does not answer, or refuses
   3  the newest revision is stable, but the unit belongs on no machine
   4  there is no such unit
@@ -40,8 +40,8 @@ const BAR: usize = 40;
   6  it is paused until `rollout resume` or `rollout undo`
   7  the newest revision was rolled back, or is being rolled back
 
-With --watch it ends with 0, 6 or 7, and with 5 when --timeout is up. On a terminal it shows where
-the machines are; elsewhere it prints a line whenever something has changed.
+With --watch it ends with 0, 6 or 7, and with 5 when --timeout is up. On a terminal it shows the
+state of the machines; elsewhere it prints a line for each change.
 
 Examples:
   fleetctl rollout status web.service
