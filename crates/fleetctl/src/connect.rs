@@ -16,7 +16,7 @@ use crate::remote::Remote;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Connect {
-    /// Where fleetd listens: unix:///PATH, https://HOST:PORT, or http://HOST:PORT where it offers
+    /// The address of fleetd: unix:///PATH, https://HOST:PORT, or http://HOST:PORT if it offers
     /// plain TCP
     #[arg(
         long,

@@ -24,7 +24,7 @@ const FLEET_CONF: &str = "/etc/fleet/fleet.conf";
 
 const SOCKET: &str = "/etc/systemd/system/fleet.socket.d/absent.conf";
 
-/// A name server that takes every question and answers none.
+/// A name server that accepts every question and never responds.
 const SWALLOWS: [(&str, &str); 2] = [
     (
         "/etc/systemd/system/swallow.socket",
@@ -185,8 +185,8 @@ pub(crate) fn reboot(lab: &Lab, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// The same reboot with everything there, and with dead name servers, no network and an API address
-/// that is absent; in turns.
+/// Measures reboots in turns: with everything reachable, and with dead name servers, no network and
+/// a missing API address.
 pub(crate) fn dark_reboots(lab: &Lab, rounds: usize, samples: &mut Samples) -> Result<()> {
     let host = lab.host(3);
     for (path, content) in SWALLOWS {
@@ -213,7 +213,7 @@ pub(crate) fn dark_reboots(lab: &Lab, rounds: usize, samples: &mut Samples) -> R
     until_all_run(lab, host).map(drop)
 }
 
-/// Cuts the power of a host; returns the seconds from the start of fleetd until all units run.
+/// Cuts the power of a host. Returns the seconds from the start of fleetd until all units run.
 fn until_all_run(lab: &Lab, host: &Host) -> Result<f64> {
     host.power_on()?;
     lab.wait_until(LIMIT, "all units run after a reboot", || {
@@ -237,7 +237,7 @@ fn until_all_run(lab: &Lab, host: &Host) -> Result<f64> {
     Ok((last - start) / 1e6)
 }
 
-/// All units change a comment and nothing else.
+/// Changes only a comment in all units.
 pub(crate) fn comments(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let reloads = || -> Result<f64> {
         let mut sum = 0.0;

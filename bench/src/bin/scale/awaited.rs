@@ -90,7 +90,7 @@ pub(crate) enum Reported {
     Inactive,
     /// The unit is missing.
     Gone,
-    /// That many units are available, in any revision.
+    /// This many units are available, in any revision.
     Units(usize),
 }
 

@@ -137,7 +137,7 @@ impl<'de: 'a, 'a, U: Deserialize<'de>> Deserialize<'de> for Listed<'a, U> {
                 while let Some((Name(name), unit)) = map.next_entry()? {
                     units.push((name, unit));
                 }
-                // Writers sort them. Of two entries with one name the last counts, as everywhere.
+                // Writers sort them. If a name is repeated, the last entry counts, as everywhere.
                 if !units.is_sorted_by(|(a, _), (b, _)| a < b) {
                     units = BTreeMap::from_iter(units).into_iter().collect();
                 }

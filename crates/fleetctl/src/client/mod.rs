@@ -180,7 +180,7 @@ impl Client {
         })
     }
 
-    /// Returns how the queried machine stands to its registry.
+    /// Returns whether the queried machine follows its registry.
     pub(crate) async fn registry(&mut self) -> Result<RegistryStanding, ClientError> {
         self.get("registry", self.timeout).await
     }

@@ -183,7 +183,7 @@ async fn bring(
     let mut batch = Batch::default();
     let force = units.force;
     let write = async |client: &mut Client, unit| write(client, unit, first, force).await;
-    // Of conflicting units, the one created first runs. That must be the one named first.
+    // If units conflict, the one created first runs. It must be the one named first.
     let results = if planned.iter().any(|unit| unit.excludes) {
         client.each_in_turn(&planned, write).await
     } else {
