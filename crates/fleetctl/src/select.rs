@@ -57,8 +57,8 @@ impl Unknown {
     }
 }
 
-/// Returns the number of typing errors that turn one name into the other. `None` if they are so
-/// many that it is another name.
+/// Returns the number of typing errors that turn one name into the other. `None` if they are
+/// too many for a misspelling.
 fn typing_errors(typed: &str, name: &str) -> Option<usize> {
     // Most names end in `.service`, which does not distinguish them.
     let kind = |name: &str| name.rfind('.').unwrap_or(name.len());
