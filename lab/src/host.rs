@@ -276,8 +276,8 @@ impl Host {
         self.power_on()
     }
 
-    /// Ends and begins userspace anew, and waits until systemd is done with that. The kernel, its boot
-    /// id, and /run stay. systemd does so since version 254.
+    /// Restarts userspace, and waits until systemd has done so. The kernel, its boot id, and /run
+    /// stay. systemd supports it since version 254.
     pub fn soft_reboot(&self) -> Result<()> {
         let before = self.soft_reboots()?;
         self.exec(&["systemctl", "soft-reboot", "--no-block"])?

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use super::{Assignment, Content, Note, Severity, UnitFile, UnitKind, UnitName, expand};
 
-/// Returns the notes about a file, ordered by line. `is_there`: whether fleet has put a unit, or a template,
-/// of that name on machines.
+/// Returns the notes about a file, ordered by line. `is_there` returns whether
+/// fleet has put a unit, or a template, of that name on machines.
 pub fn advice(
     name: &UnitName,
     content: &Content,
@@ -38,8 +38,8 @@ fn warning(line: usize, text: String) -> Note {
     }
 }
 
-/// A reference to an instance, or to what a socket starts for each connection: systemd makes it from
-/// a template.
+/// A reference to an instance, or to what a socket starts for each connection: systemd makes it
+/// from a template.
 struct Need<'a> {
     assignment: &'a Assignment,
     /// `None` if each connection has its own.
