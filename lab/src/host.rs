@@ -263,6 +263,12 @@ impl Host {
 
     /// Shuts down in order, then boots, with the same files and a fresh /run.
     pub fn reboot(&self) -> Result<()> {
+        self.shut_down()?;
+        self.power_on()
+    }
+
+    /// Shuts down in order, and stays off.
+    pub fn shut_down(&self) -> Result<()> {
         self.exec(&["systemctl", "poweroff", "--no-block"])?.ok()?;
         wait_until(
             SHUTDOWN_LIMIT,
@@ -273,7 +279,7 @@ impl Host {
             },
         )?;
         *self.powered() = None;
-        self.power_on()
+        Ok(())
     }
 
     /// Restarts userspace, and waits until systemd has done so. The kernel, its boot id, and /run
