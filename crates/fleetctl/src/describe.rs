@@ -2,9 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use fleet_core::api::{UnitOnMachine, UnitStatus};
+use fleet_core::api::{UnitOnMachine, UnitReport, UnitStatus};
 use fleet_core::machine::Metadata;
-use fleet_core::record::UnitReport;
 
 /// The number of characters that listings show of a machine id or a hash.
 pub(crate) const ID_SHOWN: usize = 8;

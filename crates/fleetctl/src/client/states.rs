@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use fleet_core::record::UnitReport;
+use fleet_core::api::UnitReport;
 use fleet_core::unit::UnitName;
 use serde::Deserialize;
 use serde::de::{Error as _, IgnoredAny};

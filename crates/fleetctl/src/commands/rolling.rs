@@ -74,8 +74,7 @@ fn down_lines(status: &UnitStatus) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::api::UnitOnMachine;
-    use fleet_core::record::UnitReport;
+    use fleet_core::api::{UnitOnMachine, UnitReport};
 
     use super::*;
 

@@ -290,7 +290,7 @@ fn machine_line(
 mod tests {
     use super::*;
     use crate::paint::When;
-    use fleet_core::record::UnitReport;
+    use fleet_core::api::UnitReport;
     use std::time::Duration;
 
     const SINCE: u64 = 1_795_329_641_000;

@@ -1,6 +1,5 @@
 use super::*;
-use fleet_core::api::UnitCandidate;
-use fleet_core::record::UnitReport;
+use fleet_core::api::{UnitCandidate, UnitReport};
 
 fn on_machine(active: &str, ready: bool, revision: u64, since: u64) -> UnitOnMachine {
     UnitOnMachine {

@@ -1,6 +1,6 @@
 //! A machine's report about a unit beyond its state, for wide tables and documents.
 
-use fleet_core::record::UnitReport;
+use fleet_core::api::UnitReport;
 use serde::Serialize;
 
 use crate::describe;

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::api::{
-    ClusterStatus, Machine, MetadataOp, Unit, UnitOnMachine, UnitState, UnitStatus,
+    ClusterStatus, Machine, MetadataOp, Unit, UnitOnMachine, UnitReport, UnitState, UnitStatus,
 };
-use fleet_core::record::UnitReport;
 use fleet_core::unit::{Content, Parsed, UnitName};
 
 use super::Answer;
