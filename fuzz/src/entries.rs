@@ -1,11 +1,13 @@
-//! Functions for untrusted bytes, one for each kind. None may panic for any bytes, and each checks
-//! a law of its own. They take only bytes; `crates/fleetd/tests/it/bytes/mod.rs` calls them.
+//! What strangers' bytes go through, one function for each kind. None may panic, whatever the bytes
+//! are, and each holds a law of its own. They take nothing but bytes;
+//! `crates/fleetd/tests/it/bytes/mod.rs` calls them.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use fleet_core::daemonset;
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
 use fleet_core::record::{
@@ -22,17 +24,18 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 
-/// A function for one kind of bytes.
+/// One kind of bytes.
 pub type Entry = fn(&[u8]);
 
 /// All kinds, by the name of their corpus.
-pub const ENTRIES: [(&str, Entry); 6] = [
+pub const ENTRIES: [(&str, Entry); 7] = [
     ("unit_file", unit_file),
     ("names", names),
     ("fleet_conf", fleet_conf),
     ("api_body", api_body),
     ("registry_value", registry_value),
     ("snapshot_file", snapshot_file),
+    ("manifest", manifest),
 ];
 
 fn runtime() -> &'static Runtime {
@@ -51,7 +54,7 @@ fn machine() -> MachineId {
     MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79").expect("valid")
 }
 
-/// Reads a unit file and checks it: the bytes stay unchanged.
+/// A unit file: read, judged, and kept as it is.
 pub fn unit_file(bytes: &[u8]) {
     let content = Content::from(bytes.to_vec());
     assert_eq!(content.as_bytes(), bytes, "bytes in, bytes out");
@@ -61,8 +64,8 @@ pub fn unit_file(bytes: &[u8]) {
     }
 }
 
-/// Reads a name as a person types it, and a key as another writer wrote it. An accepted one stays
-/// below its prefix.
+/// A name as somebody types it, and a key as somebody else wrote it: what is accepted stays below
+/// its prefix.
 pub fn names(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(name) = UnitName::parse(&text) {
@@ -100,7 +103,7 @@ pub fn names(bytes: &[u8]) {
     );
 }
 
-/// Reads a configuration file: every problem is collected.
+/// A configuration file: every problem is collected.
 pub fn fleet_conf(bytes: &[u8]) {
     let fragment = Fragment::from_file(Path::new("/etc/fleet/fleet.conf"), bytes);
     for problem in &fragment.problems {
@@ -108,7 +111,7 @@ pub fn fleet_conf(bytes: &[u8]) {
     }
 }
 
-/// Sends a body to every resource that accepts one: it responds, and never with 500.
+/// A body that somebody sends to every resource which takes one: answered, and never with 500.
 pub fn api_body(bytes: &[u8]) {
     runtime().block_on(async {
         let registry = Registry::new(Arc::new(Embedded::in_memory()));
@@ -133,8 +136,8 @@ pub fn api_body(bytes: &[u8]) {
     });
 }
 
-/// Reads a value of the registry under every key in turn. It is refused with a reason, or read and
-/// written back unchanged. The API responds in either case.
+/// A value of the registry, under every key in turn: refused with a reason, or read and written
+/// back the same; and what is asked of the API is answered all the same.
 pub fn registry_value(bytes: &[u8]) {
     again::<UnitRecord>(bytes);
     again::<Past>(bytes);
@@ -168,7 +171,7 @@ fn again<T: DeserializeOwned + Serialize>(bytes: &[u8]) {
     }
 }
 
-/// Writes those bytes under each key, beside a good unit: that unit is still shown.
+/// Those bytes under each key, beside a good unit: that one is shown.
 async fn everywhere(bytes: &[u8]) {
     let store = Arc::new(Embedded::in_memory());
     let router = fleetd::api::router(Registry::new(store.clone()), 100);
@@ -196,7 +199,7 @@ async fn everywhere(bytes: &[u8]) {
     let mut writes: Vec<Write> = writes.into_iter().map(|key| put(key, bytes)).collect();
     let good = br#"{"format":1,"target":"inactive","stable":{"number":1,"at":1,"content":"[Service]\n"},"owners":["api"]}"#;
     writes.push(put(keys::unit(&web()), good));
-    // The registry refuses a value above its size limit.
+    // What is larger than the registry takes never gets into it.
     if store.commit(vec![], writes).await.is_err() {
         return;
     }
@@ -223,8 +226,7 @@ async fn everywhere(bytes: &[u8]) {
     }
 }
 
-/// Opens the file of the embedded store. It is opened as it was written, or refused and left
-/// unchanged.
+/// The file of the embedded store: opened as it was written, or refused and left as it is.
 pub fn snapshot_file(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("registry.json");
@@ -232,5 +234,27 @@ pub fn snapshot_file(bytes: &[u8]) {
     if let Err(error) = Embedded::open(&path) {
         assert!(error.to_string().contains("registry.json"), "{error}");
         assert_eq!(std::fs::read(&path).expect("it is there"), bytes);
+    }
+}
+
+/// A DaemonSet manifest: refused with its place, or converted to units that fleetd would take.
+pub fn manifest(bytes: &[u8]) {
+    let conversion = daemonset::convert(bytes, "app.yaml");
+    assert_eq!(conversion.is_refused(), conversion.units.is_empty());
+    for remark in &conversion.remarks {
+        assert!(remark.at.line > 0 && remark.at.column > 0, "{remark}");
+        assert!(!remark.text.is_empty());
+    }
+    for (name, content) in &conversion.units {
+        let parsed = Parsed::parse(name.clone(), content);
+        assert_eq!(parsed.validate(), Ok(()), "{name}");
+        // Whatever the manifest says, it starts podman and nothing else.
+        let starts = parsed.file.assignments().iter();
+        let starts: Vec<_> = starts.filter(|it| it.key == "ExecStart").collect();
+        assert_eq!(starts.len(), 1, "{name}");
+        assert!(
+            starts[0].value.starts_with("/usr/bin/podman run "),
+            "{name}"
+        );
     }
 }

@@ -1,3 +1,3 @@
-//! The functions that the fuzz targets call.
+//! What the fuzz targets call.
 
 pub mod entries;

@@ -254,7 +254,7 @@ fn metadata(
             name = field.text(remarks).filter(|text| {
                 let fits = is_subdomain(text);
                 if !fits {
-                    field.refuse(remarks, "write small letters, digits, - and ., at most 200");
+                    field.refuse(remarks, "write small letters, digits, - and ., at most 180");
                 }
                 fits
             });

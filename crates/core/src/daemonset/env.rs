@@ -83,7 +83,12 @@ fn from(source: &Field<'_>, known: &Known<'_>, remarks: &mut Remarks) -> Option<
     let mut fields = source.fields(remarks)?;
     let reference = fields.take("fieldRef");
     fields.finish(SOURCES, remarks);
-    let reference = reference?;
+    let Some(reference) = reference else {
+        if !remarks.refused() {
+            source.refuse(remarks, "a source needs a fieldRef");
+        }
+        return None;
+    };
     let mut fields = reference.fields(remarks)?;
     fields.text("apiVersion", remarks);
     let path = fields.take("fieldPath");

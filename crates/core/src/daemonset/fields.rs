@@ -98,9 +98,10 @@ impl<'n> Fields<'n> {
         for entry in &self.entries {
             let path = self.below(&entry.key);
             match rules.iter().find(|(key, ..)| *key == entry.key) {
-                // Without a value it asks for nothing.
-                Some(_) if is_empty(&entry.value) => {}
+                _ if matches!(entry.value.value, Value::Null) => {}
                 Some((_, Fate::Noted, text)) => remarks.note(entry.at, &path, *text),
+                // It says that nothing is asked for.
+                Some(_) if is_empty(&entry.value) => {}
                 Some((_, Fate::Refused, text)) => remarks.refuse(entry.at, &path, *text),
                 None => {
                     let known = rules.iter().map(|(key, ..)| *key);
@@ -120,7 +121,7 @@ fn is_empty(node: &Node) -> bool {
         Value::Null => true,
         Value::Scalar { text, plain } => text.is_empty() || *plain && boolean(text) == Some(false),
         Value::List(items) => items.is_empty(),
-        Value::Map(entries) => entries.is_empty(),
+        Value::Map(_) => false,
     }
 }
 

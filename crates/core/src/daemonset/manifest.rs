@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::quote::Text;
+use super::remark::Place;
 
 /// A DaemonSet.
 #[derive(Debug)]
@@ -42,8 +43,17 @@ pub(super) struct Pod {
     /// Options of the network, for the first container, whose network the others join.
     pub(super) network: Vec<Text>,
     pub(super) volumes: BTreeMap<String, Volume>,
+    /// Where the volumes and the containers are in the file.
+    pub(super) places: Places,
     pub(super) init: Vec<Container>,
     pub(super) containers: Vec<Container>,
+}
+
+/// Places for remarks that concern several fields.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) volumes: BTreeMap<String, Place>,
+    pub(super) containers: Place,
 }
 
 /// A volume that containers mount by name.

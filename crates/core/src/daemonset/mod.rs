@@ -19,6 +19,7 @@ mod image;
 mod manifest;
 mod placement;
 mod pod;
+mod ports;
 mod probe;
 mod quantity;
 mod quote;
@@ -28,11 +29,13 @@ mod unit;
 mod volume;
 mod yaml;
 
+pub use ports::port_clash;
 pub use remark::{Kind, Place, Remark};
 pub use yaml::MANIFEST_MAX;
 
 use manifest::{Manifest, Volume};
 use remark::Remarks;
+use yaml::Node;
 
 use crate::unit::{Content, Parsed, UnitName};
 
@@ -56,24 +59,33 @@ impl Conversion {
 
 /// Converts the DaemonSets of a file. `file`: its name, for the units' first line.
 pub fn convert(bytes: &[u8], file: &str) -> Conversion {
-    let mut remarks = Remarks::default();
-    let mut units = Vec::new();
     match yaml::documents(bytes) {
-        Err(error) => remarks.refuse(error.at, "", error.text),
-        Ok(documents) => {
-            let file = file.replace(char::is_control, " ");
-            for node in &documents {
-                if let Some(manifest) = document::read(node, &mut remarks) {
-                    complete(&manifest, &mut remarks, node.at);
-                    take(&manifest, &file, &mut units, &mut remarks, node.at);
-                }
-            }
-            if units.is_empty() && !remarks.refused() {
-                let at = documents.first().map(|node| node.at);
-                let at = at.unwrap_or(Place { line: 1, column: 1 });
-                remarks.refuse(at, "", "there is no DaemonSet in this file");
+        Ok(documents) => units(&documents, file),
+        Err(error) => {
+            let mut remarks = Remarks::default();
+            remarks.refuse(error.at, "", error.text);
+            Conversion {
+                units: Vec::new(),
+                remarks: remarks.0,
             }
         }
+    }
+}
+
+fn units(documents: &[Node], file: &str) -> Conversion {
+    let mut remarks = Remarks::default();
+    let mut units = Vec::new();
+    let file = file.replace(char::is_control, " ");
+    for node in documents {
+        if let Some(manifest) = document::read(node, &mut remarks) {
+            complete(&manifest, &mut remarks);
+            take(&manifest, &file, &mut units, &mut remarks, node.at);
+        }
+    }
+    if units.is_empty() && !remarks.refused() {
+        let at = documents.first().map(|node| node.at);
+        let at = at.unwrap_or(Place { line: 1, column: 1 });
+        remarks.refuse(at, "", "there is no DaemonSet in this file");
     }
     if remarks.refused() {
         units.clear();
@@ -84,10 +96,11 @@ pub fn convert(bytes: &[u8], file: &str) -> Conversion {
 }
 
 /// Remarks on what follows from several fields together.
-fn complete(manifest: &Manifest, remarks: &mut Remarks, at: Place) {
+fn complete(manifest: &Manifest, remarks: &mut Remarks) {
     let path = "spec.template.spec";
     let pod = &manifest.pod;
     for (name, volume) in &pod.volumes {
+        let at = pod.places.volumes[name];
         match (volume, unit::uses(manifest, name)) {
             (Volume::Memory(_), 2..) => {
                 let text = format!(
@@ -117,7 +130,7 @@ fn complete(manifest: &Manifest, remarks: &mut Remarks, at: Place) {
             "the containers become units of their own, {}, each with updates of its own",
             names.join(", ")
         );
-        remarks.note(at, &format!("{path}.containers"), text);
+        remarks.note(pod.places.containers, &format!("{path}.containers"), text);
     }
 }
 

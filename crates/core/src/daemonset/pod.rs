@@ -3,7 +3,7 @@
 use super::container::{self, Shared};
 use super::env::Known;
 use super::fields::{Fate, Fields, Rule};
-use super::manifest::{Container, Pod};
+use super::manifest::{Container, Places, Pod};
 use super::quote::Text;
 use super::remark::Remarks;
 use super::security::Security;
@@ -172,7 +172,8 @@ pub(super) fn read(
         }
     }
     let network = network(&mut spec, host_network, remarks);
-    let volumes = volumes(&mut spec, remarks);
+    let mut places = Places::default();
+    let volumes = volumes(&mut spec, &mut places.volumes, remarks);
     let security = Security::of_pod(&mut spec, remarks);
     let grace = spec.number("terminationGracePeriodSeconds", remarks);
     if let Some(policy) = spec.take("restartPolicy")
@@ -189,6 +190,8 @@ pub(super) fn read(
         security: &security,
         host_network,
     };
+    let key = spec.left().iter().find(|entry| entry.key == "containers");
+    places.containers = key.map(|entry| entry.at).unwrap_or(spec.at);
     let mut containers = |key, init, remarks: &mut Remarks| -> Vec<Container> {
         let items = spec.list(key, remarks).into_iter();
         items
@@ -221,6 +224,7 @@ pub(super) fn read(
         options,
         network,
         volumes: volumes.clone(),
+        places,
         init,
         containers,
         labels,

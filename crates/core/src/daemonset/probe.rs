@@ -55,9 +55,8 @@ fn check(field: &Field<'_>, remarks: &mut Remarks) -> Option<Check> {
     {
         field.refuse(remarks, "a check that succeeds once has succeeded; write 1");
     }
-    let others = !fields.left().is_empty();
     fields.finish(CHECKS, remarks);
-    if command.is_none() && !others {
+    if command.is_none() && !remarks.refused() {
         field.refuse(remarks, "a probe needs exec with a command");
     }
     Some(Check {

@@ -331,8 +331,16 @@ impl Writer<'_> {
         format!("{}_{name}", self.manifest.name)
     }
 
+    /// Returns whether a volume needs a name. podman makes none without a name that is read-only.
     fn is_shared(&self, volume: &str) -> bool {
-        uses(self.manifest, volume) > 1
+        let pod = &self.manifest.pod;
+        let mut mounts = pod
+            .init
+            .iter()
+            .chain(&pod.containers)
+            .flat_map(|it| &it.mounts);
+        let read_only = mounts.any(|mount| mount.volume == volume && mount.read_only);
+        read_only || uses(self.manifest, volume) > 1
     }
 
     /// The volumes that this unit's containers share, with each other or with other units.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::fields::{Fate, Fields, Rule};
 use super::manifest::{HostPath, Mount, Volume};
 use super::quantity;
-use super::remark::Remarks;
+use super::remark::{Place, Remarks};
 
 pub(super) const NO_FILES: &str =
     "a unit has no files of its own yet; put the files on the machines and use a hostPath volume";
@@ -51,7 +51,11 @@ const SOURCES: &[Rule] = &[
 ];
 
 /// Reads the volumes of a pod.
-pub(super) fn volumes(pod: &mut Fields<'_>, remarks: &mut Remarks) -> BTreeMap<String, Volume> {
+pub(super) fn volumes(
+    pod: &mut Fields<'_>,
+    places: &mut BTreeMap<String, Place>,
+    remarks: &mut Remarks,
+) -> BTreeMap<String, Volume> {
     let mut volumes = BTreeMap::new();
     for item in pod.list("volumes", remarks) {
         let Some(mut fields) = item.fields(remarks) else {
@@ -78,12 +82,19 @@ pub(super) fn volumes(pod: &mut Fields<'_>, remarks: &mut Remarks) -> BTreeMap<S
             (Some(volume), None, 0) => volume,
             // Kubernetes takes a volume without a source for an emptyDir.
             (None, None, 0) => Volume::Empty,
-            (None, ..) => Volume::Refused,
+            (None, ..) => {
+                // Its source may be one that is refused, and empty.
+                if !remarks.refused() {
+                    item.refuse(remarks, "a volume needs a hostPath or an emptyDir");
+                }
+                Volume::Refused
+            }
             _ => {
                 item.refuse(remarks, "a volume has one source");
                 Volume::Refused
             }
         };
+        places.insert(name.clone(), item.at);
         if volumes.insert(name, volume).is_some() {
             item.refuse(remarks, "two volumes have this name");
         }

@@ -1,7 +1,9 @@
 //! YAML as a tree in which every node has its place.
 //!
 //! A manifest is read with its places and with the difference between `80` and `"80"`, which
-//! Kubernetes keeps too. Sizes are bounded before anything else looks at the tree.
+//! Kubernetes keeps too. The parser is the one below serde-saphyr. Its events give all of that for
+//! every node, and serde's data model does not. Sizes are bounded before anything else looks at the
+//! tree.
 
 use std::collections::HashMap;
 

@@ -225,8 +225,7 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     let unknown = towards.those(|it| it.is_unknown());
     let proved = towards.those(|it| it.proves());
     let nothing_left = moving.is_empty() && unknown.is_empty() && lost.is_empty();
-    // The cause first: the others only wait for it.
-    let mut pending = [&unknown[..], &lost, &moving].concat();
+    let mut pending = [&moving[..], &unknown, &lost].concat();
     if nothing_left {
         if let Some(end) = end(towards, candidate, &proved) {
             return end;
@@ -468,10 +467,9 @@ impl<'a> Towards<'a> {
             // These machines have proved it: that they are down says nothing against it.
             return change(Transition::Pause(waits, Vec::new()));
         }
-        let cut_off = self.those(|it| it.is_lost || it.may_be_lost);
-        match cut_off.as_slice() {
+        match lost {
             [] => self.fail(waits, &[]),
-            cut_off => self.fail(format!("{}; {waits}", self.lost(cut_off)), cut_off),
+            lost => self.fail(format!("{}; {waits}", self.lost(lost)), lost),
         }
     }
 

@@ -19,7 +19,6 @@ mod presence;
 mod reports;
 mod rollouts;
 mod scheduling;
-mod shutdowns;
 mod stage;
 mod takeovers;
 mod together;
