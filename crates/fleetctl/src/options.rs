@@ -1,20 +1,20 @@
-//! The options of a unit that fleetctl itself reads. fleetd judges all others.
+//! What fleetctl itself reads from a unit's options; everything else is for fleetd to judge.
 
 use fleet_core::unit::UnitOption;
 
-/// Returns whether `[X-Fleet] Global=` makes the unit global.
+/// Whether `[X-Fleet] Global=` says that the unit belongs on every machine that matches.
 pub(crate) fn is_global(options: &[UnitOption]) -> bool {
     last(options, "X-Fleet", "Global").is_some_and(|value| {
         ["true", "yes", "1", "on", "t"].contains(&value.to_ascii_lowercase().as_str())
     })
 }
 
-/// Returns the `Description=` that systemd shows.
+/// The `Description=` that systemd shows.
 pub(crate) fn description(options: &[UnitOption]) -> Option<&str> {
     last(options, "Unit", "Description")
 }
 
-/// Returns the last assignment, which wins in systemd.
+/// As in systemd, the last assignment wins.
 fn last<'a>(options: &'a [UnitOption], section: &str, name: &str) -> Option<&'a str> {
     options
         .iter()
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn last_global_wins_in_upper_and_lower_case() {
+    fn the_last_global_wins_in_any_case() {
         let global = |value| option("X-Fleet", "Global", value);
         for yes in ["true", "TRUE", "yes", "1", "on", "T"] {
             assert!(is_global(&[global("no"), global(yes)]), "{yes}");

@@ -24,7 +24,7 @@ use super::tls::{self, TlsError, TlsFiles};
 use crate::endpoint::Endpoint;
 use crate::remote::{OpenTunnel, Tunnel, TunnelError};
 
-/// The reason why a request got no response.
+/// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
     /// No process listens, or this user may not connect.
@@ -34,7 +34,7 @@ pub(crate) enum ConnectionError {
         next_step(endpoint, why)
     )]
     Unreachable { endpoint: Endpoint, why: io::Error },
-    /// The response did not come in time. A change may still be applied.
+    /// No answer in time. A change may still be applied.
     #[error(
         "fleetd at {endpoint} did not answer within {}: its registry may be unreachable (`systemctl status fleet` there shows it); \
          --request-timeout sets how long to wait",
@@ -44,13 +44,13 @@ pub(crate) enum ConnectionError {
         endpoint: Endpoint,
         timeout: Duration,
     },
-    /// The response is longer than fleetd ever sends.
+    /// More than fleetd ever sends.
     #[error(
         "the answer of {endpoint} is longer than {} MiB, which fleetd never sends: {NOT_FLEETD}",
         ANSWER_MAX >> 20
     )]
     TooLong { endpoint: Endpoint },
-    /// The response is not HTTP.
+    /// The answer is not HTTP.
     #[error("{endpoint} does not answer in HTTP: {why}; {NOT_FLEETD}")]
     NotHttp {
         endpoint: Endpoint,
@@ -66,25 +66,25 @@ pub(crate) enum ConnectionError {
         why: hyper::Error,
         changing: bool,
     },
-    /// A file for TLS is missing or unusable.
+    /// What TLS takes here is not there.
     #[error(transparent)]
     NoTls(#[from] Box<TlsError>),
     /// fleetd and this client do not trust each other.
     #[error("cannot talk to fleetd at {endpoint}: {why}")]
     Distrust { endpoint: Endpoint, why: String },
-    /// The tunnel of `--tunnel` failed.
+    /// `--tunnel` did not carry it.
     #[error(transparent)]
     Tunnel(#[from] Box<TunnelError>),
 }
 
-/// The next step if a response does not come from fleetd.
+/// What to do about answers that fleetd does not give.
 pub(super) const NOT_FLEETD: &str = "does fleetd listen there? --endpoint names another address";
 
-/// The longest response that is read. A page of a hundred units has a thousandth of it at the usual
-/// size, and fits even at the largest size.
+/// The longest answer that is read. A page of a hundred units of the usual size has a thousandth of
+/// it; a hundred of the largest would fit.
 const ANSWER_MAX: usize = 64 << 20;
 
-/// Returns the operating system's message, without Rust's error number after it.
+/// The operating system's sentence, without Rust's error number behind it.
 fn bare(why: &io::Error) -> String {
     let text = why.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
@@ -107,7 +107,7 @@ fn next_step(endpoint: &Endpoint, why: &io::Error) -> String {
     }
 }
 
-/// Returns the name of a file's group. `None` if this machine does not know it.
+/// The name of the group that a file belongs to, if this machine knows it.
 fn group_of(path: &Path) -> Option<String> {
     let gid = fs::metadata(path).ok()?.gid().to_string();
     let groups = fs::read_to_string("/etc/group").ok()?;
@@ -118,25 +118,23 @@ fn group_of(path: &Path) -> Option<String> {
     })
 }
 
-/// A connection to fleetd. The first request opens it, and opens it again whenever fleetd has
-/// closed it.
+/// A connection to fleetd, opened by the first request and again whenever fleetd has closed it.
 pub(super) struct Connection {
     endpoint: Endpoint,
     tunnel: Option<Tunnel>,
-    /// The TLS files, read for an endpoint with TLS. `None` without TLS.
+    /// Read when the endpoint is one with TLS.
     tls: Option<TlsFiles>,
     open: Option<SendRequest<Full<Bytes>>>,
-    /// The tunnel that carries the connection. `None` for a direct one.
+    /// What carries the connection.
     carrier: Option<OpenTunnel>,
     lost: bool,
 }
 
-/// A response that is being received. Its connection serves the next request after all of it was
-/// read.
+/// An answer that comes in. Its connection serves the next request once all of it was read.
 pub(super) struct Answer {
     open: Option<SendRequest<Full<Bytes>>>,
     body: Incoming,
-    /// The bytes that were received and not taken yet.
+    /// What has come and was not taken yet.
     read: BytesMut,
     changing: bool,
 }
@@ -153,12 +151,12 @@ impl Connection {
         }
     }
 
-    /// Returns another connection to the same endpoint, not open yet.
+    /// One more to the same place, not open yet.
     pub(super) fn another(&self) -> Self {
         Self::new(self.endpoint.clone(), self.tunnel.clone(), self.tls.clone())
     }
 
-    /// Returns whether each connection is an ssh of its own.
+    /// Whether each connection is an ssh of its own.
     pub(super) fn is_tunnelled(&self) -> bool {
         self.tunnel.is_some()
     }
@@ -167,13 +165,12 @@ impl Connection {
         &self.endpoint
     }
 
-    /// Returns whether the last request got no response, or the response that the registry is
-    /// unreachable.
+    /// Whether the last request got no answer, or one that the registry gives none.
     pub(super) fn is_lost(&self) -> bool {
         self.lost
     }
 
-    /// Sends a request and reads the whole response, all within `timeout`.
+    /// Sends a request and reads the whole answer, all within `timeout`.
     pub(super) async fn exchange(
         &mut self,
         method: Method,
@@ -188,7 +185,7 @@ impl Connection {
         self.within(timeout, whole).await
     }
 
-    /// Sends a request whose response is read line by line. Waits for its beginning for `timeout`.
+    /// Sends a request whose answer is read line by line: its beginning comes within `timeout`.
     pub(super) async fn begin(
         &mut self,
         path: &str,
@@ -200,7 +197,7 @@ impl Connection {
         self.within(timeout, begin).await
     }
 
-    /// Returns the rest of a response, read within `timeout`.
+    /// All that is left of an answer, within `timeout`.
     pub(super) async fn end(
         &mut self,
         answer: Answer,
@@ -210,7 +207,7 @@ impl Connection {
         self.within(timeout, rest).await
     }
 
-    /// Returns the next line of a response, read within `timeout`. `None` after the last line.
+    /// The next line of an answer, within `timeout`; none after the last.
     pub(super) async fn line(
         &mut self,
         answer: &mut Answer,
@@ -244,8 +241,8 @@ impl Connection {
         answer
     }
 
-    /// Returns the error, with the failure of the tunnel if it was just opened. A tunnel that has
-    /// already carried a response was lost, and ssh has printed the reason.
+    /// What a tunnel that was just opened has to do with it. One that has brought an answer has
+    /// been lost, and what ssh says of that is on the screen.
     async fn why_lost<T>(&mut self, error: ConnectionError) -> Result<T, ConnectionError> {
         let Some(carrier) = self.carrier.take() else {
             return Err(error);
@@ -289,17 +286,16 @@ impl Connection {
         Ok((parts, answer))
     }
 
-    /// Reads the next part of a response. Returns whether there was one.
+    /// Reads the next piece of an answer; answers whether there was one.
     async fn read(&mut self, answer: &mut Answer) -> Result<bool, ConnectionError> {
         let Some(frame) = answer.body.frame().await else {
-            // Kept only now. After a failure, or once the response is no longer awaited, the
-            // connection is closed. A late response is therefore never read as the response to the
-            // next request.
+            // Only now: after a failure, or once the answer is not awaited any more, the connection
+            // goes, so that a late answer is never read as the answer to the next request.
             self.open = answer.open.take().or(self.open.take());
             return Ok(false);
         };
         let frame = frame.map_err(|why| self.why(why, answer.changing))?;
-        // Frames without data are trailers, which carry nothing for us.
+        // Frames without data are trailers, which say nothing to us.
         let data = frame.into_data().unwrap_or_default();
         if answer.read.len() + data.len() > ANSWER_MAX {
             let endpoint = self.endpoint.clone();
@@ -331,10 +327,10 @@ impl Connection {
         }
     }
 
-    /// Returns why a request got no response, or only a part of it.
+    /// Why a request got no answer, or not all of it.
     fn why(&self, why: hyper::Error, changing: bool) -> ConnectionError {
         let endpoint = self.endpoint.clone();
-        // With TLS 1.3 a client may send before it learns that its certificate is refused.
+        // TLS 1.3 lets a client speak before it learns that its certificate is refused.
         if let Some(why) = self.distrust(&why) {
             ConnectionError::Distrust { endpoint, why }
         } else if why.is_parse() {
@@ -348,7 +344,7 @@ impl Connection {
         }
     }
 
-    /// Returns the open connection, or opens one.
+    /// The open connection, or a new one.
     async fn ready(&mut self) -> Result<SendRequest<Full<Bytes>>, ConnectionError> {
         if let Some(mut open) = self.open.take()
             && open.ready().await.is_ok()
@@ -387,7 +383,7 @@ impl Connection {
         }
     }
 
-    /// Connects with TLS, then with HTTP.
+    /// TLS first, then HTTP.
     async fn secure<S>(
         &self,
         address: &str,
@@ -400,8 +396,8 @@ impl Connection {
         let files = self.tls.as_ref();
         let files = files.ok_or_else(|| Box::new(TlsError::NoAuthority(endpoint().to_string())))?;
         let connector = files.connector().map_err(Box::new)?;
-        // The name that the certificate must have: the host without its port, and an IPv6 address
-        // without its brackets.
+        // What the certificate must be for: the host without its port, and an IPv6 address without
+        // its brackets.
         let name = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let name = name.trim_matches(['[', ']']);
         let name = ServerName::try_from(name.to_owned())
@@ -446,7 +442,7 @@ impl Connection {
                         changing: false, // Nothing was sent yet.
                     },
                 })?;
-        // A failure of the connection is returned to the request that waits on it.
+        // What goes wrong on the connection is told to the request that waits on it.
         tokio::spawn(driver);
         Ok(open)
     }

@@ -1,4 +1,4 @@
-//! The client of fleetd: the API's resources as functions.
+//! Asks fleetd: the API's resources as functions.
 
 mod connection;
 mod each;
@@ -34,38 +34,38 @@ use pages::Page;
 pub(crate) use states::{Addresses, StateRow};
 pub(crate) use tls::{TlsError, TlsFiles};
 
-/// The longest time that fleetd holds a long poll open.
+/// fleetd holds a long poll open for up to this long.
 const LONG_POLL: Duration = Duration::from_secs(30);
 
-/// The major version. Versions with the same major version understand each other.
+/// Versions with the same first number understand each other.
 const MAJOR: &str = env!("CARGO_PKG_VERSION_MAJOR");
 
-/// A header that fleetd sends for each warning about an accepted request.
+/// A header that fleetd sends once for each thing worth knowing about an accepted request.
 const WARNING: &str = "x-fleet-warning";
 
-/// The reason why a request did not succeed.
+/// Why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// There was no response.
+    /// There was no answer.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// fleetd refused, with this message.
+    /// fleetd refuses; the sentence is its own.
     #[error("{message}")]
     Refused { code: StatusCode, message: String },
-    /// The response is not one of fleetd's.
+    /// An answer that is not what fleetd gives.
     #[error("cannot read the answer of {endpoint} to {path}: {why}; {NOT_FLEETD}")]
     Unreadable {
         endpoint: Endpoint,
         path: String,
         why: serde_json::Error,
     },
-    /// The server speaks HTTP but is not fleetd.
+    /// An HTTP server, but not fleetd.
     #[error("{endpoint} answers HTTP {code}, and not as fleetd does; {NOT_FLEETD}")]
     NotFleetd {
         endpoint: Endpoint,
         code: StatusCode,
     },
-    /// fleetd has another major version, so its API may have another meaning.
+    /// A fleetd whose API may mean something else.
     #[error(
         "{endpoint} is fleetd {version}, and this fleetctl is v{}: use the fleetctl of that version",
         env!("CARGO_PKG_VERSION")
@@ -76,16 +76,16 @@ pub(crate) enum ClientError {
 /// The API of one fleetd.
 pub(crate) struct Client {
     connection: Connection,
-    /// Further connections, left open after many requests were made at once.
+    /// Connections that are open beside it since many things were asked at once.
     spare: Vec<Connection>,
     timeout: Duration,
-    /// The last warning received.
+    /// What it was warned of last.
     warned: Option<String>,
 }
 
 impl Client {
-    /// Returns a client of `endpoint`, through a tunnel that of another machine. The first request
-    /// connects. Each request ends within `timeout`.
+    /// Prepares to talk to `endpoint`, of another machine if through a tunnel; connects with the
+    /// first request. Each request ends within `timeout`.
     pub(crate) fn new(
         endpoint: Endpoint,
         tunnel: Option<Tunnel>,
@@ -100,18 +100,18 @@ impl Client {
         }
     }
 
-    /// Returns all live machines, ordered by id. With details, each has its version of fleetd.
+    /// All live machines, ordered by id. With details: the version of fleetd on each.
     pub(crate) async fn machines(&mut self, details: bool) -> Result<Vec<Machine>, ClientError> {
         let open = page_of(|page: MachinePage| (page.machines, page.next_page_token));
         self.pages("machines", details_query(details), open).await
     }
 
-    /// Returns all units, ordered by name, without their contents and current states.
+    /// All units, ordered by name, without their content and their current states.
     pub(crate) async fn units(&mut self) -> Result<Vec<Unit>, ClientError> {
         self.all_units(Some("currentState=false".to_owned())).await
     }
 
-    /// Returns all units with their current states. For these, fleetd reads every machine's report.
+    /// The same with their current states, for which fleetd reads what every machine reports.
     pub(crate) async fn units_with_states(&mut self) -> Result<Vec<Unit>, ClientError> {
         self.all_units(None).await
     }
@@ -121,14 +121,14 @@ impl Client {
         self.pages("units", parameter, open).await
     }
 
-    /// Returns a unit with its content. `None` if the registry has no unit of that name.
+    /// A unit with its content, or none if the registry has no unit of that name.
     pub(crate) async fn unit(&mut self, name: &UnitName) -> Result<Option<Unit>, ClientError> {
         let path = format!("units/{}?content=true", encode(name.as_str()));
         found(self.get(&path, self.timeout).await)
     }
 
-    /// Creates a unit, or changes its content and target state. With `replaces`, fleetd refuses the
-    /// content if the unit has another newest revision.
+    /// Creates a unit, or changes its content and target state. With `replaces`, fleetd refuses
+    /// content if the unit has another newest revision than that.
     pub(crate) async fn put_unit(
         &mut self,
         name: &UnitName,
@@ -151,20 +151,21 @@ impl Client {
         Ok(())
     }
 
-    /// Removes a unit. Returns whether it existed.
+    /// Removes a unit; answers whether there was one.
     pub(crate) async fn destroy_unit(&mut self, name: &str) -> Result<bool, ClientError> {
         let path = format!("units/{}", encode(name));
         found(self.send(Method::DELETE, &path, None::<&()>).await).map(|gone| gone.is_some())
     }
 
-    /// Returns the summary of the cluster.
+    /// The cluster at a glance.
     pub(crate) async fn cluster_status(&mut self) -> Result<ClusterStatus, ClientError> {
         self.get("status", self.timeout).await
     }
 
-    /// Returns a unit on every machine. `None` if there is no such unit.
+    /// A unit on every machine, or none if there is no such unit.
     ///
-    /// With a registry revision, waits up to 30 seconds for a change after it.
+    /// With a registry revision the answer comes when something has changed since, at the latest
+    /// after 30 seconds.
     pub(crate) async fn unit_status(
         &mut self,
         name: &str,
@@ -180,12 +181,12 @@ impl Client {
         })
     }
 
-    /// Returns whether the queried machine follows its registry.
+    /// How the registry stands with the machine that is asked.
     pub(crate) async fn registry(&mut self) -> Result<RegistryStanding, ClientError> {
         self.get("registry", self.timeout).await
     }
 
-    /// Accepts the registry as it is, for every machine of the queried machine's cluster.
+    /// Accepts the registry as it is, for every machine of that one's cluster.
     pub(crate) async fn accept_registry(
         &mut self,
         body: &AcceptBody,
@@ -193,7 +194,7 @@ impl Client {
         self.post("registry", body).await
     }
 
-    /// Changes the metadata of machines, all or nothing.
+    /// Changes metadata of machines, all or nothing.
     pub(crate) async fn patch_machines(&mut self, ops: &[MetadataOp]) -> Result<(), ClientError> {
         self.send(Method::PATCH, "machines", Some(ops)).await
     }
@@ -209,7 +210,7 @@ impl Client {
         self.read(path, &body)
     }
 
-    /// Sends a POST request and reads the response's document.
+    /// Sends something that is answered with more than that it is done.
     async fn post<T: DeserializeOwned>(
         &mut self,
         path: &str,
@@ -263,7 +264,7 @@ impl Client {
         }
     }
 
-    /// Checks the server's version, and prints its warnings.
+    /// Looks at who answers, and passes on what it warns of.
     fn heed(&mut self, parts: &Parts) -> Result<(), ClientError> {
         let server = parts.headers.get(SERVER).and_then(|it| it.to_str().ok());
         if let Some(version) = server.and_then(other_version) {
@@ -274,7 +275,7 @@ impl Client {
         }
         for warning in parts.headers.get_all(WARNING) {
             let warning = String::from_utf8_lossy(warning.as_bytes());
-            // A command may make many requests, and each has the same warning.
+            // One command may ask many times, and is warned of the same thing each time.
             if self.warned.as_deref() != Some(&*warning) {
                 talk(format_args!("WARNING: {warning}"));
                 self.warned = Some(warning.into_owned());
@@ -295,8 +296,8 @@ fn json(body: &(impl Serialize + ?Sized)) -> Vec<u8> {
     serde_json::to_vec(body).expect("API types are maps with text keys")
 }
 
-/// Returns fleetd's message for a refusal, or at least the HTTP status. `None` if it is not
-/// fleetd's refusal.
+/// fleetd's sentence on why it refuses, or at least the HTTP status; none if this is no refusal of
+/// fleetd's.
 fn refusal(code: StatusCode, body: &[u8]) -> Option<ClientError> {
     let body: ErrorBody = serde_json::from_slice(body).ok()?;
     let message = match body.error.message {
@@ -306,27 +307,27 @@ fn refusal(code: StatusCode, body: &[u8]) -> Option<ClientError> {
     Some(ClientError::Refused { code, message })
 }
 
-/// Returns the version of an incompatible fleetd from its `Server` header `fleetd/v1.2.3`. A server
-/// without a version may be anything: a proxy has its own header.
+/// The version of a fleetd that does not speak as this fleetctl does, from its `Server` header
+/// `fleetd/v1.2.3`. Who gives no version may be anything: a proxy has its own header.
 fn other_version(server: &str) -> Option<&str> {
     let version = server.strip_prefix("fleetd/")?;
     let major = version.trim_start_matches('v').split('.').next();
     (major != Some(MAJOR)).then_some(version)
 }
 
-/// Reads a page whose type owns its content.
+/// Reads a page whose type owns all that it holds.
 fn page_of<P: DeserializeOwned, T>(
     take: impl Fn(P) -> Page<T>,
 ) -> impl Fn(&[u8]) -> serde_json::Result<Page<T>> {
     move |page| serde_json::from_slice(page).map(&take)
 }
 
-/// Returns the query for details that fleet 1.0's responses do not have.
+/// Asks for what the original's answers do not have.
 fn details_query(details: bool) -> Option<String> {
     details.then(|| "details=true".to_owned())
 }
 
-/// Returns `None` for the error "not found".
+/// Turns "not found" into none.
 fn found<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
     match answer {
         Err(ClientError::Refused {
@@ -337,7 +338,7 @@ fn found<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
     }
 }
 
-/// Encodes a text for a URL. Unit names may contain `\` and `@`, page tokens `+` and `=`.
+/// Unit names may hold `\` and `@`, page tokens `+` and `=`.
 fn encode(text: &str) -> impl std::fmt::Display {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
@@ -347,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusal_has_fleetds_message() {
+    fn a_refusal_is_fleetds_own_sentence() {
         let error = refusal(
             StatusCode::BAD_REQUEST,
             br#"{"error":{"code":400,"message":"cannot activate template \"t@.service\""}}"#,
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_without_a_message_shows_the_status() {
+    fn a_refusal_without_a_sentence_shows_the_status() {
         let code = StatusCode::INTERNAL_SERVER_ERROR;
         let error = refusal(code, br#"{"error":{"code":500,"message":""}}"#);
         assert_eq!(
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn fleetd_of_another_major_version_is_refused() {
+    fn only_a_fleetd_of_the_same_major_version_is_understood() {
         let ours = concat!("fleetd/v", env!("CARGO_PKG_VERSION"));
         for understood in [ours, "nginx/1.22.1", ""] {
             assert_eq!(other_version(understood), None);
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_tokens_are_encoded_in_a_url() {
+    fn names_and_tokens_survive_a_url() {
         assert_eq!(encode("a\\x2d@1.mount").to_string(), "a%5Cx2d%401%2Emount");
         assert_eq!(encode("ZAAC+A==").to_string(), "ZAAC%2BA%3D%3D");
     }

@@ -1,19 +1,19 @@
-//! Reads all pages of a collection.
+//! Follows the pages of a collection to its end.
 
 use hyper::Method;
 
 use super::payload::Payload;
 use super::{Client, ClientError, encode};
 
-/// The number of rows requested at once, for few requests of some megabytes each. fleetd returns no
-/// more.
+/// How many rows of a listing are asked for at once: few requests, of some megabytes each. fleetd
+/// answers no more.
 const ROWS: &str = "limit=10000";
 
-/// The rows of a page, and the token of the next page.
+/// What a page holds, and what asks for the next one.
 pub(super) type Page<T> = (Vec<T>, Option<String>);
 
 impl Client {
-    /// Returns the rows of all pages. `open` reads one page.
+    /// All that the pages of a collection hold; `open` reads one.
     pub(super) async fn pages<T>(
         &mut self,
         collection: &str,

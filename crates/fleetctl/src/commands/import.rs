@@ -1,4 +1,4 @@
-//! import: converts DaemonSet manifests to units.
+//! import: the units that DaemonSet manifests become.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueHint};
 
-use crate::manifest::{Converted, converted};
-use crate::output::{say, write};
+use crate::manifest::{Converted, converted, port_clashes};
+use crate::output::{say, talk, write};
 
 #[derive(Args)]
 #[command(
@@ -30,9 +30,13 @@ pub(crate) struct Import {
 }
 
 impl Import {
-    /// Converts the manifests, and prints or writes the units.
+    /// Converts, and prints or writes the units.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let units = converted(&self.files)?;
+        let all: Vec<&Converted> = units.iter().collect();
+        for warning in port_clashes(&all, &[]) {
+            talk(warning);
+        }
         match &self.directory {
             Some(directory) => save(directory, &units),
             None => print(&units),
@@ -42,7 +46,7 @@ impl Import {
 
 fn print(units: &[Converted]) -> anyhow::Result<()> {
     for (index, unit) in units.iter().enumerate() {
-        // A single unit is printed unchanged, so that it can be redirected to its file.
+        // A single unit is printed as it is, so that it can be redirected to its file.
         if units.len() > 1 {
             let blank = if index > 0 { "\n" } else { "" };
             write(format!("{blank}# {}\n", unit.name).as_bytes())?;
@@ -52,7 +56,7 @@ fn print(units: &[Converted]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the files. If one exists with other content, it stays and none is written.
+/// Writes the files. A file with other content stays, and then none is written.
 fn save(directory: &Path, units: &[Converted]) -> anyhow::Result<()> {
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;

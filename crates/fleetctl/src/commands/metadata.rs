@@ -1,4 +1,4 @@
-//! metadata: sets and removes metadata of a machine at run time.
+//! metadata: set and remove metadata of a machine while it runs.
 
 use std::str::FromStr;
 
@@ -23,9 +23,9 @@ Examples:
   fleetctl metadata 190c6f8f role-"
 )]
 pub(crate) struct ChangeMetadata {
-    /// A machine's id, or a unique beginning of it
+    /// A machine's id, or enough of its beginning to be the only one
     machine: String,
-    /// `key=value` sets a key; `key-` removes it, even a key of fleet.conf
+    /// `key=value` sets a key; `key-` removes it, even one of fleet.conf
     #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
     changes: Vec<Change>,
 }

@@ -13,7 +13,7 @@ fn help(topic: &[&str]) -> String {
     found.render_help().to_string()
 }
 
-/// Calls `check` for each visible command that runs something, with the words that name it.
+/// Calls `check` with each visible command that runs something, and with the words that name it.
 fn each_leaf(command: &Command, path: &[&str], check: &mut impl FnMut(&[&str])) {
     let visible = command.get_subcommands().filter(|it| !it.is_hide_set());
     for below in visible.filter(|it| it.get_name() != "help" || path.is_empty()) {
@@ -114,5 +114,46 @@ fn foreign_verbs_lead_to_commands_that_exist() {
             found = found.and_then(|command| command.find_subcommand(word));
         }
         assert!(found.is_some(), "{ours}");
+    }
+}
+
+#[test]
+fn words_of_kubectl_name_the_whole_command() {
+    for (typed, ours) in [
+        ("get ds", "list-globals"),
+        ("get daemonsets -A", "list-globals"),
+        ("get ds app-a", "status app-a"),
+        ("get ds/app-a -o yaml", "status app-a"),
+        ("get no", "list-machines"),
+        ("get nodes", "list-machines"),
+        ("get pods -o wide", "list-units"),
+        ("get all", "list-units"),
+        ("get events", "events"),
+        ("get deployments", "list-units"),
+        ("get", "list-units"),
+        ("label node n1 app=app-b-node", "metadata n1 app=app-b-node"),
+        ("label nodes n1 app-", "metadata n1 app-"),
+        ("label node", "metadata MACHINE KEY=VALUE"),
+        ("create -f app-a.yaml", "start app-a.yaml"),
+        ("apply -f app-a.yaml", "start --replace app-a.yaml"),
+        ("apply --filename=dir/a.yml", "start --replace dir/a.yml"),
+        ("apply", "start --replace"),
+        ("delete ds app-a", "destroy app-a"),
+        ("delete -f dir/app-a.yaml", "destroy app-a"),
+        ("delete pod app-a-x7k2p", "restart UNIT"),
+        ("logs ds/app-a -f", "journal app-a"),
+        ("logs app-a", "journal"),
+        ("describe ds app-a", "status app-a"),
+        ("describe node n1", "list-machines"),
+        ("taint node n1 a=b:NoSchedule", "cordon n1"),
+    ] {
+        let words = ["fleetctl"].into_iter().chain(typed.split(' '));
+        let error = Cli::from(words).err().expect("it is refused");
+        assert_ne!(error.exit_code(), 0, "{typed}");
+        let error = error.to_string();
+        assert!(
+            error.contains(&format!("use `fleetctl {ours}`")),
+            "{typed}: {error}"
+        );
     }
 }

@@ -1,15 +1,15 @@
-//! The policy for machines with an unknown host key.
+//! What becomes of a machine whose host key is not known.
 
 use std::str::FromStr;
 
-/// The policy for machines with an unknown host key.
+/// What becomes of a machine whose host key is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostKeys {
-    /// ssh refuses the machine.
+    /// It is refused.
     Strict,
     /// ssh asks the person at the terminal, and remembers a yes.
     Ask,
-    /// ssh checks no key.
+    /// No key is looked at.
     Unchecked,
 }
 

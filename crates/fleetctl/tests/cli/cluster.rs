@@ -1,4 +1,5 @@
-//! The real API of fleetd on an embedded store. Tests write the values of machines and leaders.
+//! The real API of fleetd on an embedded store, where a test writes what machines and leaders
+//! write.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -21,7 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::session::{Session, transcript};
 
-/// 2026-11-22 06:40:41 UTC, the time of all past events.
+/// 2026-11-22 06:40:41 UTC: when everything happened that is over.
 pub(crate) const THEN: u64 = 1_795_329_641_000;
 
 /// Four machines in two zones; the last one is offline.
@@ -59,8 +60,8 @@ fn runtime() -> Runtime {
 }
 
 impl Cluster {
-    /// Starts a cluster. `web.service` is launched in its second revision, and runs on the three
-    /// live machines.
+    /// `web.service` is launched in its second revision, and runs on the three machines that are
+    /// here.
     pub(crate) fn start() -> Self {
         let session = Session::start();
         let registry = Registry::new(Arc::new(Embedded::in_memory()));
@@ -70,7 +71,7 @@ impl Cluster {
         thread::spawn(move || {
             runtime().block_on(async {
                 let listener = UnixListener::bind(socket).expect("the socket is free");
-                ready.send(()).expect("the test waits");
+                ready.send(()).expect("somebody waits");
                 axum::serve(listener, router).await
             })
         });
@@ -114,7 +115,7 @@ impl Cluster {
         self.record(None, None);
     }
 
-    /// Writes the unit, with an update in that phase or with the outcome of the last one.
+    /// Writes the unit: with an update that is in that phase, or with how the last one ended.
     pub(crate) fn record(&self, phase: Option<(Phase, &str)>, last: Option<Outcome>) {
         let candidate = phase.map(|(phase, reason)| Candidate {
             revision: revision(3, &WEB.replace("/bin/web", "/bin/new")),
@@ -133,7 +134,7 @@ impl Cluster {
         self.write(keys::unit(&web()), &record);
     }
 
-    /// Starts the rollout of the third revision: the first machine has it, the second has a grant.
+    /// The third revision is on its way: on the first machine, granted to the second.
     pub(crate) fn rolling(&self) {
         self.record(Some((Phase::Rolling, "")), None);
         let created = self.created();
@@ -157,7 +158,7 @@ impl Cluster {
         self.reports(0, 3, true);
     }
 
-    /// Returns the store revision that created the unit.
+    /// The store revision that made the unit.
     fn created(&self) -> u64 {
         let key = keys::unit(&web());
         let prefixes = [&*key];
@@ -166,7 +167,7 @@ impl Cluster {
         listed.entries[&key].created
     }
 
-    /// Writes a machine's report that it has that revision.
+    /// A machine says that it has that revision.
     pub(crate) fn reports(&self, machine: usize, revision: u64, available: bool) {
         let state = |up, down| if available { up } else { down };
         let report = UnitReport {
@@ -189,12 +190,12 @@ impl Cluster {
         self.write(keys::report(&id(machine)), &report);
     }
 
-    /// Writes a machine's report that it has no unit.
+    /// A machine says that it has no unit.
     pub(crate) fn reports_nothing(&self, machine: usize) {
         self.write(keys::report(&id(machine)), &<MachineReport>::default());
     }
 
-    /// Writes an event of a leader, `seconds` later.
+    /// A leader decided something `seconds` later.
     pub(crate) fn event(&self, seconds: u64, kind: EventKind, machines: &[usize], reason: &str) {
         let leading = kind == EventKind::Leading;
         let event = Event {
@@ -218,7 +219,7 @@ impl Cluster {
         self.runtime.block_on(committed).expect("written");
     }
 
-    /// Returns a command for the shell, not started yet.
+    /// A command for the shell, not started yet.
     pub(crate) fn command(&self, command: &str) -> Command {
         let mut shell = self.session.command(command);
         let socket = self.session.path("real.sock");
@@ -226,13 +227,13 @@ impl Cluster {
         shell
     }
 
-    /// Runs a command and returns it as a transcript.
+    /// Runs a command as a transcript shows it.
     pub(crate) fn run(&self, command: &str) -> String {
         let output = self.command(command).output().expect("sh runs");
         transcript(command, &output)
     }
 
-    /// Writes a file in the folder of the commands.
+    /// A file in the folder of the commands.
     pub(crate) fn file(&self, name: &str, content: &str) {
         std::fs::write(self.session.path(name), content).expect("written");
     }
@@ -251,7 +252,7 @@ fn revision(number: u64, content: &str) -> Revision {
     }
 }
 
-/// Returns the outcome of a rollout of the third revision.
+/// How a rollout of the third revision ended.
 pub(crate) fn ended(ended: fleet_core::rollout::Ended, reason: &str) -> Outcome {
     Outcome {
         revision: 3,

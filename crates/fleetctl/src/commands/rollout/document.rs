@@ -1,4 +1,4 @@
-//! The document of `rollout status --output json`.
+//! What `rollout status --output json` shows.
 
 use fleet_core::api::{RolloutMachine, RolloutPolicy, RolloutProgress, RolloutStatus};
 use serde::Serialize;
@@ -6,14 +6,14 @@ use serde::Serialize;
 use super::super::rows::{GlobalRow, LastRow};
 use crate::describe::timestamp;
 
-/// The rollout of a unit. Times are RFC 3339.
+/// A unit on its way to a revision. Times are RFC 3339.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RolloutDocument {
     registry_revision: u64,
     #[serde(flatten)]
     row: GlobalRow,
-    /// When the phase began. `None` without a rollout.
+    /// Since when it is in its phase.
     since: Option<String>,
     last: Option<LastRow>,
     policy: RolloutPolicy,

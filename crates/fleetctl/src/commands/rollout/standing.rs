@@ -1,4 +1,4 @@
-//! The state of an update and of each of its machines.
+//! How an update stands: which of its machines are where, and whether it is over.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use fleet_core::api::{RolloutMachine, RolloutStatus};
 use fleet_core::rollout::{Ended, Phase};
 use fleet_core::unit::TargetState;
 
-/// The state of an update.
+/// Where an update is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// The newest revision is stable, and no machine is moving to it.
+    /// The newest revision is stable, and no machine is on its way to it.
     Done,
-    /// Machines are moving to it.
+    /// Machines are on their way.
     Rolling,
-    /// The update waits for an order.
+    /// It waits for an order.
     Paused,
-    /// Machines are returning.
+    /// Machines go back.
     RollingBack,
-    /// All machines have returned.
+    /// They have gone back.
     RolledBack,
 }
 
@@ -31,7 +31,7 @@ impl Standing {
                 _ => Self::Rolling,
             };
         }
-        // A revision that was rolled back earlier does not judge the one after it.
+        // An older one that was rolled back says nothing of the revision that came after it.
         let newest = status.last.as_ref().filter(|it| it.revision > row.revision);
         let on_its_way = |machine| {
             let class = Class::of(machine, status);
@@ -46,24 +46,24 @@ impl Standing {
         }
     }
 
-    /// Returns whether nothing changes any more without an order.
+    /// Whether nothing changes any more by itself.
     pub(super) fn is_end(self) -> bool {
         matches!(self, Self::Done | Self::Paused | Self::RolledBack)
     }
 }
 
-/// The state of a machine in an update, in order of progress.
+/// Where a machine is on its way, in the order of the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
-    /// The machine has the revision, and the unit is available.
+    /// It has the revision, available.
     Done,
-    /// The machine may take the revision, or has it and is not available yet.
+    /// It may take the revision, or has it and is not available yet.
     Starting,
-    /// The machine's turn is yet to come.
+    /// Its turn is to come.
     Waiting,
-    /// The unit cannot become ready there by itself.
+    /// The unit will not become ready there by itself.
     Failed,
-    /// The rollout does not wait for the machine.
+    /// The rollout does not wait for it.
     Deferred,
 }
 
@@ -78,7 +78,7 @@ impl Class {
         }
     }
 
-    /// Returns the state. `None` if the unit does not belong there and only has to be removed.
+    /// None where the unit does not belong: it only has to go.
     fn of(machine: &RolloutMachine, status: &RolloutStatus) -> Option<Self> {
         let launched = status.row.desired_state == TargetState::Launched.as_str();
         let wanted = machine.wanted;
@@ -93,7 +93,7 @@ impl Class {
         } else if machine.revision == wanted || machine.granted == wanted {
             Self::Starting
         } else if machine.revision.is_none() && status.row.candidate.is_none() {
-            // It takes the stable revision without a grant.
+            // It takes the stable revision by itself.
             Self::Starting
         } else {
             Self::Waiting
@@ -101,7 +101,7 @@ impl Class {
     }
 }
 
-/// Returns the machines of each class, by id.
+/// The machines of each class, by id.
 pub(super) fn classes(status: &RolloutStatus) -> BTreeMap<Class, Vec<&RolloutMachine>> {
     let mut classes: BTreeMap<Class, Vec<&RolloutMachine>> = BTreeMap::new();
     if status.row.desired_state == TargetState::Inactive.as_str() {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn class_follows_from_revision_and_grant() {
+    fn a_machine_is_where_its_revision_and_its_grant_say() {
         let status = status(Some(2), "rolling", Vec::new());
         let class = |change: &dyn Fn(&mut RolloutMachine)| {
             let mut machine = machine(1);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn update_is_done_once_stable_on_every_machine() {
+    fn update_ends_when_it_is_stable_and_no_machine_is_on_its_way() {
         let standing = |machines| Standing::of(&status(None, "stable", machines));
         assert_eq!(standing(vec![machine(2)]), Standing::Done);
         assert_eq!(standing(vec![machine(2), machine(1)]), Standing::Rolling);

@@ -1,16 +1,16 @@
-//! A machine's report about a unit beyond its state, for wide tables and documents.
+//! What a machine says of a unit beyond its state, as wide tables and documents show it.
 
-use fleet_core::api::UnitReport;
+use fleet_core::record::UnitReport;
 use serde::Serialize;
 
 use crate::describe;
 
-/// A machine's report about a unit beyond its state.
+/// What a machine says of a unit beyond its state.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::commands) struct Details {
     pub(super) revision: u64,
-    /// When systemd last changed its state, in RFC 3339. `None` if it never did.
+    /// RFC 3339; none if systemd never changed its state.
     pub(super) since: Option<String>,
     pub(super) restarts: u32,
     pub(super) result: String,

@@ -1,5 +1,5 @@
-//! The journals of several machines as one. Each machine's own journalctl reads its journal; the
-//! entries are merged here by time.
+//! The journals of several machines as one: read by each machine's own journalctl, merged here by
+//! time.
 
 mod entry;
 mod follow;
@@ -16,31 +16,30 @@ pub(crate) use hold_back::HoldBack;
 use super::{Prompts, Ssh, is_here};
 use stream::EntryStream;
 
-/// The number of machines that are read at once. It hides their distance without burdening this
-/// machine.
+/// How many machines are read at once: enough to hide their distance, and no burden for this one.
 const AT_ONCE: usize = 16;
 
-/// The entries wanted from each journal.
+/// What is wanted of each journal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     pub(crate) units: Vec<String>,
-    /// The number of last entries. `None` means all.
+    /// The last so many; none for all.
     pub(crate) lines: Option<usize>,
-    /// The start, as journalctl understands it.
+    /// As journalctl understands it.
     pub(crate) since: Option<String>,
     pub(crate) until: Option<String>,
-    /// Whether to read with sudo.
+    /// Read with sudo.
     pub(crate) sudo: bool,
-    /// Whether to read all fields of each entry, which is several times as long.
+    /// With all fields of each entry, which is several times as long.
     pub(crate) whole: bool,
 }
 
 impl Query {
-    /// Returns the command that prints the existing entries.
+    /// The command that prints what there is.
     fn print(&self) -> Vec<String> {
         let mut words = self.words();
         if let Some(lines) = self.lines {
-            // At least one: following continues after the last.
+            // One at least: following goes on from the last.
             words.push(format!("--lines={}", lines.max(1)));
         }
         let bound = |flag, time: &Option<String>| Some(format!("--{flag}={}", time.as_ref()?));
@@ -49,8 +48,8 @@ impl Query {
         words
     }
 
-    /// Returns the command that prints the entries after `cursor`, the last existing one, and
-    /// continues.
+    /// The command that prints what comes after `cursor`, which was the last there was; and goes
+    /// on.
     fn follow(&self, cursor: Option<&str>) -> Vec<String> {
         let mut words = self.words();
         words.extend(["--follow", "--no-tail"].map(str::to_owned));
@@ -62,16 +61,16 @@ impl Query {
         words
     }
 
-    /// Returns the command that checks whether the user may read the journal. journalctl with JSON
-    /// output shows nothing, without a message, to a user who may only read their own journal.
-    /// Every user who has logged in has one.
+    /// The command that says whether the user may read it. Asked for JSON, journalctl says nothing,
+    /// and shows nothing, to a user who may read an own journal only; and everybody who has logged
+    /// in has one.
     fn may_read(&self) -> Vec<String> {
         let words = ["journalctl", "--no-pager", "--lines=0"].map(str::to_owned);
         words.into_iter().chain(self.unit_words()).collect()
     }
 
     fn words(&self) -> Vec<String> {
-        // --all: by default journalctl leaves out fields that are long or not text.
+        // --all: journalctl leaves out fields that are long or not text, unless told.
         let mut words = vec!["journalctl", "--no-pager", "--output=json", "--all"];
         if self.sudo {
             words.splice(0..0, ["sudo", "--non-interactive"]);
@@ -89,16 +88,16 @@ impl Query {
     }
 }
 
-/// The entries of one machine's journal.
+/// What one machine's journal has.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
-    /// The entries in the journal's order.
+    /// In the journal's order.
     pub(crate) entries: Vec<Entry>,
-    /// The remarks of journalctl, for example that the user may not see everything.
+    /// What journalctl remarked, such as that the user may not see everything.
     pub(crate) remarks: String,
 }
 
-/// Reads each machine's journal. An error is a sentence that says why a machine has no entries.
+/// Reads each machine's journal; an error is a sentence on why there is nothing of that machine.
 pub(crate) async fn fetch(
     ssh: &Ssh,
     machines: &[Machine],
@@ -126,7 +125,7 @@ pub(crate) async fn fetch(
         .await
 }
 
-/// Returns whether ssh may ask for a passphrase: with one machine it may, with several it may not.
+/// One machine may ask for a passphrase, several may not.
 fn prompts(machines: &[Machine]) -> Prompts {
     let distant = machines.iter().filter(|machine| !is_here(&machine.id));
     match distant.count() {
@@ -135,15 +134,15 @@ fn prompts(machines: &[Machine]) -> Prompts {
     }
 }
 
-/// Returns the entries of several machines ordered by time, cut to the last `lines`.
+/// Puts the entries of several machines into the order of their time, and keeps the last `lines`.
 ///
-/// Times are each machine's own, so differing clocks are visible.
+/// Times are each machine's own: clocks that differ show.
 pub(crate) fn merge(entries: Vec<Vec<Entry>>, lines: Option<usize>) -> Vec<(usize, Entry)> {
     let machines = entries.into_iter().enumerate();
     let mut all: Vec<(usize, Entry)> = machines
         .flat_map(|(machine, entries)| entries.into_iter().map(move |entry| (machine, entry)))
         .collect();
-    // A stable sort keeps the order of a machine's entries within one microsecond.
+    // A stable sort: what a machine logged in one microsecond stays in its order.
     all.sort_by_key(|(_, entry)| entry.time);
     let surplus = lines.map_or(0, |lines| all.len().saturating_sub(lines));
     all.drain(..surplus);

@@ -3,29 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::api::{
-    ClusterStatus, Machine, MetadataOp, Unit, UnitOnMachine, UnitReport, UnitState, UnitStatus,
+    ClusterStatus, Machine, MetadataOp, Unit, UnitOnMachine, UnitState, UnitStatus,
 };
+use fleet_core::record::UnitReport;
 use fleet_core::unit::{Content, Parsed, UnitName};
 
 use super::Answer;
 
-/// The registry and the machines.
+/// Everything there is.
 pub(crate) struct World {
-    /// The count of all changes.
+    /// Counts every change.
     pub(crate) revision: u64,
     /// The target state of every PUT, in order.
     pub(crate) targets: Vec<String>,
-    /// The number of connections made.
+    /// How many connections were made.
     pub(crate) connections: usize,
-    /// Units whose records cannot be read. No listing has them.
+    /// Units whose records cannot be read: no listing has them.
     pub(crate) damaged: Vec<String>,
     /// Whether the machines do nothing for now.
     pub(crate) held: bool,
-    /// The method for which the registry is unreachable, and the number of its requests.
+    /// The method for which the registry does not answer, and how often it was asked for.
     pub(crate) away: &'static str,
     pub(crate) unanswered: usize,
-    /// The number of listings of states that end early because the registry has compacted their
-    /// revision.
+    /// How many listings of states end early because the registry has forgotten what they are of.
     pub(crate) forgets: usize,
     units: BTreeMap<String, Stored>,
     machines: BTreeMap<String, Machine>,
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// Makes every machine do what is wanted of it, and report it.
+    /// Every machine does what is wanted of it, and reports it.
     pub(super) fn settle(&mut self) {
         self.reports.clear();
         for (name, stored) in &self.units {
@@ -266,7 +266,7 @@ impl World {
         }
     }
 
-    /// Makes the unit fail on that machine, without a restart by systemd.
+    /// Makes systemd restart nothing: the unit fails on that machine.
     pub(crate) fn fail(&mut self, unit: &str, machine: &str) {
         let key = self
             .reports
@@ -283,7 +283,7 @@ impl World {
     }
 }
 
-/// Returns why a unit does not belong on a machine. `None` if it does.
+/// Why a unit does not belong on a machine.
 fn refusal(stored: &Stored, machine: &Machine) -> Option<String> {
     let wanted = &stored.parsed.options.machine_metadata;
     let differs = |(key, values): (&String, &BTreeSet<String>)| {
