@@ -1,4 +1,4 @@
-//! Measures fleet's cost while nothing changes, and its time to recover.
+//! What fleet costs while nothing changes, and how long it takes to stand again.
 
 use std::fs;
 use std::process::Command;
@@ -6,25 +6,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fleet_core::daemonset::convert;
 use lab::{FleetConf, Host, Lab, Metrics, wait_until};
 
 use crate::figure::{self, Samples};
 
-/// The number of running units.
+/// How many units there are meanwhile.
 const UNITS: usize = 100;
 
-/// The duration of the idle measurement. It includes two keep-alives of each machine; more would
-/// only take longer.
+/// Two keep-alives of each machine fall into it; more would only take longer.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The limit for every wait.
+/// Bound of everything that is waited for.
 const LIMIT: Duration = Duration::from_secs(30);
 
 const FLEET_CONF: &str = "/etc/fleet/fleet.conf";
 
 const SOCKET: &str = "/etc/systemd/system/fleet.socket.d/absent.conf";
 
-/// A name server that accepts every question and never responds.
+/// A name server that takes every question and answers none.
 const SWALLOWS: [(&str, &str); 2] = [
     (
         "/etc/systemd/system/swallow.socket",
@@ -38,7 +38,7 @@ const SWALLOWS: [(&str, &str); 2] = [
 
 const UNIT: &str = "[Service]\nExecStart=/bin/sleep infinity\n[X-Fleet]\nGlobal=true\n";
 
-/// Starts the units that keep running.
+/// Starts the units that stand.
 pub(crate) fn populate(lab: &Lab) -> Result<()> {
     let first = lab.host(1);
     for n in 0..UNITS {
@@ -50,43 +50,56 @@ pub(crate) fn populate(lab: &Lab) -> Result<()> {
         .map(drop)
 }
 
-/// Measures fleetctl by itself, from the start of its process to the end. It runs beside the host
-/// on the host's socket, because entering the host takes longer.
+/// A manifest of the usual size.
+const MANIFEST: &str =
+    include_str!("../../../../crates/core/src/daemonset/golden/node-exporter.yaml");
+
+/// How long fleetctl takes by itself: from the start of its process to the end, beside the host and
+/// on its socket, because entering the host takes longer than that.
 pub(crate) fn processes(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let fleetctl = lab::binaries()?.join("fleetctl");
     let socket = lab.host(1).path("/run/fleet.sock");
     let endpoint = format!("--endpoint=unix://{}", socket.display());
+    let folder = tempfile::tempdir()?;
+    let manifest = folder.path().join("node-exporter.yaml");
+    fs::write(&manifest, MANIFEST)?;
+    let manifest = manifest.display().to_string();
+    let converted = convert(MANIFEST.as_bytes(), "node-exporter.yaml");
+    let units = converted.units.iter();
+    let converted: usize = units.map(|(_, unit)| unit.to_text().lines().count()).sum();
     for (figure, command, lines) in [
-        (figure::VERSION, "version", 1),
+        (figure::VERSION, &["version"][..], 1),
+        (figure::IMPORT, &["import", &manifest], converted),
         (
             figure::LIST_UNITS,
-            "list-units",
+            &["list-units"],
             1 + UNITS * lab.hosts().len(),
         ),
-        (figure::LIST_UNIT_FILES, "list-unit-files", 1 + UNITS),
+        (figure::LIST_UNIT_FILES, &["list-unit-files"], 1 + UNITS),
         (
             figure::LIST_MACHINES,
-            "list-machines",
+            &["list-machines"],
             1 + lab.hosts().len(),
         ),
     ] {
         let begun = Instant::now();
         let output = Command::new(&fleetctl)
-            .args([&endpoint, command])
+            .arg(&endpoint)
+            .args(command)
             .output()?;
         samples.add(figure, begun.elapsed().as_secs_f64() * 1e3);
         let shown = String::from_utf8(output.stdout)?;
         ensure!(
             output.status.success() && shown.lines().count() == lines,
-            "{command}: {shown}"
+            "{command:?}: {shown}"
         );
     }
     Ok(())
 }
 
-/// Measures a minute without any change.
+/// A minute without any change.
 pub(crate) fn idle(lab: &Lab, samples: &mut Samples) -> Result<()> {
-    // Wait for the last reports of a start, and their effects.
+    // The last reports of a start, and what follows them.
     thread::sleep(Duration::from_secs(5));
     let before = (usage(lab)?, lab.member(1).metrics()?);
     let begun = Instant::now();
@@ -133,7 +146,7 @@ fn keep_alives(metrics: &Metrics) -> f64 {
         .sum()
 }
 
-/// The resources used by one fleetd.
+/// What one fleetd has used.
 pub(crate) struct Usage {
     pub(crate) rss: f64,
     pss: f64,
@@ -155,7 +168,7 @@ pub(crate) fn usage_of(host: &Host) -> Result<Usage> {
     let (mut seconds, mut switches) = (0.0, 0.0);
     for task in fs::read_dir(host.path(&format!("/proc/{pid}/task")))? {
         let task = task?.path();
-        // Nanoseconds on a processor. `stat` counts in hundredths of a second, more than an idle
+        // Nanoseconds on a processor; `stat` counts in hundredths of a second, more than an idle
         // minute takes.
         let spent = fs::read_to_string(task.join("schedstat"))?;
         seconds += spent.split(' ').next().unwrap_or_default().parse::<f64>()? / 1e9;
@@ -178,15 +191,15 @@ fn field(text: &str, name: &str) -> Result<f64> {
     Ok(number.with_context(|| format!("no {name}"))?.parse()?)
 }
 
-/// Measures a host that loses power and returns, from the start of its fleetd until its last unit
-/// is active. The host's systemd records that time.
+/// A host that loses its power and comes back: from the start of its fleetd until its last unit is
+/// active, as its systemd remembers it.
 pub(crate) fn reboot(lab: &Lab, samples: &mut Samples) -> Result<()> {
     samples.add(figure::REBOOT, until_all_run(lab, lab.host(3))?);
     Ok(())
 }
 
-/// Measures reboots in turns: with everything reachable, and with dead name servers, no network and
-/// a missing API address.
+/// The same reboot with everything there, and with dead name servers, no network and an API address
+/// that is absent; in turns.
 pub(crate) fn dark_reboots(lab: &Lab, rounds: usize, samples: &mut Samples) -> Result<()> {
     let host = lab.host(3);
     for (path, content) in SWALLOWS {
@@ -213,7 +226,7 @@ pub(crate) fn dark_reboots(lab: &Lab, rounds: usize, samples: &mut Samples) -> R
     until_all_run(lab, host).map(drop)
 }
 
-/// Cuts the power of a host. Returns the seconds from the start of fleetd until all units run.
+/// Cuts the power of a host; returns the seconds from the start of fleetd until all units run.
 fn until_all_run(lab: &Lab, host: &Host) -> Result<f64> {
     host.power_on()?;
     lab.wait_until(LIMIT, "all units run after a reboot", || {
@@ -237,7 +250,7 @@ fn until_all_run(lab: &Lab, host: &Host) -> Result<f64> {
     Ok((last - start) / 1e6)
 }
 
-/// Changes only a comment in all units.
+/// All units change a comment and nothing else.
 pub(crate) fn comments(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let reloads = || -> Result<f64> {
         let mut sum = 0.0;
@@ -256,7 +269,8 @@ pub(crate) fn comments(lab: &Lab, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// Kills the leader's process. systemd restarts it after two seconds, and any engine may lead next.
+/// The leader's process is killed; systemd starts it again after two seconds, and any engine may be
+/// the next leader.
 pub(crate) fn leader(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let old = claim(lab)?;
     let leader = lab
@@ -278,7 +292,7 @@ pub(crate) fn leader(lab: &Lab, samples: &mut Samples) -> Result<()> {
     })
 }
 
-/// Returns the claim's key, value and creation revision; empty without a leader.
+/// The claim's key, value and creation revision; empty without a leader.
 fn claim(lab: &Lab) -> Result<String> {
     let shown = lab
         .member(1)

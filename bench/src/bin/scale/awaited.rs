@@ -1,5 +1,5 @@
-//! The events awaited of every machine: that it received a change, and that its report is in the
-//! registry.
+//! What is awaited of every machine: that it saw a change, and that it told the registry how that
+//! went.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -10,10 +10,10 @@ use fleet_core::record::{self, MachineReport};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-/// A limit longer than every measurement on a busy machine.
+/// Longer than anything that is measured takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// The machines that an event is awaited of, each once.
+/// Machines that something is awaited of, each once.
 pub(crate) struct Roll {
     done: Vec<AtomicBool>,
     left: AtomicUsize,
@@ -22,7 +22,7 @@ pub(crate) struct Roll {
 }
 
 impl Roll {
-    /// Returns a roll of all these machines.
+    /// Awaits that of so many machines.
     pub(crate) fn of_all(count: usize) -> Self {
         Self {
             done: (0..count).map(|_| AtomicBool::new(false)).collect(),
@@ -32,7 +32,7 @@ impl Roll {
         }
     }
 
-    /// Returns a roll of some of these machines.
+    /// Awaits it of those only.
     pub(crate) fn of_some(count: usize, some: impl Iterator<Item = usize>) -> Self {
         let roll = Self::of_all(count);
         for done in &roll.done {
@@ -47,7 +47,7 @@ impl Roll {
         roll
     }
 
-    /// Records the event of that machine.
+    /// It is so of that machine.
     pub(crate) fn tick(&self, number: usize) {
         if self.done[number].swap(true, Ordering::Relaxed) {
             return;
@@ -58,7 +58,7 @@ impl Roll {
         }
     }
 
-    /// Waits until all machines had the event. Returns the time of the last.
+    /// Waits until it is so of all; answers since when.
     pub(crate) async fn all(&self, what: &str) -> Result<Instant> {
         let ended = async {
             loop {
@@ -81,16 +81,16 @@ impl Roll {
     }
 }
 
-/// The state in a report that ends a change.
+/// How a report says that a change is through.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reported {
     /// The unit is available in that revision.
     Available(u64),
-    /// The unit is inactive.
+    /// It is down.
     Inactive,
-    /// The unit is missing.
+    /// It is not there.
     Gone,
-    /// This many units are available, in any revision.
+    /// So many units are available, whichever.
     Units(usize),
 }
 
@@ -99,19 +99,19 @@ pub(crate) struct Change {
     unit: String,
     asked: &'static str,
     reported: Reported,
-    /// The beginning of the unit's entry in a report.
+    /// How a report tells of the unit.
     key: String,
-    /// The unit's name, as in the list of removed units.
+    /// How one names the unit otherwise: among those that are gone.
     name: String,
-    /// The machines whose systemd received the task.
+    /// Machines whose systemd was asked.
     pub(crate) seen: Roll,
-    /// The machines whose report is in the registry.
+    /// Machines whose report is in the registry.
     pub(crate) told: Roll,
 }
 
 impl Change {
-    /// Returns a change. `asked` is systemd's task for the unit. `only` is the machine concerned,
-    /// if not all `count`.
+    /// `asked`: what systemd is asked to do with the unit. `only`: the machine that it is about, if
+    /// not all `count`.
     pub(crate) fn new(
         unit: &str,
         asked: &'static str,
@@ -136,12 +136,12 @@ impl Change {
 
     fn row<'a>(&self, report: &'a str) -> Option<&'a str> {
         let (_, rest) = report.split_once(&self.key)?;
-        // No text of a healthy unit contains a brace.
+        // No text of a unit that does well holds a brace.
         Some(rest.split_once('}').map_or(rest, |(row, _)| row))
     }
 
-    /// Returns whether a report of these changes over that base shows the end of the change. It
-    /// searches the text: parsing all of it would cost more than many an agent.
+    /// Whether a report of these changes over that base tells of it. Looks for texts: to read all
+    /// of it would cost more than many an agent.
     fn is_told_by(&self, changes: &str, base: &str) -> bool {
         let base = if changes.contains("\"base\":") {
             base
@@ -168,7 +168,7 @@ impl Change {
     }
 }
 
-/// The current change, shared by all observers.
+/// The change that is under way, for all who may notice it.
 #[derive(Clone, Default)]
 pub(crate) struct Stage(Arc<RwLock<Option<Arc<Change>>>>);
 
@@ -177,7 +177,7 @@ impl Stage {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = change;
     }
 
-    /// Records that a machine's systemd received that task for a unit.
+    /// A machine's systemd was asked to do that with a unit.
     pub(crate) fn asked(&self, number: usize, unit: &str, what: &str) {
         if let Some(change) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
             && change.asked == what
@@ -187,7 +187,7 @@ impl Stage {
         }
     }
 
-    /// Records that a machine's report is in the registry.
+    /// A machine's report is in the registry.
     pub(crate) fn reported(&self, number: usize, changes: &str, base: &str) {
         if let Some(change) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
             && change.is_told_by(changes, base)
@@ -196,7 +196,7 @@ impl Stage {
         }
     }
 
-    /// Returns whether reports are awaited.
+    /// Whether anybody waits for reports.
     pub(crate) fn awaits(&self) -> bool {
         self.0
             .read()

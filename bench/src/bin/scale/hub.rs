@@ -1,5 +1,5 @@
-//! The hub does one machine's work for the whole fleet: an engine that leads, and the API. It is a
-//! process of its own.
+//! What one machine of the fleet does for all of it: an engine that leads, and the API, as a
+//! process of their own.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,18 +21,18 @@ use crate::workers::Workers;
 /// The argument that makes this program a hub.
 pub(crate) const ARGUMENT: &str = "--hub";
 
-/// The default number of rows in a page, as in fleet.conf.
+/// The rows of a page where nobody asks for more: the default of fleet.conf.
 const PAGE: u16 = 100;
 
-/// A running hub.
+/// A hub that runs.
 pub(crate) enum Hub {
-    /// A process. It ends with its standard input, so it never outlives the bench.
+    /// Ends when its standard input does, so that it never outlives the bench.
     Process(Child),
     Task(JoinHandle<Result<()>>),
 }
 
 impl Hub {
-    /// Starts a hub, as a process of its own if `apart`.
+    /// Starts one, `apart` as a process of its own.
     pub(crate) fn start(
         apart: bool,
         endpoint: &str,
@@ -45,7 +45,7 @@ impl Hub {
         }
     }
 
-    /// Starts it as a process.
+    /// Starts one as a process.
     fn process(endpoint: &str, socket: &Path) -> Result<Self> {
         let child = Command::new(std::env::current_exe()?)
             .args([ARGUMENT, endpoint])
@@ -56,7 +56,7 @@ impl Hub {
         Ok(Self::Process(child))
     }
 
-    /// Starts it in this process.
+    /// Starts one in this process.
     fn task(endpoint: &str, socket: &Path, workers: &Workers) -> Self {
         let (endpoint, socket) = (endpoint.to_owned(), socket.to_owned());
         Self::Task(
@@ -66,7 +66,7 @@ impl Hub {
         )
     }
 
-    /// Returns the resources used by its process. `None` if it has no process of its own.
+    /// What its process has used; none where it has none of its own.
     pub(crate) fn usage(&self) -> Result<Option<Usage>> {
         match self {
             Self::Process(child) => Usage::of(child.id()).map(Some),
@@ -87,12 +87,12 @@ impl Drop for Hub {
     }
 }
 
-/// Runs as a hub until standard input ends.
+/// Is a hub until standard input ends.
 pub(crate) fn main(endpoint: &str, socket: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    // A separate thread waits for it, so that waiting does not affect the measured cost.
+    // A thread of its own waits for that, lest waiting costs what is measured.
     let (tell, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
@@ -121,7 +121,7 @@ async fn serve(endpoint: &str, socket: &Path) -> Result<()> {
     }
 }
 
-/// Returns the configuration with which all parts of the fleet reach etcd.
+/// How every part of the fleet reaches etcd.
 pub(crate) fn config(endpoint: &str) -> EtcdConfig {
     EtcdConfig {
         endpoints: vec![endpoint.to_owned()],

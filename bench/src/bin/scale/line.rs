@@ -1,5 +1,5 @@
-//! A machine's line to etcd: the real store on a connection of its own. The line counts calls, and
-//! can be cut.
+//! One machine's line to etcd: the real store on a connection of its own, counted, and cut when
+//! that is tried.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,22 +14,21 @@ use tokio::sync::watch;
 
 use crate::awaited::{Roll, Stage};
 
-/// The counts of all lines together.
+/// What all lines together did.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) commits: AtomicU64,
-    /// The calls that failed without a response.
+    /// Calls that failed for want of an answer.
     pub(crate) errors: AtomicU64,
-    /// The open watches.
+    /// Watches that are open.
     pub(crate) watches: AtomicUsize,
-    /// The machines that follow the registry, and those present in it. `None` before
-    /// [`Self::lay_out`].
+    /// Machines that follow the registry, and that are present in it, since these were laid out.
     pub(crate) rolls: Mutex<Option<Arc<[Roll; 2]>>>,
 }
 
 impl Tally {
-    /// Starts to await that every machine follows the registry (first) and is present in it
-    /// (second).
+    /// Begins to await that every machine follows the registry (the first) and is present in it
+    /// (the second).
     pub(crate) fn lay_out(&self, count: usize) -> Arc<[Roll; 2]> {
         let rolls = Arc::new([Roll::of_all(count), Roll::of_all(count)]);
         *self.rolls.lock().unwrap_or_else(PoisonError::into_inner) = Some(rolls.clone());
@@ -43,13 +42,13 @@ impl Tally {
     }
 }
 
-/// The state that all lines share.
+/// What all lines share.
 #[derive(Clone)]
 pub(crate) struct Lines {
     pub(crate) config: EtcdConfig,
     pub(crate) tally: Arc<Tally>,
     pub(crate) stage: Stage,
-    /// Whether the lines are cut.
+    /// Whether they are cut.
     pub(crate) cut: watch::Receiver<bool>,
 }
 
@@ -58,7 +57,7 @@ pub(crate) struct Line {
     lines: Lines,
     number: usize,
     store: Mutex<Arc<EtcdStore>>,
-    /// The base of its report in the registry.
+    /// What its report in the registry is written over.
     base: Mutex<String>,
 }
 
@@ -73,7 +72,7 @@ impl Line {
         })
     }
 
-    /// Returns the store. Fails while the line is cut; the connection is closed.
+    /// The store; while the line is cut, an error, and the connection is gone.
     fn store(&self) -> Result<Arc<EtcdStore>> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         if *self.lines.cut.borrow() {
@@ -85,7 +84,7 @@ impl Line {
         Ok(store.clone())
     }
 
-    /// Makes a call unless the line is cut before it ends.
+    /// Does it unless the line is cut before it is done.
     async fn pass<T>(&self, call: impl AsyncFnOnce(Arc<EtcdStore>) -> Result<T>) -> Result<T> {
         let store = self.store()?;
         let mut cut = self.lines.cut.clone();

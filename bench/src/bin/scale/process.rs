@@ -1,27 +1,27 @@
-//! The resources used by a process, as the kernel reports them.
+//! What a process has used of the machine, as the kernel says.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// The resources used by one process.
+/// What one process has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    /// The processor time of all its running threads.
+    /// Of the processor, in all its threads that still run.
     pub(crate) cpu: Duration,
-    /// The resident memory, in bytes.
+    /// Resident memory, in bytes.
     pub(crate) rss: u64,
-    /// The largest resident memory, since the start or `forget_peak`.
+    /// The most there was of it, since the start or `forget_peak`.
     pub(crate) peak: u64,
 }
 
-/// Returns the available memory, in bytes.
+/// Memory that nothing else needs, in bytes.
 pub(crate) fn available_memory() -> Result<u64> {
     kib("/proc/meminfo", "MemAvailable:")
 }
 
-/// Returns a field that a kernel file gives in KiB, in bytes.
+/// What a file of the kernel says in KiB, in bytes.
 fn kib(path: &str, field: &str) -> Result<u64> {
     let text = fs::read_to_string(path)?;
     let line = text.lines().find_map(|line| line.strip_prefix(field));

@@ -1,16 +1,16 @@
-//! The resources held by fleetd and etcd. Growth over an hour is a leak.
+//! What fleetd and etcd hold on to: what grows over an hour is a leak.
 
 use anyhow::{Context, Result};
 use lab::Lab;
 
-/// The costs at one moment.
+/// Taken at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Costs {
-    /// The memory of the fleetd that uses the most, in MiB.
+    /// Of the fleetd that has the most, in MiB.
     pub(crate) memory: f64,
-    /// The open files of the fleetd that has the most.
+    /// Open files of the fleetd that has the most.
     pub(crate) files: usize,
-    /// The number of keys in the registry.
+    /// Keys in the registry.
     pub(crate) keys: usize,
 }
 

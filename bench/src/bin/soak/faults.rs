@@ -1,4 +1,4 @@
-//! The faults: drawn, inflicted on hosts and etcd members, and repaired.
+//! What breaks: drawn, done to the hosts and etcd members, and mended again.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use lab::{Chance, Host, Lab};
 
-/// A fault, with the numbers of the hosts or members concerned.
+/// A fault, with the numbers of whom it strikes.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
     Nothing,
@@ -27,7 +27,7 @@ pub(crate) enum Fault {
     FleetdUpgraded(Vec<usize>),
 }
 
-/// How a fault is repaired.
+/// How a fault that struck is mended.
 enum Cure {
     None,
     Continue { host: usize, pid: u32 },
@@ -38,9 +38,9 @@ enum Cure {
     HealMember(usize),
 }
 
-/// A fault that lasts until it is repaired.
+/// A fault that struck, and lasts until it is mended.
 pub(crate) struct Struck {
-    /// The hosts whose units went down with it, for reasons other than fleet.
+    /// Hosts whose units went down with it, by no doing of fleet.
     pub(crate) rebooted: BTreeSet<usize>,
     cure: Cure,
 }
@@ -78,7 +78,7 @@ impl Fault {
         }
     }
 
-    /// Returns the kind of fault, without the hosts concerned.
+    /// What it is, without whom it strikes.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
@@ -99,7 +99,7 @@ impl Fault {
         }
     }
 
-    /// Inflicts the fault.
+    /// Strikes.
     pub(crate) fn strike(&self, lab: &Lab) -> Result<Struck> {
         let mut rebooted = BTreeSet::new();
         let cure = match self {
@@ -182,11 +182,11 @@ impl Fault {
 }
 
 impl Struck {
-    /// Repairs the fault.
-    pub(crate) fn repair(&self, lab: &Lab) -> Result<()> {
+    /// Mends it.
+    pub(crate) fn mend(&self, lab: &Lab) -> Result<()> {
         match &self.cure {
             Cure::None => {}
-            // systemd may have ended the process meanwhile, because its watchdog got no response.
+            // systemd may have ended it meanwhile: its watchdog had no answer.
             Cure::Continue { host, pid } => drop(signal(lab.host(*host), "CONT", *pid)),
             Cure::Heal(hosts) => {
                 for number in hosts {
@@ -209,8 +209,8 @@ impl Struck {
     }
 }
 
-/// Waits while a fault lasts, before the operator's change in the middle of it. The time is shorter
-/// or longer than a lease.
+/// How long a fault lasts, and what people do in the middle of it waits: shorter and longer than a
+/// lease.
 pub(crate) fn while_it_lasts(chance: &mut Chance) {
     thread::sleep(Duration::from_millis(
         chance.pick(&[100, 500, 2_000, 6_000]),
@@ -227,10 +227,10 @@ fn kill(host: &Host) -> Result<()> {
     signal(host, "KILL", host.main_pid("fleet.service")?)
 }
 
-/// Returns the number of the leading host. One leads before every fault.
+/// The number of the host that leads. Somebody does before a fault strikes.
 fn leader(lab: &Lab) -> Result<usize> {
     let mut leads = None;
-    lab.wait_until(Duration::from_secs(30), "an engine leads", || {
+    lab.wait_until(Duration::from_secs(30), "somebody leads", || {
         let status = lab.host(1).fleetctl(&["status"])?.stdout;
         leads = lab
             .hosts()
@@ -239,5 +239,5 @@ fn leader(lab: &Lab) -> Result<usize> {
             .map(Host::number);
         Ok(leads.is_some())
     })?;
-    leads.context("no engine leads")
+    leads.context("nobody leads")
 }

@@ -1,20 +1,20 @@
-//! The operator's changes so far, and therefore the state that every host must have at quiet.
+//! What people asked for so far, and so what every host must look like at quiet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use lab::{Chance, Host, Lab, trail};
 
-/// The number of hosts on which `web.service` may be unavailable at once.
+/// Of `web.service`, so many hosts may be without it at once.
 pub(crate) const BUDGET: usize = 2;
 
-/// The largest number of temporary units.
+/// So many units that come and go exist at the most.
 const MOST: usize = 12;
 
-/// A change by an operator.
+/// Something a person does.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    /// An update of web.service that works, or one that crashes and must be rolled back.
+    /// An update of web.service that works, or one that crashes and so must go back by itself.
     Update {
         works: bool,
     },
@@ -22,9 +22,9 @@ pub(crate) enum Act {
     Stop(u32),
     Start(u32),
     Destroy(u32),
-    /// Sets the metadata on a machine, or removes it.
+    /// Puts the label on a machine or takes it off.
     Label(usize),
-    /// Writes a new version of a file in the first host's units directory, or removes the file.
+    /// Writes a new version of a file in the units directory of the first host, or removes it.
     Drop {
         remove: bool,
     },
@@ -46,18 +46,18 @@ impl Act {
     }
 }
 
-/// The wanted state.
+/// What is wanted.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    /// The last submitted version of web.service that works.
+    /// The version of web.service that works and was submitted last.
     pub(crate) web: u32,
     /// The newest version of anything.
     newest: u32,
-    /// The temporary units, and whether they should run.
+    /// Units that come and go, and whether they shall run.
     pub(crate) units: BTreeMap<u32, bool>,
-    /// The units that were destroyed recently.
+    /// Units that were destroyed lately.
     pub(crate) destroyed: BTreeSet<u32>,
-    /// The hosts with the metadata.
+    /// Hosts with the label.
     pub(crate) labelled: BTreeSet<usize>,
     /// The version of the dropped file.
     pub(crate) dropped: Option<u32>,
@@ -80,7 +80,7 @@ impl Wanted {
         for host in lab.hosts() {
             trail::install(host)?;
         }
-        // A unit outside fleet, with a name that fleet is given too.
+        // One that is not fleet's, of a name that fleet is asked for too.
         let foreign = lab.host(2);
         foreign.write_file(
             "/etc/systemd/system/foreign.service",
@@ -133,7 +133,7 @@ impl Wanted {
         }
     }
 
-    /// Adds a change to the wanted state. Each version is new.
+    /// Takes it into account: from now on it is wanted. Each version is new.
     pub(crate) fn ask(&mut self, act: &Act) {
         match act {
             Act::Update { works } => {
@@ -165,8 +165,8 @@ impl Wanted {
         }
     }
 
-    /// Makes the last change, on this host. After an error, the change was not acknowledged, and
-    /// may have been made or not.
+    /// Does what was asked for last, on this host. An error: it was not acknowledged, and may have
+    /// happened or not.
     pub(crate) fn carry_out(&self, act: &Act, lab: &Lab, speaker: &Host) -> Result<()> {
         match act {
             Act::Update { works } => {
@@ -207,12 +207,12 @@ impl Wanted {
     }
 }
 
-/// Returns the name of a temporary unit.
+/// The name of a unit that comes and goes.
 pub(crate) fn unit(number: u32) -> String {
     format!("soak-{number}.service")
 }
 
-/// Writes the file beside its place and renames it, as an editor or a package does.
+/// Written beside its place and renamed, as an editor or a package does.
 fn drop_file(host: &Host, name: &str, version: u32) -> Result<()> {
     let content = format!(
         "[Unit]\nDescription=version {version}\n[Service]\nExecStart=/bin/sleep {}\n{GLOBAL}",
