@@ -1,6 +1,7 @@
 //! Real faults on real hosts: their effect on units, read from systemd, and what fleet reports
 //! meanwhile.
 
+mod acknowledged;
 mod bus;
 mod by_hand;
 mod clashes;

@@ -4,10 +4,12 @@
 mod conflicts;
 mod counterparts;
 mod failures;
+mod groups;
 mod kinds;
 mod metadata;
 mod readiness;
 mod transcript;
+mod triggers;
 mod updates;
 mod verbatim;
 
