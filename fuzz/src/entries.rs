@@ -1,6 +1,5 @@
-//! What strangers' bytes go through, one function for each kind. None may panic, whatever the bytes
-//! are, and each holds a law of its own. They take nothing but bytes;
-//! `crates/fleetd/tests/it/bytes/mod.rs` calls them.
+//! Functions for untrusted bytes, one for each kind. None may panic for any bytes, and each checks
+//! a law of its own. They take only bytes; `crates/fleetd/tests/it/bytes/mod.rs` calls them.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 
-/// One kind of bytes.
+/// A function for one kind of bytes.
 pub type Entry = fn(&[u8]);
 
 /// All kinds, by the name of their corpus.
@@ -54,7 +53,7 @@ fn machine() -> MachineId {
     MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79").expect("valid")
 }
 
-/// A unit file: read, judged, and kept as it is.
+/// Reads a unit file and checks it: the bytes stay unchanged.
 pub fn unit_file(bytes: &[u8]) {
     let content = Content::from(bytes.to_vec());
     assert_eq!(content.as_bytes(), bytes, "bytes in, bytes out");
@@ -64,8 +63,8 @@ pub fn unit_file(bytes: &[u8]) {
     }
 }
 
-/// A name as somebody types it, and a key as somebody else wrote it: what is accepted stays below
-/// its prefix.
+/// Reads a name as a person types it, and a key as another writer wrote it. An accepted one stays
+/// below its prefix.
 pub fn names(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(name) = UnitName::parse(&text) {
@@ -103,7 +102,7 @@ pub fn names(bytes: &[u8]) {
     );
 }
 
-/// A configuration file: every problem is collected.
+/// Reads a configuration file: every problem is collected.
 pub fn fleet_conf(bytes: &[u8]) {
     let fragment = Fragment::from_file(Path::new("/etc/fleet/fleet.conf"), bytes);
     for problem in &fragment.problems {
@@ -111,7 +110,7 @@ pub fn fleet_conf(bytes: &[u8]) {
     }
 }
 
-/// A body that somebody sends to every resource which takes one: answered, and never with 500.
+/// Sends a body to every resource that accepts one: it responds, and never with 500.
 pub fn api_body(bytes: &[u8]) {
     runtime().block_on(async {
         let registry = Registry::new(Arc::new(Embedded::in_memory()));
@@ -136,8 +135,8 @@ pub fn api_body(bytes: &[u8]) {
     });
 }
 
-/// A value of the registry, under every key in turn: refused with a reason, or read and written
-/// back the same; and what is asked of the API is answered all the same.
+/// Reads a value of the registry under every key in turn. It is refused with a reason, or read and
+/// written back unchanged. The API responds in either case.
 pub fn registry_value(bytes: &[u8]) {
     again::<UnitRecord>(bytes);
     again::<Past>(bytes);
@@ -171,7 +170,7 @@ fn again<T: DeserializeOwned + Serialize>(bytes: &[u8]) {
     }
 }
 
-/// Those bytes under each key, beside a good unit: that one is shown.
+/// Writes those bytes under each key, beside a good unit: that unit is still shown.
 async fn everywhere(bytes: &[u8]) {
     let store = Arc::new(Embedded::in_memory());
     let router = fleetd::api::router(Registry::new(store.clone()), 100);
@@ -199,7 +198,7 @@ async fn everywhere(bytes: &[u8]) {
     let mut writes: Vec<Write> = writes.into_iter().map(|key| put(key, bytes)).collect();
     let good = br#"{"format":1,"target":"inactive","stable":{"number":1,"at":1,"content":"[Service]\n"},"owners":["api"]}"#;
     writes.push(put(keys::unit(&web()), good));
-    // What is larger than the registry takes never gets into it.
+    // The registry refuses a value above its size limit.
     if store.commit(vec![], writes).await.is_err() {
         return;
     }
@@ -226,7 +225,8 @@ async fn everywhere(bytes: &[u8]) {
     }
 }
 
-/// The file of the embedded store: opened as it was written, or refused and left as it is.
+/// Opens the file of the embedded store. It is opened as it was written, or refused and left
+/// unchanged.
 pub fn snapshot_file(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("registry.json");

@@ -1,3 +1,3 @@
-//! What the fuzz targets call.
+//! The functions that the fuzz targets call.
 
 pub mod entries;

@@ -263,6 +263,12 @@ impl Host {
 
     /// Shuts down in order, then boots, with the same files and a fresh /run.
     pub fn reboot(&self) -> Result<()> {
+        self.shut_down()?;
+        self.power_on()
+    }
+
+    /// Shuts down in order, and stays off.
+    pub fn shut_down(&self) -> Result<()> {
         self.exec(&["systemctl", "poweroff", "--no-block"])?.ok()?;
         wait_until(
             SHUTDOWN_LIMIT,
@@ -273,11 +279,11 @@ impl Host {
             },
         )?;
         *self.powered() = None;
-        self.power_on()
+        Ok(())
     }
 
-    /// Ends and begins userspace anew, and waits until systemd is done with that. The kernel, its boot
-    /// id, and /run stay. systemd does so since version 254.
+    /// Restarts userspace, and waits until systemd has done so. The kernel, its boot id, and /run
+    /// stay. systemd supports it since version 254.
     pub fn soft_reboot(&self) -> Result<()> {
         let before = self.soft_reboots()?;
         self.exec(&["systemctl", "soft-reboot", "--no-block"])?

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_give_what_they_are_for_and_changing_includes_reading() {
+    fn groups_grant_their_right_and_change_includes_read() {
         let rules = rules(group("readers", 10), group("changers", 20));
         for (who, expected) in [
             (peer(0, &[]), (true, true)),
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_not_there_lets_nobody_in() {
+    fn missing_group_grants_no_right() {
         let rules = rules(group("fleet", 0), group("fleet", 0));
         assert_eq!(may(&rules, &peer(1000, &[0, 10])), (false, false));
         assert_eq!(may(&rules, &peer(0, &[])), (true, true));
     }
 
     #[test]
-    fn a_fleetd_without_root_serves_the_user_that_runs_it() {
+    fn fleetd_without_root_serves_its_own_user() {
         let rules = Rules {
             own_user: 1000,
             ..rules(group("fleet", 0), group("fleet", 0))
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_user_the_group_and_the_next_step() {
+    fn denial_names_the_user_the_group_and_the_next_step() {
         let told = |rules: &Rules, who: &Peer, right| {
             decide(rules, who, right).expect_err("denied").to_string()
         };

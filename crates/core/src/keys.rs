@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_name_what_they_were_made_of() {
+    fn keys_are_read_back_as_they_were_made() {
         let name = UnitName::parse("web.service").expect("valid");
         assert_eq!(unit_of(&unit(&name)), Some(name.clone()));
         assert_eq!(unit_of("units/../leader"), None);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_comes_after_those_before_it_whatever_the_clock_says() {
+    fn event_key_sorts_after_earlier_ones_despite_the_clock() {
         let clock = [10, 11, 11, 5, 5, 12, 1, 11];
         let mut last = (0, 0);
         let keys = clock.map(|at| {

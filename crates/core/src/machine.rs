@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_read_as_the_file_has_it() {
+    fn machine_id_is_read_as_the_file_has_it() {
         let id = MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79\n").expect("valid");
         assert_eq!(id.short(), "190c6f8f");
         for bad in [
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_key_hides_the_machines_own() {
+    fn removed_metadata_hides_the_machines_own() {
         let own = Metadata::from([("az".into(), "1".into()), ("disk".into(), "ssd".into())]);
         let set = MetadataOverlay::from([
             ("az".into(), None),

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn unit_that_matches_nothing_names_each_reason() {
+    fn unit_without_a_machine_names_each_reason() {
         let verdicts = vec![(needs("wbe", Some("web")), 3), (needs("wbe", None), 1)];
         assert_eq!(
             shown(&record(1), verdicts),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn unit_that_is_meant_to_run_nowhere_is_no_problem() {
+    fn inactive_unit_without_a_machine_is_no_problem() {
         for reason in [Reason::Inactive, Reason::Template, Reason::NotGlobal] {
             assert!(shown(&record(1), vec![(Verdict::Not(reason), 3)]).is_empty());
         }

@@ -259,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn a_new_unit_starts_at_revision_one() {
+    fn new_unit_starts_at_revision_one() {
         let record = created("x");
         assert_eq!(record.stable.number, 1);
         assert_eq!(record.target, TargetState::Launched);
     }
 
     #[test]
-    fn the_same_content_from_the_same_owner_changes_nothing() {
+    fn same_content_from_the_same_owner_changes_nothing() {
         let record = created("x");
         assert_eq!(
             submit(&name(), Some(&record), by(Owner::Api, "x", None)),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_submits_is_not_written_into_the_record() {
+    fn submitting_directory_is_not_in_the_record() {
         let submitted = submit(&name(), None, by(directory(), "x", None));
         let Submission::Created(record) = submitted else {
             panic!("not created")
@@ -328,7 +328,7 @@ mod tests {
     const Z: &str = "[Service]\nExecStart=/z\n";
 
     #[test]
-    fn an_update_that_restarts_what_is_launched_is_rolled_out() {
+    fn update_that_restarts_a_launched_unit_is_rolled_out() {
         let (rolling, said) = update(&created(X), Y, None);
         insta::assert_snapshot!(said, @r#"launched: stable 1, candidate 2 rolling "", retired "#);
         // Another update replaces it, even one that changes nothing that runs.
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_restarts_nothing_is_stable_at_once() {
+    fn update_that_restarts_nothing_is_stable_at_once() {
         let record = created(X);
         let (_, said) = update(&record, &format!("{X}# a comment"), None);
         insta::assert_snapshot!(said, @"launched: stable 2, candidate none, retired 1");
@@ -358,14 +358,14 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_update_waits_for_a_person() {
+    fn manual_update_waits_for_an_operator() {
         let manual = format!("{Y}[X-Fleet]\nUpdateStrategy=manual\n");
         let (_, said) = update(&created(X), &manual, None);
         insta::assert_snapshot!(said, @r#"launched: stable 1, candidate 2 paused "UpdateStrategy=manual: it begins with fleetctl rollout resume a.service", retired "#);
     }
 
     #[test]
-    fn a_change_of_the_target_state_leaves_a_rollout_as_it_is() {
+    fn target_state_change_keeps_the_rollout() {
         let (rolling, _) = update(&created(X), Y, None);
         let loaded = by(Owner::Api, Y, Some(TargetState::Loaded));
         let Submission::Adopted(loaded) = submit(&name(), Some(&rolling), loaded) else {
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_submitted_while_it_is_rolled_back_keeps_its_reason() {
+    fn update_during_a_rollback_keeps_its_reason() {
         let (mut rolling, _) = update(&created(X), Y, None);
         let candidate = rolling.candidate.as_mut().expect("a candidate");
         candidate.phase = Phase::RollingBack;
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_goes_with_its_last_owner() {
+    fn unit_is_destroyed_with_its_last_owner() {
         let (one, other) = (machine("a"), machine("b"));
         let mut record = created("x");
         record.owners.clear();
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_an_older_version_recorded_is_an_owner_too() {
+    fn directory_recorded_by_an_older_version_is_an_owner() {
         let (one, other) = (machine("a"), machine("b"));
         let mut record = created("x");
         record.owners = BTreeSet::from([Owner::Directory(one.clone())]);
@@ -426,12 +426,12 @@ mod tests {
             by: None,
         };
         assert_eq!(kept, left);
-        let nobody = BTreeSet::new();
-        assert_eq!(disown(&record, &nobody, &one), Disowned::Destroyed);
+        let owners = BTreeSet::new();
+        assert_eq!(disown(&record, &owners, &one), Disowned::Destroyed);
     }
 
     #[test]
-    fn a_rollout_that_a_stop_interrupted_has_its_whole_time_again() {
+    fn rollout_interrupted_by_a_stop_gets_its_whole_time_again() {
         let record = created("[Service]\nExecStart=/a\n");
         let update = by(Owner::Api, "[Service]\nExecStart=/b\n", None);
         let Submission::Updated { record, .. } = submit(&name(), Some(&record), update) else {

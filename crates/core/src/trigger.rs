@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_unit_starts_the_one_it_names_or_the_service_of_its_name() {
+    fn unit_triggers_the_named_unit_or_the_service_of_its_name() {
         for (name, content, expected) in [
             ("a.socket", "[Socket]\nListenStream=1\n", Some("a.service")),
             (

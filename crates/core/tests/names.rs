@@ -1,5 +1,5 @@
-//! Laws of names: whatever text comes, over the API, from a directory or from the registry, what is taken as the name of
-//! a unit or a machine is one file in its directory, and one key below its prefix.
+//! Laws of names. A text may come over the API, from a directory or from the registry. Accepted as
+//! a name of a unit or a machine, it is one file in its directory, and one key below its prefix.
 
 use std::path::{Component, Path};
 
@@ -8,7 +8,7 @@ use fleet_core::machine::MachineId;
 use fleet_core::unit::{NAME_MAX, UnitName};
 use proptest::prelude::*;
 
-/// Texts made of what could lead elsewhere, and of what names are made of.
+/// Texts made of parts of paths that lead elsewhere, and of parts of names.
 fn evil() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         Just("..".to_owned()),
@@ -37,7 +37,7 @@ fn id() -> impl Strategy<Value = String> {
     prop_oneof![evil(), "[ \n]?[0-9a-f]{32}[ \n]?", "[0-9a-fA-F\n]{31,33}"]
 }
 
-/// Whether a text is one plain file of a directory.
+/// Returns whether a text is one plain file of a directory.
 fn is_one_file(text: &str) -> bool {
     let directory = Path::new("/run/fleet/units");
     let path = directory.join(text);
@@ -53,7 +53,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_unit_name_is_one_file_and_one_key(text in evil()) {
+    fn unit_name_is_one_file_and_one_key(text in evil()) {
         if let Ok(name) = UnitName::parse(&text) {
             prop_assert_eq!(name.as_str(), &text);
             prop_assert!(is_one_file(&text), "{:?}", text);
@@ -65,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn a_machine_id_is_one_file_and_one_key(text in id()) {
+    fn machine_id_is_one_file_and_one_key(text in id()) {
         if let Ok(machine) = MachineId::parse(&text) {
             prop_assert!(is_one_file(machine.as_str()), "{:?}", machine);
             for key in [keys::machine(&machine), keys::report(&machine), keys::metadata(&machine), keys::known(&machine)] {
@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn a_key_is_taken_for_the_name_that_makes_it_and_for_no_other(
+    fn key_is_read_as_the_only_name_that_makes_it(
         prefix in prop::sample::select(vec![keys::UNITS, keys::HISTORY, keys::ROLLOUTS, keys::GRANTS, keys::MACHINES, ""]),
         middle in id(),
         end in prop_oneof![evil(), id()],
@@ -101,7 +101,7 @@ proptest! {
 }
 
 #[test]
-fn names_are_taken_up_to_what_a_file_may_be_called() {
+fn names_up_to_the_length_of_a_file_name_are_accepted() {
     let of = |length: usize| "x".repeat(length - ".service".len()) + ".service";
     UnitName::parse(&of(NAME_MAX)).expect("the longest");
     let error = UnitName::parse(&of(NAME_MAX + 1)).expect_err("longer");

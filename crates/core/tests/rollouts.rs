@@ -1,6 +1,7 @@
-//! Random histories of rollouts against `choose` and `step`: agents and leader see everything late, machines are cut
-//! off and return, leaders change, people change their minds. At every instant no more machines are down because of
-//! an update than the budget; in the end every machine has the revision that it should have.
+//! Random histories of rollouts against `choose` and `step`. Agents and leader see everything late,
+//! machines are cut off and return, leaders change, and operators change their minds. At every
+//! instant, an update makes at most the budget of machines unavailable. In the end every machine
+//! has the revision that it should have.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -19,27 +20,27 @@ const CREATED: u64 = 1;
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// One second passes: units that start may come up.
+    /// One second passes: units that start may become active.
     Tick,
-    /// Machine: hears the next of what it has not heard of the unit, or of its grants.
+    /// A machine receives the next change of the unit, or of its grants.
     HearUnit(usize),
     HearGrant(usize),
-    /// Leader: hears the next report of a machine.
+    /// The leader receives the next report of a machine.
     HearReport(usize),
-    /// Leader: steps.
+    /// The leader steps.
     Lead,
-    /// Another leader, who sees everything as it is in the registry.
+    /// Another leader takes over, and sees everything as it is in the registry.
     NewLeader,
-    /// Somebody submits a revision that works, or one that does not.
+    /// A client submits a revision that works, or one that does not.
     Submit(bool),
     Pause,
     Resume,
     Undo,
-    /// The machine is cut off, and knows; the leader hears of it with `Expire`.
+    /// The machine is cut off, and knows it. The leader learns of it with `Expire`.
     CutOff(usize),
     Expire(usize),
     Return(usize),
-    /// The unit ends on a machine without anybody's doing.
+    /// The unit ends on a machine by itself.
     Crash(usize),
 }
 
@@ -72,11 +73,11 @@ enum State {
 
 struct Host {
     id: MachineId,
-    /// Of the presence that the registry has; none once it has expired.
+    /// The presence in the registry. `None` once it has expired.
     session: Option<i64>,
-    /// Since when it has none.
+    /// When the presence expired. `None` while it exists.
     offline_since: u64,
-    /// Whether the machine believes in it.
+    /// Whether the machine believes in its presence.
     believes: bool,
     knows: UnitRecord,
     unit_news: VecDeque<UnitRecord>,
@@ -84,13 +85,14 @@ struct Host {
     grant_news: VecDeque<(Grant, u64)>,
     has: u64,
     state: State,
-    /// It is up, and the leader has heard so: what nobody has heard of counts as down still.
+    /// Whether the unit is up and the leader has its report. Without the report it still counts as
+    /// down.
     known_up: bool,
-    /// It was so, and is not since an update took it down.
+    /// Whether an update took the unit down, and it was up before.
     taken_down: bool,
     told: UnitReport,
     report_news: VecDeque<UnitReport>,
-    /// What the leader knows.
+    /// The leader's knowledge.
     report: UnitReport,
 }
 
@@ -269,7 +271,7 @@ impl World {
         }
     }
 
-    /// The machine makes of what it knows what an agent makes of it.
+    /// Acts on the machine's knowledge, as an agent does.
     fn act(&mut self, at: usize) {
         let host = &mut self.hosts[at];
         let valid = host.grant.as_ref().filter(|(grant, _)| {
@@ -291,8 +293,8 @@ impl World {
         };
         if goes_to != host.has {
             host.has = goes_to;
-            // A machine that was broken when it was granted the revision is not charged to the
-            // update, even if it came up on its own just before it took the revision.
+            // A machine that was broken at its grant does not count against the update. That holds
+            // even if it recovered by itself just before it took the revision.
             let charged = was_available.unwrap_or(true);
             host.taken_down |= host.known_up && charged;
             host.known_up = false;
@@ -321,14 +323,14 @@ impl World {
         };
         if host.told != report {
             host.told = report.clone();
-            // Cut off, it can tell nobody.
+            // While cut off, it cannot report anything.
             if host.believes {
                 host.report_news.push_back(report);
             }
         }
     }
 
-    /// The machine reaches the registry again: a new session, and a list of all there is.
+    /// The machine reaches the registry again, with a new session and a full listing.
     fn back(&mut self, at: usize) {
         if self.hosts[at].session.is_some() {
             return;
@@ -343,7 +345,7 @@ impl World {
         host.unit_news.clear();
         host.grant = grant;
         host.grant_news.clear();
-        // What an update did to it before is not of this presence.
+        // Effects of an update before it do not concern this presence.
         host.taken_down = false;
         self.act(at);
         let host = &mut self.hosts[at];
@@ -415,7 +417,7 @@ impl World {
         self.hosts.iter().filter(down).count()
     }
 
-    /// Everybody hears everything until nothing changes any more.
+    /// Delivers everything until nothing changes any more.
     fn calm_down(&mut self) -> Result<(), String> {
         for at in 0..MACHINES {
             self.apply(&Op::Expire(at));
@@ -430,7 +432,7 @@ impl World {
                 while !self.hosts[at].grant_news.is_empty() {
                     self.apply(&Op::HearGrant(at));
                 }
-                // Somebody mends what crashed by itself.
+                // A unit that crashed by itself is fixed.
                 let bad = self.bad.contains(&self.hosts[at].has);
                 if self.hosts[at].state == State::Down && !bad {
                     self.hosts[at].state = State::Up;
@@ -455,7 +457,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_history_takes_more_down_than_the_budget_and_every_one_ends(
+    fn no_history_exceeds_the_budget_and_every_one_ends(
         budget in 1_u32..4,
         ops in prop::collection::vec(op(), 0..250),
     ) {

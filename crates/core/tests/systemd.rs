@@ -1,4 +1,5 @@
-//! fleet reads hand-written unit files as the real systemd does; `systemd/README.md` says how that was recorded.
+//! fleet reads hand-written unit files as the real systemd does. `systemd/README.md` says how that
+//! was recorded.
 
 #![allow(
     clippy::disallowed_methods,
@@ -11,7 +12,7 @@ use std::path::Path;
 
 use fleet_core::unit::{Severity, UnitFile};
 
-/// Dependencies that systemd adds to every service.
+/// The dependencies that systemd adds to every service.
 const IMPLIED: [&str; 4] = [
     "basic.target",
     "sysinit.target",
@@ -19,8 +20,8 @@ const IMPLIED: [&str; 4] = [
     "systemd-journald.socket",
 ];
 
-/// systemd loads these, with a warning in its journal. The original fleet refused all but the NUL, and fleet
-/// refuses that as well: a file with one is no text.
+/// Files that systemd loads with a warning in its journal. fleet 1.0 refused all of them but the
+/// NUL. fleet also refuses the NUL: a file with one is no text.
 const REFUSED_ALL_THE_SAME: [&str; 4] = ["colon", "header-with-bracket-inside", "no-equals", "nul"];
 
 #[test]
@@ -71,7 +72,7 @@ fn check(case: &str, file: &UnitFile, systemd: &BTreeMap<&str, &str>) {
     };
     assert_eq!(description, systemd["Description"], "{case}");
     if !loaded {
-        // systemd drops what it had read of the other settings.
+        // systemd drops the other settings that it had read.
         return;
     }
     let identifier = file.last("Service", "SyslogIdentifier");
@@ -98,7 +99,7 @@ fn check(case: &str, file: &UnitFile, systemd: &BTreeMap<&str, &str>) {
     }
 }
 
-/// The words of a list, with the quotes around any of them dropped.
+/// Returns the words of a list, without quotes around any of them.
 fn words(list: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;

@@ -1,4 +1,5 @@
-//! Unit files mean what they meant to the original fleet: hash, `[X-Fleet]` and what validation says of them.
+//! Unit files mean what they meant in fleet 1.0: their hash, `[X-Fleet]`, and the results of
+//! validation.
 
 #![allow(
     clippy::disallowed_methods,
@@ -12,7 +13,7 @@ use std::path::Path;
 use fleet_core::unit::{Content, Parsed, UnitName};
 
 #[test]
-fn every_vector_means_what_the_original_made_of_it() {
+fn every_vector_means_the_same_as_in_fleet_1_0() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
     let table = fs::read_to_string(folder.join("expected.tsv")).expect("the table is there");
     let mut rows = 0;
@@ -30,7 +31,8 @@ fn every_vector_means_what_the_original_made_of_it() {
         let expected: BTreeMap<String, BTreeSet<String>> =
             serde_json::from_str(metadata).expect("an object");
         assert_eq!(unit.options.machine_metadata, expected, "{name}");
-        // fleet 1.0 took a unit with an option that it did not know, or a requirement that it could not read.
+        // fleet 1.0 accepted a unit with an unknown option, or with a requirement that it could not
+        // read.
         let refused = unit.validate().map_err(|error| error.to_string());
         match name {
             "a5.timer" => {

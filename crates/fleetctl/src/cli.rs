@@ -1,5 +1,5 @@
-//! The command line: global flags, the environment behind them, and what fleet 1.0 had and we only
-//! accept.
+//! The command line: global flags, the environment behind them, and flags of fleet 1.0 that are
+//! accepted without effect.
 
 use std::env;
 use std::ffi::OsString;
@@ -35,13 +35,13 @@ Exit codes:
   0  done
   1  refused, failed, or fleetd does not answer
   2  the command line is wrong
-  3  status: a unit is not active everywhere where it belongs; without units: there are problems
+  3  status: a unit is not active on every machine where it belongs; without units: there are problems
   4  status, wait, rollout, explain: there is no such unit
   5, 6, 7  rollout status: in progress, paused, rolled back
 plan and diff exit 0 if nothing would change, 1 if something would, 3 if that is unknown.
 
 Commands may be shortened (`fleetctl list-m`). In the environment, FLEETCTL_ENDPOINT
-stands for --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on for global options."
+sets --endpoint, FLEETCTL_TUNNEL for --tunnel, and so on for global options."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -68,7 +68,7 @@ pub(crate) struct Cli {
     help: Option<bool>,
 }
 
-/// Everything that fleetctl can be told to do.
+/// All commands of fleetctl.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
     #[command(flatten)]
@@ -77,7 +77,8 @@ pub(crate) enum Verb {
     Alone(Alone),
 }
 
-/// What asks no fleetd, and so works wherever the global options and the environment point to.
+/// Commands that contact no fleetd, and so work wherever the global options and the environment
+/// point to.
 #[derive(Subcommand)]
 pub(crate) enum Alone {
     /// Connect standard input and output to fleetd's socket, for --tunnel
@@ -92,7 +93,7 @@ pub(crate) enum Alone {
     Help(Help),
     /// List the options that every command takes
     Options(Options),
-    /// Gone: fleetd checks a unit file when it is submitted
+    /// Removed: fleetd checks a unit file when it is submitted
     #[command(hide = true)]
     Verify {
         #[arg(value_name = "UNIT")]
@@ -100,7 +101,7 @@ pub(crate) enum Alone {
     },
     /// Print a script that completes commands, units and machines in a shell
     Completion(Completion),
-    /// What such a script asks
+    /// Print candidates for a completion script
     #[command(name = "__complete", hide = true)]
     Complete(Complete),
     /// Write the man page
@@ -132,7 +133,7 @@ impl Alone {
     }
 }
 
-/// Flags of fleet 1.0 that scripts may give and that change nothing here.
+/// Flags of fleet 1.0 that scripts may pass. They change nothing here.
 #[derive(clap::Args)]
 struct Accepted {
     #[arg(long, global = true, env = "FLEETCTL_DEBUG", hide = true, num_args = 0..=1, require_equals = true)]
@@ -150,8 +151,8 @@ struct Accepted {
 }
 
 impl Cli {
-    /// Reads the command line of this process. What is wrong with it, and what `--help` prints, is
-    /// an error of clap's.
+    /// Reads the command line of this process. A wrong command line is an error of clap's, and so
+    /// is the text of `--help`.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         Self::from(env::args_os())
     }
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_definition_is_valid() {
         with_go_flags(Cli::command()).debug_assert();
     }
 
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_refused_and_not_ignored() {
+    fn unsupported_option_is_refused_and_not_ignored() {
         for (flag, text) in [
             ("--driver=bogus", "unrecognized driver \"bogus\""),
             ("--driver=etcd", "driver \"etcd\" is gone"),
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_may_be_shortened_while_they_are_clear() {
+    fn commands_may_be_shortened_while_unambiguous() {
         for (typed, clear) in [
             ("list-m", true),
             ("subm", true),

@@ -1,10 +1,10 @@
-//! Completers that an option brings along with its definition.
+//! Completers for the values of options.
 
 use std::ffi::OsStr;
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-/// Completes a list such as `unit,machine`: its last part by the names that are not in it yet.
+/// Completes the last part of a list such as `unit,machine`, with the names that it lacks.
 pub(crate) fn list_of(names: Vec<&'static str>) -> ArgValueCompleter {
     ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_string_lossy();

@@ -1,4 +1,4 @@
-//! How fleetd is reached: the global options about it, and the client that they ask for.
+//! The connection to fleetd: its global options, and the client that they configure.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::go_flags::seconds;
 use crate::output::talk;
 use crate::remote::Remote;
 
-/// How to reach fleetd.
+/// The options for reaching fleetd.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Connect {
-    /// Where fleetd listens: unix:///PATH, https://HOST:PORT, or http://HOST:PORT where it offers
+    /// The address of fleetd: unix:///PATH, https://HOST:PORT, or http://HOST:PORT if it offers
     /// plain TCP
     #[arg(
         long,
@@ -71,9 +71,8 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
-    /// What a command line that is still being typed says, by its options so far and the
-    /// environment. None if it must not be followed unasked: a tunnel is ssh, which may have
-    /// questions of its own.
+    /// Reads the options of an unfinished command line and the environment. `None` if completion
+    /// must not use them: a tunnel starts ssh, which may ask questions.
     pub(crate) fn of_unfinished(command: clap::Command, words: &[OsString]) -> Option<Self> {
         let matches = command
             .ignore_errors(true)
@@ -86,7 +85,7 @@ impl Connect {
         Self::from_arg_matches(&matches).ok()
     }
 
-    /// The client that the flags ask for; nothing is sent yet.
+    /// Returns the client that the flags configure. Nothing is sent yet.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         let unable = "Unable to initialize client";
         self.supported().context(unable)?;
@@ -101,7 +100,7 @@ impl Connect {
         let tunnel = self.remote.tunnel().context(unable)?;
         let tls = match endpoint {
             Endpoint::Tls(_) => Some(self.tls_files(first).context(unable)?),
-            // Scripts for fleet 1.0 may give the files whatever the endpoint.
+            // Scripts for fleet 1.0 may give the files with any endpoint.
             _ => None,
         };
         Ok(Client::new(endpoint, tunnel, tls, self.request_timeout))
@@ -113,7 +112,8 @@ impl Connect {
         TlsFiles::of(endpoint, ca, cert, key)
     }
 
-    /// Refuses what fleet 1.0 could do and we cannot (yet), rather than doing something else.
+    /// Refuses options of fleet 1.0 that fleetctl does not support (yet), rather than doing
+    /// something else.
     fn supported(&self) -> anyhow::Result<()> {
         match self.driver.to_lowercase().as_str() {
             "api" => {}

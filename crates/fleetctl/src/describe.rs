@@ -1,20 +1,19 @@
-//! Says in words how units fare on machines.
+//! Describes the state of units on machines in words.
 
 use std::time::{Duration, SystemTime};
 
-use fleet_core::api::{UnitOnMachine, UnitStatus};
+use fleet_core::api::{UnitOnMachine, UnitReport, UnitStatus};
 use fleet_core::machine::Metadata;
-use fleet_core::record::UnitReport;
 
-/// How many characters of a machine id, and of a hash, listings show.
+/// The number of characters that listings show of a machine id or a hash.
 pub(crate) const ID_SHOWN: usize = 8;
 const HASH_SHOWN: usize = 7;
 
-/// The last year that RFC 3339 can write begins then. A machine whose clock is beyond it is shown
-/// as of 1970.
+/// The beginning of the last year that RFC 3339 can write. A time of a clock beyond it is shown as
+/// 1970.
 const YEAR_9999: Duration = Duration::from_secs(253_370_764_800);
 
-/// A machine id as listings show it: `3f3fab35...`.
+/// Returns a machine id as listings show it: `3f3fab35...`.
 pub(crate) fn short_id(id: &str) -> String {
     [short(id), "..."].concat()
 }
@@ -23,28 +22,29 @@ fn short(id: &str) -> &str {
     id.get(..ID_SHOWN).unwrap_or(id)
 }
 
-/// A hash as listings show it, or whole.
+/// Returns a hash as listings show it, or whole.
 pub(crate) fn hash(hash: &str, full: bool) -> &str {
     if full { hash } else { short_hash(hash) }
 }
 
-/// A hash as people see it.
+/// Returns the short form of a hash.
 pub(crate) fn short_hash(hash: &str) -> &str {
     hash.get(..HASH_SHOWN).unwrap_or(hash)
 }
 
-/// A machine with its address: `3f3fab35.../10.99.1.3`; without an address the id alone.
+/// Returns a machine with its address: `3f3fab35.../10.99.1.3`. Without an address it is the id
+/// alone.
 pub(crate) fn machine(id: &str, ip: &str, full: bool) -> String {
-    // Put together by hand: listings show one in each of their rows.
+    // Built without `format!`: listings show one in each row.
     let (shown, dots) = if full { (id, "") } else { (short(id), "...") };
     let slash = if ip.is_empty() { "" } else { "/" };
     [shown, dots, slash, ip].concat()
 }
 
-/// How many of several machines are named before the rest is counted.
+/// The number of machines that are named before the rest is counted.
 const NAMED: usize = 3;
 
-/// Several machines: `3f3fab35..., 631e82f9..., 6650bd8a... and 9 more`, or all of them.
+/// Returns several machines as `3f3fab35..., 631e82f9..., 6650bd8a... and 9 more`, or all of them.
 pub(crate) fn machines<'a>(ids: impl IntoIterator<Item = &'a str>, full: bool) -> String {
     let mut ids = ids.into_iter();
     let named = ids.by_ref().take(if full { usize::MAX } else { NAMED });
@@ -55,7 +55,7 @@ pub(crate) fn machines<'a>(ids: impl IntoIterator<Item = &'a str>, full: bool) -
     }
 }
 
-/// `1 machine`, `3 machines`.
+/// Returns the count as `1 machine` or `3 machines`.
 pub(crate) fn count(machines: usize) -> String {
     match machines {
         1 => "1 machine".to_owned(),
@@ -63,7 +63,8 @@ pub(crate) fn count(machines: usize) -> String {
     }
 }
 
-/// One line: `active (running), 2 restarts, result exit-code`; what is as usual is left out.
+/// Returns a state in one line: `active (running), 2 restarts, result exit-code`. Usual values are
+/// left out.
 pub(crate) fn state(report: &UnitReport) -> String {
     let mut text = format!("{} ({})", report.active, report.sub);
     if report.load != "loaded" {
@@ -83,7 +84,8 @@ pub(crate) fn state(report: &UnitReport) -> String {
     text
 }
 
-/// Why a unit is not ready on a machine where it belongs; `revision` is the one that should run.
+/// Returns why a unit is not ready on a machine where it belongs. `revision` is the one that should
+/// run.
 pub(crate) fn shortfall(unit: &UnitOnMachine, revision: u64) -> String {
     match (&unit.problem, &unit.report) {
         (Some(problem), _) => problem.clone(),
@@ -107,7 +109,7 @@ pub(crate) fn shortfall(unit: &UnitOnMachine, revision: u64) -> String {
     }
 }
 
-/// The rollout that goes on and how far it came, or how the last one ended; none before the first.
+/// Returns the progress of the rollout, or the outcome of the last one. `None` before the first.
 pub(crate) fn rollout(status: &UnitStatus) -> Option<String> {
     let Some(candidate) = &status.candidate else {
         let last = status.last.as_ref()?;
@@ -145,26 +147,26 @@ fn instant(since: u64) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// What programs are told of `since`, which is in milliseconds since 1970, as reports have it:
-/// `2026-11-22T06:40:41Z`.
+/// Returns a time in RFC 3339, for programs: `2026-11-22T06:40:41Z`. `since` is in milliseconds
+/// since 1970, as in reports.
 pub(crate) fn timestamp(since: u64) -> String {
     humantime::format_rfc3339_seconds(instant(since)).to_string()
 }
 
-/// What people are told of it: `2026-11-22 06:40:41 UTC`.
+/// Returns a time for people: `2026-11-22 06:40:41 UTC`.
 pub(crate) fn date(since: u64) -> String {
     timestamp(since).replace('T', " ").replace('Z', " UTC")
 }
 
-/// With its age: `2026-11-22 06:40:41 UTC; 6s ago`.
+/// Returns a time with its age: `2026-11-22 06:40:41 UTC; 6s ago`.
 pub(crate) fn moment(since: u64, now: SystemTime) -> String {
     let (date, then) = (date(since), instant(since));
-    // The clock of that machine may run ahead of this one.
+    // That machine's clock may run ahead of this one.
     let age = now.duration_since(then).unwrap_or_default().as_secs();
     format!("{date}; {} ago", rough(age))
 }
 
-/// An age that changes at most once a minute, so that a listing that is watched stands still:
+/// Returns an age that changes at most once a minute, so that a watched listing stays unchanged:
 /// `<1min`, `5min`, `3h`, `12d`.
 pub(crate) fn age(since: u64, now: SystemTime) -> String {
     let minutes = now
@@ -180,7 +182,7 @@ pub(crate) fn age(since: u64, now: SystemTime) -> String {
     }
 }
 
-/// An age in its two largest units: `1d 4h`, `3min 2s`, `6s`.
+/// Returns an age in its two largest units: `1d 4h`, `3min 2s`, `6s`.
 fn rough(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
@@ -191,7 +193,7 @@ fn rough(seconds: u64) -> String {
     }
 }
 
-/// Metadata as listings show it: `az=1,host=n1`, or `-` if there is none.
+/// Returns metadata as listings show it: `az=1,host=n1`, or `-` if there is none.
 pub(crate) fn metadata(metadata: &Metadata) -> String {
     let pairs: Vec<String> = metadata
         .iter()
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_usual_is_left_out() {
+    fn usual_values_are_left_out() {
         assert_eq!(state(&report()), "active (running)");
         let failed = UnitReport {
             active: "failed".into(),
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_machines_a_few_are_named() {
+    fn many_machines_are_named_in_part_and_counted() {
         let ids = ["a", "b", "c", "d", "e"];
         assert_eq!(machines(ids, false), "a..., b..., c... and 2 more");
         assert_eq!(machines(ids, true), "a, b, c, d, e");

@@ -1,24 +1,24 @@
-//! Documents for programs: what a command shows as JSON or YAML, in a versioned shape.
+//! Documents for programs: a command's output as JSON or YAML, in a versioned form.
 //!
-//! A document says what it is (`apiVersion`, `kind`), so that a script can refuse what it was not
-//! written for. Within one version keys are only added. `docs/reference/output.md` is its
-//! reference.
+//! A document has an `apiVersion` and a `kind`, so that a script can refuse one it was not written
+//! for. Within one version, keys are only added. `docs/reference/output.md` is the reference.
 
 use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// The version of the shapes. Another one means that a key has gone or changed its meaning.
+/// The version of the documents. Another version means that a key was removed or changed its
+/// meaning.
 const API_VERSION: &str = "fleetctl/v1";
 
-/// How a document is written down.
+/// The syntax of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Syntax {
     Json,
     Yaml,
 }
 
-/// A document of one thing: its fields stand beside `kind`.
+/// A document of one object: its fields are beside `kind`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct One<'a, T> {
@@ -28,7 +28,7 @@ struct One<'a, T> {
     fields: &'a T,
 }
 
-/// A document of many things.
+/// A document of many objects.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct List<'a, T> {
@@ -37,7 +37,7 @@ struct List<'a, T> {
     items: &'a [T],
 }
 
-/// Writes one thing, such as a `ClusterStatus`.
+/// Returns the document of one object, such as a `ClusterStatus`.
 pub(crate) fn one(kind: &str, fields: &impl Serialize, syntax: Syntax) -> anyhow::Result<String> {
     let api_version = API_VERSION;
     syntax.write(&One {
@@ -47,7 +47,7 @@ pub(crate) fn one(kind: &str, fields: &impl Serialize, syntax: Syntax) -> anyhow
     })
 }
 
-/// Writes many things, such as a `MachineList`.
+/// Returns the document of many objects, such as a `MachineList`.
 pub(crate) fn list(kind: &str, items: &[impl Serialize], syntax: Syntax) -> anyhow::Result<String> {
     let api_version = API_VERSION;
     syntax.write(&List {
@@ -58,7 +58,7 @@ pub(crate) fn list(kind: &str, items: &[impl Serialize], syntax: Syntax) -> anyh
 }
 
 impl Syntax {
-    /// One document, ended so that another one may follow.
+    /// Returns one document, terminated so that another one may follow.
     fn write(self, document: &impl Serialize) -> anyhow::Result<String> {
         match self {
             Self::Json => serde_json::to_string_pretty(document)
@@ -75,7 +75,7 @@ impl Syntax {
 mod tests {
     use super::*;
 
-    /// Texts that a reader of YAML 1.1 or 1.2 would take for something else, or not take at all.
+    /// Texts that a reader of YAML 1.1 or 1.2 would misread or refuse.
     const ODD: &[&str] = &[
         "",
         "yes",

@@ -1,4 +1,4 @@
-//! Where fleetd listens: a unix socket, TLS, or plain TCP.
+//! The endpoint of fleetd: a unix socket, TLS, or plain TCP.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ const HTTPS_PORT: u16 = 443;
 /// An address of fleetd's API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
-    /// `unix:///PATH`
+    /// `unix:///PATH`.
     Unix(PathBuf),
     /// `http://HOST[:PORT]`, kept as `HOST:PORT`.
     Tcp(String),
@@ -22,13 +22,13 @@ pub(crate) enum Endpoint {
     Tls(String),
 }
 
-/// A text that is no endpoint. The first two texts begin as fleet 1.0's.
+/// The error for a text that is no endpoint. The first two texts begin as in fleet 1.0.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EndpointError {
-    /// No `://`.
+    /// The text has no `://`.
     #[error("URL scheme undefined; use unix:///PATH, https://HOST:PORT or http://HOST:PORT")]
     NoScheme,
-    /// `unix://name`, where the path was meant; or an unknown scheme.
+    /// The text is `unix://name`, without a path, or has an unknown scheme.
     #[error(
         "unable to connect to host \"{host}\" with scheme \"{scheme}\"; use unix:///PATH, https://HOST:PORT or http://HOST:PORT"
     )]
@@ -62,7 +62,7 @@ impl Endpoint {
         }
     }
 
-    /// What to put into the `Host` header.
+    /// Returns the value of the `Host` header.
     pub(super) fn host(&self) -> &str {
         match self {
             Self::Unix(_) => "localhost",
@@ -70,12 +70,12 @@ impl Endpoint {
         }
     }
 
-    /// What `fleetctl fd-forward` is given to reach it: of a socket the bare path, which fleet
-    /// 1.0's took.
+    /// Returns the argument of `fleetctl fd-forward` that reaches the endpoint. For a socket it is
+    /// the bare path, which fleet 1.0 accepted.
     pub(crate) fn dialled(&self) -> String {
         match self {
             Self::Unix(path) => path.display().to_string(),
-            // TLS goes through the forwarded connection, from here to fleetd.
+            // TLS passes through the forwarded connection, from here to fleetd.
             Self::Tcp(address) | Self::Tls(address) => format!("http://{address}"),
         }
     }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_is_wrong() {
+    fn invalid_endpoint_is_refused_with_its_fault() {
         let error = |text| Endpoint::parse(text).expect_err("invalid").to_string();
         assert_eq!(
             error("nosuch"),

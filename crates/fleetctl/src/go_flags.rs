@@ -1,4 +1,4 @@
-//! Options as Go's flag package read them, which scripts for fleet 1.0 still rely on.
+//! Options as Go's flag package reads them, which scripts for fleet 1.0 still rely on.
 
 use std::env;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::ArgAction;
 use clap::builder::Resettable;
 
-/// Lets every flag be set and unset by `=true` and `=false` as well, the last one win, and an empty
-/// variable of the environment be none, as scripts for fleet 1.0 expect.
+/// Makes flags behave as scripts for fleet 1.0 expect. `=true` and `=false` set and unset a flag,
+/// the last one wins, and an empty variable of the environment counts as unset.
 pub(crate) fn with_go_flags(command: clap::Command) -> clap::Command {
     command
         .args_override_self(true)
@@ -33,7 +33,7 @@ pub(crate) fn with_go_flags(command: clap::Command) -> clap::Command {
         .mut_subcommands(with_go_flags)
 }
 
-/// Reads a truth value as Go's flags did.
+/// Reads a boolean as Go's flags do.
 fn go_bool(text: &str) -> Result<bool, &'static str> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),

@@ -1,7 +1,7 @@
 //! Listings: rows of one kind, as a table, as names, or as a document for programs.
 //!
-//! A new listing is a row type, made once from what fleetd answers: its fields are what `--output
-//! json` shows, its [`Row`] implementation says which columns there are. Its command is a
+//! A new listing needs a row type, made once from fleetd's response. Its fields are the keys of
+//! `--output json`, and its [`Row`] implementation defines the columns. Its command is a
 //! [`Listing`] of such rows and a function that reads them; `commands/list.rs` has three.
 
 use std::borrow::Cow;
@@ -25,39 +25,39 @@ use crate::watch::{self, Look};
 pub(crate) trait Row: Serialize + Sized + Clone + Send + Sync + 'static {
     /// The `kind` of a document with such rows.
     const KIND: &'static str;
-    /// All columns there are.
+    /// All columns.
     const COLUMNS: &'static [Column<Self>];
     /// The columns of a table, and of a wide one, unless `--fields` chooses others.
     const TABLE: &'static str;
     const WIDE: &'static str;
 
-    /// The columns of a table of these rows.
+    /// Returns the columns of a table of these rows.
     fn table(_rows: &[Self]) -> &'static str {
         Self::TABLE
     }
 
-    /// What `--output name` prints, once for all rows that follow each other with the same name.
+    /// Returns the output of `--output name`. Consecutive rows with the same name print it once.
     fn name(&self) -> &str;
 }
 
 /// The text of a row's cell.
 type Text<R> = fn(&R, bool) -> Cow<'_, str>;
 
-/// A column: the field of `--fields` that names it, its cell, and the style of that cell.
+/// A column: its name for `--fields`, its cells, and their style.
 pub(crate) struct Column<R: 'static> {
     field: &'static str,
-    /// The flag asks for ids and hashes in full.
+    /// The cell's text. The flag selects full ids and hashes.
     text: Text<R>,
     style: fn(&R) -> Style,
 }
 
 impl<R> Column<R> {
-    /// A column in the terminal's own colour.
+    /// Returns a column in the terminal's own colour.
     pub(crate) const fn new(field: &'static str, text: Text<R>) -> Self {
         Self::painted(field, text, |_| Style::new())
     }
 
-    /// A column whose colour tells how things are.
+    /// Returns a column whose colour shows the state.
     pub(crate) const fn painted(
         field: &'static str,
         text: Text<R>,
@@ -82,13 +82,13 @@ struct Flags {
     /// Columns to print
     #[arg(long, value_name = "FIELD,...")]
     fields: Option<String>,
-    /// Print machine ids and hashes whole
+    /// Print whole machine ids and hashes
     #[arg(long, short = 'l', alias = "l")]
     full: bool,
     /// Print no column headers
     #[arg(long)]
     no_legend: bool,
-    /// A table, one with more columns, a document for programs, or bare names
+    /// A table, a wider table, a document for programs, or bare names
     #[arg(
         long,
         short,
@@ -102,7 +102,7 @@ struct Flags {
     watch: bool,
 }
 
-/// A listing as the command line asks for it.
+/// A listing with the options of the command line.
 #[derive(Clone, Debug)]
 pub(crate) struct Listing<R> {
     flags: Flags,
@@ -110,12 +110,13 @@ pub(crate) struct Listing<R> {
 }
 
 impl<R: Row> Listing<R> {
-    /// Whether columns were asked for that fleetd tells of only on request (`details=true`).
+    /// Returns whether a chosen column needs details, which fleetd sends only on request
+    /// (`details=true`).
     pub(crate) fn detailed(&self) -> bool {
         self.flags.fields.is_some() || !matches!(self.flags.output, Format::Table | Format::Name)
     }
 
-    /// Whether `--fields` names this one.
+    /// Returns whether `--fields` names this column.
     pub(crate) fn asks_for(&self, field: &str) -> bool {
         let fields = self.flags.fields.iter();
         fields
@@ -123,14 +124,14 @@ impl<R: Row> Listing<R> {
             .any(|named| named == field)
     }
 
-    /// Reads the rows and prints them, again and again if that was asked for.
+    /// Reads the rows and prints them, with `--watch` repeatedly.
     pub(crate) async fn print(
         self,
         client: &mut Client,
         paint: Paint,
         mut read: impl AsyncFnMut(&mut Client) -> anyhow::Result<Vec<R>>,
     ) -> anyhow::Result<()> {
-        // What is wrong with the columns is told before anybody is asked.
+        // Wrong columns are reported before any request is made.
         self.columns(&[])?;
         watch::show(self.flags.watch, async |look| {
             if look == Look::Again {
@@ -141,7 +142,7 @@ impl<R: Row> Listing<R> {
         .await
     }
 
-    /// The columns to show. The texts are fleet 1.0's.
+    /// Returns the columns to show. The texts are fleet 1.0's.
     fn columns(&self, rows: &[R]) -> anyhow::Result<Vec<&'static Column<R>>> {
         let fields = match (&self.flags.fields, self.flags.output) {
             (None, Format::Wide) => R::WIDE,
@@ -203,19 +204,20 @@ impl<R: Row> Listing<R> {
     }
 }
 
-/// An empty cell would move what stands behind it into the wrong column for a script.
+/// Returns `-` for an empty cell, which would move the following cells to the wrong column for a
+/// script.
 fn dash(cell: Cow<'_, str>) -> Cow<'_, str> {
     if cell.is_empty() { "-".into() } else { cell }
 }
 
-/// What `--fields` may name, sorted.
+/// Returns the names that `--fields` accepts, sorted.
 fn fields_of<R: Row>() -> Vec<&'static str> {
     let mut fields: Vec<&str> = R::COLUMNS.iter().map(|column| column.field).collect();
     fields.sort_unstable();
     fields
 }
 
-/// The same flags for every kind of row, but the help names its columns.
+/// The flags are the same for every kind of row, but the help names its columns.
 impl<R: Row> Args for Listing<R> {
     fn augment_args(command: Command) -> Command {
         let fields = fields_of::<R>();

@@ -1,4 +1,4 @@
-//! Unit files on this machine: what an argument names, and what lies at that path.
+//! Unit files on this machine: the name in an argument, and the file at its path.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -7,7 +7,7 @@ use std::path::Path;
 use fleet_core::record::CONTENT_MAX;
 use fleet_core::unit::{Content, NameError, UnitName};
 
-/// Why a file cannot be a unit file.
+/// The reason why a file cannot be a unit file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     #[error("cannot read {path}: {why}")]
@@ -16,17 +16,17 @@ pub(crate) enum FileError {
     TooLong { path: String, size: u64 },
 }
 
-/// A unit file that may lie in the directory.
+/// A unit file that may be in the directory.
 #[derive(Debug)]
 pub(crate) struct Local {
-    /// As it was typed, for messages.
+    /// The path as it was typed, for messages.
     pub(crate) path: String,
-    /// None if there is no file.
+    /// The content. `None` if there is no file.
     pub(crate) content: Result<Option<Content>, FileError>,
 }
 
 impl Local {
-    /// Looks for the file of `name` in the folder of `argument`.
+    /// Reads the file of `name` in the folder of `argument`.
     pub(crate) fn read(argument: &str, name: &UnitName) -> Self {
         let path = beside(argument, name);
         Self {
@@ -36,7 +36,7 @@ impl Local {
     }
 }
 
-/// The unit that a person means by a name or a path, with or without the suffix `.service`.
+/// Returns the unit that a name or path means, with or without the suffix `.service`.
 pub(crate) fn typed_name(argument: &str) -> Result<UnitName, NameError> {
     let base = argument
         .rsplit_once('/')
@@ -44,7 +44,7 @@ pub(crate) fn typed_name(argument: &str) -> Result<UnitName, NameError> {
     UnitName::parse_lenient(base)
 }
 
-/// The path of `name` in the folder of `argument`, spelled as the argument was.
+/// Returns the path of `name` in the folder of `argument`, spelled like the argument.
 fn beside(argument: &str, name: &UnitName) -> String {
     match argument.rsplit_once('/') {
         Some((folder, _base)) => format!("{folder}/{name}"),
@@ -52,7 +52,7 @@ fn beside(argument: &str, name: &UnitName) -> String {
     }
 }
 
-/// Reads a unit file; none if there is no file.
+/// Reads a unit file. `None` if there is no file.
 fn read_file(path: &str) -> Result<Option<Content>, FileError> {
     let unreadable = |why| FileError::Unreadable {
         path: path.to_owned(),
@@ -65,7 +65,7 @@ fn read_file(path: &str) -> Result<Option<Content>, FileError> {
     };
     let size = file.metadata().map_err(unreadable)?.len();
     let mut bytes = Vec::new();
-    // A device or a growing file has no honest size: never read more than one byte too much.
+    // A device or a growing file has no reliable size. Read at most one byte beyond the limit.
     file.take(CONTENT_MAX as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;

@@ -1,16 +1,16 @@
-//! Finds the machines that a person means.
+//! Finds the machines that a text names.
 
 use fleet_core::api::{Machine, UnitStatus};
 
-/// Why a text does not name one machine.
+/// The reason why a text does not name one machine.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoMachine {
-    /// No live machine's id begins so.
+    /// No live machine's id begins with the text.
     #[error(
         "no live machine has an id that begins with \"{0}\"; `fleetctl list-machines` shows them"
     )]
     Unknown(String),
-    /// Several ids begin so.
+    /// Several ids begin with the text.
     #[error(
         "\"{prefix}\" is ambiguous: {count} machines have such an id, {first} and {second} among them; type more of it"
     )]
@@ -22,7 +22,8 @@ pub(crate) enum NoMachine {
     },
 }
 
-/// The one machine whose id begins so. A listing's `190c6f8f.../10.0.0.1` is understood too.
+/// Returns the only machine whose id begins with the text. The form of listings,
+/// `190c6f8f.../10.0.0.1`, is accepted too.
 pub(crate) fn find<'a>(machines: &'a [Machine], typed: &str) -> Result<&'a Machine, NoMachine> {
     let prefix = typed
         .split_once("...")
@@ -44,7 +45,7 @@ pub(crate) fn find<'a>(machines: &'a [Machine], typed: &str) -> Result<&'a Machi
     }
 }
 
-/// The machines where a unit belongs, ordered by id.
+/// Returns the machines where a unit belongs, ordered by id.
 pub(crate) fn placed(status: &UnitStatus) -> Vec<Machine> {
     let placed = status.machines.iter().filter(|unit| unit.placed);
     let machine = placed.map(|unit| Machine {

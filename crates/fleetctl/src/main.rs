@@ -1,4 +1,5 @@
-//! fleetctl: the command line of fleet. It asks one fleetd over HTTP, and other machines over ssh.
+//! fleetctl: the command line of fleet. It contacts one fleetd over HTTP, and other machines over
+//! ssh.
 
 mod cli;
 mod client;
@@ -62,11 +63,11 @@ async fn ask(command: Command, connect: &Connect, color: When) -> anyhow::Result
     command.run(&mut client, &ssh, paint).await
 }
 
-/// Tells what went wrong. A wrong command line has a code of its own, 2, and `--help` is none.
+/// Prints the error. A wrong command line has the exit code 2, and `--help` is no error.
 fn failure(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<clap::Error>() {
         Some(usage) => {
-            // A reader that has gone is no error.
+            // A closed stdout is no error.
             let _ = usage.print();
             u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
         }

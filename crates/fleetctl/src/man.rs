@@ -67,8 +67,8 @@ fn page(command: Command) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// With the values that an argument may have in a line, as `--help` has them; a list of its own
-/// would fill the page.
+/// Returns the command with the possible values of each argument in one line, as in `--help`. A
+/// list for each would fill the page.
 fn compact(command: Command) -> Command {
     command
         .mut_args(|arg| {
@@ -84,7 +84,7 @@ fn compact(command: Command) -> Command {
         .mut_subcommands(compact)
 }
 
-/// Writes the part of a command, and those of the commands below it.
+/// Writes the section of a command, and those of its subcommands.
 fn section(command: &mut Command, page: &mut Vec<u8>) -> io::Result<()> {
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").to_owned();
@@ -107,7 +107,7 @@ fn section(command: &mut Command, page: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// The arguments of one command, without those that every command has.
+/// Returns the options of one command, without the global ones.
 fn options(command: &Command) -> io::Result<Vec<u8>> {
     let own = command.get_arguments().filter(|arg| !arg.is_global_set());
     let own = Command::new("own")
@@ -115,13 +115,13 @@ fn options(command: &Command) -> io::Result<Vec<u8>> {
         .args(own.cloned());
     let mut section = Vec::new();
     clap_mangen::Man::new(own).render_options_section(&mut section)?;
-    // What stands before the first option is a heading of the page's, not of the command's.
+    // The text before the first option is the page's heading, not the command's.
     let section = String::from_utf8_lossy(&section);
     let first = section.find(".TP").unwrap_or(section.len());
     Ok(section[first..].into())
 }
 
-/// A paragraph of the text behind the options: prose, or lines under a heading.
+/// A paragraph of the text after the options: prose, or lines under a heading.
 struct Block(String);
 
 fn blocks(command: &Command) -> Vec<Block> {
@@ -139,7 +139,7 @@ impl Block {
             .is_some_and(|line| line.ends_with(':'))
     }
 
-    /// With its heading, if it has one, as this macro of roff's sets it.
+    /// Writes the paragraph, with its heading if it has one, as this macro of roff expects.
     fn write(&self, roff: &mut Roff, heading: &str) {
         let mut lines = self.0.lines();
         if !self.is_headed() {
@@ -172,7 +172,7 @@ mod tests {
     use crate::cli::Cli;
     use clap::CommandFactory as _;
 
-    /// Every visible command and flag of this one, as the page has it.
+    /// Returns every visible command and flag of this one, as the page has it.
     fn names(command: &Command, path: &str) -> Vec<String> {
         let flags = command.get_arguments().filter(|arg| !arg.is_hide_set());
         let long = |arg: &clap::Arg| Some(format!("--{}", arg.get_long()?).replace('-', "\\-"));

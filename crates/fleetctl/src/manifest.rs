@@ -1,4 +1,4 @@
-//! DaemonSet manifests on this machine, and the units that they become.
+//! DaemonSet manifests on this machine, and the units converted from them.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,10 +10,10 @@ use fleet_core::unit::{Content, Parsed, TargetState, UnitName, serialize};
 
 use crate::output::talk;
 
-/// A unit that a manifest became.
+/// A unit converted from a manifest.
 #[derive(Clone, Debug)]
 pub(crate) struct Converted {
-    /// The manifest's path, as it was typed.
+    /// The path of the manifest, as it was typed.
     pub(crate) path: String,
     pub(crate) name: UnitName,
     pub(crate) content: Content,
@@ -28,12 +28,12 @@ pub(crate) enum Argument {
     Converted(Converted),
 }
 
-/// Whether a word names a manifest. No unit's name ends so.
+/// Returns whether a word names a manifest. No unit name ends like one.
 pub(crate) fn is_manifest(word: &str) -> bool {
     word.ends_with(".yaml") || word.ends_with(".yml")
 }
 
-/// Reads the words of a command line; a manifest stands for its units.
+/// Reads the words of a command line. A manifest is replaced by its units.
 pub(crate) fn arguments(words: &[String]) -> anyhow::Result<Vec<Argument>> {
     let manifests = words.iter().filter(|word| is_manifest(word));
     let mut units = converted(manifests)?;
@@ -49,7 +49,8 @@ pub(crate) fn arguments(words: &[String]) -> anyhow::Result<Vec<Argument>> {
     Ok(arguments)
 }
 
-/// Converts manifests, and prints the remarks on them. Nothing is converted if anything is refused.
+/// Converts manifests, and prints the remarks on them. If anything is refused, nothing is
+/// converted.
 pub(crate) fn converted<'w>(
     paths: impl IntoIterator<Item = &'w String>,
 ) -> anyhow::Result<Vec<Converted>> {
@@ -121,7 +122,7 @@ pub(crate) fn port_clashes(new: &[&Converted], registered: &[api::Unit]) -> Vec<
 fn read(path: &str) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).with_context(|| format!("cannot read {path}"))?;
-    // A device has no honest size: never read more than shows that it is too long.
+    // A device has no reliable size. Read just enough to detect that it is too long.
     file.take(4 * MANIFEST_MAX as u64)
         .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {path}"))?;

@@ -1,20 +1,20 @@
-//! What fleetctl itself reads from a unit's options; everything else is for fleetd to judge.
+//! The options of a unit that fleetctl itself reads. fleetd judges all others.
 
 use fleet_core::unit::UnitOption;
 
-/// Whether `[X-Fleet] Global=` says that the unit belongs on every machine that matches.
+/// Returns whether `[X-Fleet] Global=` makes the unit global.
 pub(crate) fn is_global(options: &[UnitOption]) -> bool {
     last(options, "X-Fleet", "Global").is_some_and(|value| {
         ["true", "yes", "1", "on", "t"].contains(&value.to_ascii_lowercase().as_str())
     })
 }
 
-/// The `Description=` that systemd shows.
+/// Returns the `Description=` that systemd shows.
 pub(crate) fn description(options: &[UnitOption]) -> Option<&str> {
     last(options, "Unit", "Description")
 }
 
-/// As in systemd, the last assignment wins.
+/// Returns the last assignment, which wins in systemd.
 fn last<'a>(options: &'a [UnitOption], section: &str, name: &str) -> Option<&'a str> {
     options
         .iter()
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_global_wins_in_any_case() {
+    fn last_global_wins_in_upper_and_lower_case() {
         let global = |value| option("X-Fleet", "Global", value);
         for yes in ["true", "TRUE", "yes", "1", "on", "T"] {
             assert!(is_global(&[global("no"), global(yes)]), "{yes}");

@@ -1,4 +1,4 @@
-//! Data goes to stdout, talk to stderr.
+//! Writes data to stdout, and messages to stderr.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,14 +10,14 @@ use anyhow::Context as _;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 
-/// Whether anybody still reads stdout.
+/// Whether stdout is still open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     There,
     Gone,
 }
 
-/// Writes data to stdout as it is, and tells whether there is any use in writing more.
+/// Writes data to stdout unchanged. Returns whether writing more has any use.
 pub(crate) fn offer(data: &[u8]) -> anyhow::Result<Reader> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(data).and_then(|()| stdout.flush()) {
@@ -28,16 +28,16 @@ pub(crate) fn offer(data: &[u8]) -> anyhow::Result<Reader> {
     }
 }
 
-/// Writes data to stdout as it is.
+/// Writes data to stdout unchanged.
 ///
-/// A reader that has gone (`fleetctl list-units | head -1`) is no error, and must not end a command
-/// that still has units to act on.
+/// A closed stdout (`fleetctl list-units | head -1`) is no error. It must not end a command that
+/// still has units to act on.
 pub(crate) fn write(data: &[u8]) -> anyhow::Result<()> {
     offer(data).map(|_reader| ())
 }
 
-/// Waits until the reader of stdout has gone: a pipe shows that even while there is nothing to
-/// write. A file has no reader who could leave, and for one this waits for ever.
+/// Waits until the reader of stdout has closed it: a pipe shows that even while there is nothing to
+/// write. A file has no reader, and for it this waits for ever.
 pub(crate) async fn reader_gone() {
     // Unchecked: nothing is written through it, so its kind does not matter, and stdout stays
     // blocking.
@@ -48,29 +48,28 @@ pub(crate) async fn reader_gone() {
     }
 }
 
-/// Writes text to stdout, without what a terminal would obey.
+/// Writes text to stdout, without control characters for a terminal.
 pub(crate) fn say(text: impl fmt::Display) -> anyhow::Result<()> {
     write(printable(&format!("{text}\n")).as_bytes())
 }
 
-/// Tells the person at the terminal something, on stderr.
+/// Prints a message for the person at the terminal, on stderr.
 pub(crate) fn talk(text: impl fmt::Display) {
-    // There is nowhere left to report that stderr is closed.
+    // If stderr is closed, there is no way to report it.
     let _ = io::stderr().write_all(printable(&format!("{text}\n")).as_bytes());
 }
 
-/// Descriptions and problems come from other people's unit files and machines: only their line ends
-/// and tabs reach the terminal.
+/// Returns the text without control characters, except line ends and tabs. Descriptions and
+/// problems come from other people's unit files and machines.
 pub(crate) fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', " ")
 }
 
-/// The same for a cell: a description may be continued over lines, or hold tabs. Hardly any has to
-/// be changed.
+/// Returns the text for a cell: a description may span lines or contain tabs. Hardly any text has
+/// to change.
 pub(crate) fn on_one_line<'a>(text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
     let text = text.into();
-    // Looks at all of them in any case, which is faster than to look at each whether it is the
-    // last.
+    // It always checks all bytes, which is faster than checking each for being the last.
     let plain = |all, byte| all & matches!(byte, b' '..=b'~');
     match text.bytes().fold(true, plain) {
         true => text,
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_is_told_nothing_but_text() {
+    fn terminal_gets_no_control_characters() {
         assert_eq!(printable("a\tb\x1b[2J\rc\n"), "a\tb [2J c\n");
     }
 

@@ -1,4 +1,4 @@
-//! Colours for states, as systemctl has them: only what needs attention, and what is well.
+//! Colours for states, as in systemctl: states that need attention, and good states.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
@@ -7,7 +7,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 
-/// What `--color` asks for.
+/// The value of `--color`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum When {
     Auto,
@@ -15,14 +15,14 @@ pub(crate) enum When {
     Never,
 }
 
-/// Paints text, or leaves it as it is.
+/// Colours text, or leaves it unchanged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paint {
     on: bool,
 }
 
 impl Paint {
-    /// Decides for what goes to stdout.
+    /// Decides for stdout.
     pub(crate) fn stdout(when: When) -> Self {
         let auto = || {
             let stdout = io::stdout();
@@ -37,7 +37,7 @@ impl Paint {
         }
     }
 
-    /// The text in that style. What a terminal would obey must be out of it already.
+    /// Returns the text in that style. Control characters must be removed before.
     pub(crate) fn text(self, style: Style, text: &str) -> Cow<'_, str> {
         if self.on && style != Style::new() {
             format!("{style}{text}{style:#}").into()
@@ -51,7 +51,7 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const MOVING: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// The style of a unit in that active state.
+/// Returns the style of an active state.
 pub(crate) fn active(state: &str) -> Style {
     match state {
         "active" => GOOD,
@@ -61,17 +61,17 @@ pub(crate) fn active(state: &str) -> Style {
     }
 }
 
-/// The style of a load state: all but `loaded` is bad.
+/// Returns the style of a load state: all but `loaded` are bad.
 pub(crate) fn load(state: &str) -> Style {
     expected(state, "loaded")
 }
 
-/// The style of a result: all but `success` is bad; units of some kinds have none.
+/// Returns the style of a result: all but `success` are bad; some kinds of units have none.
 pub(crate) fn result(result: &str) -> Style {
     expected(result, "success")
 }
 
-/// The style of what a plan does to a machine.
+/// Returns the style of a plan's action on a machine.
 pub(crate) fn planned(action: &str) -> Style {
     match action {
         "start" => GOOD,
@@ -81,7 +81,7 @@ pub(crate) fn planned(action: &str) -> Style {
     }
 }
 
-/// The style of a rollout's phase.
+/// Returns the style of a rollout's phase.
 pub(crate) fn phase(phase: &str) -> Style {
     match phase {
         "rolling" | "paused" => MOVING,
@@ -90,7 +90,7 @@ pub(crate) fn phase(phase: &str) -> Style {
     }
 }
 
-/// The style of where a machine is on its way to a revision.
+/// Returns the style of a machine's class in an update.
 pub(crate) fn class(class: &str) -> Style {
     match class {
         "done" => GOOD,
@@ -100,12 +100,12 @@ pub(crate) fn class(class: &str) -> Style {
     }
 }
 
-/// The word for a condition that holds or does not, and its style.
+/// Returns the word and the style for a condition that holds or fails.
 pub(crate) fn holds(holds: bool) -> (&'static str, Style) {
     if holds { ("yes", GOOD) } else { ("no ", BAD) }
 }
 
-/// The style of what may start on a machine.
+/// Returns the style of a machine's scheduling.
 pub(crate) fn scheduling(scheduling: &str) -> Style {
     match scheduling {
         "cordoned" | "drained" => MOVING,
@@ -113,7 +113,7 @@ pub(crate) fn scheduling(scheduling: &str) -> Style {
     }
 }
 
-/// The style of a count of what is bad.
+/// Returns the style of a count of bad things.
 pub(crate) fn any(count: usize) -> Style {
     if count > 0 { BAD } else { Style::new() }
 }

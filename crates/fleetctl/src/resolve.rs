@@ -1,5 +1,5 @@
-//! Decides what becomes of each unit named on the command line: where its content comes from, and
-//! whether the registry needs it.
+//! Decides for each unit on the command line where its content comes from, and whether the registry
+//! needs it.
 //!
 //! ```text
 //!            in the registry?
@@ -19,7 +19,7 @@ use crate::local::{FileError, Local, typed_name};
 use crate::manifest::Argument;
 use crate::options::is_global;
 
-/// Why a unit cannot be taken. The texts are fleet 1.0's where it had one.
+/// The reason why a unit cannot be used. The texts are those of fleet 1.0 where it had one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResolveError {
     #[error(transparent)]
@@ -56,7 +56,7 @@ pub(crate) struct Registered {
 }
 
 impl Registered {
-    /// Asks the registry for a unit.
+    /// Reads a unit from the registry.
     pub(crate) async fn get(
         client: &mut Client,
         name: &UnitName,
@@ -86,13 +86,13 @@ impl Registered {
     }
 }
 
-/// All that is known of one unit named on the command line.
+/// Everything known about one unit on the command line.
 #[derive(Debug)]
 pub(crate) struct Sources {
     pub(crate) name: UnitName,
     pub(crate) registered: Option<Registered>,
     local: Local,
-    /// Of an instance: its template.
+    /// The template of an instance. `None` for other units.
     template: Option<Template>,
 }
 
@@ -104,7 +104,7 @@ struct Template {
 }
 
 impl Sources {
-    /// Looks a unit up in the registry and in the directory.
+    /// Reads a unit from the registry and from the directory.
     pub(crate) async fn look_up(
         client: &mut Client,
         argument: &Argument,
@@ -144,20 +144,20 @@ impl Sources {
     }
 }
 
-/// What to do about a unit.
+/// The decision about a unit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Give the registry this content.
+    /// Write this content to the registry.
     Write(Content),
-    /// The registry has it already.
+    /// The registry already has it.
     Keep,
-    /// `--replace`, but the local file is what the registry has already.
+    /// `--replace` was given, but the local file equals the registry's content.
     Same,
-    /// The registry keeps what it has; the person should know why.
+    /// The registry keeps its content, and the user gets this warning.
     KeepWithWarning(String),
 }
 
-/// Decides for one unit. `target` is what the command aims at: submit `inactive`, load `loaded`,
+/// Decides for one unit. `target` is the command's target state: submit `inactive`, load `loaded`,
 /// start `launched`.
 pub(crate) fn decide(
     sources: Sources,
@@ -193,7 +193,7 @@ pub(crate) fn decide(
         };
     };
     if !replace {
-        // The registry wins, so a local file that cannot be read is none of our business.
+        // The registry wins, so an unreadable local file does not matter.
         let differing = [Some(&local), template.as_ref().map(|t| &t.local)]
             .into_iter()
             .flatten()
@@ -236,7 +236,8 @@ pub(crate) fn decide(
     })
 }
 
-/// The content that `start --replace` would take from a file, or for an instance from its template.
+/// Returns the content that `start --replace` would use from a file, or for an instance from its
+/// template.
 pub(crate) fn replacement(sources: Sources) -> Result<Content, ResolveError> {
     let name = sources.name.clone();
     let registered = sources.registered.as_ref();
@@ -247,7 +248,7 @@ pub(crate) fn replacement(sources: Sources) -> Result<Content, ResolveError> {
     }
 }
 
-/// The same, or what the registry has if there is no file.
+/// Returns that content, or the registry's if there is no file.
 pub(crate) fn proposed(sources: Sources) -> Result<Content, ResolveError> {
     let registered = sources.registered.as_ref();
     let registered = registered.map(|unit| unit.content.clone());
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_proposed_is_the_file_and_else_what_the_registry_has() {
+    fn proposal_is_the_file_or_else_the_registrys_content() {
         let content = |text: &str| Content::from(text);
         let new = hello(Some(("old", Launched)), Some("new"));
         assert_eq!(proposed(new).expect("content"), content("new"));
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_is_nowhere_is_refused() {
+    fn unit_without_any_source_is_refused() {
         assert_eq!(
             decide(hello(None, None), Launched, false)
                 .expect_err("nowhere")
@@ -459,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn replacing_a_unit_by_itself_is_nothing() {
+    fn replacing_a_unit_with_its_own_content_does_nothing() {
         assert_eq!(
             decide(hello(Some(("old", Launched)), Some("old")), Inactive, true).expect("same"),
             Decision::Same

@@ -1,4 +1,4 @@
-//! Picks units of the registry by name or glob pattern, in the order they were asked for.
+//! Selects units of the registry by name or glob pattern, in the order of the arguments.
 
 use anyhow::Context as _;
 use fleet_core::api::Unit;
@@ -6,25 +6,25 @@ use glob::Pattern;
 
 use crate::local::typed_name;
 
-/// What the arguments of a command name.
+/// The units that a command's arguments name.
 pub(crate) struct Known {
-    /// Each once, in the order of the arguments.
+    /// The units, each once, in the order of the arguments.
     pub(crate) units: Vec<Unit>,
-    /// The arguments that name nothing.
+    /// The arguments that name no unit.
     pub(crate) unknown: Vec<Unknown>,
 }
 
-/// A unit that is not in the registry.
+/// A unit that is missing from the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unknown {
-    /// As the unit would be called.
+    /// The name that the unit would have.
     pub(crate) name: String,
-    /// One that is there, and may be meant.
+    /// A similar name in the registry. `None` if there is none.
     pub(crate) similar: Option<String>,
 }
 
 impl Unknown {
-    /// An unknown unit beside those that are known.
+    /// Returns an unknown unit, with the most similar of the known ones.
     pub(crate) fn among<'a>(name: String, units: impl IntoIterator<Item = &'a Unit>) -> Self {
         let similar = units
             .into_iter()
@@ -40,13 +40,14 @@ impl Unknown {
         is_pattern(&self.name)
     }
 
-    /// `; did you mean hello.service?`, or nothing.
+    /// Returns `; did you mean hello.service?`, or an empty text.
     pub(crate) fn hint(&self) -> String {
         let similar = self.similar.as_ref();
         similar.map_or_else(String::new, |similar| format!("; did you mean {similar}?"))
     }
 
-    /// As fleet 1.0 put it: `Unit helo.service does not exist.`, and which one may be meant.
+    /// Returns the sentence of fleet 1.0, `Unit helo.service does not exist.`, with the similar
+    /// name.
     pub(crate) fn sentence(&self) -> String {
         let sentence = format!("Unit {} does not exist.", self.name);
         match &self.similar {
@@ -56,10 +57,10 @@ impl Unknown {
     }
 }
 
-/// How many typing errors make one of these names the other; none if so many that it is another
-/// name.
+/// Returns the number of typing errors that turn one name into the other. `None` if they are
+/// too many for a misspelling.
 fn typing_errors(typed: &str, name: &str) -> Option<usize> {
-    // `.service` stands behind most names, and says nothing of them.
+    // Most names end in `.service`, which does not distinguish them.
     let kind = |name: &str| name.rfind('.').unwrap_or(name.len());
     let (typed, name) = match (typed.split_at(kind(typed)), name.split_at(kind(name))) {
         ((typed, same), (name, kind)) if same == kind => (typed, name),
@@ -70,7 +71,7 @@ fn typing_errors(typed: &str, name: &str) -> Option<usize> {
     (errors <= (length / 3).max(1) && errors < length).then_some(errors)
 }
 
-/// Finds the units that `arguments` name. A pattern that is malformed is an error.
+/// Returns the units that `arguments` name. A malformed pattern is an error.
 pub(crate) fn known_units(mut units: Vec<Unit>, arguments: &[String]) -> anyhow::Result<Known> {
     let mut known = Known {
         units: Vec::new(),
@@ -104,7 +105,7 @@ pub(crate) fn known_units(mut units: Vec<Unit>, arguments: &[String]) -> anyhow:
     Ok(known)
 }
 
-/// Whether an argument is a glob pattern.
+/// Returns whether an argument is a glob pattern.
 pub(crate) fn is_pattern(argument: &str) -> bool {
     argument.contains(['*', '?', '['])
 }
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn units_come_in_the_order_asked_for_and_once() {
+    fn units_are_in_the_order_of_arguments_and_once() {
         assert_eq!(
             names(&["c.timer", "b", "a.service", "c.timer"]),
             ["c.timer", "b.service", "a.service"]
@@ -158,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nothing_is_told() {
+    fn argument_without_a_unit_is_reported() {
         let unknown = |arguments: &[&str]| pick(arguments).1;
         assert_eq!(unknown(&["a", "x", "bad name"]), ["x.service", "bad name"]);
         assert_eq!(unknown(&["*", "a", "z*"]), ["z*"]);
     }
 
     #[test]
-    fn a_unit_that_is_spelt_almost_so_is_suggested() {
+    fn unit_with_a_similar_name_is_suggested() {
         let units = ["hello.service", "help.service", "a.service"].map(|name| Unit {
             name: name.into(),
             ..Unit::default()

@@ -1,7 +1,7 @@
-//! Lines up the columns of a listing, byte for byte as fleet 1.0 did.
+//! Aligns the columns of a listing, byte for byte as in fleet 1.0.
 //!
 //! That was Go's `text/tabwriter` with tabs of eight and one blank of padding. Scripts cut these
-//! listings by tabs, so neither spaces nor wider cells will do.
+//! listings at tabs, so neither spaces nor wider cells will do.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::paint::Paint;
 
 const TAB: usize = 8;
 
-/// One cell of a table; most show what a row has as it is.
+/// One cell of a table. Most borrow a row's text unchanged.
 #[derive(Clone)]
 pub(crate) struct Cell<'a> {
     pub(crate) text: Cow<'a, str>,
@@ -25,9 +25,8 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// Joins so many rows of so many cells into lines; the last cell of a line is never padded. Asks
-/// for each cell twice, by its row and column, so that of a long listing not every cell is in
-/// memory.
+/// Returns the cells as lines; the last cell of a line is never padded. It requests each cell
+/// twice, by row and column, so a long listing is never in memory as a whole.
 pub(crate) fn align<'a>(
     rows: usize,
     columns: usize,
@@ -53,7 +52,7 @@ pub(crate) fn align<'a>(
     text
 }
 
-/// Go counts characters, not the cells of a terminal.
+/// Returns the width in characters, as Go counts it, not in cells of a terminal.
 fn width(cell: &str) -> usize {
     match cell.is_ascii() {
         true => cell.len(),
@@ -72,7 +71,7 @@ mod tests {
         align(rows.len(), columns, cell, Paint::stdout(When::Never))
     }
 
-    /// Takes a recorded listing apart and puts it together again.
+    /// Splits a recorded listing into cells and aligns them again.
     fn again(listing: &str) -> String {
         let rows = listing
             .lines()
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_listings_come_out_byte_for_byte() {
+    fn recorded_listings_are_aligned_byte_for_byte() {
         for listing in [
             "UNIT\tMACHINE\tACTIVE\tSUB\n",
             "MACHINE\t\tIP\t\tMETADATA\n3f3fab35...\t10.99.1.3\thost=n3\n",
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_list_is_no_output() {
+    fn empty_listing_prints_nothing() {
         assert_eq!(plain(Vec::new()), "");
     }
 }

@@ -7,31 +7,31 @@ use std::time::Duration;
 
 use crate::output::{Reader, offer, reader_gone, talk};
 
-/// Between two looks at what has no long poll. fleetd is asked again only while the command
-/// watches.
+/// The time between two requests for data without a long poll. fleetd is only asked again while the
+/// command watches.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
-/// To the upper left corner, and nothing below it.
+/// Moves to the upper left corner and clears everything below it.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
-/// Which look it is: the first one answers at once, later ones when there may be news.
+/// The kind of request: the first returns at once, later ones when there may be changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     First,
     Again,
 }
 
-/// What a look found.
+/// The result of a request.
 pub(crate) struct Found<T> {
     pub(crate) text: String,
-    /// Set once there is nothing more to see.
+    /// The end of watching. `None` while there may be more to see.
     pub(crate) end: Option<T>,
 }
 
-/// Shows what `look` finds, once; while `watch` is set, again whenever it finds something else, for
-/// as long as anybody reads it. Ctrl-C ends the process, as it does anywhere.
+/// Shows what `look` finds, once. With `watch`, shows it again whenever it changes, until stdout is
+/// closed. Ctrl-C ends the process, as usual.
 ///
-/// On a terminal each snapshot takes the place of the one before; elsewhere it follows it.
+/// On a terminal each snapshot replaces the one before; elsewhere it follows it.
 pub(crate) async fn show(
     watch: bool,
     mut look: impl AsyncFnMut(Look) -> anyhow::Result<String>,
@@ -45,8 +45,8 @@ pub(crate) async fn show(
     show_until(watch, endless).await.map(drop)
 }
 
-/// The same until a look finds the end, and answers it; none if it was not to be watched, or the
-/// reader has gone.
+/// Shows what `look` finds until it finds the end, and returns it. `None` without `watch`, or if
+/// stdout was closed.
 pub(crate) async fn show_until<T>(
     watch: bool,
     mut look: impl AsyncFnMut(Look) -> anyhow::Result<Found<T>>,
@@ -73,8 +73,8 @@ pub(crate) async fn show_until<T>(
                 complained.clear();
                 found = next;
             }
-            // fleetd restarts, or its registry is away for a while: who watches wants to see it
-            // come back.
+            // fleetd restarts, or its registry is unreachable for a while. The user wants to see it
+            // recover.
             Err(error) => {
                 let complaint = format!("{error:#}");
                 if complaint != complained {

@@ -5,8 +5,10 @@ mod absent;
 mod conditions;
 mod failures;
 mod leaders;
+mod lost;
 mod orders;
 mod placement;
+mod soak;
 pub(crate) mod trail;
 mod updates;
 

@@ -1,8 +1,8 @@
-//! `cargo demo`: three real hosts, one etcd, and the life of one unit on them, told with fleet's
+//! `cargo demo`: three real hosts, one etcd, and the life of one unit on them, shown with fleet's
 //! own commands.
 //!
-//! Needs root and a Debian or Ubuntu; everything lives in namespaces and is gone afterwards.
-//! `--keep` leaves the hosts up until Enter or Ctrl-C.
+//! It needs root and Debian or Ubuntu. Everything runs in namespaces and is removed afterwards.
+//! `--keep` leaves the hosts running until Enter or Ctrl-C.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -15,11 +15,10 @@ use lab::{Host, Lab, cleanup, repository, requirements, wait_until};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Bound of anything the demo waits for: far above what fleet needs, and short enough to sit
-/// through.
+/// The limit for every wait: far above what fleet needs, and short enough for a viewer.
 const SOON: Duration = Duration::from_secs(20);
 
-/// What is dropped into a units directory, halfway through.
+/// The unit file that is written to a units directory, halfway through.
 const DROPPED: &str = "\
 [Unit]
 Description=Says how this machine is
@@ -31,7 +30,7 @@ ExecStart=/bin/sh -c \"while uptime; do sleep 5; done\"
 Global=true
 ";
 
-/// Set once a signal came: from then on the signal's thread alone says how the process ends.
+/// Whether a signal came. After it, only the signal's thread decides the exit code.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
@@ -80,7 +79,7 @@ fn clean_up_on_signals() -> Result<()> {
     Ok(())
 }
 
-/// Installs and builds what the demo needs; an error, after a word of advice, where it cannot run.
+/// Installs and builds what the demo needs. Prints advice before it fails.
 fn prepare() -> Result<()> {
     let installed = match requirements::is_root() {
         true => requirements::install_packages(requirements::LAB),
@@ -174,7 +173,7 @@ fn update(lab: &Lab) -> Result<()> {
         first,
         "sed -i 's/Hello, Global World/Hello again/' hello.service",
     )?;
-    // It exits with 1 where there is something to change.
+    // It exits with 1 if anything would change.
     tell(first, "fleetctl plan hello.service; true")?;
     tell(first, "fleetctl start --replace hello.service")?;
     tell(first, "fleetctl rollout status --watch hello.service")?;
@@ -199,7 +198,7 @@ fn break_it(lab: &Lab) -> Result<()> {
         "sed -i 's|ExecStart=.*|ExecStart=/bin/false|' hello.service",
     )?;
     tell(first, "fleetctl start --replace hello.service")?;
-    // It exits with 7 where the update was rolled back.
+    // It exits with 7 if the update was rolled back.
     tell(
         first,
         "fleetctl rollout status --watch hello.service; echo \"exit code $?\"",
@@ -232,7 +231,7 @@ fn lose_the_leader(lab: &Lab) -> Result<()> {
     lab.wait_until(SOON, "another machine leads", || {
         Ok(leader(lab, speaker)?.number() != old.number())
     })?;
-    // It ends with 3, as there is a problem: the update that was rolled back.
+    // It exits with 3 because of a problem: the update that was rolled back.
     tell_exit(speaker, "fleetctl status", 3)?;
     println!("Main processes now:");
     ensure!(main_pids(&others)? == before, "a unit was restarted");
@@ -248,12 +247,12 @@ fn title(text: &str) {
     println!("=== {text}\n");
 }
 
-/// Runs a command line in a host's /root, and prints it with its output, as a terminal would.
+/// Runs a command line in a host's /root, and prints it with its output, like a terminal.
 fn tell(host: &Host, line: &str) -> Result<()> {
     tell_exit(host, line, 0)
 }
 
-/// Does so for a command that ends with this exit code.
+/// Does the same for a command that ends with this exit code.
 fn tell_exit(host: &Host, line: &str, code: i32) -> Result<()> {
     println!("{}# {line}", host.name());
     let output = host.sh(&format!("cd /root; {line}"))?;
@@ -262,7 +261,7 @@ fn tell_exit(host: &Host, line: &str, code: i32) -> Result<()> {
     Ok(())
 }
 
-/// Prints a listing of units once it has this many rows, all active: reports follow the units by
+/// Prints a listing of units once it has this many rows, all active. Reports follow the units by
 /// milliseconds.
 fn list(host: &Host, line: &str, rows: usize) -> Result<()> {
     wait_until(SOON, &format!("{rows} active units are listed"), || {
@@ -294,9 +293,9 @@ fn main_pids(hosts: &[&Host]) -> Result<Vec<u32>> {
     pids.collect()
 }
 
-/// The host that `fleetctl status` names as the leader, asked on `speaker`.
+/// Returns the leader according to `fleetctl status` on `speaker`.
 fn leader<'a>(lab: &'a Lab, speaker: &Host) -> Result<&'a Host> {
-    // Its exit code is 3 while there are problems, such as the update that was rolled back.
+    // It exits with 3 while there are problems, such as the update that was rolled back.
     let status = speaker.fleetctl(&["status"])?.stdout;
     let line = status
         .lines()

@@ -1,4 +1,4 @@
-//! How long a change takes from the command until the hosts have it, and the floors below that.
+//! Measures the time from a command until the hosts have the change, and the floors below it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,8 +11,8 @@ use lab::{Host, Lab};
 use crate::figure::{self, Figure, Samples};
 use crate::probe::{Probe, unit_file};
 
-/// What a unit's change leaves to be done (reports, marks) is over after this, so that it is not
-/// measured with the next change. Pauses of the product itself are 50 ms.
+/// The time in which the work after a change (reports, marks) ends, so that it is not measured with
+/// the next change. The product's own pauses are 50 ms.
 const QUIET: Duration = Duration::from_millis(200);
 
 const MANY: usize = 50;
@@ -24,7 +24,7 @@ pub(crate) struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// One unit through its life, then one that is listed until every machine has it.
+    /// Measures one unit from start to destroy, then one with a listing on every machine.
     pub(crate) fn one_unit(&mut self, round: usize) -> Result<()> {
         let (first, all) = (self.lab.host(1), self.lab.hosts().len());
         let name = format!("one{round}.service");
@@ -49,7 +49,7 @@ impl Changes<'_> {
         self.probe.stopped(all).map(drop)
     }
 
-    /// A unit that one machine comes to match, and no longer matches.
+    /// Measures a unit that begins and ceases to match one machine.
     pub(crate) fn metadata(&mut self, rounds: usize) -> Result<()> {
         let first = self.lab.host(1);
         let machine = self.lab.host(2).machine_id();
@@ -68,7 +68,7 @@ impl Changes<'_> {
             .map(drop)
     }
 
-    /// Many units in one command.
+    /// Measures many units in one command.
     pub(crate) fn many_units(&mut self, round: usize) -> Result<()> {
         let first = self.lab.host(1);
         let all = self.lab.hosts().len();
@@ -83,7 +83,7 @@ impl Changes<'_> {
         self.stops(figure::MANY_GONE, &arguments(&["destroy"], &names), all)
     }
 
-    /// What nothing that starts units by a command line can do without.
+    /// Measures the floors: the work without which no unit can be started by a command line.
     pub(crate) fn floors(&mut self, rounds: usize) -> Result<()> {
         let first = self.lab.host(1);
         let names: Vec<String> = (0..MANY).map(|n| format!("floor{n}.service")).collect();
@@ -184,7 +184,7 @@ pub(crate) fn everywhere(hosts: &[Host], command: &[&str]) -> Result<()> {
     })
 }
 
-/// One put, by the JSON gateway: `figures` = `1`.
+/// Makes one put through the JSON gateway: `figures` = `1`.
 fn put(lab: &Lab) -> Result<()> {
     let body = r#"{"key":"ZmlndXJlcw==","value":"MQ=="}"#;
     lab.member(1).link().inside(|| {

@@ -1,5 +1,5 @@
-//! One real host with a thousand units: what fleet adds to what systemd does by itself, and what
-//! units that restart all the time cost.
+//! Measures one real host with a thousand units: fleet's cost beside systemd's own, and the cost of
+//! units that restart all the time.
 
 use std::fs;
 use std::thread;
@@ -15,13 +15,13 @@ use crate::standing::usage_of;
 const UNITS: usize = 1000;
 const LOOPING: usize = 500;
 
-/// How long the looping units are watched.
+/// The time for which the looping units are observed.
 const WHILE: Duration = Duration::from_secs(30);
 
-/// What a change leaves to be done is over after this.
+/// The time in which the work after a change ends.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Measures it on a lab of its own; answers the page.
+/// Measures on a lab of its own. Returns the page.
 pub(crate) fn measure(rounds: usize) -> Result<String> {
     let lab = Lab::builder().hosts(1).etcd(1).start()?;
     lab.install_fleet(|_| lab.fleet_conf())?;
@@ -62,10 +62,10 @@ struct Crowd<'a> {
 }
 
 impl Crowd<'_> {
-    /// Starts, updates and stops the units by systemctl alone; answers how long each took.
+    /// Starts, updates and stops the units by systemctl alone. Returns the time of each.
     fn by_systemd(&mut self) -> Result<[f64; 3]> {
         let host = self.host;
-        // Where fleet's lie, so that systemd has the same to read.
+        // In fleet's directory, so that systemd reads the same files.
         let write = |version| {
             (0..UNITS).try_for_each(|n| {
                 let path = format!("/run/systemd/system/floor{n}.service");
@@ -93,7 +93,7 @@ impl Crowd<'_> {
         Ok([start, update, stop])
     }
 
-    /// The same by fleetctl, and their end.
+    /// Starts, updates and stops the units by fleetctl. Returns the time of each.
     fn by_fleet(&mut self, round: u32) -> Result<[f64; 3]> {
         let host = self.host;
         let (first, second) = (2 * round + 3, 2 * round + 4);
@@ -126,7 +126,7 @@ impl Crowd<'_> {
         Ok([start, update, stop])
     }
 
-    /// Units that end and are started again every second: by systemd alone, then fleet's.
+    /// Measures units that end and restart every second: first systemd's alone, then fleet's.
     fn loops(&mut self) -> Result<()> {
         let unit = "[Service]\nExecStart=/bin/true\nRestart=always\nRestartSec=10\n\
                     [Unit]\nStartLimitIntervalSec=0\n[X-Fleet]\nGlobal=true\n";
@@ -152,7 +152,7 @@ impl Crowd<'_> {
             .map(drop)
     }
 
-    /// The share of a core that fleetd, and that PID 1, take for a while.
+    /// Returns the share of a core that fleetd uses, and that PID 1 uses.
     fn watch(&self) -> Result<(f64, f64)> {
         thread::sleep(QUIET);
         let now = || -> Result<(f64, f64)> {
@@ -195,7 +195,7 @@ impl Crowd<'_> {
     }
 }
 
-/// Seconds that a process of one thread has spent on processors.
+/// Returns the processor seconds of a process with one thread.
 fn schedstat(host: &Host, pid: u32) -> Result<f64> {
     let path = host.path(&format!("/proc/{pid}/schedstat"));
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -1,4 +1,4 @@
-//! One measured quantity, and the page of all of them.
+//! A measured quantity, and the page of all of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use lab::{Lab, run};
 
-/// What is measured: its text, what fleet 1.0 took, and what is aimed for. Floors and counts have
-/// no target.
+/// A measured quantity: its text, the value of fleet 1.0, and the target. Floors and counts have no
+/// target.
 pub(crate) struct Figure {
     pub(crate) what: &'static str,
     pub(crate) original: &'static str,
@@ -18,7 +18,7 @@ pub(crate) struct Figure {
 macro_rules! figures {
     ($($name:ident: $what:literal, $original:literal, $target:literal, $unit:literal;)*) => {
         $(pub(crate) const $name: &Figure = &Figure { what: $what, original: $original, target: $target, unit: $unit };)*
-        /// All of them, in the order of the page.
+        /// All figures, in the order of the page.
         const ALL: &[&Figure] = &[$($name),*];
     };
 }
@@ -79,7 +79,7 @@ figures! {
     FLOOR_BATCH: "floor: `daemon-reload`, `restart` of it on 3 of the 12 hosts", "", "", "s";
 }
 
-/// What was measured.
+/// The measured samples.
 #[derive(Default)]
 pub(crate) struct Samples(BTreeMap<&'static str, Vec<f64>>);
 
@@ -88,7 +88,7 @@ impl Samples {
         self.0.entry(figure.what).or_default().push(value);
     }
 
-    /// The figures as a table.
+    /// Returns the figures as a table.
     pub(crate) fn table(&self) -> String {
         let mut table = "| what | unit | median | p10 | p90 | samples | aim | fleet 1.0 |\n\
                          |---|---|--:|--:|--:|--:|--:|--:|\n"
@@ -114,7 +114,7 @@ impl Samples {
     }
 }
 
-/// The nearest sample: none is invented between two.
+/// Returns the nearest sample, without interpolation.
 fn quantile(samples: &[f64], part: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -131,7 +131,7 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// Where and when they were measured, in one line.
+/// Returns the place and the time of the measurement, in one line.
 pub(crate) fn machine(lab: &Lab) -> Result<String> {
     let cores = std::thread::available_parallelism()?;
     let memory = std::fs::read_to_string("/proc/meminfo")?;

@@ -1,10 +1,9 @@
-//! `cargo figures`: how fast fleet is and what it costs, on three real hosts with one etcd, and
+//! `cargo figures`: the speed and the cost of fleet, on three real hosts with one etcd, and of
 //! rollouts on twelve.
 //!
-//! Prints a table; `--write` puts it into docs/figures.md as well. Takes about five minutes.
-//! `--quick` measures each thing three times and leaves out the idle minute: enough to see whether
-//! a change in the code is worth it. `--crowded` measures one host with a thousand units instead,
-//! for docs/crowded.md.
+//! Prints a table; `--write` also writes it to docs/figures.md. It takes about five minutes.
+//! `--quick` measures everything three times and skips the idle minute: enough to judge a change of
+//! the code. `--crowded` instead measures one host with a thousand units, for docs/crowded.md.
 
 mod changes;
 mod crowded;
@@ -23,7 +22,7 @@ use crate::changes::Changes;
 use crate::figure::Samples;
 use crate::probe::Probe;
 
-/// Bound of the cluster's start.
+/// The limit for the cluster's start.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {

@@ -1,9 +1,9 @@
-//! Sees units start and stop on the hosts without asking the hosts for it.
+//! Observes units that start and stop on the hosts, without asking the hosts.
 //!
-//! Every measured unit opens its host's named pipe, writes a line, and keeps the pipe open for as
-//! long as it lives. A thread a host that reads the pipe thus wakes at the start of each unit and
-//! at the end of the last one. Nothing polls: a loop around `systemctl` would take its share of the
-//! cores from what is measured.
+//! Every measured unit opens its host's named pipe, writes a line, and keeps the pipe open while it
+//! runs. One thread for each host reads the pipe. It wakes at the start of each unit and at the end
+//! of the last one. Nothing polls: a loop around `systemctl` would use processor time of the
+//! measured system.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use lab::{Host, run};
 
-/// Where the pipe is, on every host.
+/// The path of the pipe on every host.
 const PIPE: &str = "/run/figures";
 
-/// Bound of anything that is measured: what takes longer is broken, not slow.
+/// The limit for every measurement. A longer one is broken, not slow.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What happened on some host.
+/// An event on some host.
 struct Event {
     at: Instant,
-    /// The line that a unit wrote; none when the last unit that had the pipe open is gone.
+    /// The line that a unit wrote. `None` when the last unit with the open pipe has ended.
     line: Option<String>,
 }
 
@@ -32,8 +32,8 @@ pub(crate) struct Probe {
     events: Receiver<Event>,
 }
 
-/// A unit file whose process tells the probe `name` and `version`. `section`: more lines for
-/// `[X-Fleet]`.
+/// Returns a unit file whose process sends `name` and `version` to the probe. `section` is more
+/// lines for `[X-Fleet]`.
 pub(crate) fn unit_file(version: u32, section: &str) -> String {
     format!(
         "[Service]\n\
@@ -44,8 +44,8 @@ pub(crate) fn unit_file(version: u32, section: &str) -> String {
     )
 }
 
-/// A unit file whose process tells so once it is up, after a second; a quarter of the hosts may be
-/// without it.
+/// Returns a unit file whose process does so once it is up, after a second. It may be unavailable
+/// on a quarter of the hosts.
 pub(crate) fn slow_unit_file(version: u32) -> String {
     format!(
         "[Service]\n\
@@ -70,19 +70,19 @@ impl Probe {
         Ok(Self { events: received })
     }
 
-    /// Forgets what has happened so far.
+    /// Drops the events so far.
     pub(crate) fn forget(&self) {
         while self.events.try_recv().is_ok() {}
     }
 
-    /// When the last of `count` lines of that version was written.
+    /// Returns when the last of `count` lines of that version was written.
     pub(crate) fn started(&self, version: u32, count: usize) -> Result<Instant> {
         let end = format!(" {version}");
         self.last(count, |line| line.is_some_and(|line| line.ends_with(&end)))
             .with_context(|| format!("{count} processes of version {version} did not start"))
     }
 
-    /// When the last process on the last of `hosts` hosts was gone.
+    /// Returns when the last process on the last of `hosts` hosts ended.
     pub(crate) fn stopped(&self, hosts: usize) -> Result<Instant> {
         self.last(hosts, |line| line.is_none())
             .with_context(|| format!("units did not stop on {hosts} hosts"))
@@ -104,7 +104,7 @@ impl Probe {
     }
 }
 
-/// Tells events until nobody listens, or the host is gone. The open waits for a first unit, the
+/// Sends events until the receiver is dropped or the host ends. Opening waits for the first unit,
 /// reading for the last.
 fn follow(pipe: &Path, events: &Sender<Event>) {
     while let Ok(open) = File::open(pipe) {

@@ -1,4 +1,5 @@
-//! What a rollout on many hosts takes, over what its budget alone would make it take.
+//! Measures the duration of a rollout on many hosts, beyond the time that its budget alone
+//! requires.
 
 use std::time::{Duration, Instant};
 
@@ -11,19 +12,19 @@ use crate::probe::{Probe, slow_unit_file};
 
 const HOSTS: usize = 12;
 
-/// A quarter of the hosts at a time.
+/// The number of batches: each has a quarter of the hosts.
 const BATCHES: f64 = 4.0;
 
-/// The unit's own: seconds until it says that it is up.
+/// The seconds until the unit itself reports that it is up.
 const START: f64 = 1.0;
 
-/// Bound of everything that is waited for.
+/// The limit for every wait.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Nothing is written for that long once a rollout is over: reports are gathered for 50 ms.
+/// The silence after which a rollout is over. Reports are collected for 50 ms.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Updates a unit again and again on hosts of its own.
+/// Updates a unit repeatedly, on hosts of its own.
 pub(crate) fn measure(rounds: u32, samples: &mut Samples) -> Result<()> {
     let lab = Lab::builder().hosts(HOSTS).etcd(1).start()?;
     lab.install_fleet(|_| lab.fleet_conf())?;
@@ -56,8 +57,8 @@ pub(crate) fn measure(rounds: u32, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// What systemd alone takes for one batch: of a unit that is not fleet's, once its new file lies
-/// there.
+/// Returns the time of systemd alone for one batch: for a unit outside fleet, after its new file
+/// was written.
 fn floor(lab: &Lab) -> Result<f64> {
     let batch = &lab.hosts()[..lab.hosts().len() / 4];
     for host in batch {
@@ -75,7 +76,7 @@ fn floor(lab: &Lab) -> Result<f64> {
     Ok(took)
 }
 
-/// The registry's revision, which counts commits, once nothing is written any more.
+/// Returns the registry's revision, which counts commits, once nothing more is written.
 fn settled(lab: &Lab) -> Result<f64> {
     let (mut last, mut since) = (revision(lab)?, Instant::now());
     wait_until(LIMIT, "nothing is written any more", || {

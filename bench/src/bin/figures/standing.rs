@@ -1,4 +1,4 @@
-//! What fleet costs while nothing changes, and how long it takes to stand again.
+//! Measures fleet's cost while nothing changes, and its time to recover.
 
 use std::fs;
 use std::process::Command;
@@ -11,20 +11,21 @@ use lab::{FleetConf, Host, Lab, Metrics, wait_until};
 
 use crate::figure::{self, Samples};
 
-/// How many units there are meanwhile.
+/// The number of running units.
 const UNITS: usize = 100;
 
-/// Two keep-alives of each machine fall into it; more would only take longer.
+/// The duration of the idle measurement. It includes two keep-alives of each machine; more would
+/// only take longer.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Bound of everything that is waited for.
+/// The limit for every wait.
 const LIMIT: Duration = Duration::from_secs(30);
 
 const FLEET_CONF: &str = "/etc/fleet/fleet.conf";
 
 const SOCKET: &str = "/etc/systemd/system/fleet.socket.d/absent.conf";
 
-/// A name server that takes every question and answers none.
+/// A name server that accepts every question and never responds.
 const SWALLOWS: [(&str, &str); 2] = [
     (
         "/etc/systemd/system/swallow.socket",
@@ -38,7 +39,7 @@ const SWALLOWS: [(&str, &str); 2] = [
 
 const UNIT: &str = "[Service]\nExecStart=/bin/sleep infinity\n[X-Fleet]\nGlobal=true\n";
 
-/// Starts the units that stand.
+/// Starts the units that keep running.
 pub(crate) fn populate(lab: &Lab) -> Result<()> {
     let first = lab.host(1);
     for n in 0..UNITS {
@@ -54,8 +55,8 @@ pub(crate) fn populate(lab: &Lab) -> Result<()> {
 const MANIFEST: &str =
     include_str!("../../../../crates/core/src/daemonset/golden/node-exporter.yaml");
 
-/// How long fleetctl takes by itself: from the start of its process to the end, beside the host and
-/// on its socket, because entering the host takes longer than that.
+/// Measures fleetctl by itself, from the start of its process to the end. It runs beside the host
+/// on the host's socket, because entering the host takes longer.
 pub(crate) fn processes(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let fleetctl = lab::binaries()?.join("fleetctl");
     let socket = lab.host(1).path("/run/fleet.sock");
@@ -97,9 +98,9 @@ pub(crate) fn processes(lab: &Lab, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// A minute without any change.
+/// Measures a minute without any change.
 pub(crate) fn idle(lab: &Lab, samples: &mut Samples) -> Result<()> {
-    // The last reports of a start, and what follows them.
+    // Wait for the last reports of a start, and their effects.
     thread::sleep(Duration::from_secs(5));
     let before = (usage(lab)?, lab.member(1).metrics()?);
     let begun = Instant::now();
@@ -146,7 +147,7 @@ fn keep_alives(metrics: &Metrics) -> f64 {
         .sum()
 }
 
-/// What one fleetd has used.
+/// The resources used by one fleetd.
 pub(crate) struct Usage {
     pub(crate) rss: f64,
     pss: f64,
@@ -168,7 +169,7 @@ pub(crate) fn usage_of(host: &Host) -> Result<Usage> {
     let (mut seconds, mut switches) = (0.0, 0.0);
     for task in fs::read_dir(host.path(&format!("/proc/{pid}/task")))? {
         let task = task?.path();
-        // Nanoseconds on a processor; `stat` counts in hundredths of a second, more than an idle
+        // Nanoseconds on a processor. `stat` counts in hundredths of a second, more than an idle
         // minute takes.
         let spent = fs::read_to_string(task.join("schedstat"))?;
         seconds += spent.split(' ').next().unwrap_or_default().parse::<f64>()? / 1e9;
@@ -191,15 +192,15 @@ fn field(text: &str, name: &str) -> Result<f64> {
     Ok(number.with_context(|| format!("no {name}"))?.parse()?)
 }
 
-/// A host that loses its power and comes back: from the start of its fleetd until its last unit is
-/// active, as its systemd remembers it.
+/// Measures a host that loses power and returns, from the start of its fleetd until its last unit
+/// is active. The host's systemd records that time.
 pub(crate) fn reboot(lab: &Lab, samples: &mut Samples) -> Result<()> {
     samples.add(figure::REBOOT, until_all_run(lab, lab.host(3))?);
     Ok(())
 }
 
-/// The same reboot with everything there, and with dead name servers, no network and an API address
-/// that is absent; in turns.
+/// Measures reboots in turns: with everything reachable, and with dead name servers, no network and
+/// a missing API address.
 pub(crate) fn dark_reboots(lab: &Lab, rounds: usize, samples: &mut Samples) -> Result<()> {
     let host = lab.host(3);
     for (path, content) in SWALLOWS {
@@ -226,7 +227,7 @@ pub(crate) fn dark_reboots(lab: &Lab, rounds: usize, samples: &mut Samples) -> R
     until_all_run(lab, host).map(drop)
 }
 
-/// Cuts the power of a host; returns the seconds from the start of fleetd until all units run.
+/// Cuts the power of a host. Returns the seconds from the start of fleetd until all units run.
 fn until_all_run(lab: &Lab, host: &Host) -> Result<f64> {
     host.power_on()?;
     lab.wait_until(LIMIT, "all units run after a reboot", || {
@@ -250,7 +251,7 @@ fn until_all_run(lab: &Lab, host: &Host) -> Result<f64> {
     Ok((last - start) / 1e6)
 }
 
-/// All units change a comment and nothing else.
+/// Changes only a comment in all units.
 pub(crate) fn comments(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let reloads = || -> Result<f64> {
         let mut sum = 0.0;
@@ -269,8 +270,7 @@ pub(crate) fn comments(lab: &Lab, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// The leader's process is killed; systemd starts it again after two seconds, and any engine may be
-/// the next leader.
+/// Kills the leader's process. systemd restarts it after two seconds, and any engine may lead next.
 pub(crate) fn leader(lab: &Lab, samples: &mut Samples) -> Result<()> {
     let old = claim(lab)?;
     let leader = lab
@@ -292,7 +292,7 @@ pub(crate) fn leader(lab: &Lab, samples: &mut Samples) -> Result<()> {
     })
 }
 
-/// The claim's key, value and creation revision; empty without a leader.
+/// Returns the claim's key, value and creation revision; empty without a leader.
 fn claim(lab: &Lab) -> Result<String> {
     let shown = lab
         .member(1)

@@ -1,5 +1,5 @@
-//! What is awaited of every machine: that it saw a change, and that it told the registry how that
-//! went.
+//! The events awaited of every machine: that it received a change, and that its report is in the
+//! registry.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -10,10 +10,10 @@ use fleet_core::record::{self, MachineReport};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-/// Longer than anything that is measured takes on a busy machine.
+/// A limit longer than every measurement on a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Machines that something is awaited of, each once.
+/// The machines that an event is awaited of, each once.
 pub(crate) struct Roll {
     done: Vec<AtomicBool>,
     left: AtomicUsize,
@@ -22,7 +22,7 @@ pub(crate) struct Roll {
 }
 
 impl Roll {
-    /// Awaits that of so many machines.
+    /// Returns a roll of all these machines.
     pub(crate) fn of_all(count: usize) -> Self {
         Self {
             done: (0..count).map(|_| AtomicBool::new(false)).collect(),
@@ -32,7 +32,7 @@ impl Roll {
         }
     }
 
-    /// Awaits it of those only.
+    /// Returns a roll of some of these machines.
     pub(crate) fn of_some(count: usize, some: impl Iterator<Item = usize>) -> Self {
         let roll = Self::of_all(count);
         for done in &roll.done {
@@ -47,7 +47,7 @@ impl Roll {
         roll
     }
 
-    /// It is so of that machine.
+    /// Records the event of that machine.
     pub(crate) fn tick(&self, number: usize) {
         if self.done[number].swap(true, Ordering::Relaxed) {
             return;
@@ -58,7 +58,7 @@ impl Roll {
         }
     }
 
-    /// Waits until it is so of all; answers since when.
+    /// Waits until all machines had the event. Returns the time of the last.
     pub(crate) async fn all(&self, what: &str) -> Result<Instant> {
         let ended = async {
             loop {
@@ -81,16 +81,16 @@ impl Roll {
     }
 }
 
-/// How a report says that a change is through.
+/// The state in a report that ends a change.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reported {
     /// The unit is available in that revision.
     Available(u64),
-    /// It is down.
+    /// The unit is inactive.
     Inactive,
-    /// It is not there.
+    /// The unit is missing.
     Gone,
-    /// So many units are available, whichever.
+    /// This many units are available, in any revision.
     Units(usize),
 }
 
@@ -99,19 +99,19 @@ pub(crate) struct Change {
     unit: String,
     asked: &'static str,
     reported: Reported,
-    /// How a report tells of the unit.
+    /// The beginning of the unit's entry in a report.
     key: String,
-    /// How one names the unit otherwise: among those that are gone.
+    /// The unit's name, as in the list of removed units.
     name: String,
-    /// Machines whose systemd was asked.
+    /// The machines whose systemd received the task.
     pub(crate) seen: Roll,
-    /// Machines whose report is in the registry.
+    /// The machines whose report is in the registry.
     pub(crate) told: Roll,
 }
 
 impl Change {
-    /// `asked`: what systemd is asked to do with the unit. `only`: the machine that it is about, if
-    /// not all `count`.
+    /// Returns a change. `asked` is systemd's task for the unit. `only` is the machine concerned,
+    /// if not all `count`.
     pub(crate) fn new(
         unit: &str,
         asked: &'static str,
@@ -136,12 +136,12 @@ impl Change {
 
     fn row<'a>(&self, report: &'a str) -> Option<&'a str> {
         let (_, rest) = report.split_once(&self.key)?;
-        // No text of a unit that does well holds a brace.
+        // No text of a healthy unit contains a brace.
         Some(rest.split_once('}').map_or(rest, |(row, _)| row))
     }
 
-    /// Whether a report of these changes over that base tells of it. Looks for texts: to read all
-    /// of it would cost more than many an agent.
+    /// Returns whether a report of these changes over that base shows the end of the change. It
+    /// searches the text: parsing all of it would cost more than many an agent.
     fn is_told_by(&self, changes: &str, base: &str) -> bool {
         let base = if changes.contains("\"base\":") {
             base
@@ -168,7 +168,7 @@ impl Change {
     }
 }
 
-/// The change that is under way, for all who may notice it.
+/// The current change, shared by all observers.
 #[derive(Clone, Default)]
 pub(crate) struct Stage(Arc<RwLock<Option<Arc<Change>>>>);
 
@@ -177,7 +177,7 @@ impl Stage {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = change;
     }
 
-    /// A machine's systemd was asked to do that with a unit.
+    /// Records that a machine's systemd received that task for a unit.
     pub(crate) fn asked(&self, number: usize, unit: &str, what: &str) {
         if let Some(change) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
             && change.asked == what
@@ -187,7 +187,7 @@ impl Stage {
         }
     }
 
-    /// A machine's report is in the registry.
+    /// Records that a machine's report is in the registry.
     pub(crate) fn reported(&self, number: usize, changes: &str, base: &str) {
         if let Some(change) = &*self.0.read().unwrap_or_else(PoisonError::into_inner)
             && change.is_told_by(changes, base)
@@ -196,7 +196,7 @@ impl Stage {
         }
     }
 
-    /// Whether anybody waits for reports.
+    /// Returns whether reports are awaited.
     pub(crate) fn awaits(&self) -> bool {
         self.0
             .read()

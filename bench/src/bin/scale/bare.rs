@@ -1,4 +1,5 @@
-//! The floor: bare clients of etcd, one for each machine, that see a put and put something back.
+//! The floor: bare clients of etcd, one for each machine. Each receives a put and puts something
+//! back.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,39 +15,39 @@ use tokio::time::{Instant, sleep};
 use crate::awaited::Roll;
 use crate::workers::Workers;
 
-/// Below the keys of fleet, so that no agent sees it.
+/// A key below fleet's keys, so that no agent receives it.
 const ALL: &str = "bare/all";
 const ONE: &str = "bare/one/";
 const BACK: &str = "bare/back/";
 
-/// What each of them puts back, as in the floor's first measurement.
+/// The bytes that each client puts back, as in the floor's first measurement.
 const REPORT: usize = 200;
 
-/// The operations of a transaction with which the grants of a batch are written; etcd takes 128.
+/// The operations of one transaction for the grants of a batch. etcd accepts 128.
 const BATCH: usize = 100;
 
-/// How often a client puts what etcd is too busy to take, and how long it waits before each time
-/// but the first.
+/// The number of attempts for a put that etcd is too busy to accept, and the pause before each
+/// further attempt.
 pub(crate) const TRIES: usize = 100;
 pub(crate) const AGAIN: Duration = Duration::from_millis(20);
 
-/// What one round of the floor took.
+/// The result of one round of the floor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Floor {
-    /// From before the put until the last client has it.
+    /// The time from before the put until the last client has received it.
     pub(crate) seen: Duration,
-    /// Until what the last one put back is in etcd.
+    /// The time until the last client's own put is in etcd.
     pub(crate) told: Duration,
 }
 
 type Rolls = Arc<Mutex<Arc<[Roll; 2]>>>;
 
-/// The clients.
+/// The bare clients.
 pub(crate) struct Bare {
     client: Client,
     count: usize,
     rolls: Rolls,
-    /// Why one of them can answer no more.
+    /// The reason why a client can no longer respond.
     cut: watch::Sender<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -96,8 +97,8 @@ impl Bare {
         })
     }
 
-    /// One put that all see. Each waits for `delay`, which stands for what systemd takes, before it
-    /// puts its own.
+    /// Makes one put that all clients receive. Each waits for `delay`, which stands for systemd's
+    /// time, before it puts its own.
     pub(crate) async fn all(&mut self, delay: Duration) -> Result<Floor> {
         let rolls = self.lay_out(0..self.count);
         let begin = Instant::now();
@@ -105,7 +106,7 @@ impl Bare {
         self.finish(&rolls, begin).await
     }
 
-    /// One put that one of them sees.
+    /// Makes one put that a single client receives.
     pub(crate) async fn one(&mut self, number: usize, delay: Duration) -> Result<Floor> {
         let rolls = self.lay_out(number..number + 1);
         let begin = Instant::now();
@@ -114,7 +115,7 @@ impl Bare {
         self.finish(&rolls, begin).await
     }
 
-    /// Batches of so many machines at a time, each after the one before has answered.
+    /// Makes puts for batches of that size, each after the batch before has responded.
     pub(crate) async fn in_turn(&mut self, size: usize, delay: Duration) -> Result<Duration> {
         let begin = Instant::now();
         let mut first = 0;
@@ -170,8 +171,8 @@ impl Bare {
     }
 }
 
-/// Without the pings of fleetd's connections: what is measured beside them must cost nothing while
-/// it waits.
+/// Returns options without the pings of fleetd's connections: idle clients must cost nothing in the
+/// measurements beside them.
 fn options() -> ConnectOptions {
     ConnectOptions::new().with_connect_timeout(Duration::from_secs(10))
 }
@@ -189,7 +190,7 @@ async fn open(endpoint: &str, number: usize) -> Result<(Client, WatchStream)> {
     Ok((client, stream))
 }
 
-/// Answers until its line is cut.
+/// Responds until its line is cut.
 async fn answer(
     mut client: Client,
     mut stream: WatchStream,
@@ -222,14 +223,14 @@ async fn put_back(client: &mut Client, number: usize) -> Result<()> {
         tries += 1;
         match done {
             Ok(_) => return Ok(()),
-            // etcd refuses what comes while it has 5,000 others before it ("too many requests").
+            // etcd refuses requests while it has 5,000 others before them ("too many requests").
             Err(_) if tries < TRIES => sleep(AGAIN).await,
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// The delay in milliseconds, and blanks up to that size.
+/// Returns the delay in milliseconds, padded with blanks to that size.
 fn padded(delay: Duration, size: usize) -> String {
     format!("{:<size$}", delay.as_millis().to_string() + " ")
 }

@@ -1,4 +1,4 @@
-//! One change after the other to one unit, each beside the floor of the same moment.
+//! Makes changes to one unit in turn, each beside the floor at the same moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::fleet::{Fleet, START, STOP, file};
 use crate::others::Others;
 use crate::workers::Workers;
 
-/// A unit that belongs where the label is.
+/// A unit that belongs on machines with the metadata.
 const LABELLED: &str = "labelled.service";
 
-/// What a change took and cost.
+/// The duration and the cost of a change.
 struct Took {
     seen: Duration,
     told: Duration,
@@ -34,7 +34,7 @@ pub(crate) struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// Of that fleet, beside so many bare clients.
+    /// Returns the changes of that fleet, beside that many bare clients.
     pub(crate) async fn beside(
         fleet: &'a Fleet,
         etcd: &'a Etcd,
@@ -55,7 +55,7 @@ impl<'a> Changes<'a> {
         self.bare.close().await
     }
 
-    /// What must be there before the first round.
+    /// Creates what the first round needs.
     pub(crate) async fn prepare(&self) -> Result<()> {
         let labelled = file(1, "MachineMetadata=probe=yes\n");
         let target = Some(TargetState::Launched);
@@ -64,7 +64,7 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// One of each change. `rolls`: a rolling update too.
+    /// Makes one of each change, with a rolling update if `rolls`.
     pub(crate) async fn round(&mut self, round: usize, rolls: bool) -> Result<()> {
         let fleet = self.fleet;
         let name = &*format!("probe-{round}.service");
@@ -129,7 +129,7 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// A start on all agents, and on the other machines.
+    /// Starts a unit on all agents, and on the other machines.
     pub(crate) async fn start_among(&mut self, others: &Others, round: usize) -> Result<()> {
         let fleet = self.fleet;
         let name = &*format!("probe-{round}.service");

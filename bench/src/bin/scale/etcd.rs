@@ -1,5 +1,5 @@
-//! The etcd that all of it runs against: one process on loopback, its data in memory, and what it
-//! says of itself.
+//! The etcd of all measurements, one process on loopback with its data in memory, and its own
+//! metrics.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -14,11 +14,11 @@ use crate::process::Usage;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Thousands of machines rewrite their reports many times in a run: the default of 2 GiB is for
-/// less.
+/// The database quota. Thousands of machines rewrite their reports many times in a run, which
+/// exceeds the default of 2 GiB.
 const QUOTA: &str = "8589934592";
 
-/// One etcd process; ended and its data gone when this is dropped.
+/// One etcd process. Dropping it ends the process and removes its data.
 pub(crate) struct Etcd {
     process: Option<Child>,
     endpoint: String,
@@ -27,24 +27,24 @@ pub(crate) struct Etcd {
     dir: TempDir,
 }
 
-/// What etcd has counted so far.
+/// etcd's counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
-    /// Raft proposals: every write, and every lease granted or revoked.
+    /// The Raft proposals: every write, and every lease granted or revoked.
     pub(crate) proposals: f64,
-    /// Bytes that clients sent, and were sent.
+    /// The bytes received from clients, and sent to them.
     pub(crate) received: f64,
     pub(crate) sent: f64,
-    /// Messages of clients: each request, and each message on a stream.
+    /// The messages of clients: each request, and each message on a stream.
     pub(crate) messages: f64,
-    /// Those of them that renew a lease.
+    /// The messages that renew a lease.
     pub(crate) keep_alives: f64,
-    /// What the data takes, without what compaction freed.
+    /// The size of the data, without what compaction freed.
     pub(crate) size: f64,
 }
 
 impl Counters {
-    /// What was counted since then; the size as it is now.
+    /// Returns the counts since then, with the present size.
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             proposals: self.proposals - before.proposals,
@@ -58,7 +58,7 @@ impl Counters {
 }
 
 impl Etcd {
-    /// Starts one, or says that etcd is not installed.
+    /// Starts one. `None` if etcd is not installed.
     pub(crate) fn start() -> Result<Option<Self>> {
         let version = Command::new("etcd").arg("--version").output();
         if version.is_err() {
@@ -93,12 +93,12 @@ impl Etcd {
         Ok(Some(etcd))
     }
 
-    /// The URL for clients.
+    /// Returns the URL for clients.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Ends it as a power cut does, and starts it with the data it has.
+    /// Ends it as a power cut does, and starts it with its data.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.kill();
         let log = File::options()
@@ -155,7 +155,7 @@ impl Etcd {
         })
     }
 
-    /// Forgets what was overwritten, as an operator has it do.
+    /// Compacts overwritten values, as an operator would.
     pub(crate) async fn compact(&self) -> Result<()> {
         let mut client = etcd_client::Client::connect([self.endpoint()], None).await?;
         let answer = client.get("bare/all", None).await?;
@@ -164,7 +164,7 @@ impl Etcd {
         Ok(())
     }
 
-    /// What the process has used.
+    /// Returns the resources used by the process.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let process = self.process.as_ref().context("etcd does not run")?;
         Usage::of(process.id())
@@ -175,7 +175,7 @@ impl Etcd {
     }
 }
 
-/// What is told there over HTTP, with its headers.
+/// Returns the response of an HTTP request, with its headers.
 pub(crate) fn get(address: &str, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
@@ -190,13 +190,12 @@ impl Drop for Etcd {
     }
 }
 
-/// A folder whose files need no disk, so that the disk of the day is not what is measured.
+/// Returns a folder in memory, so that the disk is not measured.
 pub(crate) fn in_memory() -> std::io::Result<TempDir> {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
 }
 
-/// A loopback address that nobody listens on, below the ports that the kernel gives to outgoing
-/// connections.
+/// Returns a free loopback address, below the ports that the kernel uses for outgoing connections.
 pub(crate) fn address() -> Result<String> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static GIVEN: AtomicU32 = AtomicU32::new(0);

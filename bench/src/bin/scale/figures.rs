@@ -1,11 +1,11 @@
-//! What was measured, and the tables of it.
+//! The samples, and their tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
 
-/// How many machines, and how many units on each.
+/// The number of machines, and of units on each.
 pub(crate) type Size = (usize, usize);
 
 /// Samples by size, subject and measure.
@@ -15,7 +15,7 @@ pub(crate) struct Samples {
     values: BTreeMap<(&'static str, &'static str), BTreeMap<Size, Vec<f64>>>,
 }
 
-/// A start whose cost is that of etcd, the leader and a hundred agents.
+/// A start that costs only what etcd, the leader and a hundred agents do.
 pub(crate) const AMONG: &str = "start, a hundred agents among others";
 
 /// The changes, in the order of the table.
@@ -29,7 +29,7 @@ pub(crate) const CHANGES: [&str; 7] = [
     "update, 10 % at a time",
 ];
 
-/// The rows of the other tables: subject, measure, and how it reads.
+/// The rows of the other tables: subject, measure, and label.
 const IDLE: [(&str, &str, &str); 12] = [
     (
         "idle",
@@ -145,7 +145,7 @@ const GROWTH: [(&str, &str, &str); 4] = [
 ];
 
 impl Samples {
-    /// What is added from here on is of that size.
+    /// Sets the size of the samples that are added from here on.
     pub(crate) fn of(&mut self, size: Size) {
         self.size = size;
     }
@@ -155,7 +155,7 @@ impl Samples {
         sizes.entry(self.size).or_default().push(value);
     }
 
-    /// All samples, a line for each: what, the measure and the value, with tabs between them.
+    /// Returns all samples, one on each line: subject, measure and value, separated by tabs.
     pub(crate) fn raw(&self) -> String {
         let sizes = self.values.iter();
         let samples = sizes.flat_map(|(named, sizes)| {
@@ -175,14 +175,14 @@ impl Samples {
             let [what, measure, value] = fields[..] else {
                 bail!("{line:?} is no sample");
             };
-            // There are some dozens of them.
+            // There are only some dozens of them.
             let kept = |text: &str| -> &'static str { text.to_owned().leak() };
             self.add(kept(what), kept(measure), value.parse()?);
         }
         Ok(())
     }
 
-    /// The nearest sample to that part of all; none is invented between two.
+    /// Returns the sample nearest to that quantile, without interpolation.
     pub(crate) fn quantile(
         &self,
         what: &'static str,
@@ -213,7 +213,7 @@ impl Samples {
             .collect()
     }
 
-    /// All tables.
+    /// Returns all tables.
     pub(crate) fn tables(&self) -> String {
         let mut text = String::new();
         for size in self.sizes() {
@@ -313,7 +313,7 @@ impl Samples {
     }
 }
 
-/// Three digits that count.
+/// Returns a number with three significant digits.
 pub(crate) fn digits(value: f64) -> String {
     match value {
         0.0 => "0".to_owned(),
@@ -330,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_of_another_process_are_taken_as_they_were() {
+    fn samples_of_another_process_are_read_unchanged() {
         let mut there = Samples::default();
         there.of((300, 3));
         for value in [1.0 / 3.0, 0.0, 1e9] {

@@ -1,5 +1,5 @@
-//! The fleet: agents as they are, each on a systemd in memory and a connection of its own, and the
-//! hands of a person.
+//! The fleet: real agents, each on a systemd in memory and a connection of its own, and an
+//! operator's changes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,23 +28,23 @@ use crate::hub;
 use crate::line::{Line, Lines, Tally};
 use crate::workers::Workers;
 
-/// What systemd takes for a small service, as it was measured on real hosts.
+/// systemd's time to start a small service, measured on real hosts.
 pub(crate) const START: Duration = Duration::from_millis(10);
 pub(crate) const STOP: Duration = Duration::from_millis(1);
 
-/// The default of fleet.conf; for thousands, what docs/howto/thousands-of-machines.md says.
+/// The default of fleet.conf. For thousands, docs/howto/thousands-of-machines.md has another value.
 const AGENT_TTL: Duration = Duration::from_secs(30);
 const AGENT_TTL_OF_THOUSANDS: Duration = Duration::from_secs(60);
 
-/// Nothing was written for so long: all is done. Longer than any pause between two reports of an
-/// agent.
+/// The time without writes after which all work is done. It is longer than any pause between two
+/// reports of an agent.
 const QUIET: Duration = Duration::from_millis(400);
 
-/// Machines, and the registry that they share.
+/// The machines, and the registry that they share.
 pub(crate) struct Fleet {
     pub(crate) count: usize,
     pub(crate) units: usize,
-    /// How long a lease of a machine lasts.
+    /// The duration of a machine's lease.
     pub(crate) ttl: Duration,
     pub(crate) registry: Registry,
     pub(crate) stage: Stage,
@@ -57,8 +57,8 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A registry with so many launched units, and no machine yet. `front`: where the machines ask
-    /// for it.
+    /// Prepares a registry with that many launched units, and no machine yet. `front` is the
+    /// endpoint for the machines.
     pub(crate) async fn prepare(
         endpoint: &str,
         front: &str,
@@ -105,8 +105,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Starts every agent at once; answers how long it takes until all units are available on every
-    /// machine.
+    /// Starts every agent at once. Returns the time until all units are available on every machine.
     pub(crate) async fn join(&mut self, workers: &Workers) -> Result<Duration> {
         let reported = Reported::Units(self.units);
         let joined = Change::new("any.service", "nothing", reported, self.count, None);
@@ -144,7 +143,7 @@ impl Fleet {
         Ok(ended - begin)
     }
 
-    /// Waits until nobody writes any more; and forgets what the systemds noted meanwhile.
+    /// Waits until nothing is written any more, and drops what the systemds have recorded.
     pub(crate) async fn quiet(&self) {
         loop {
             let before = self.tally.commits.load(Ordering::Relaxed);
@@ -183,7 +182,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Sets a metadata of one machine, or removes it.
+    /// Sets a metadata key of one machine, or removes it.
     pub(crate) async fn label(&self, number: usize, value: Option<&str>) -> Result<()> {
         let change = (id(number)?, "probe".to_owned(), value.map(str::to_owned));
         self.registry.set_metadata(&[change]).await?;
@@ -223,14 +222,14 @@ fn config(number: usize, ttl: Duration, folder: &Path) -> Result<Config> {
     })
 }
 
-/// The id of the machine of that number.
+/// Returns the id of the machine of that number.
 pub(crate) fn id(number: usize) -> Result<MachineId> {
-    // Spread as real ids are.
+    // Spread like real ids.
     let spread = (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     Ok(MachineId::parse(&format!("{spread:032x}"))?)
 }
 
-/// A global service whose process depends on `version`.
+/// Returns a global service whose process depends on `version`.
 pub(crate) fn file(version: u32, fleet: &str) -> String {
     format!(
         "[Unit]\nDescription=A service of the scale bench\n\n[Service]\nType=notify\nExecStart=/usr/bin/web --version {version}\nRestart=always\n\n[X-Fleet]\nGlobal=true\n{fleet}"

@@ -1,4 +1,4 @@
-//! How the registry and the leader grow with what is never deleted.
+//! Measures the growth of the registry and the leader from data that is never deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,33 +19,33 @@ use crate::fleet::{file, id};
 use crate::hub::{self, Hub};
 use crate::workers::Workers;
 
-/// Files in the units directory of every machine.
+/// The files in the units directory of every machine.
 const FILES: usize = 50;
 
-/// Machines that publish at the same time.
+/// The number of machines that publish at the same time.
 const AT_ONCE: usize = 50;
 
-/// Units that the leader keeps.
+/// The number of units that the leader keeps.
 const UNITS: usize = 1000;
 
-/// Revisions of each unit: as many as its history keeps.
+/// The number of revisions of each unit: as many as its history keeps.
 const REVISIONS: u32 = 10;
 
-/// Size of each revision, in bytes.
+/// The size of each revision, in bytes.
 const CONTENT: usize = 100_000;
 
-/// How long a leader settles before its memory is read.
+/// The time for which a leader settles before its memory is read.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// Measures etcd after all machines adopted the same files, then the memory of a leader with a
-/// large history.
+/// Measures etcd after all machines adopted the same files, and the memory of a leader with a large
+/// history.
 pub(crate) async fn measure(machines: usize, samples: &mut Samples) -> Result<()> {
     adopted(machines, samples).await?;
     large_history(samples).await
 }
 
-/// Every machine has the same files in its units directory: the first one publishes them, the
-/// others adopt them.
+/// Puts the same files in every machine's units directory. The first machine publishes them, and
+/// the others adopt them.
 async fn adopted(machines: usize, samples: &mut Samples) -> Result<()> {
     let etcd = Etcd::start()?.context("etcd is not installed (apt-get install etcd-server)")?;
     let registry = registry(&etcd)?;
@@ -70,7 +70,7 @@ async fn adopted(machines: usize, samples: &mut Samples) -> Result<()> {
     Ok(())
 }
 
-/// Publishes or adopts all files as the units directory of one machine does.
+/// Publishes or adopts all files, as one machine's units directory does.
 async fn directory(
     registry: &Registry,
     number: usize,
@@ -97,7 +97,7 @@ async fn directory(
     Ok(())
 }
 
-/// A leader starts beside many units with a full history of large files.
+/// Starts a leader beside many units with a full history of large files.
 async fn large_history(samples: &mut Samples) -> Result<()> {
     let etcd = Etcd::start()?.context("etcd is not installed (apt-get install etcd-server)")?;
     let registry = registry(&etcd)?;
@@ -112,7 +112,7 @@ async fn large_history(samples: &mut Samples) -> Result<()> {
             let submitted = registry.submit(&name, content, Owner::Api, target);
             submitted.await?;
         }
-        // Revisions overwrite each other; their former values are of no use to anything here.
+        // Revisions overwrite each other, and their former values are not needed here.
         etcd.compact().await?;
     }
     samples.add("growth", "history", etcd.counters()?.size);

@@ -1,5 +1,5 @@
-//! What one machine of the fleet does for all of it: an engine that leads, and the API, as a
-//! process of their own.
+//! The hub does one machine's work for the whole fleet: an engine that leads, and the API. It is a
+//! process of its own.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,18 +21,18 @@ use crate::workers::Workers;
 /// The argument that makes this program a hub.
 pub(crate) const ARGUMENT: &str = "--hub";
 
-/// The rows of a page where nobody asks for more: the default of fleet.conf.
+/// The default number of rows in a page, as in fleet.conf.
 const PAGE: u16 = 100;
 
-/// A hub that runs.
+/// A running hub.
 pub(crate) enum Hub {
-    /// Ends when its standard input does, so that it never outlives the bench.
+    /// A process. It ends with its standard input, so it never outlives the bench.
     Process(Child),
     Task(JoinHandle<Result<()>>),
 }
 
 impl Hub {
-    /// Starts one, `apart` as a process of its own.
+    /// Starts a hub, as a process of its own if `apart`.
     pub(crate) fn start(
         apart: bool,
         endpoint: &str,
@@ -45,7 +45,7 @@ impl Hub {
         }
     }
 
-    /// Starts one as a process.
+    /// Starts it as a process.
     fn process(endpoint: &str, socket: &Path) -> Result<Self> {
         let child = Command::new(std::env::current_exe()?)
             .args([ARGUMENT, endpoint])
@@ -56,7 +56,7 @@ impl Hub {
         Ok(Self::Process(child))
     }
 
-    /// Starts one in this process.
+    /// Starts it in this process.
     fn task(endpoint: &str, socket: &Path, workers: &Workers) -> Self {
         let (endpoint, socket) = (endpoint.to_owned(), socket.to_owned());
         Self::Task(
@@ -66,7 +66,7 @@ impl Hub {
         )
     }
 
-    /// What its process has used; none where it has none of its own.
+    /// Returns the resources used by its process. `None` if it has no process of its own.
     pub(crate) fn usage(&self) -> Result<Option<Usage>> {
         match self {
             Self::Process(child) => Usage::of(child.id()).map(Some),
@@ -87,12 +87,12 @@ impl Drop for Hub {
     }
 }
 
-/// Is a hub until standard input ends.
+/// Runs as a hub until standard input ends.
 pub(crate) fn main(endpoint: &str, socket: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    // A thread of its own waits for that, lest waiting costs what is measured.
+    // A separate thread waits for it, so that waiting does not affect the measured cost.
     let (tell, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
@@ -121,7 +121,7 @@ async fn serve(endpoint: &str, socket: &Path) -> Result<()> {
     }
 }
 
-/// How every part of the fleet reaches etcd.
+/// Returns the configuration with which all parts of the fleet reach etcd.
 pub(crate) fn config(endpoint: &str) -> EtcdConfig {
     EtcdConfig {
         endpoints: vec![endpoint.to_owned()],

@@ -1,5 +1,5 @@
-//! One machine's line to etcd: the real store on a connection of its own, counted, and cut when
-//! that is tried.
+//! A machine's line to etcd: the real store on a connection of its own. The line counts calls, and
+//! can be cut.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,21 +14,22 @@ use tokio::sync::watch;
 
 use crate::awaited::{Roll, Stage};
 
-/// What all lines together did.
+/// The counts of all lines together.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) commits: AtomicU64,
-    /// Calls that failed for want of an answer.
+    /// The calls that failed without a response.
     pub(crate) errors: AtomicU64,
-    /// Watches that are open.
+    /// The open watches.
     pub(crate) watches: AtomicUsize,
-    /// Machines that follow the registry, and that are present in it, since these were laid out.
+    /// The machines that follow the registry, and those present in it. `None` before
+    /// [`Self::lay_out`].
     pub(crate) rolls: Mutex<Option<Arc<[Roll; 2]>>>,
 }
 
 impl Tally {
-    /// Begins to await that every machine follows the registry (the first) and is present in it
-    /// (the second).
+    /// Starts to await that every machine follows the registry (first) and is present in it
+    /// (second).
     pub(crate) fn lay_out(&self, count: usize) -> Arc<[Roll; 2]> {
         let rolls = Arc::new([Roll::of_all(count), Roll::of_all(count)]);
         *self.rolls.lock().unwrap_or_else(PoisonError::into_inner) = Some(rolls.clone());
@@ -42,13 +43,13 @@ impl Tally {
     }
 }
 
-/// What all lines share.
+/// The state that all lines share.
 #[derive(Clone)]
 pub(crate) struct Lines {
     pub(crate) config: EtcdConfig,
     pub(crate) tally: Arc<Tally>,
     pub(crate) stage: Stage,
-    /// Whether they are cut.
+    /// Whether the lines are cut.
     pub(crate) cut: watch::Receiver<bool>,
 }
 
@@ -57,7 +58,7 @@ pub(crate) struct Line {
     lines: Lines,
     number: usize,
     store: Mutex<Arc<EtcdStore>>,
-    /// What its report in the registry is written over.
+    /// The base of its report in the registry.
     base: Mutex<String>,
 }
 
@@ -72,7 +73,7 @@ impl Line {
         })
     }
 
-    /// The store; while the line is cut, an error, and the connection is gone.
+    /// Returns the store. Fails while the line is cut; the connection is closed.
     fn store(&self) -> Result<Arc<EtcdStore>> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         if *self.lines.cut.borrow() {
@@ -84,7 +85,7 @@ impl Line {
         Ok(store.clone())
     }
 
-    /// Does it unless the line is cut before it is done.
+    /// Makes a call unless the line is cut before it ends.
     async fn pass<T>(&self, call: impl AsyncFnOnce(Arc<EtcdStore>) -> Result<T>) -> Result<T> {
         let store = self.store()?;
         let mut cut = self.lines.cut.clone();

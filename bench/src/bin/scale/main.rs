@@ -1,9 +1,9 @@
-//! `cargo scale`: thousands of machines on one etcd, and how what they cost grows.
+//! `cargo scale`: the cost of thousands of machines on one etcd, and how it grows.
 //!
-//! The real agent, engine, registry and etcd store; each agent has a connection of its own and a
-//! systemd in memory. In the same minutes bare clients of etcd do the least that could be done: one
-//! put that all of them see, and a put of each back. Prints tables; `--write` puts them and plots
-//! into docs/ as well. How to read them: docs/scale.md.
+//! It runs the real agent, engine, registry and etcd store. Each agent has a connection of its own
+//! and a systemd in memory. In the same minutes, bare clients of etcd do the smallest possible
+//! work: they all receive one put, and each puts one value back. Prints tables; `--write` also
+//! writes them with plots to docs/. docs/scale.md explains how to read them.
 
 mod awaited;
 mod bare;
@@ -41,7 +41,7 @@ use crate::workers::Workers;
 
 const USAGE: &str = "usage: cargo scale [--machines 100,1000,5000,10000] [--units 10,100] [--quick] [--only join|changes|idle|storms|reads|others|growth,...] [--proxy] [--write]";
 
-/// What `--only` may name. All machines join in any case.
+/// The parts that `--only` accepts. All machines join in any case.
 const PARTS: [&str; 7] = [
     "join", "changes", "idle", "storms", "reads", "others", "growth",
 ];
@@ -49,40 +49,40 @@ const PARTS: [&str; 7] = [
 /// The size at which growth is measured: once, because it takes minutes.
 const GROWS: Size = (1000, 10);
 
-/// The argument that has the bench print what it measured as the lines of [`Samples::raw`].
+/// The argument for printing the samples as the lines of [`Samples::raw`].
 const RAW: &str = "--raw";
 
-/// How many agents there are among others.
+/// The number of agents among other machines.
 const AGENTS: usize = 100;
 
-/// Sizes beyond that many units in all take more time and memory than they tell.
+/// The largest number of units in all. Larger sizes take more time and memory than they are worth.
 const UNITS_MAX: usize = 100_000;
 
-/// What a machine takes of the memory, most of it in etcd: as much as was seen with hundreds of
-/// units on each, or in a storm.
+/// The memory for one machine, most of it in etcd: the largest seen with hundreds of units on each,
+/// or in a storm.
 const MEMORY: u64 = 1 << 20;
 
-/// What is measured, and how long.
+/// The measurements, and their extent.
 struct Plan {
     machines: Vec<usize>,
     units: Vec<usize>,
     rounds: usize,
-    /// How many of the rounds roll an update out.
+    /// The number of rounds with a rolling update.
     rolls: usize,
     idle: Duration,
-    /// What of it, by the words of `--only`.
+    /// The measured parts, as named by `--only`.
     parts: Vec<String>,
-    /// Whether the engine is a process of its own, and fleetctl is there.
+    /// Whether the engine is a process of its own, and fleetctl is measured.
     whole: bool,
     /// Whether the machines reach etcd through its gRPC proxy.
     proxy: bool,
     write: bool,
-    /// Whether it is one of several sizes, whose samples another process puts into tables.
+    /// Whether it is one of several sizes, whose samples another process tabulates.
     raw: bool,
 }
 
 impl Plan {
-    /// The sizes to measure.
+    /// Returns the sizes to measure.
     fn sizes(&self) -> impl Iterator<Item = Size> {
         let units = self.units.iter();
         let sizes = units.flat_map(|units| self.machines.iter().map(|it| (*it, *units)));
@@ -182,8 +182,8 @@ fn run(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Lets this process, and those it starts, have so many files and connections open; answers whether
-/// it may.
+/// Raises the limit of open files and connections for this process and its children. Returns
+/// whether it succeeded.
 fn open_files(needed: usize) -> bool {
     let needed = needed as u64 + 1000;
     let now = getrlimit(Resource::Nofile);
@@ -195,7 +195,7 @@ fn open_files(needed: usize) -> bool {
         || setrlimit(Resource::Nofile, limit).is_ok()
 }
 
-/// Whether there may be a bare client beside each machine; says so if not.
+/// Returns whether there may be a bare client beside each machine. Prints a message if not.
 fn room_for_clients(machines: usize) -> bool {
     let may = open_files(2 * machines);
     if !may {
@@ -204,8 +204,8 @@ fn room_for_clients(machines: usize) -> bool {
     may
 }
 
-/// Measures each size in a process of its own, lest memory that one leaves is taken for the next
-/// one's.
+/// Measures each size in a process of its own, so that memory left by one is not counted for the
+/// next.
 fn each_apart(plan: &Plan) -> Result<Samples> {
     let begun = Instant::now();
     let mut samples = Samples::default();
@@ -308,7 +308,7 @@ async fn one_size(plan: &Plan, machines: usize, units: usize, samples: &mut Samp
     Ok(())
 }
 
-/// Starts a unit on so many machines, of which only a hundred are agents; see [`others`].
+/// Starts a unit on that many machines, of which only a hundred are agents; see [`others`].
 async fn among_others(
     plan: &Plan,
     machines: usize,

@@ -1,10 +1,10 @@
-//! Machines whose own work is left out.
+//! Machines without the cost of their own agent.
 //!
-//! In real life each machine has a processor of its own. What an agent does there costs the fleet
-//! nothing; here all of them share two cores. So a fleet of a hundred agents among thousands of
-//! these is closer to it: each is a connection, a lease, a presence and a watch as an agent has
-//! them, and tells of a unit that is started in a commit as an agent makes it, after the time that
-//! systemd would take. etcd and the leader have to do what they have to do for as many agents.
+//! In real life each machine has a processor of its own, and the work of its agent costs the fleet
+//! nothing. Here all agents share two cores. A fleet of a hundred agents among thousands of these
+//! machines is closer to real life. Each of them is a connection, a lease, a presence and a watch
+//! like an agent's. It reports a started unit in a commit like an agent's, after the time that
+//! systemd would take. etcd and the leader have the same work as for that many agents.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,24 +26,24 @@ use crate::fleet::{START, id};
 use crate::hub;
 use crate::workers::Workers;
 
-/// Nobody renews it, and nothing lasts as long.
+/// The duration of a lease. It is never renewed, and nothing lasts as long.
 const LEASE: Duration = Duration::from_secs(3600);
 
-/// How many connect at once: a storm is measured elsewhere.
+/// The number of simultaneous connects. A storm is measured elsewhere.
 const AT_ONCE: usize = 100;
 
-/// All of them.
+/// All of these machines.
 pub(crate) struct Others {
-    /// That each has seen a change, and has told of it.
+    /// The rolls: each machine received a change, and reported it.
     rolls: Arc<Mutex<[Arc<Roll>; 2]>>,
     count: usize,
-    /// Why one of them can go on no more.
+    /// The reason why one of them can no longer continue.
     cut: watch::Sender<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Others {
-    /// So many, whose numbers begin there, each with so many units.
+    /// Connects that many machines with numbers from there on, each with that many units.
     pub(crate) async fn connect(
         endpoint: &str,
         first: usize,
@@ -85,14 +85,14 @@ impl Others {
         Ok(others)
     }
 
-    /// Begins to await that all of them see a change that is made from here on, and tell of it.
+    /// Starts to await that all of them receive the next change, and report it.
     pub(crate) fn lay_out(&self) -> [Arc<Roll>; 2] {
         let rolls = rolls(self.count);
         *self.rolls.lock().unwrap_or_else(PoisonError::into_inner) = rolls.clone();
         rolls
     }
 
-    /// Since when one of the two is so.
+    /// Waits for one of the two rolls. Returns the time of its last machine.
     pub(crate) async fn all(&self, roll: &Roll, what: &str) -> Result<Instant> {
         self.unless_cut(roll.all(what)).await?
     }
@@ -120,14 +120,14 @@ fn rolls(count: usize) -> [Arc<Roll>; 2] {
     [Roll::of_all(count), Roll::of_all(count)].map(Arc::new)
 }
 
-/// One of them.
+/// One of these machines.
 struct Other {
     store: EtcdStore,
     me: MachineId,
     lease: LeaseId,
     /// The revision that wrote the base of its report.
     base_at: u64,
-    /// The one that wrote its report last.
+    /// The revision that wrote its report last.
     at: u64,
 }
 
@@ -167,7 +167,7 @@ impl Other {
         })
     }
 
-    /// Answers every change of a unit with a report, until its line is cut.
+    /// Responds to every change of a unit with a report, until its line is cut.
     async fn answer(&mut self, place: usize, rolls: &Mutex<[Arc<Roll>; 2]>) -> Result<()> {
         let me = &self.me;
         let prefixes = [
@@ -231,7 +231,7 @@ fn over_base(units: BTreeMap<UnitName, UnitReport>) -> ReportChanges {
     }
 }
 
-/// What an agent says of a service that does well.
+/// Returns an agent's report of a healthy service.
 fn report() -> UnitReport {
     UnitReport {
         load: "loaded".to_owned(),

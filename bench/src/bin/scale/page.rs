@@ -20,7 +20,7 @@ pub(crate) fn write(samples: &Samples) -> Result<()> {
     lab::write_page("docs/scale.md", "cargo scale", &text)
 }
 
-/// Where and when it was measured, in one line.
+/// Returns the place and the time of the measurement, in one line.
 fn machine() -> Result<String> {
     let cores = std::thread::available_parallelism()?;
     let memory = fs::read_to_string("/proc/meminfo")?;

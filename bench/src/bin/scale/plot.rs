@@ -11,7 +11,7 @@ const RIGHT: f64 = 230.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
 
-/// Told apart by people who see few colours too.
+/// Colours that colour-blind people can distinguish.
 const COLOURS: [&str; 8] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999",
 ];
@@ -23,7 +23,7 @@ pub(crate) struct Line {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Draws the lines that have points above zero; none if there are none.
+/// Draws the lines that have points above zero. `None` if there are none.
 pub(crate) fn draw(title: &str, vertical: &str, lines: &[Line]) -> Option<String> {
     let lines: Vec<(&Line, Vec<(f64, f64)>)> = lines
         .iter()

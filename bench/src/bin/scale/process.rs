@@ -1,27 +1,27 @@
-//! What a process has used of the machine, as the kernel says.
+//! The resources used by a process, as the kernel reports them.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// What one process has used.
+/// The resources used by one process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    /// Of the processor, in all its threads that still run.
+    /// The processor time of all its running threads.
     pub(crate) cpu: Duration,
-    /// Resident memory, in bytes.
+    /// The resident memory, in bytes.
     pub(crate) rss: u64,
-    /// The most there was of it, since the start or `forget_peak`.
+    /// The largest resident memory, since the start or `forget_peak`.
     pub(crate) peak: u64,
 }
 
-/// Memory that nothing else needs, in bytes.
+/// Returns the available memory, in bytes.
 pub(crate) fn available_memory() -> Result<u64> {
     kib("/proc/meminfo", "MemAvailable:")
 }
 
-/// What a file of the kernel says in KiB, in bytes.
+/// Returns a field that a kernel file gives in KiB, in bytes.
 fn kib(path: &str, field: &str) -> Result<u64> {
     let text = fs::read_to_string(path)?;
     let line = text.lines().find_map(|line| line.strip_prefix(field));

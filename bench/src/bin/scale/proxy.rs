@@ -1,4 +1,4 @@
-//! etcd's own gRPC proxy in front of the etcd that is measured, for `--proxy`.
+//! etcd's own gRPC proxy in front of the measured etcd, for `--proxy`.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::etcd::{self, address};
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// One proxy process; ended when this is dropped.
+/// One proxy process. Dropping it ends the process.
 pub(crate) struct Proxy {
     process: Child,
     endpoint: String,
@@ -42,7 +42,7 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// The URL for clients.
+    /// Returns the URL for clients.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -50,7 +50,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! What it takes to list everything, against a bare range read of the same.
+//! Measures listing everything, against a bare range read of the same data.
 
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
@@ -15,13 +15,13 @@ use crate::figures::Samples;
 use crate::hub::{self, Hub};
 use crate::process::Usage;
 
-/// What a client of etcd takes at most in one message; fleet's own is as large.
+/// The largest message that a client of etcd accepts; fleet's own limit is the same.
 const MESSAGE: usize = 256 << 20;
 
-/// How long a command may take.
+/// The limit for a command.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Lists everything, and notes how long that took.
+/// Lists everything, and records the time.
 pub(crate) async fn measure(
     endpoint: &str,
     socket: &Path,
@@ -54,7 +54,7 @@ pub(crate) async fn measure(
     Ok(())
 }
 
-/// Reads every report in one request and prints it: as it is, or as a row for each unit.
+/// Reads every report in one request and prints it: unchanged, or as a row for each unit.
 async fn bare(endpoint: &str, as_rows: bool) -> Result<Duration> {
     let begin = Instant::now();
     let client = Client::connect([endpoint], None).await?;
@@ -78,7 +78,7 @@ async fn bare(endpoint: &str, as_rows: bool) -> Result<Duration> {
     Ok(begin.elapsed())
 }
 
-/// Runs fleetctl against the hub; answers how long it took, and its peak memory.
+/// Runs fleetctl against the hub. Returns its time and its peak memory.
 fn run(fleetctl: &Path, socket: &Path, arguments: &[&str]) -> Result<(Duration, u64)> {
     let begin = Instant::now();
     let mut child = Command::new(fleetctl)
@@ -118,7 +118,7 @@ pub(crate) fn fleetctl() -> Result<PathBuf> {
     if !status.success() {
         bail!("fleetctl cannot be built");
     }
-    // This is <target>/release/scale.
+    // The path is <target>/release/scale.
     let own = std::env::current_exe()?;
     let folder = own.parent();
     Ok(folder.context("no folder of binaries")?.join("fleetctl"))

@@ -1,4 +1,4 @@
-//! What the fleet costs while nothing changes, and how it comes through storms.
+//! Measures the fleet's cost while nothing changes, and its recovery from storms.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::process::Usage;
 
 use fleet_core::unit::TargetState;
 
-/// How much longer than a lease a cut is, so that it takes every session with it.
+/// How much longer than a lease a cut lasts, so that every session ends.
 const LONGER: Duration = Duration::from_secs(4);
 
-/// By when a storm must be over.
+/// The limit for a storm.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Watches for so long, or until every lease was renewed, and notes what moved.
+/// Waits that long, or until every lease was renewed, and records what changed.
 pub(crate) async fn idle(
     fleet: &Fleet,
     etcd: &Etcd,
@@ -63,11 +63,11 @@ pub(crate) async fn idle(
     Ok(())
 }
 
-/// Kills etcd and starts it again with everybody connected.
+/// Kills etcd and starts it again, with all machines connected.
 pub(crate) async fn restart(fleet: &Fleet, etcd: &mut Etcd, samples: &mut Samples) -> Result<()> {
     let errors = fleet.errors();
     etcd.kill();
-    // Long enough for everybody to notice, and to wait as long as they ever do.
+    // Long enough for every machine to notice, and to wait as long as it ever does.
     sleep(Duration::from_secs(5)).await;
     let rolls = fleet.tally.lay_out(fleet.count);
     etcd.restart()?;
@@ -82,7 +82,7 @@ pub(crate) async fn restart(fleet: &Fleet, etcd: &mut Etcd, samples: &mut Sample
     works(fleet, "after-restart.service").await
 }
 
-/// Cuts every line until every lease has ended, and lets them all come back at once.
+/// Cuts every line until every lease has ended, then restores all at once.
 pub(crate) async fn partition(fleet: &Fleet, etcd: &Etcd, samples: &mut Samples) -> Result<()> {
     fleet.cut.send_replace(true);
     sleep(fleet.ttl + LONGER).await;
@@ -102,7 +102,7 @@ pub(crate) async fn partition(fleet: &Fleet, etcd: &Etcd, samples: &mut Samples)
     works(fleet, "after-cut.service").await
 }
 
-/// Since when nobody asks etcd for more than idle machines do.
+/// Waits until the requests to etcd fall to those of idle machines. Returns since when.
 async fn calm(fleet: &Fleet, etcd: &Etcd) -> Result<Instant> {
     const LOOK: Duration = Duration::from_millis(500);
     let calm = async {
@@ -115,7 +115,7 @@ async fn calm(fleet: &Fleet, etcd: &Etcd) -> Result<Instant> {
             let counted = now.since(before);
             before = now;
             let other = counted.messages - counted.keep_alives;
-            // The leader's own few do not count.
+            // The leader's own few requests do not count.
             if counted.proposals + other > 0.001 * fleet.count as f64 + 10.0 {
                 since = Instant::now();
                 looks = 0;
@@ -131,7 +131,7 @@ async fn calm(fleet: &Fleet, etcd: &Etcd) -> Result<Instant> {
         .context("etcd does not calm down")?
 }
 
-/// A unit reaches every machine.
+/// Checks that a unit reaches every machine.
 async fn works(fleet: &Fleet, name: &str) -> Result<()> {
     let change = Change::new(name, "start", Reported::Available(1), fleet.count, None);
     fleet.stage.set(Some(change.clone()));

@@ -1,4 +1,4 @@
-//! The threads that the agents share: each turns one runtime, as fleetd does.
+//! The threads that the agents share. Each drives one runtime, as in fleetd.
 
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
 
-/// The threads. What runs on them ends where it is when they are dropped.
+/// The threads. Dropping them ends what runs on them.
 pub(crate) struct Workers {
     handles: Vec<Handle>,
     stop: Arc<Notify>,
@@ -38,7 +38,7 @@ impl Workers {
         })
     }
 
-    /// The runtime for the thing of that number.
+    /// Returns the runtime for the given number.
     pub(crate) fn of(&self, number: usize) -> &Handle {
         &self.handles[number % self.handles.len()]
     }

@@ -1,5 +1,5 @@
-//! What the hosts themselves must show: at quiet what was wanted, and at no time since then what
-//! must never happen.
+//! The checks on the hosts: at quiet the wanted state, and meanwhile nothing that must never
+//! happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,23 +10,23 @@ use lab::{Host, Lab};
 
 use crate::wanted::{BUDGET, Wanted, unit};
 
-/// Bound of the way back to what is wanted: a rollback that waits for its deadline takes a minute.
+/// The limit for reaching the wanted state. A rollback that waits for its deadline takes a minute.
 const QUIET: Duration = Duration::from_secs(240);
 
-/// Units that no fault but a reboot may touch, and nobody updates.
+/// Units that no fault except a reboot may touch, and that are never updated.
 const CONTROLS: [&str; 2] = ["control.service", "stays.service"];
 
-/// What each host must keep until it reboots: the runs of units that nothing may touch.
+/// The runs of untouchable units, which each host must keep until it reboots.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     runs: BTreeMap<(usize, String), String>,
-    /// How often each host has booted.
+    /// The number of boots of each host.
     boots: BTreeMap<usize, usize>,
-    /// How many single facts were checked.
+    /// The number of single facts that were checked.
     pub(crate) checked: usize,
 }
 
-/// Properties of units, by name.
+/// The properties of units, by name.
 struct Shown(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Shown {
@@ -70,7 +70,7 @@ impl Shown {
 }
 
 impl Kept {
-    /// Waits until every host is as wanted.
+    /// Waits until every host has the wanted state.
     pub(crate) fn quiet(&mut self, lab: &Lab, wanted: &Wanted, before: Option<u64>) -> Result<()> {
         lab.wait_until(QUIET, "every host is as wanted", || {
             let mut checked = 0;
@@ -178,8 +178,8 @@ impl Kept {
         Ok(())
     }
 
-    /// What was never to happen since the last time: `rebooted` are the hosts that went down by no
-    /// doing of fleet.
+    /// Checks what must never have happened since the last check. `rebooted` are the hosts that
+    /// went down for reasons other than fleet.
     pub(crate) fn nothing_was_touched(
         &mut self,
         lab: &Lab,
@@ -227,10 +227,10 @@ impl Kept {
     }
 }
 
-/// The runs of what nothing but a reboot may touch.
+/// Returns the runs of units that only a reboot may touch.
 fn untouchable(host: &Host) -> Result<Vec<(String, String)>> {
     let mut names: BTreeSet<String> = CONTROLS.iter().map(|name| (*name).to_owned()).collect();
-    // Everywhere else that name is fleet's.
+    // On every other host, that unit is fleet's.
     if host.number() == 2 {
         names.insert("foreign.service".to_owned());
     }

@@ -1,16 +1,16 @@
-//! What fleetd and etcd hold on to: what grows over an hour is a leak.
+//! The resources held by fleetd and etcd. Growth over an hour is a leak.
 
 use anyhow::{Context, Result};
 use lab::Lab;
 
-/// Taken at one moment.
+/// The costs at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Costs {
-    /// Of the fleetd that has the most, in MiB.
+    /// The memory of the fleetd that uses the most, in MiB.
     pub(crate) memory: f64,
-    /// Open files of the fleetd that has the most.
+    /// The open files of the fleetd that has the most.
     pub(crate) files: usize,
-    /// Keys in the registry.
+    /// The number of keys in the registry.
     pub(crate) keys: usize,
 }
 

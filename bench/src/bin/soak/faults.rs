@@ -1,4 +1,4 @@
-//! What breaks: drawn, done to the hosts and etcd members, and mended again.
+//! The faults: drawn, inflicted on hosts and etcd members, and repaired.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use lab::{Chance, Host, Lab};
 
-/// A fault, with the numbers of whom it strikes.
+/// A fault, with the numbers of the hosts or members concerned.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
     Nothing,
@@ -27,7 +27,7 @@ pub(crate) enum Fault {
     FleetdUpgraded(Vec<usize>),
 }
 
-/// How a fault that struck is mended.
+/// How a fault is repaired.
 enum Cure {
     None,
     Continue { host: usize, pid: u32 },
@@ -38,9 +38,9 @@ enum Cure {
     HealMember(usize),
 }
 
-/// A fault that struck, and lasts until it is mended.
+/// A fault that lasts until it is repaired.
 pub(crate) struct Struck {
-    /// Hosts whose units went down with it, by no doing of fleet.
+    /// The hosts whose units went down with it, for reasons other than fleet.
     pub(crate) rebooted: BTreeSet<usize>,
     cure: Cure,
 }
@@ -78,7 +78,7 @@ impl Fault {
         }
     }
 
-    /// What it is, without whom it strikes.
+    /// Returns the kind of fault, without the hosts concerned.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
@@ -99,7 +99,7 @@ impl Fault {
         }
     }
 
-    /// Strikes.
+    /// Inflicts the fault.
     pub(crate) fn strike(&self, lab: &Lab) -> Result<Struck> {
         let mut rebooted = BTreeSet::new();
         let cure = match self {
@@ -182,11 +182,11 @@ impl Fault {
 }
 
 impl Struck {
-    /// Mends it.
-    pub(crate) fn mend(&self, lab: &Lab) -> Result<()> {
+    /// Repairs the fault.
+    pub(crate) fn repair(&self, lab: &Lab) -> Result<()> {
         match &self.cure {
             Cure::None => {}
-            // systemd may have ended it meanwhile: its watchdog had no answer.
+            // systemd may have ended the process meanwhile, because its watchdog got no response.
             Cure::Continue { host, pid } => drop(signal(lab.host(*host), "CONT", *pid)),
             Cure::Heal(hosts) => {
                 for number in hosts {
@@ -209,8 +209,8 @@ impl Struck {
     }
 }
 
-/// How long a fault lasts, and what people do in the middle of it waits: shorter and longer than a
-/// lease.
+/// Waits while a fault lasts, before the operator's change in the middle of it. The time is shorter
+/// or longer than a lease.
 pub(crate) fn while_it_lasts(chance: &mut Chance) {
     thread::sleep(Duration::from_millis(
         chance.pick(&[100, 500, 2_000, 6_000]),
@@ -227,10 +227,10 @@ fn kill(host: &Host) -> Result<()> {
     signal(host, "KILL", host.main_pid("fleet.service")?)
 }
 
-/// The number of the host that leads. Somebody does before a fault strikes.
+/// Returns the number of the leading host. One leads before every fault.
 fn leader(lab: &Lab) -> Result<usize> {
     let mut leads = None;
-    lab.wait_until(Duration::from_secs(30), "somebody leads", || {
+    lab.wait_until(Duration::from_secs(30), "an engine leads", || {
         let status = lab.host(1).fleetctl(&["status"])?.stdout;
         leads = lab
             .hosts()
@@ -239,5 +239,5 @@ fn leader(lab: &Lab) -> Result<usize> {
             .map(Host::number);
         Ok(leads.is_some())
     })?;
-    leads.context("nobody leads")
+    leads.context("no engine leads")
 }

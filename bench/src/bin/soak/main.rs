@@ -1,10 +1,10 @@
-//! `cargo soak`: random faults on six real hosts with three etcd members, for an hour, while people
-//! change things.
+//! `cargo soak`: random faults on six real hosts with three etcd members, for an hour, while an
+//! operator makes changes.
 //!
-//! Each round draws a fault and something that a person does in the middle of it, mends the fault,
-//! waits until every host is as wanted, and then checks on the hosts themselves that nothing
-//! happened that must never happen. The first broken rule ends it, with the seed, the rounds so far
-//! and the logs. `--write` puts the report into docs/soak.md.
+//! Each round draws a fault and an operator's change in the middle of it. It repairs the fault,
+//! waits until every host has the wanted state, and checks the hosts themselves for anything that
+//! must never happen. The first violation ends the run, and prints the seed, the rounds so far and
+//! the logs. `--write` writes the report to docs/soak.md.
 
 mod checks;
 mod costs;
@@ -27,8 +27,8 @@ use crate::wanted::Wanted;
 const HOSTS: usize = 6;
 const MEMBERS: usize = 3;
 
-/// Bound of a repeated command: everything is mended by then.
-const MENDED: Duration = Duration::from_secs(60);
+/// The limit for a repeated command. All faults are repaired by then.
+const REPAIR_LIMIT: Duration = Duration::from_secs(60);
 
 struct Options {
     minutes: u64,
@@ -75,7 +75,7 @@ fn options() -> Option<Options> {
     Some(options)
 }
 
-/// Every host has the same configuration; leases end soon, so that faults outlast them.
+/// Returns the configuration of every host. Leases are short, so that faults outlast them.
 fn conf(lab: &Lab) -> FleetConf {
     lab.fleet_conf().line("agent_ttl=5s")
 }
@@ -83,7 +83,7 @@ fn conf(lab: &Lab) -> FleetConf {
 fn soak(options: &Options) -> Result<String> {
     let lab = Lab::builder().hosts(HOSTS).etcd(MEMBERS).start()?;
     lab.install_fleet(|_| conf(&lab))?;
-    lab.wait_until(MENDED, "all machines are listed", || {
+    lab.wait_until(REPAIR_LIMIT, "all machines are listed", || {
         let listed = lab.host(1).fleetctl(&["list-machines", "--no-legend"])?;
         Ok(listed.ok()?.lines().count() == HOSTS)
     })?;
@@ -107,8 +107,8 @@ fn soak(options: &Options) -> Result<String> {
         );
         let since = trail::now()?;
         wanted.ask(&act);
-        // Before the fault, so that it strikes in the middle of what this leads to, or in the
-        // middle of the fault.
+        // Before the fault, so that the fault hits the effects of the change; else in the middle of
+        // the fault.
         let before = chance.below(3) == 0;
         let ask = |chance: &mut Chance| {
             let on: Vec<_> = lab.hosts().iter().filter(|it| it.pid1().is_ok()).collect();
@@ -121,10 +121,10 @@ fn soak(options: &Options) -> Result<String> {
             answer = Some(ask(&mut chance));
         }
         faults::while_it_lasts(&mut chance);
-        struck.mend(&lab).with_context(|| format!("{fault:?}"))?;
+        struck.repair(&lab).with_context(|| format!("{fault:?}"))?;
         if answer.is_none_or(|answer| answer.is_err()) {
             unanswered += 1;
-            lab.wait_until(MENDED, &format!("{act:?} is acknowledged"), || {
+            lab.wait_until(REPAIR_LIMIT, &format!("{act:?} is acknowledged"), || {
                 wanted.carry_out(&act, &lab, lab.host(1)).map(|()| true)
             })?;
         }

@@ -1,20 +1,20 @@
-//! What people asked for so far, and so what every host must look like at quiet.
+//! The operator's changes so far, and therefore the state that every host must have at quiet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use lab::{Chance, Host, Lab, trail};
 
-/// Of `web.service`, so many hosts may be without it at once.
+/// The number of hosts on which `web.service` may be unavailable at once.
 pub(crate) const BUDGET: usize = 2;
 
-/// So many units that come and go exist at the most.
+/// The largest number of temporary units.
 const MOST: usize = 12;
 
-/// Something a person does.
+/// A change by an operator.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    /// An update of web.service that works, or one that crashes and so must go back by itself.
+    /// An update of web.service that works, or one that crashes and must be rolled back.
     Update {
         works: bool,
     },
@@ -22,9 +22,9 @@ pub(crate) enum Act {
     Stop(u32),
     Start(u32),
     Destroy(u32),
-    /// Puts the label on a machine or takes it off.
+    /// Sets the metadata on a machine, or removes it.
     Label(usize),
-    /// Writes a new version of a file in the units directory of the first host, or removes it.
+    /// Writes a new version of a file in the first host's units directory, or removes the file.
     Drop {
         remove: bool,
     },
@@ -46,18 +46,18 @@ impl Act {
     }
 }
 
-/// What is wanted.
+/// The wanted state.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    /// The version of web.service that works and was submitted last.
+    /// The last submitted version of web.service that works.
     pub(crate) web: u32,
     /// The newest version of anything.
     newest: u32,
-    /// Units that come and go, and whether they shall run.
+    /// The temporary units, and whether they should run.
     pub(crate) units: BTreeMap<u32, bool>,
-    /// Units that were destroyed lately.
+    /// The units that were destroyed recently.
     pub(crate) destroyed: BTreeSet<u32>,
-    /// Hosts with the label.
+    /// The hosts with the metadata.
     pub(crate) labelled: BTreeSet<usize>,
     /// The version of the dropped file.
     pub(crate) dropped: Option<u32>,
@@ -80,7 +80,7 @@ impl Wanted {
         for host in lab.hosts() {
             trail::install(host)?;
         }
-        // One that is not fleet's, of a name that fleet is asked for too.
+        // A unit outside fleet, with a name that fleet is given too.
         let foreign = lab.host(2);
         foreign.write_file(
             "/etc/systemd/system/foreign.service",
@@ -133,7 +133,7 @@ impl Wanted {
         }
     }
 
-    /// Takes it into account: from now on it is wanted. Each version is new.
+    /// Adds a change to the wanted state. Each version is new.
     pub(crate) fn ask(&mut self, act: &Act) {
         match act {
             Act::Update { works } => {
@@ -165,8 +165,8 @@ impl Wanted {
         }
     }
 
-    /// Does what was asked for last, on this host. An error: it was not acknowledged, and may have
-    /// happened or not.
+    /// Makes the last change, on this host. After an error, the change was not acknowledged, and
+    /// may have been made or not.
     pub(crate) fn carry_out(&self, act: &Act, lab: &Lab, speaker: &Host) -> Result<()> {
         match act {
             Act::Update { works } => {
@@ -207,12 +207,12 @@ impl Wanted {
     }
 }
 
-/// The name of a unit that comes and goes.
+/// Returns the name of a temporary unit.
 pub(crate) fn unit(number: u32) -> String {
     format!("soak-{number}.service")
 }
 
-/// Written beside its place and renamed, as an editor or a package does.
+/// Writes the file beside its place and renames it, as an editor or a package does.
 fn drop_file(host: &Host, name: &str, version: u32) -> Result<()> {
     let content = format!(
         "[Unit]\nDescription=version {version}\n[Service]\nExecStart=/bin/sleep {}\n{GLOBAL}",

@@ -5,6 +5,7 @@ mod explain;
 mod plan;
 mod registry;
 mod rollouts;
+mod unit_report;
 
 use std::collections::BTreeMap;
 
@@ -21,8 +22,8 @@ pub use self::rollouts::{
     RolloutList, RolloutMachine, RolloutPolicy, RolloutProgress, RolloutRow, RolloutStatus,
     SchedulingBody,
 };
+pub use self::unit_report::UnitReport;
 use crate::problem::ProblemKind;
-use crate::record::UnitReport;
 use crate::unit::{Content, UnitOption};
 
 /// The path of API v1.

@@ -36,8 +36,8 @@ pub struct PlannedUnit {
     /// `create`, `update` or `none`; empty if it would be refused.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub action: String,
-    /// What the update makes systemd do on machines with the stable revision: `restart`, `reload`
-    /// or `nothing`. `None` unless `change` is `update`.
+    /// The update's effect in systemd on machines with the stable revision: `restart`, `reload` or
+    /// `nothing`. `None` unless `action` is `update`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<String>,
     /// The difference, or the reason why there is nothing to do.

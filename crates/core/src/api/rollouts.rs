@@ -129,7 +129,7 @@ pub struct RolloutPolicy {
     pub strategy: String,
     /// The value in the file, such as `10%`.
     pub max_unavailable: String,
-    /// The number of machines that `max_unavailable` allows now.
+    /// The number of machines that may change at once now.
     pub budget: usize,
     /// The time that a unit must stay ready, such as `1s`.
     pub min_ready_sec: String,

@@ -143,7 +143,7 @@ mod tests {
     use crate::unit::{Content, TargetState};
 
     #[test]
-    fn a_cluster_id_that_could_pose_as_other_text_is_not_read() {
+    fn cluster_id_with_other_characters_is_refused() {
         for (id, is_read) in [
             ("0123456789abcdef0123456789abcdef", true),
             ("zz\nMAINPID=1", false),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_readable_json_with_a_format() {
+    fn record_is_readable_json_with_a_format() {
         insta::assert_snapshot!(String::from_utf8(encode(&record())).expect("text"), @r#"{"format":1,"target":"launched","stable":{"number":3,"at":1700000000000,"content":"[Service]\n"},"owners":["api",{"directory":"190c6f8fbbd25efb88aad49e6c499b79"}]}"#);
         assert_eq!(
             decode::<UnitRecord>(&encode(&record())).expect("reads"),
@@ -185,13 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_begins_as_the_reader_expects() {
+    fn encoded_value_begins_as_the_reader_expects() {
         assert!(encode(&record()).starts_with(OURS));
         assert!(OURS.starts_with(format!("{{\"format\":{FORMAT},").as_bytes()));
     }
 
     #[test]
-    fn a_newer_format_is_refused_by_name() {
+    fn newer_format_is_refused_by_its_number() {
         let error = decode::<UnitRecord>(br#"{"format":2,"what":"ever"}"#).expect_err("newer");
         assert_eq!(
             error.to_string(),

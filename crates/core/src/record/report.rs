@@ -137,7 +137,7 @@ impl<'de: 'a, 'a, U: Deserialize<'de>> Deserialize<'de> for Listed<'a, U> {
                 while let Some((Name(name), unit)) = map.next_entry()? {
                     units.push((name, unit));
                 }
-                // Writers sort them. Of two entries with one name the last counts, as everywhere.
+                // Writers sort them. If a name is repeated, the last entry counts, as everywhere.
                 if !units.is_sorted_by(|(a, _), (b, _)| a < b) {
                     units = BTreeMap::from_iter(units).into_iter().collect();
                 }
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_its_changes_over_its_base() {
+    fn report_is_its_changes_over_its_base() {
         let report: MachineReport = decode_report(&changes(7), Some(&base(7))).expect("both parts");
         let expected = [
             ("a.service", "active"),
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_a_report_says_what_the_report_says() {
+    fn listed_report_equals_the_report() {
         let listed = |changes: &[u8], base: &[u8]| {
             let report = decode_report::<Listed<'_, UnitReport>>(changes, Some(base));
             let units = report.expect("both parts").units.into_iter();
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_over_no_base_is_whole_whatever_lies_beside_it() {
+    fn report_without_a_base_ignores_any_base() {
         let whole = MachineReport {
             units: units(&[("a.service", "active")]),
             ..MachineReport::default()
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_over_another_base_says_nothing() {
+    fn report_over_another_base_is_refused() {
         for base in [None, Some(&*base(6))] {
             let error = decode_report::<UnitReports>(&changes(7), base).expect_err("no base");
             assert!(matches!(error, RecordError::NoBase), "{error}");

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origin_tells_a_restart_from_an_undo() {
+    fn origin_distinguishes_a_restart_from_an_undo() {
         let revision = |number, content: &str, restarts| Revision {
             number,
             at: 0,

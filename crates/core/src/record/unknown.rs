@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_version_wrote_follows_its_revision() {
+    fn unknown_fields_follow_their_revision() {
         let mut record: UnitRecord = decode(NEWER).expect("reads");
         let candidate = record.candidate.take().expect("a candidate");
         let stable = std::mem::replace(&mut record.stable, candidate.revision);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_known_whole_is_written_as_ever() {
+    fn record_without_unknown_fields_is_written_unchanged() {
         let known = br#"{"format":1,"set":{"a":"b"},"scheduling":"normal"}"#;
         let record: MetadataRecord = decode(known).expect("reads");
         let written = encode_over::<MetadataRecord, _>(&record, None);

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use super::{Assignment, Content, Note, Severity, UnitFile, UnitKind, UnitName, expand};
 
-/// Returns the notes about a file, ordered by line. `is_there`: whether fleet has put a unit, or a template,
-/// of that name on machines.
+/// Returns the notes about a file, ordered by line. `is_there` returns whether
+/// fleet has put a unit, or a template, of that name on machines.
 pub fn advice(
     name: &UnitName,
     content: &Content,
@@ -38,8 +38,8 @@ fn warning(line: usize, text: String) -> Note {
     }
 }
 
-/// A reference to an instance, or to what a socket starts for each connection: systemd makes it from
-/// a template.
+/// A reference to an instance, or to what a socket starts for each connection: systemd makes it
+/// from a template.
 struct Need<'a> {
     assignment: &'a Assignment,
     /// `None` if each connection has its own.
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_looks_like_a_secret_is_noted() {
+    fn variable_that_looks_like_a_secret_is_noted() {
         for variable in [
             "DB_PASSWORD=x",
             "\"API_TOKEN=a b\"",
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_is_on_no_machine_is_noted() {
+    fn template_on_no_machine_is_noted() {
         for (text, template, also) in [
             ("[Socket]\nAccept=yes\n", "web@.service", "web@.service"),
             (
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_that_are_not_shown_are_noted() {
+    fn hidden_characters_are_noted() {
         for hidden in [
             '\u{7f}', '\u{9b}', '\u{1b}', '\u{202e}', '\u{200b}', '\u{2066}',
         ] {

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_never_make_a_content_much_longer() {
+    fn escapes_never_make_content_much_longer() {
         for text in [
             "\n".repeat(300_000),
             "\u{1}".repeat(300_000),

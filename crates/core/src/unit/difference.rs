@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_systemd_does_not_read_asks_for_nothing() {
+    fn change_outside_systemds_settings_needs_nothing() {
         for (old, new) in [
             ("", ""),
             ("[Service]", "# a comment\n\n[Service]"),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_reach_the_process_asks_for_a_reload() {
+    fn change_outside_the_process_needs_a_reload() {
         for (old, new, reason) in [
             ("web", "site", "[Unit] Description= differs"),
             (
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_asks_for_a_restart() {
+    fn every_other_change_needs_a_restart() {
         for (old, new, reason) in [
             ("/bin/a", "/bin/b", "[Service] ExecStart= differs"),
             ("Environment=A=1\n", "", "[Service] Environment= differs"),

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_reset_by_an_empty_assignment_and_a_single_value_by_the_last() {
+    fn empty_assignment_resets_a_list_and_last_value_wins() {
         let file = UnitFile::parse(
             b"[Service]\nExecStart=/a\nExecStart=\nExecStart=/b\n[Unit]\nDescription=x\n\
             [Service]\nExecStart=/c\n[Unit]\nDescription=\n",
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_knows_its_first_line() {
+    fn continued_value_has_its_first_line() {
         let file = UnitFile::parse(b"[A]\r\n# c\r\nk=1 \\\r\n; c\r\n  2\r\nl=3");
         let found: Vec<_> = file
             .assignments()
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_systemd_or_the_original_refused_is_an_error() {
+    fn file_refused_by_systemd_or_fleet_1_0_is_an_error() {
         for (text, note) in [
             (
                 &b"[Service"[..],
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_systemd_ignores_is_a_warning() {
+    fn line_ignored_by_systemd_is_a_warning() {
         assert_eq!(
             notes(b"k=1\n[A]\n=2\n"),
             [
@@ -314,13 +314,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counts_behind_a_broken_header() {
+    fn lines_after_a_malformed_header_are_ignored() {
         let file = UnitFile::parse(b"[A]\nk=1\n[B\nl=2\n[C]\nm=3\n");
         assert_eq!(file.assignments().len(), 1);
     }
 
     #[test]
-    fn a_line_longer_than_the_original_allowed_is_read() {
+    fn line_longer_than_fleet_1_0_allowed_is_read() {
         let long = "x".repeat(100_000);
         let file = UnitFile::parse(format!("[Unit]\nDescription={long}\n").as_bytes());
         assert_eq!(file.description(), long);
@@ -330,7 +330,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(
+        fn parsing_any_bytes_never_panics(
             bytes in proptest::collection::vec(
                 prop_oneof![any::<u8>(), proptest::sample::select(&b"[]=\\\n\r\0 #;k\xef\xbb\xbf"[..])],
                 0..300,

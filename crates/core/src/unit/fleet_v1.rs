@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_continuation_keeps_its_backslash_and_newline() {
+    fn continuation_keeps_its_backslash_and_newline() {
         assert_eq!(
             read("[A]\nk=one \\\n  # two\nl=3"),
             ["A.k=one \\\n  # two", "A.l=3"]
@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_that_ends_in_a_backslash_swallows_the_next_line() {
+    fn comment_ending_in_a_backslash_swallows_the_next_line() {
         for comment in ["# c \\", "; c \\", " #\\ "] {
             assert_eq!(read(&format!("[A]\n{comment}\nk=1\nl=2")), ["A.l=2"]);
         }
     }
 
     #[test]
-    fn what_the_original_refused_is_skipped() {
+    fn line_refused_by_fleet_1_0_is_skipped() {
         assert_eq!(
             read("junk\n[A] x\nno equals\nk=1\n=2\n[B"),
             ["A.k=1", "A.=2"]
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_that_is_no_text_counts_once() {
+    fn every_invalid_byte_becomes_one_replacement_character() {
         assert_eq!(options(b"[A]\nk=\xe2\x82\n")[0].value, "\u{fffd}\u{fffd}");
     }
 
@@ -183,7 +183,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn options_survive_being_written_and_read(text in file()) {
+        fn options_are_equal_after_writing_and_reading(text in file()) {
             let mut sent = options(text.as_bytes());
             let written = serialize(&sent);
             let mut read = options(written.as_bytes());
@@ -195,7 +195,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn reading_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             options(&bytes);
         }
     }

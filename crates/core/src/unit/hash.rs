@@ -45,7 +45,7 @@ mod tests {
     use crate::unit::UnitFile;
 
     #[test]
-    fn listings_show_what_the_original_showed() {
+    fn hash_equals_the_one_listed_by_fleet_1_0() {
         // Recorded from `list-unit-files` and `list-unit-files --full` of fleet 1.0.
         let file = UnitFile::parse(
             b"# any comment\n[Unit]\nDescription=Hello global\n[Service]\n\

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joined_line_has_the_number_of_its_first() {
+    fn joined_line_has_the_number_of_its_first() {
         is(&[(2, "a  b"), (5, "c")], b"# x\na \\\n; y\nb\nc");
     }
 

@@ -4,7 +4,6 @@
 //! decision is made from them. Its options are what fleet 1.0's library saw. They serve only
 //! [`struct@Hash`] and the API. Neither is ever written back over a person's file: bytes in, bytes
 //! out.
-//! bytes in, bytes out.
 
 mod advice;
 mod content;
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_refused_for_its_first_problem_only() {
+    fn unit_is_refused_for_its_first_problem_only() {
         for (content, refusal) in [
             ("", "unit file is empty"),
             ("# a comment\n[Service]\n", "unit file is empty"),
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_refuses_manual_jobs_is_refused() {
+    fn unit_that_refuses_manual_jobs_is_refused() {
         for key in ["RefuseManualStart", "RefuseManualStop"] {
             for value in ["yes", "1", "True", "y"] {
                 let refused = problem(&format!("[Unit]\n{key}={value}\n"));
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_of_the_file_and_of_the_section_are_told_by_line() {
+    fn notes_of_file_and_section_are_ordered_by_line() {
         let content = Content::from("x=1\n[X-Fleet]\nConflicts=web\n[Unit]\n=1\n");
         let unit = Parsed::parse(UnitName::parse("web.service").expect("valid"), &content);
         let lines: Vec<_> = unit.notes().iter().map(|note| note.line).collect();

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_name_has_no_instance() {
+    fn plain_name_has_no_instance() {
         let name = UnitName::parse("web.front.service").expect("valid");
         assert_eq!(name.prefix(), "web.front");
         assert_eq!(name.stem(), "web.front");
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_names_its_template() {
+    fn instance_names_its_template() {
         let name = UnitName::parse("web@blue@1.timer").expect("valid");
         assert_eq!(name.prefix(), "web");
         assert_eq!(name.stem(), "web@blue@1");
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_unknown_suffix_means_service() {
+    fn missing_or_unknown_suffix_means_service() {
         for (typed, meant) in [
             ("hello", "hello.service"),
             ("a.b", "a.b.service"),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_the_original_said() {
+    fn refusals_have_the_texts_of_fleet_1_0() {
         assert_eq!(error(""), "unit name cannot be empty");
         assert_eq!(
             error("bad name.service"),
@@ -329,7 +329,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_a_name_is_a_safe_path_component(text in "\\PC*") {
+        fn parsing_never_panics_and_names_are_safe_path_components(text in "\\PC*") {
             if let Ok(name) = UnitName::parse_lenient(&text) {
                 prop_assert!(!name.as_str().contains('/'));
                 prop_assert!(!name.as_str().starts_with('.'));

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_is_at_least_one_machine_and_never_more_than_was_asked_for() {
+    fn budget_is_at_least_one_machine_and_never_above_the_limit() {
         for (value, machines, budget) in [
             ("3", 12, 3),
             ("25%", 12, 3),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_policy_values_are_refused() {
         for (key, values) in [
             (
                 "MaxUnavailable",

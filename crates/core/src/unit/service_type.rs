@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_is_oneshot_when_systemd_says_so() {
+    fn service_is_oneshot_as_in_systemd() {
         for (section, oneshot, remain_after_exit) in [
             ("ExecStart=/a", false, false),
             ("Type=oneshot\nExecStart=/a", true, false),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn only_some_types_know_when_they_are_ready() {
+    fn only_some_types_prove_their_readiness() {
         for (section, proves_readiness) in [
             ("ExecStart=/a", false),
             ("Type=exec\nExecStart=/a", false),

@@ -24,7 +24,7 @@ use super::tls::{self, TlsError, TlsFiles};
 use crate::endpoint::Endpoint;
 use crate::remote::{OpenTunnel, Tunnel, TunnelError};
 
-/// Why there was no answer.
+/// The reason why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
     /// No process listens, or this user may not connect.
@@ -34,7 +34,7 @@ pub(crate) enum ConnectionError {
         next_step(endpoint, why)
     )]
     Unreachable { endpoint: Endpoint, why: io::Error },
-    /// No answer in time. A change may still be applied.
+    /// The response did not come in time. A change may still be applied.
     #[error(
         "fleetd at {endpoint} did not answer within {}: its registry may be unreachable (`systemctl status fleet` there shows it); \
          --request-timeout sets how long to wait",
@@ -44,13 +44,13 @@ pub(crate) enum ConnectionError {
         endpoint: Endpoint,
         timeout: Duration,
     },
-    /// More than fleetd ever sends.
+    /// The response is longer than fleetd ever sends.
     #[error(
         "the answer of {endpoint} is longer than {} MiB, which fleetd never sends: {NOT_FLEETD}",
         ANSWER_MAX >> 20
     )]
     TooLong { endpoint: Endpoint },
-    /// The answer is not HTTP.
+    /// The response is not HTTP.
     #[error("{endpoint} does not answer in HTTP: {why}; {NOT_FLEETD}")]
     NotHttp {
         endpoint: Endpoint,
@@ -66,25 +66,25 @@ pub(crate) enum ConnectionError {
         why: hyper::Error,
         changing: bool,
     },
-    /// What TLS takes here is not there.
+    /// A file for TLS is missing or unusable.
     #[error(transparent)]
     NoTls(#[from] Box<TlsError>),
     /// fleetd and this client do not trust each other.
     #[error("cannot talk to fleetd at {endpoint}: {why}")]
     Distrust { endpoint: Endpoint, why: String },
-    /// `--tunnel` did not carry it.
+    /// The tunnel of `--tunnel` failed.
     #[error(transparent)]
     Tunnel(#[from] Box<TunnelError>),
 }
 
-/// What to do about answers that fleetd does not give.
+/// The next step if a response does not come from fleetd.
 pub(super) const NOT_FLEETD: &str = "does fleetd listen there? --endpoint names another address";
 
-/// The longest answer that is read. A page of a hundred units of the usual size has a thousandth of
-/// it; a hundred of the largest would fit.
+/// The longest response that is read. A page of a hundred units has a thousandth of it at the usual
+/// size, and fits even at the largest size.
 const ANSWER_MAX: usize = 64 << 20;
 
-/// The operating system's sentence, without Rust's error number behind it.
+/// Returns the operating system's message, without Rust's error number after it.
 fn bare(why: &io::Error) -> String {
     let text = why.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
@@ -107,7 +107,7 @@ fn next_step(endpoint: &Endpoint, why: &io::Error) -> String {
     }
 }
 
-/// The name of the group that a file belongs to, if this machine knows it.
+/// Returns the name of a file's group. `None` if this machine does not know it.
 fn group_of(path: &Path) -> Option<String> {
     let gid = fs::metadata(path).ok()?.gid().to_string();
     let groups = fs::read_to_string("/etc/group").ok()?;
@@ -118,23 +118,25 @@ fn group_of(path: &Path) -> Option<String> {
     })
 }
 
-/// A connection to fleetd, opened by the first request and again whenever fleetd has closed it.
+/// A connection to fleetd. The first request opens it, and opens it again whenever fleetd has
+/// closed it.
 pub(super) struct Connection {
     endpoint: Endpoint,
     tunnel: Option<Tunnel>,
-    /// Read when the endpoint is one with TLS.
+    /// The TLS files, read for an endpoint with TLS. `None` without TLS.
     tls: Option<TlsFiles>,
     open: Option<SendRequest<Full<Bytes>>>,
-    /// What carries the connection.
+    /// The tunnel that carries the connection. `None` for a direct one.
     carrier: Option<OpenTunnel>,
     lost: bool,
 }
 
-/// An answer that comes in. Its connection serves the next request once all of it was read.
+/// A response that is being received. Its connection serves the next request after all of it was
+/// read.
 pub(super) struct Answer {
     open: Option<SendRequest<Full<Bytes>>>,
     body: Incoming,
-    /// What has come and was not taken yet.
+    /// The bytes that were received and not taken yet.
     read: BytesMut,
     changing: bool,
 }
@@ -151,12 +153,12 @@ impl Connection {
         }
     }
 
-    /// One more to the same place, not open yet.
+    /// Returns another connection to the same endpoint, not open yet.
     pub(super) fn another(&self) -> Self {
         Self::new(self.endpoint.clone(), self.tunnel.clone(), self.tls.clone())
     }
 
-    /// Whether each connection is an ssh of its own.
+    /// Returns whether each connection is an ssh of its own.
     pub(super) fn is_tunnelled(&self) -> bool {
         self.tunnel.is_some()
     }
@@ -165,12 +167,13 @@ impl Connection {
         &self.endpoint
     }
 
-    /// Whether the last request got no answer, or one that the registry gives none.
+    /// Returns whether the last request got no response, or the response that the registry is
+    /// unreachable.
     pub(super) fn is_lost(&self) -> bool {
         self.lost
     }
 
-    /// Sends a request and reads the whole answer, all within `timeout`.
+    /// Sends a request and reads the whole response, all within `timeout`.
     pub(super) async fn exchange(
         &mut self,
         method: Method,
@@ -185,7 +188,7 @@ impl Connection {
         self.within(timeout, whole).await
     }
 
-    /// Sends a request whose answer is read line by line: its beginning comes within `timeout`.
+    /// Sends a request whose response is read line by line. Waits for its beginning for `timeout`.
     pub(super) async fn begin(
         &mut self,
         path: &str,
@@ -197,7 +200,7 @@ impl Connection {
         self.within(timeout, begin).await
     }
 
-    /// All that is left of an answer, within `timeout`.
+    /// Returns the rest of a response, read within `timeout`.
     pub(super) async fn end(
         &mut self,
         answer: Answer,
@@ -207,7 +210,7 @@ impl Connection {
         self.within(timeout, rest).await
     }
 
-    /// The next line of an answer, within `timeout`; none after the last.
+    /// Returns the next line of a response, read within `timeout`. `None` after the last line.
     pub(super) async fn line(
         &mut self,
         answer: &mut Answer,
@@ -241,8 +244,8 @@ impl Connection {
         answer
     }
 
-    /// What a tunnel that was just opened has to do with it. One that has brought an answer has
-    /// been lost, and what ssh says of that is on the screen.
+    /// Returns the error, with the failure of the tunnel if it was just opened. A tunnel that has
+    /// already carried a response was lost, and ssh has printed the reason.
     async fn why_lost<T>(&mut self, error: ConnectionError) -> Result<T, ConnectionError> {
         let Some(carrier) = self.carrier.take() else {
             return Err(error);
@@ -286,16 +289,17 @@ impl Connection {
         Ok((parts, answer))
     }
 
-    /// Reads the next piece of an answer; answers whether there was one.
+    /// Reads the next part of a response. Returns whether there was one.
     async fn read(&mut self, answer: &mut Answer) -> Result<bool, ConnectionError> {
         let Some(frame) = answer.body.frame().await else {
-            // Only now: after a failure, or once the answer is not awaited any more, the connection
-            // goes, so that a late answer is never read as the answer to the next request.
+            // Kept only now. After a failure, or once the response is no longer awaited, the
+            // connection is closed. A late response is therefore never read as the response to the
+            // next request.
             self.open = answer.open.take().or(self.open.take());
             return Ok(false);
         };
         let frame = frame.map_err(|why| self.why(why, answer.changing))?;
-        // Frames without data are trailers, which say nothing to us.
+        // Frames without data are trailers, which carry nothing for us.
         let data = frame.into_data().unwrap_or_default();
         if answer.read.len() + data.len() > ANSWER_MAX {
             let endpoint = self.endpoint.clone();
@@ -327,10 +331,10 @@ impl Connection {
         }
     }
 
-    /// Why a request got no answer, or not all of it.
+    /// Returns why a request got no response, or only a part of it.
     fn why(&self, why: hyper::Error, changing: bool) -> ConnectionError {
         let endpoint = self.endpoint.clone();
-        // TLS 1.3 lets a client speak before it learns that its certificate is refused.
+        // With TLS 1.3 a client may send before it learns that its certificate is refused.
         if let Some(why) = self.distrust(&why) {
             ConnectionError::Distrust { endpoint, why }
         } else if why.is_parse() {
@@ -344,7 +348,7 @@ impl Connection {
         }
     }
 
-    /// The open connection, or a new one.
+    /// Returns the open connection, or opens one.
     async fn ready(&mut self) -> Result<SendRequest<Full<Bytes>>, ConnectionError> {
         if let Some(mut open) = self.open.take()
             && open.ready().await.is_ok()
@@ -383,7 +387,7 @@ impl Connection {
         }
     }
 
-    /// TLS first, then HTTP.
+    /// Connects with TLS, then with HTTP.
     async fn secure<S>(
         &self,
         address: &str,
@@ -396,8 +400,8 @@ impl Connection {
         let files = self.tls.as_ref();
         let files = files.ok_or_else(|| Box::new(TlsError::NoAuthority(endpoint().to_string())))?;
         let connector = files.connector().map_err(Box::new)?;
-        // What the certificate must be for: the host without its port, and an IPv6 address without
-        // its brackets.
+        // The name that the certificate must have: the host without its port, and an IPv6 address
+        // without its brackets.
         let name = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let name = name.trim_matches(['[', ']']);
         let name = ServerName::try_from(name.to_owned())
@@ -442,7 +446,7 @@ impl Connection {
                         changing: false, // Nothing was sent yet.
                     },
                 })?;
-        // What goes wrong on the connection is told to the request that waits on it.
+        // A failure of the connection is returned to the request that waits on it.
         tokio::spawn(driver);
         Ok(open)
     }

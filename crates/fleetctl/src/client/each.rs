@@ -1,4 +1,4 @@
-//! Asks many things at once, over a few connections.
+//! Makes many requests at once, over a few connections.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -8,18 +8,18 @@ use futures_util::stream;
 
 use super::Client;
 
-/// How many requests are on their way at once: fleetd makes those that come together in one commit.
+/// The number of requests in flight. fleetd writes requests that arrive together in one commit.
 const IN_FLIGHT: usize = 32;
 
-/// A request that was not made, because fleetd stopped answering before its turn came.
+/// The error for a request that was not made, because fleetd stopped responding before its turn.
 #[derive(Debug, thiserror::Error)]
 #[error("not tried")]
 pub(crate) struct NotTried;
 
 impl Client {
-    /// Calls `ask` for every item, several at once; the answers come in the order of the items.
-    /// Once fleetd or its registry does not answer, the rest is [`NotTried`]: each would wait for
-    /// it as long again.
+    /// Calls `ask` for every item, several at once. Returns the results in the order of the items.
+    /// After fleetd or its registry stops responding, the remaining items are [`NotTried`]: each
+    /// would wait as long again.
     pub(crate) async fn each<T, R>(
         &mut self,
         items: impl IntoIterator<Item = T>,
@@ -28,7 +28,7 @@ impl Client {
         self.each_of(IN_FLIGHT, items, ask).await
     }
 
-    /// The same, one after the other, for what depends on the order.
+    /// Calls `ask` for every item in turn, for requests that depend on the order.
     pub(crate) async fn each_in_turn<T, R>(
         &mut self,
         items: impl IntoIterator<Item = T>,
@@ -64,8 +64,8 @@ impl Client {
             open.borrow_mut().push(client.connection);
             answer
         };
-        // Through a tunnel, each connection would be a login, which takes longer than a few
-        // requests and may ask for a passphrase.
+        // Through a tunnel, each connection would be a login. That takes longer than a few requests
+        // and may ask for a passphrase.
         let at_once = if closed.is_tunnelled() { 1 } else { at_once };
         let answers = stream::iter(items).map(one).buffered(at_once).collect();
         let answers = answers.await;

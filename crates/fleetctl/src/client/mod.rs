@@ -1,4 +1,4 @@
-//! Asks fleetd: the API's resources as functions.
+//! The client of fleetd: the API's resources as functions.
 
 mod connection;
 mod each;
@@ -34,38 +34,38 @@ use pages::Page;
 pub(crate) use states::{Addresses, StateRow};
 pub(crate) use tls::{TlsError, TlsFiles};
 
-/// fleetd holds a long poll open for up to this long.
+/// The longest time that fleetd holds a long poll open.
 const LONG_POLL: Duration = Duration::from_secs(30);
 
-/// Versions with the same first number understand each other.
+/// The major version. Versions with the same major version understand each other.
 const MAJOR: &str = env!("CARGO_PKG_VERSION_MAJOR");
 
-/// A header that fleetd sends once for each thing worth knowing about an accepted request.
+/// A header that fleetd sends for each warning about an accepted request.
 const WARNING: &str = "x-fleet-warning";
 
-/// Why a request did not succeed.
+/// The reason why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// There was no answer.
+    /// There was no response.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// fleetd refuses; the sentence is its own.
+    /// fleetd refused, with this message.
     #[error("{message}")]
     Refused { code: StatusCode, message: String },
-    /// An answer that is not what fleetd gives.
+    /// The response is not one of fleetd's.
     #[error("cannot read the answer of {endpoint} to {path}: {why}; {NOT_FLEETD}")]
     Unreadable {
         endpoint: Endpoint,
         path: String,
         why: serde_json::Error,
     },
-    /// An HTTP server, but not fleetd.
+    /// The server speaks HTTP but is not fleetd.
     #[error("{endpoint} answers HTTP {code}, and not as fleetd does; {NOT_FLEETD}")]
     NotFleetd {
         endpoint: Endpoint,
         code: StatusCode,
     },
-    /// A fleetd whose API may mean something else.
+    /// fleetd has another major version, so its API may have another meaning.
     #[error(
         "{endpoint} is fleetd {version}, and this fleetctl is v{}: use the fleetctl of that version",
         env!("CARGO_PKG_VERSION")
@@ -76,16 +76,16 @@ pub(crate) enum ClientError {
 /// The API of one fleetd.
 pub(crate) struct Client {
     connection: Connection,
-    /// Connections that are open beside it since many things were asked at once.
+    /// Further connections, left open after many requests were made at once.
     spare: Vec<Connection>,
     timeout: Duration,
-    /// What it was warned of last.
+    /// The last warning received.
     warned: Option<String>,
 }
 
 impl Client {
-    /// Prepares to talk to `endpoint`, of another machine if through a tunnel; connects with the
-    /// first request. Each request ends within `timeout`.
+    /// Returns a client of `endpoint`, through a tunnel that of another machine. The first request
+    /// connects. Each request ends within `timeout`.
     pub(crate) fn new(
         endpoint: Endpoint,
         tunnel: Option<Tunnel>,
@@ -100,18 +100,18 @@ impl Client {
         }
     }
 
-    /// All live machines, ordered by id. With details: the version of fleetd on each.
+    /// Returns all live machines, ordered by id. With details, each has its version of fleetd.
     pub(crate) async fn machines(&mut self, details: bool) -> Result<Vec<Machine>, ClientError> {
         let open = page_of(|page: MachinePage| (page.machines, page.next_page_token));
         self.pages("machines", details_query(details), open).await
     }
 
-    /// All units, ordered by name, without their content and their current states.
+    /// Returns all units, ordered by name, without their contents and current states.
     pub(crate) async fn units(&mut self) -> Result<Vec<Unit>, ClientError> {
         self.all_units(Some("currentState=false".to_owned())).await
     }
 
-    /// The same with their current states, for which fleetd reads what every machine reports.
+    /// Returns all units with their current states. For these, fleetd reads every machine's report.
     pub(crate) async fn units_with_states(&mut self) -> Result<Vec<Unit>, ClientError> {
         self.all_units(None).await
     }
@@ -121,14 +121,14 @@ impl Client {
         self.pages("units", parameter, open).await
     }
 
-    /// A unit with its content, or none if the registry has no unit of that name.
+    /// Returns a unit with its content. `None` if the registry has no unit of that name.
     pub(crate) async fn unit(&mut self, name: &UnitName) -> Result<Option<Unit>, ClientError> {
         let path = format!("units/{}?content=true", encode(name.as_str()));
         found(self.get(&path, self.timeout).await)
     }
 
-    /// Creates a unit, or changes its content and target state. With `replaces`, fleetd refuses
-    /// content if the unit has another newest revision than that.
+    /// Creates a unit, or changes its content and target state. With `replaces`, fleetd refuses the
+    /// content if the unit has another newest revision.
     pub(crate) async fn put_unit(
         &mut self,
         name: &UnitName,
@@ -151,21 +151,20 @@ impl Client {
         Ok(())
     }
 
-    /// Removes a unit; answers whether there was one.
+    /// Removes a unit. Returns whether it existed.
     pub(crate) async fn destroy_unit(&mut self, name: &str) -> Result<bool, ClientError> {
         let path = format!("units/{}", encode(name));
         found(self.send(Method::DELETE, &path, None::<&()>).await).map(|gone| gone.is_some())
     }
 
-    /// The cluster at a glance.
+    /// Returns the summary of the cluster.
     pub(crate) async fn cluster_status(&mut self) -> Result<ClusterStatus, ClientError> {
         self.get("status", self.timeout).await
     }
 
-    /// A unit on every machine, or none if there is no such unit.
+    /// Returns a unit on every machine. `None` if there is no such unit.
     ///
-    /// With a registry revision the answer comes when something has changed since, at the latest
-    /// after 30 seconds.
+    /// With a registry revision, waits up to 30 seconds for a change after it.
     pub(crate) async fn unit_status(
         &mut self,
         name: &str,
@@ -181,12 +180,12 @@ impl Client {
         })
     }
 
-    /// How the registry stands with the machine that is asked.
+    /// Returns whether the queried machine follows its registry.
     pub(crate) async fn registry(&mut self) -> Result<RegistryStanding, ClientError> {
         self.get("registry", self.timeout).await
     }
 
-    /// Accepts the registry as it is, for every machine of that one's cluster.
+    /// Accepts the registry as it is, for every machine of the queried machine's cluster.
     pub(crate) async fn accept_registry(
         &mut self,
         body: &AcceptBody,
@@ -194,7 +193,7 @@ impl Client {
         self.post("registry", body).await
     }
 
-    /// Changes metadata of machines, all or nothing.
+    /// Changes the metadata of machines, all or nothing.
     pub(crate) async fn patch_machines(&mut self, ops: &[MetadataOp]) -> Result<(), ClientError> {
         self.send(Method::PATCH, "machines", Some(ops)).await
     }
@@ -210,7 +209,7 @@ impl Client {
         self.read(path, &body)
     }
 
-    /// Sends something that is answered with more than that it is done.
+    /// Sends a POST request and reads the response's document.
     async fn post<T: DeserializeOwned>(
         &mut self,
         path: &str,
@@ -264,7 +263,7 @@ impl Client {
         }
     }
 
-    /// Looks at who answers, and passes on what it warns of.
+    /// Checks the server's version, and prints its warnings.
     fn heed(&mut self, parts: &Parts) -> Result<(), ClientError> {
         let server = parts.headers.get(SERVER).and_then(|it| it.to_str().ok());
         if let Some(version) = server.and_then(other_version) {
@@ -275,7 +274,7 @@ impl Client {
         }
         for warning in parts.headers.get_all(WARNING) {
             let warning = String::from_utf8_lossy(warning.as_bytes());
-            // One command may ask many times, and is warned of the same thing each time.
+            // A command may make many requests, and each has the same warning.
             if self.warned.as_deref() != Some(&*warning) {
                 talk(format_args!("WARNING: {warning}"));
                 self.warned = Some(warning.into_owned());
@@ -296,8 +295,8 @@ fn json(body: &(impl Serialize + ?Sized)) -> Vec<u8> {
     serde_json::to_vec(body).expect("API types are maps with text keys")
 }
 
-/// fleetd's sentence on why it refuses, or at least the HTTP status; none if this is no refusal of
-/// fleetd's.
+/// Returns fleetd's message for a refusal, or at least the HTTP status. `None` if it is not
+/// fleetd's refusal.
 fn refusal(code: StatusCode, body: &[u8]) -> Option<ClientError> {
     let body: ErrorBody = serde_json::from_slice(body).ok()?;
     let message = match body.error.message {
@@ -307,27 +306,27 @@ fn refusal(code: StatusCode, body: &[u8]) -> Option<ClientError> {
     Some(ClientError::Refused { code, message })
 }
 
-/// The version of a fleetd that does not speak as this fleetctl does, from its `Server` header
-/// `fleetd/v1.2.3`. Who gives no version may be anything: a proxy has its own header.
+/// Returns the version of an incompatible fleetd from its `Server` header `fleetd/v1.2.3`. A server
+/// without a version may be anything: a proxy has its own header.
 fn other_version(server: &str) -> Option<&str> {
     let version = server.strip_prefix("fleetd/")?;
     let major = version.trim_start_matches('v').split('.').next();
     (major != Some(MAJOR)).then_some(version)
 }
 
-/// Reads a page whose type owns all that it holds.
+/// Reads a page whose type owns its content.
 fn page_of<P: DeserializeOwned, T>(
     take: impl Fn(P) -> Page<T>,
 ) -> impl Fn(&[u8]) -> serde_json::Result<Page<T>> {
     move |page| serde_json::from_slice(page).map(&take)
 }
 
-/// Asks for what the original's answers do not have.
+/// Returns the query for details that fleet 1.0's responses do not have.
 fn details_query(details: bool) -> Option<String> {
     details.then(|| "details=true".to_owned())
 }
 
-/// Turns "not found" into none.
+/// Returns `None` for the error "not found".
 fn found<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
     match answer {
         Err(ClientError::Refused {
@@ -338,7 +337,7 @@ fn found<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
     }
 }
 
-/// Unit names may hold `\` and `@`, page tokens `+` and `=`.
+/// Encodes a text for a URL. Unit names may contain `\` and `@`, page tokens `+` and `=`.
 fn encode(text: &str) -> impl std::fmt::Display {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
@@ -348,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_fleetds_own_sentence() {
+    fn refusal_has_fleetds_message() {
         let error = refusal(
             StatusCode::BAD_REQUEST,
             br#"{"error":{"code":400,"message":"cannot activate template \"t@.service\""}}"#,
@@ -358,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_without_a_sentence_shows_the_status() {
+    fn refusal_without_a_message_shows_the_status() {
         let code = StatusCode::INTERNAL_SERVER_ERROR;
         let error = refusal(code, br#"{"error":{"code":500,"message":""}}"#);
         assert_eq!(
@@ -371,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_fleetd_of_the_same_major_version_is_understood() {
+    fn fleetd_of_another_major_version_is_refused() {
         let ours = concat!("fleetd/v", env!("CARGO_PKG_VERSION"));
         for understood in [ours, "nginx/1.22.1", ""] {
             assert_eq!(other_version(understood), None);
@@ -380,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_tokens_survive_a_url() {
+    fn names_and_tokens_are_encoded_in_a_url() {
         assert_eq!(encode("a\\x2d@1.mount").to_string(), "a%5Cx2d%401%2Emount");
         assert_eq!(encode("ZAAC+A==").to_string(), "ZAAC%2BA%3D%3D");
     }

@@ -1,19 +1,19 @@
-//! Follows the pages of a collection to its end.
+//! Reads all pages of a collection.
 
 use hyper::Method;
 
 use super::payload::Payload;
 use super::{Client, ClientError, encode};
 
-/// How many rows of a listing are asked for at once: few requests, of some megabytes each. fleetd
-/// answers no more.
+/// The number of rows requested at once, for few requests of some megabytes each. fleetd returns no
+/// more.
 const ROWS: &str = "limit=10000";
 
-/// What a page holds, and what asks for the next one.
+/// The rows of a page, and the token of the next page.
 pub(super) type Page<T> = (Vec<T>, Option<String>);
 
 impl Client {
-    /// All that the pages of a collection hold; `open` reads one.
+    /// Returns the rows of all pages. `open` reads one page.
     pub(super) async fn pages<T>(
         &mut self,
         collection: &str,

@@ -1,4 +1,4 @@
-//! The API about rollouts: what is planned, how far it came, why, and orders.
+//! The API of rollouts: plans, progress, reasons and orders.
 
 use fleet_core::api::{
     EventList, Explanation, OrderBody, Plan, PlanBody, RevisionContent, RevisionList, RolloutList,
@@ -10,15 +10,14 @@ use hyper::Method;
 use super::{Client, ClientError, LONG_POLL, encode, found};
 
 impl Client {
-    /// Every global unit, counted over the machines.
+    /// Returns every global unit, with counts of its machines.
     pub(crate) async fn rollouts(&mut self) -> Result<RolloutList, ClientError> {
         self.get("rollouts", self.timeout).await
     }
 
-    /// How a unit stands on its way to a revision, or none if there is no such unit.
+    /// Returns the rollout of a unit. `None` if there is no such unit.
     ///
-    /// With a registry revision the answer comes when something has changed since, at the latest
-    /// after 30 seconds.
+    /// With a registry revision, waits up to 30 seconds for a change after it.
     pub(crate) async fn rollout(
         &mut self,
         unit: &str,
@@ -34,7 +33,7 @@ impl Client {
         })
     }
 
-    /// Orders something about a unit's rollout, or answers none if there is no such unit.
+    /// Sends an order about a unit's rollout. Returns `None` if there is no such unit.
     pub(crate) async fn order(
         &mut self,
         unit: &str,
@@ -44,7 +43,7 @@ impl Client {
         found(self.post(&path, order).await)
     }
 
-    /// Every revision of a unit that is known, or none if there is no such unit.
+    /// Returns every known revision of a unit. `None` if there is no such unit.
     pub(crate) async fn history(
         &mut self,
         unit: &str,
@@ -53,7 +52,7 @@ impl Client {
         found(self.get(&path, self.timeout).await)
     }
 
-    /// One revision of a unit with its content.
+    /// Returns one revision of a unit with its content.
     pub(crate) async fn revision(
         &mut self,
         unit: &str,
@@ -63,21 +62,21 @@ impl Client {
         self.get(&path, self.timeout).await
     }
 
-    /// What submitting and launching these units would do.
+    /// Returns what submitting and launching these units would do.
     pub(crate) async fn plan(&mut self, units: &PlanBody) -> Result<Plan, ClientError> {
         self.post("plan", units).await
     }
 
-    /// Why a unit runs or does not, on every machine that is known.
+    /// Returns why a unit runs or does not, on every known machine.
     pub(crate) async fn explain(&mut self, unit: &str) -> Result<Explanation, ClientError> {
         let path = format!("explain/{}", encode(unit));
         self.get(&path, self.timeout).await
     }
 
-    /// What leaders decided, about one unit or about all.
+    /// Returns the leaders' events, of one unit or of all.
     ///
-    /// With a registry revision only what came after it; if nothing has yet, the answer waits for
-    /// it, 30 seconds at most.
+    /// With a registry revision, returns only later events, and waits up to 30 seconds for the
+    /// first.
     pub(crate) async fn events(
         &mut self,
         unit: Option<&str>,
@@ -93,7 +92,7 @@ impl Client {
             .await
     }
 
-    /// Says what may start on a machine.
+    /// Sets the limits on starting units on a machine.
     pub(crate) async fn schedule(
         &mut self,
         machine: &str,

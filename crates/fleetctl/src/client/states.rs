@@ -1,16 +1,16 @@
-//! What the machines say of their units: of all collections the one that is long.
+//! The machines' reports about their units, the longest collection of all.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use fleet_core::record::UnitReport;
+use fleet_core::api::UnitReport;
 use fleet_core::unit::UnitName;
 use serde::Deserialize;
 use serde::de::{Error as _, IgnoredAny};
 
 use super::{Client, ClientError, details_query, encode};
 
-/// A unit on a machine as it stands in the answer, for who keeps little of it.
+/// The state of a unit on a machine, borrowed from the response. Callers keep little of it.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct StateRow<'a> {
@@ -29,23 +29,23 @@ pub(crate) struct StateRow<'a> {
     pub(crate) report: Option<Box<UnitReport>>,
 }
 
-/// The addresses of the machines that are live, by their ids.
+/// The addresses of live machines, by machine id.
 pub(crate) type Addresses = HashMap<String, String>;
 
-/// Some of them.
+/// Some of the addresses.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct StateRows<'a> {
     #[serde(borrow)]
     states: Vec<StateRow<'a>>,
     addresses: Addresses,
-    /// Of a page, which a fleetd answers that knows nothing of streams.
+    /// The token of a page. Only a fleetd without streams sends it.
     next_page_token: Option<IgnoredAny>,
 }
 
 impl Client {
-    /// What every machine says of its units, machine by machine, each made into a `row` when it
-    /// comes: there may be many. With details: the whole report.
+    /// Returns the machines' reports about their units, machine by machine. Each becomes a `row`
+    /// when it arrives, because there may be many. With details, each is the whole report.
     pub(crate) async fn states<T: Send + 'static>(
         &mut self,
         details: bool,
@@ -54,7 +54,7 @@ impl Client {
         self.rows(details_query(details), row).await
     }
 
-    /// How many machines say anything of a unit, whether the registry still has it or not.
+    /// Returns the number of machines that report a unit, even if the registry no longer has it.
     pub(crate) async fn machines_with(&mut self, name: &UnitName) -> Result<usize, ClientError> {
         let only = format!("unitName={}", encode(name.as_str()));
         Ok(self.rows(Some(only), |_, _| ()).await?.len())

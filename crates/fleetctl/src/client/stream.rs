@@ -1,4 +1,4 @@
-//! Reads an answer that comes in lines, each while fleetd makes the next one.
+//! Reads a response line by line, while fleetd makes the next line.
 
 use std::panic::resume_unwind;
 
@@ -9,11 +9,11 @@ use tokio::task::spawn_blocking;
 
 use super::{Client, ClientError, ErrorBody, V1};
 
-/// How often a listing begins again because the registry no longer keeps its revision.
+/// How often a listing starts again because the registry no longer keeps its revision.
 const LISTINGS: usize = 3;
 
 impl Client {
-    /// All that the lines of an answer hold; `open` reads one, on a thread of its own.
+    /// Returns the rows of all lines of a response. `open` reads one line, on a thread of its own.
     pub(super) async fn stream<T, O>(&mut self, path: &str, open: O) -> Result<Vec<T>, ClientError>
     where
         T: Send + 'static,
@@ -46,8 +46,8 @@ impl Client {
             let body = self.connection.end(answer, self.timeout).await?;
             return Err(self.refusal(parts.status, &body));
         }
-        // One that waits, beside the one that is read and the one that comes: so there are never
-        // many.
+        // One line waits, beside the one being read and the one being received. There are never
+        // more.
         let (lines, mut read) = mpsc::channel::<Bytes>(1);
         let reading = spawn_blocking(move || {
             let mut all = Vec::new();
@@ -61,7 +61,7 @@ impl Client {
                 return Err(refusal);
             }
             if lines.send(line).await.is_err() {
-                // It was not read to its end, and says why.
+                // `open` failed, and its result has the reason.
                 break;
             }
         }
@@ -72,7 +72,7 @@ impl Client {
     }
 }
 
-/// How fleetd says, in the last line, why it cannot read the rest.
+/// The beginning of a last line that says why fleetd cannot read the rest.
 const ERROR: &[u8] = br#"{"error":"#;
 
 fn refused(line: &[u8]) -> Option<ClientError> {

@@ -1,4 +1,4 @@
-//! TLS to fleetd: the files of --ca-file, --cert-file and --key-file, and what went wrong in words.
+//! TLS to fleetd: the files of --ca-file, --cert-file and --key-file, and explanations of failures.
 
 use std::error::Error;
 use std::io;
@@ -12,44 +12,44 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer};
 use tokio_rustls::rustls::{self, AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
-/// The files that TLS takes.
+/// The files for TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TlsFiles {
-    /// Who signs fleetd's certificate.
+    /// The authority that signs fleetd's certificate.
     pub(crate) ca: PathBuf,
-    /// The certificate to show, and its key.
+    /// The client's certificate and its key. `None` if the client shows none.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// Why there is no TLS with fleetd.
+/// The reason why there is no TLS with fleetd.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    /// Nothing says whom to trust.
+    /// No trusted authority is given.
     #[error(
         "{0} asks for TLS: name the authority that signs fleetd's certificate with --ca-file, and your own certificate with \
          --cert-file and --key-file"
     )]
     NoAuthority(String),
-    /// One without the other.
+    /// Only one of the two files is given.
     #[error("--cert-file and --key-file go together: give both")]
     Half,
-    /// A file that is not there, or is something else.
+    /// A file is missing, or has other content.
     #[error("{flag} {}: {why}", .path.display())]
     File {
         flag: &'static str,
         path: PathBuf,
         why: String,
     },
-    /// Certificate and key that do not fit, say.
+    /// The files do not work together, for example because the key is another certificate's.
     #[error("--cert-file and --key-file cannot be used: {0}")]
     Unfit(rustls::Error),
-    /// A host that no certificate could name.
+    /// No certificate can name this host.
     #[error("{0} is no name that a certificate could have")]
     Name(#[from] InvalidDnsNameError),
 }
 
 impl TlsFiles {
-    /// From the flags, for that endpoint.
+    /// Returns the files of the flags for that endpoint.
     pub(crate) fn of(
         endpoint: &str,
         ca: Option<&str>,
@@ -132,14 +132,14 @@ fn bad(flag: &'static str, path: &Path, none: &str, error: pem::Error) -> TlsErr
     }
 }
 
-/// What TLS has to do with this failure, with the next step; none if it is another kind of failure.
+/// Returns what TLS has to do with this failure, with the next step. `None` for other failures.
 pub(super) fn told(failure: &(dyn Error + 'static), shows_certificate: bool) -> Option<String> {
     let mut cause = Some(failure);
     while let Some(error) = cause {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return Some(in_words(tls, shows_certificate));
         }
-        // An io::Error hides its own content from `source`.
+        // `source` of an io::Error skips its own content.
         if let Some(io) = error.downcast_ref::<io::Error>()
             && let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref())
         {

@@ -1,4 +1,4 @@
-//! accept-registry: takes a registry that the machines hold, as it is, for the whole fleet.
+//! accept-registry: accepts a held registry as it is, for the whole cluster.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
@@ -9,14 +9,15 @@ use fleet_core::api::{AcceptBody, RegistryStanding};
 use crate::client::Client;
 use crate::output::{say, talk};
 
-/// How many units are named before the rest is counted.
+/// The number of units that are named before the rest is counted.
 const NAMED: usize = 20;
 
 #[derive(Args)]
 #[command(
-    after_help = "Machines hold a registry that was wiped, restored from a backup, or is another fleet's: they keep what runs and
-change nothing. Look first: what was restored may lack units, and what it lacks is stopped. Every machine of the
-fleet that holds this registry follows it from then on, also one that comes back later.
+    after_help = "Machines hold a registry that was wiped, restored from a backup, or belongs to another cluster. They
+keep their units running and change nothing. Check first: a restored registry may lack units, and
+these units stop. Afterwards every machine of the cluster that holds this registry follows it, even
+one that returns later.
 
 Examples:
   fleetctl accept-registry --dry-run
@@ -100,7 +101,7 @@ fn named(names: &[String]) -> String {
     text
 }
 
-/// Asks the person at the terminal; without a terminal it refuses.
+/// Asks the person at the terminal. Without a terminal it refuses.
 fn confirm() -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
         bail!(
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_sees_what_the_registry_would_do_here() {
+    fn prompt_shows_the_registrys_effects_here() {
         let standing = RegistryStanding {
             state: "held".to_owned(),
             reason: "the registry is empty".to_owned(),

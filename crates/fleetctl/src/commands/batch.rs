@@ -1,4 +1,4 @@
-//! Tells what was done and what was not when several units are changed and some cannot be.
+//! Reports which units were changed and which were not, when several are changed and some fail.
 
 use std::fmt::Display;
 
@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use crate::client::NotTried;
 use crate::output::talk;
 
-/// What became of units that were changed at once.
+/// The results of changing several units.
 #[derive(Default)]
 pub(super) struct Batch {
     done: Vec<String>,
@@ -15,7 +15,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Notes how it went with one unit, and gives what came of it if it went well.
+    /// Records the result for one unit. Returns its value if it succeeded.
     pub(super) fn note<T>(&mut self, unit: impl Display, result: anyhow::Result<T>) -> Option<T> {
         match result {
             Ok(value) => {
@@ -29,8 +29,9 @@ impl Batch {
         }
     }
 
-    /// An error if one unit failed. `failing` is its beginning (`Error stopping units`); `done` is
-    /// what happened to the others (`stopped`). With several units each reason is told first, once.
+    /// Returns an error if one unit failed. It begins with `failing` (`Error stopping units`);
+    /// `done` is what happened to the others (`stopped`). With several units, each reason is
+    /// printed first, once.
     pub(super) fn finish(mut self, failing: &'static str, done: &str) -> anyhow::Result<()> {
         if self.failed.is_empty() {
             return Ok(());
@@ -57,7 +58,7 @@ impl Batch {
         Err(anyhow!("{done}: {good}; not {done}: {bad}"))
     }
 
-    /// Each reason with the units that it stopped, unless it names them itself.
+    /// Returns each reason with the units that it stopped, unless it names them itself.
     fn reasons(&self) -> Vec<String> {
         let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
         for (unit, error) in &self.failed {
@@ -81,8 +82,8 @@ impl Batch {
     }
 }
 
-/// An error that was found before any of these units was touched. Of several, its reason alone
-/// would leave open what became of the others.
+/// Returns an error found before any of these units was touched. With several units, its reason
+/// alone would not say what happened to the others.
 pub(super) fn before_any(why: anyhow::Error, units: &[&str], done: &str) -> anyhow::Error {
     if units.len() < 2 {
         return why;
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_and_what_was_not_is_told() {
+    fn batch_error_lists_done_and_undone_units() {
         let batch = batch([Ok(()), Err("b.service: no"), Err("away")]);
         assert_eq!(batch.reasons(), ["b.service: no", "c.service: away"]);
         let error = batch.finish("Error stopping units", "stopped");
@@ -115,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_told_once() {
+    fn shared_reason_is_printed_once() {
         let mut batch = batch([Err("away"), Err("away"), Ok(())]);
         batch.note::<()>("d.service", Err(NotTried.into()));
         assert_eq!(batch.reasons(), ["a.service, b.service: away"]);
     }
 
     #[test]
-    fn a_unit_alone_fails_with_its_own_reason() {
+    fn single_unit_fails_with_its_own_reason() {
         let mut batch = Batch::default();
         batch.note::<()>("a.service", Err(anyhow!("no")));
         let error = batch.finish("Error stopping units", "stopped");

@@ -1,4 +1,4 @@
-//! What `status` without units shows: the cluster, its problems and its offline machines.
+//! The output of `status` without units: the cluster, its problems and its offline machines.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub(super) fn cluster_text(cluster: &ClusterStatus) -> String {
     lines.join("\n")
 }
 
-/// One line for each problem. Machines that have the same one share a line.
+/// Returns one line for each problem. Machines with the same problem share a line.
 fn problem_lines(problems: &[Problem]) -> Vec<String> {
     let mut lines: Vec<(&Problem, Vec<&str>)> = Vec::new();
     let mut known: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -52,10 +52,10 @@ fn problem_lines(problems: &[Problem]) -> Vec<String> {
     lines.into_iter().map(line).collect()
 }
 
-/// How many machines that are offline are named: a rack, not the fleet.
+/// The number of offline machines that are named: a rack, not the whole cluster.
 const OFFLINE_NAMED: usize = 10;
 
-/// The offline machines, if there are any.
+/// Returns the lines about offline machines, if there are any.
 fn offline_lines(offline: &[OfflineMachine]) -> Vec<String> {
     if offline.is_empty() {
         return Vec::new();

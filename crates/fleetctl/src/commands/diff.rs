@@ -1,4 +1,4 @@
-//! diff: how unit files differ from what the registry has, and what that would restart.
+//! diff: how unit files differ from the registry, and what the change would restart.
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
@@ -15,15 +15,15 @@ use crate::manifest::{self, Argument, Converted};
 use crate::output::{printable, say, talk, write};
 use crate::resolve::{ResolveError, Sources, replacement};
 
-/// Lines of context, as diff(1) has them.
+/// Lines of context, as in diff(1).
 const CONTEXT: usize = 3;
 
 #[derive(Args)]
 #[command(
     after_help = "Each difference follows a line that says what it would do. patch(1) can apply the output.
 
-Exit codes, as diff(1) has them but for the last:
-  0  the registry has the same
+Exit codes, as in diff(1) except the last:
+  0  nothing differs
   1  something differs
   2  the command line is wrong
   3  a file cannot be read or would be refused, or fleetd does not answer
@@ -106,7 +106,7 @@ fn unified(old: &str, new: &str, old_name: &str, new_name: &str) -> String {
         .to_string()
 }
 
-/// A terminal gets nothing that it would obey; patch(1) gets the bytes.
+/// Returns the text for stdout. A terminal gets no control characters; patch(1) gets the bytes.
 fn shown(text: String) -> String {
     if io::stdout().is_terminal() {
         printable(&text)

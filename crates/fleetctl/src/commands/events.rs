@@ -1,4 +1,4 @@
-//! events: what leaders decided, and why.
+//! events: the leaders' decisions, with reasons.
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,8 @@ use crate::watch;
 
 #[derive(Args)]
 #[command(
-    after_help = "The newest thousand are kept. Without a unit, events of all units, and of machines that went and came.
+    after_help = "The newest thousand events are kept. Without a unit, it prints those of all units, and of machines
+that went offline or returned.
 
 Examples:
   fleetctl events web.service
@@ -28,11 +29,10 @@ pub(crate) struct Events {
     /// Continue with new events until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// From this time on: '2026-11-22 06:40:00' (UTC), today, yesterday, or how long ago, such as
-    /// 10min
+    /// Start at this time: '2026-11-22 06:40:00' (UTC), today, yesterday, or an age such as 10min
     #[arg(long, short = 'S', value_name = "TIME", value_parser = moment)]
     since: Option<SystemTime>,
-    /// A line for people, or a JSON object for programs
+    /// Print a line for people, or a JSON object for programs
     #[arg(
         long,
         short,
@@ -41,7 +41,7 @@ pub(crate) struct Events {
         hide_default_value = true
     )]
     output: Style,
-    /// Machine ids whole, and all of them
+    /// Print every machine, with its whole id
     #[arg(long, short = 'l')]
     full: bool,
     /// Only events of this unit
@@ -56,14 +56,14 @@ enum Style {
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// Returns the midnight (UTC) that began the day so many days before that time.
+/// Returns the midnight (UTC) that began the day `days_ago` days before that time.
 fn midnight(now: SystemTime, days_ago: u64) -> Option<SystemTime> {
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     let days = (seconds / DAY).checked_sub(days_ago)?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(days * DAY))
 }
 
-/// Reads a time, a word such as `yesterday`, or how long ago it was.
+/// Reads a time, a word such as `yesterday`, or an age.
 fn moment(text: &str) -> Result<SystemTime, String> {
     let now = SystemTime::now();
     let day = match text {
@@ -95,7 +95,7 @@ impl Events {
             .events(unit.as_ref().map(|it| it.as_str()), None)
             .await;
         let list = list.context("Error retrieving events")?;
-        // A unit that was destroyed still has events.
+        // A destroyed unit still has events.
         if let Some(name) = unit.as_ref().filter(|_| list.events.is_empty()) {
             let known = client.unit_status(name.as_str(), None).await;
             if known.context("Error retrieving events")?.is_none() {
@@ -112,7 +112,7 @@ impl Events {
                     after = list.next_after;
                     reader = self.print(list)?;
                 }
-                // Asked again with the same revision, nothing is missed meanwhile.
+                // The next request has the same revision, so nothing is missed.
                 Err(error) => {
                     let complaint = error.to_string();
                     if complaint != complained {
@@ -151,8 +151,8 @@ impl Events {
     }
 }
 
-/// When, about what, what, on which machines, why: `2026-11-22 06:40:41 UTC  web.service  granted
-/// revision 2 on 3f3fab35...: MaxUnavailable=10% of 3`.
+/// Returns an event as a line: time, unit, decision, machines, reason. For example `2026-11-22
+/// 06:40:41 UTC  web.service  granted revision 2 on 3f3fab35...: MaxUnavailable=10% of 3`.
 fn line(row: &EventRow, full: bool) -> String {
     let event = &row.event;
     let mut line = describe::date(event.at);
@@ -181,11 +181,11 @@ fn line(row: &EventRow, full: bool) -> String {
 #[serde(rename_all = "camelCase")]
 struct EventDocument {
     registry_revision: u64,
-    /// RFC 3339.
+    /// The time in RFC 3339.
     at: String,
     kind: &'static str,
     unit: Option<String>,
-    /// None if it is about no revision.
+    /// The revision concerned. `None` if the event concerns none.
     revision: Option<u64>,
     machines: Vec<String>,
     reason: String,

@@ -19,8 +19,8 @@ use crate::select::{is_pattern, known_units};
 
 #[derive(Args)]
 #[command(
-    after_help = "The conditions are those that the machine itself goes by, in this order. The first that does
-not hold is the answer. Machines for which all of them are the same are shown together.
+    after_help = "The machine itself decides by these conditions, in this order. The first condition that fails
+is the reason. Machines with the same conditions are shown together.
 
 Exit codes:
   0  explained
@@ -33,10 +33,10 @@ Examples:
   fleetctl explain --machine 190c6f8f web.service"
 )]
 pub(crate) struct Explain {
-    /// Only this machine: its id, or enough of its beginning to be the only one
+    /// Only this machine: its id, or a unique beginning of it
     #[arg(long, short)]
     machine: Option<String>,
-    /// Name every machine, with its whole id
+    /// Print every machine, with its whole id
     #[arg(long, short = 'l')]
     full: bool,
     /// Print a document for programs
@@ -58,7 +58,7 @@ impl Explain {
         let one = self.units.len() == 1 && self.units.iter().all(|typed| !is_pattern(typed));
         let missing = &known.unknown[..];
         if let (true, [unit], Some(_)) = (one, missing, self.output) {
-            // A document about a unit that does not exist says so itself.
+            // The document of a missing unit says so itself.
             explained.push(self.explain(client, &unit.name).await?);
         }
         let documents = explained.iter().map(ExplanationDocument::from);
@@ -83,7 +83,7 @@ impl Explain {
         let explaining = || format!("Error explaining {name}");
         let mut explanation = client.explain(name).await.with_context(explaining)?;
         if let Some(typed) = &self.machine {
-            // Offline machines are explained too, and are in no other list.
+            // Offline machines are explained too, and no other list has them.
             let known = explanation.machines.iter().map(|machine| Machine {
                 id: machine.machine_id.clone(),
                 ..Machine::default()
@@ -103,7 +103,7 @@ impl Explain {
         blocks.collect::<Vec<_>>().join("\n")
     }
 
-    /// Machines for which the same is true.
+    /// Returns the text for machines with the same conditions.
     fn block(
         &self,
         explanation: &Explanation,
@@ -138,7 +138,7 @@ impl Explain {
     }
 }
 
-/// Machines with the same conditions stand together, in the order of the first of each.
+/// Returns the machines grouped by their conditions, in the order of each group's first machine.
 fn groups(machines: &[ExplainedMachine]) -> Vec<Vec<&ExplainedMachine>> {
     let mut groups: Vec<Vec<&ExplainedMachine>> = Vec::new();
     for machine in machines {
@@ -151,7 +151,7 @@ fn groups(machines: &[ExplainedMachine]) -> Vec<Vec<&ExplainedMachine>> {
     groups
 }
 
-/// A sentence about the first of several machines, as one about all of them.
+/// Returns a sentence about the first of several machines as one about all of them.
 fn there(sentence: &str, alike: &[&ExplainedMachine]) -> String {
     let id = alike[0].machine_id.get(..describe::ID_SHOWN);
     match (alike, id) {
@@ -165,7 +165,7 @@ fn there(sentence: &str, alike: &[&ExplainedMachine]) -> String {
     }
 }
 
-/// What `--output json` shows.
+/// The document of `--output json`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ExplanationDocument<'a> {

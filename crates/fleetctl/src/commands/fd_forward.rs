@@ -37,8 +37,8 @@ impl FdForward {
                 let (writer, closer) = (stream.try_clone()?, stream.try_clone()?);
                 copy(stream, writer, move || closer.shutdown(Shutdown::Write))
             }
-            // The bytes as they are: the other end of standard input and output speaks TLS, if
-            // needed.
+            // The bytes pass unchanged. If TLS is needed, the program at standard input and output
+            // speaks it.
             Endpoint::Tcp(address) | Endpoint::Tls(address) => {
                 let stream = TcpStream::connect(address).with_context(failed)?;
                 let (writer, closer) = (stream.try_clone()?, stream.try_clone()?);
@@ -48,7 +48,8 @@ impl FdForward {
     }
 }
 
-/// What a person, fleetctl or fleet 1.0 means: a path, an endpoint, or an address.
+/// Reads the endpoint that a person, fleetctl or fleet 1.0 gives: a path, an endpoint or an
+/// address.
 fn dialled(typed: &str) -> anyhow::Result<Endpoint> {
     let endpoint = match typed.split_once("://") {
         None if typed.starts_with('/') => Endpoint::Unix(typed.into()),
@@ -59,19 +60,19 @@ fn dialled(typed: &str) -> anyhow::Result<Endpoint> {
     Ok(endpoint)
 }
 
-/// Copies both ways until fleetd has said all. The end of standard input is passed on, and no end
-/// by itself: the answer may still come.
+/// Copies both ways until fleetd has closed its side. The end of standard input is passed on but
+/// ends nothing: the response may still come.
 fn copy(
     mut reader: impl Read,
     mut writer: impl Write + Send + 'static,
     close: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    // Unbuffered: a request or an answer need not end with a line.
+    // Unbuffered: a request or a response need not end with a line.
     let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    // A thread of its own, which ends with the process, also while it waits for input.
+    // A thread of its own ends with the process, even while it waits for input.
     thread::spawn(move || {
-        // What goes wrong on the way in shows on the way back.
+        // A failure on the way in shows on the way back.
         let _ = pump(&mut stdin, &mut writer);
         let _ = close();
     });
@@ -81,9 +82,9 @@ fn copy(
     }
 }
 
-/// Copies to the end. Not `io::copy`, which has the kernel do it with splice(2): that keeps the
-/// pipe locked while it waits for the socket, so that the other end of the pipe often could not
-/// read what was in it already.
+/// Copies to the end. It avoids `io::copy`, which uses splice(2): the kernel keeps the pipe locked
+/// while it waits for the socket. The reader of the pipe then often could not read what the pipe
+/// already held.
 fn pump(reader: &mut impl Read, writer: &mut impl Write) -> io::Result<()> {
     let mut chunk = [0; 16 * 1024];
     loop {

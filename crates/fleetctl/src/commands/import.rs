@@ -1,4 +1,4 @@
-//! import: the units that DaemonSet manifests become.
+//! import: converts DaemonSet manifests to units.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -30,7 +30,7 @@ pub(crate) struct Import {
 }
 
 impl Import {
-    /// Converts, and prints or writes the units.
+    /// Converts the manifests, and prints or writes the units.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let units = converted(&self.files)?;
         let all: Vec<&Converted> = units.iter().collect();
@@ -46,7 +46,7 @@ impl Import {
 
 fn print(units: &[Converted]) -> anyhow::Result<()> {
     for (index, unit) in units.iter().enumerate() {
-        // A single unit is printed as it is, so that it can be redirected to its file.
+        // A single unit is printed unchanged, so that it can be redirected to its file.
         if units.len() > 1 {
             let blank = if index > 0 { "\n" } else { "" };
             write(format!("{blank}# {}\n", unit.name).as_bytes())?;
@@ -56,7 +56,7 @@ fn print(units: &[Converted]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the files. A file with other content stays, and then none is written.
+/// Writes the files. If one exists with other content, it stays and none is written.
 fn save(directory: &Path, units: &[Converted]) -> anyhow::Result<()> {
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;

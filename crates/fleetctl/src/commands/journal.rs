@@ -1,4 +1,4 @@
-//! journal: the logs of units, from all their machines in the order of time.
+//! journal: the logs of units from all their machines, ordered by time.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -20,14 +20,14 @@ use crate::remote::Ssh;
 use crate::remote::journal::{Entry, Event, HoldBack, Query, Style, fetch, follow, merge};
 use crate::select::known_units;
 
-/// As many as fleet 1.0 printed.
+/// The number of lines, as in fleet 1.0.
 const LINES: usize = 10;
 
 #[derive(Args)]
 #[command(
     after_help = "Runs journalctl on each machine where a unit belongs, over ssh except on this one. A
 machine that does not answer is named on stderr, the others are shown, and the exit code
-is 1. The order is that of the machines' clocks; times are UTC.
+is 1. Entries are ordered by the machines' clocks; times are UTC.
 
 Examples:
   fleetctl journal hello.service
@@ -35,29 +35,29 @@ Examples:
   fleetctl journal --since '10 min ago' --machine 190c6f8f hello.service"
 )]
 pub(crate) struct Journal {
-    /// The last so many lines of all machines together, or all [default: 10, with --since or
-    /// --until all]
+    /// The number of lines from all machines together, newest kept, or all [default: 10; all with
+    /// --since or --until]
     #[arg(long, short = 'n', value_name = "N|all")]
     lines: Option<Lines>,
     /// Continue with new lines until Ctrl-C
     #[arg(long, short, conflicts_with = "until")]
     follow: bool,
-    /// From this time on, as journalctl takes it: '2026-11-22 06:40', '10 min ago', today
+    /// Start at this time, as in journalctl: '2026-11-22 06:40', '10 min ago', today
     #[arg(long, short = 'S', value_name = "TIME")]
     since: Option<String>,
-    /// Up to this time
+    /// End at this time
     #[arg(long, short = 'U', value_name = "TIME")]
     until: Option<String>,
-    /// Only this machine, even for a unit that was destroyed: its id, or enough of its beginning
+    /// Only this machine, even for a destroyed unit: its id, or a unique beginning of it
     #[arg(long, short)]
     machine: Option<String>,
-    /// What to print of an entry
+    /// The parts of an entry to print
     #[arg(long, short, value_enum, value_name = "STYLE", default_value = "short")]
     output: Style,
     /// Run journalctl with sudo
     #[arg(long)]
     sudo: bool,
-    /// The port of the machines' SSH servers; by default that of your ssh configuration, or 22
+    /// The port of the machines' SSH servers [default: from your ssh configuration, else 22]
     #[arg(long, value_name = "PORT")]
     ssh_port: Option<u16>,
     /// Names or glob patterns of units in the registry
@@ -98,7 +98,7 @@ impl Journal {
         let known = known_units(units, &self.names)?;
         let mut names: Vec<String> = known.units.into_iter().map(|unit| unit.name).collect();
         for unit in known.unknown {
-            // A machine may still have the log of a unit that was destroyed.
+            // A machine may still have the log of a destroyed unit.
             if self.machine.is_none() || unit.is_pattern() {
                 bail!(unit.sentence());
             }
@@ -156,7 +156,7 @@ impl Journal {
         })
     }
 
-    /// None for all.
+    /// Returns the number of lines. `None` means all.
     fn lines(&self) -> Option<usize> {
         match self.lines {
             Some(Lines::Last(lines)) => Some(lines),
@@ -182,8 +182,8 @@ async fn placed_any(client: &mut Client, names: &[String]) -> anyhow::Result<Vec
     Ok(machines)
 }
 
-/// Prints what comes until the reader or the person has enough; answers whether no machine was lost
-/// meanwhile.
+/// Prints entries until stdout is closed or the command is interrupted. Returns whether every
+/// machine was followed to the end.
 async fn follow_on(
     ssh: &Ssh,
     machines: &[Machine],
@@ -194,7 +194,7 @@ async fn follow_on(
     let mut events = follow(ssh, machines, query, from);
     let mut held = HoldBack::default();
     let mut all_told = true;
-    // Ended from outside, the ssh of each machine has to end too.
+    // If this process is ended from outside, each machine's ssh must end too.
     let mut ended = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut hung_up = signal(SignalKind::hangup())?;
@@ -210,7 +210,7 @@ async fn follow_on(
                     all_told = false;
                 }
                 None => {
-                    // Every machine is gone; what they had said is not.
+                    // All machines have ended; their held entries are still printed.
                     return print.entries(held.all()).map(|_reader| all_told);
                 }
             },
@@ -227,11 +227,12 @@ async fn follow_on(
     }
 }
 
-/// How entries are written.
+/// The output of entries.
 struct Print {
     names: Vec<String>,
     style: Style,
-    /// A script gets the bytes of a JSON entry as they are; no terminal gets what it would obey.
+    /// Whether a script reads JSON: it gets the bytes unchanged. A terminal never gets control
+    /// characters.
     verbatim: bool,
 }
 
@@ -249,7 +250,7 @@ impl Print {
         }
     }
 
-    /// Writes entries to stdout; returns `Break` once the reader has gone.
+    /// Writes entries to stdout. Returns `Break` once stdout is closed.
     fn entries(&self, entries: Vec<(usize, Entry)>) -> anyhow::Result<ControlFlow<()>> {
         let mut stdout = io::stdout().lock();
         for (machine, entry) in entries {
@@ -268,7 +269,7 @@ impl Print {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Tells something about a machine, on stderr.
+    /// Prints a remark about a machine on stderr.
     fn remark(&self, machine: usize, remarks: &str) {
         for line in remarks.lines() {
             talk(format_args!("{}: {line}", self.names[machine].trim_end()));

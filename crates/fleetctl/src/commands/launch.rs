@@ -1,4 +1,4 @@
-//! submit, load, start: bring units into the registry and on their way.
+//! submit, load, start: add units to the registry and set their target state.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,10 +60,10 @@ pub(crate) struct Start {
 
 #[derive(Args)]
 struct Units {
-    /// Update units that are in the registry already from the local files
+    /// Update units that are already in the registry from the local files
     #[arg(long)]
     replace: bool,
-    /// Replace a revision even if it is newer than the one that was compared
+    /// Replace a revision even if it is newer than the compared one
     #[arg(long, requires = "replace")]
     force: bool,
     #[arg(long, hide = true)]
@@ -92,7 +92,7 @@ impl Start {
     }
 }
 
-/// A unit named on the command line, and what is to become of it.
+/// A unit named on the command line, with the decision about it.
 struct Planned {
     name: UnitName,
     global: bool,
@@ -108,7 +108,7 @@ impl Planned {
         matches!(self.decision, Decision::Write(_)) || state != Some(target)
     }
 
-    /// Tells what was decided, once it is done.
+    /// Prints the decision, once it is done.
     fn tell(&self) -> anyhow::Result<()> {
         let name = &self.name;
         match &self.decision {
@@ -120,7 +120,8 @@ impl Planned {
                 talk(warning);
                 Ok(())
             }
-            // Byte for byte as ever: a global unit has a blank where others have their state.
+            // Byte for byte as in fleet 1.0: a global unit has a blank where other units have their
+            // state.
             Decision::Write(_) if self.global => say(format_args!("Unit {name} ")),
             Decision::Write(_) => say(format_args!("Unit {name} inactive")),
         }
@@ -135,8 +136,8 @@ struct Brought {
     written: bool,
 }
 
-/// Brings units into the registry, and then to the target state. All content is in the registry
-/// before anything starts: what fleetd alone can refuse leaves nothing half started.
+/// Adds units to the registry, then sets the target state. All content is in the registry before
+/// anything starts, so a refusal by fleetd leaves nothing half started.
 async fn bring(
     client: &mut Client,
     units: &Units,
@@ -172,8 +173,8 @@ async fn bring(
     } else {
         BTreeMap::new()
     };
-    // What a unit requires must be known to systemd when it starts, wherever it stands on the
-    // command line.
+    // systemd must know a unit's requirements when it starts, whatever their order on the command
+    // line.
     let first = if target == TargetState::Launched && planned.len() > 1 {
         TargetState::Loaded
     } else {
@@ -182,7 +183,7 @@ async fn bring(
     let mut batch = Batch::default();
     let force = units.force;
     let write = async |client: &mut Client, unit| write(client, unit, first, force).await;
-    // Of units that conflict the one created first runs: that is the one named first.
+    // If units conflict, the one created first runs. It must be the one named first.
     let results = if planned.iter().any(|unit| unit.excludes) {
         client.each_in_turn(&planned, write).await
     } else {
@@ -234,7 +235,7 @@ async fn bring(
     waiting.run(client, &names).await
 }
 
-/// How the units that will change stand before they do.
+/// Returns the statuses of the units that will change, from before the change.
 async fn statuses(
     client: &mut Client,
     planned: &[Planned],
@@ -249,7 +250,7 @@ async fn statuses(
     Ok(statuses?.into_iter().flatten().collect())
 }
 
-/// Decides for every unit, and checks its content, before anything is changed. A unit named twice
+/// Decides for every unit and checks its content before anything is changed. A unit named twice
 /// counts once.
 async fn plan(
     client: &mut Client,
@@ -312,7 +313,7 @@ async fn warn_of_ports(client: &mut Client, arguments: &[Argument]) -> anyhow::R
     Ok(())
 }
 
-/// Says why a file is not submitted, with its name and line.
+/// Returns why a file is not submitted, with its name and line.
 fn refusal(name: &UnitName, error: &InvalidUnit) -> anyhow::Error {
     match error {
         InvalidUnit::Options(OptionsError::Misread(_)) => anyhow!(error.for_unit(name)),
@@ -320,9 +321,8 @@ fn refusal(name: &UnitName, error: &InvalidUnit) -> anyhow::Error {
     }
 }
 
-/// Brings the registry's content of a unit up to date, and a global unit to the target state
-/// `first` at least. Unless `force` is set, it replaces only the revision that was compared with
-/// the file.
+/// Writes a unit's new content, and sets a global unit at least to the target state `first`. Unless
+/// `force` is set, it replaces only the revision that was compared with the file.
 async fn write(
     client: &mut Client,
     unit: &Planned,
@@ -330,7 +330,7 @@ async fn write(
     force: bool,
 ) -> anyhow::Result<Brought> {
     let name = &unit.name;
-    // A unit that runs goes on running: its target state stays while its content changes.
+    // A running unit continues: its target state stays while its content changes.
     let registered = unit.registered.as_ref().map(|unit| unit.target);
     let mut target = registered.unwrap_or(TargetState::Inactive);
     if unit.global {
@@ -359,7 +359,7 @@ async fn write(
     })
 }
 
-/// Sets the target state of a unit, unless it has it already; answers whether anything was done for
+/// Sets the target state of a unit, unless it has it already. Returns whether anything was done for
 /// the unit.
 async fn activate(
     client: &mut Client,

@@ -1,4 +1,4 @@
-//! list-units, list-unit-files, list-machines, list-globals: what is asked for each.
+//! list-units, list-unit-files, list-machines, list-globals: the requests for each.
 
 use anyhow::Context as _;
 
@@ -10,7 +10,7 @@ use crate::paint::Paint;
 
 const RETRIEVING_UNITS: &str = "Error retrieving list of units from repository";
 
-/// What every machine says of its units.
+/// Returns a row for each unit that each machine reports.
 pub(super) async fn units(
     listing: Listing<UnitRow>,
     client: &mut Client,
@@ -26,7 +26,7 @@ pub(super) async fn units(
     listing.print(client, paint, read).await
 }
 
-/// The units of the registry.
+/// Returns a row for each unit of the registry.
 pub(super) async fn unit_files(
     listing: Listing<UnitFileRow>,
     client: &mut Client,
@@ -43,7 +43,7 @@ pub(super) async fn unit_files(
     listing.print(client, paint, read).await
 }
 
-/// The live machines.
+/// Returns a row for each live machine.
 pub(super) async fn machines(
     listing: Listing<MachineRow>,
     client: &mut Client,
@@ -59,7 +59,7 @@ pub(super) async fn machines(
     listing.print(client, paint, read).await
 }
 
-/// The global units.
+/// Returns a row for each global unit.
 pub(super) async fn globals(
     listing: Listing<GlobalRow>,
     client: &mut Client,

@@ -1,4 +1,4 @@
-//! The last log lines that status shows under each machine.
+//! The last log lines, which status prints below each machine.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::output::talk;
 use crate::remote::journal::{Query, Style, fetch};
 use crate::remote::{Ssh, is_here};
 
-/// What is shown of this machine's journal without being asked: enough to see why a unit fails.
+/// The number of log lines of this machine shown by default: enough to see why a unit fails.
 const UNASKED: usize = 5;
 
-/// Machine ids, and what the unit has logged there.
+/// The unit's log lines, by machine id.
 pub(super) type LogLines = BTreeMap<String, Vec<String>>;
 
-/// Reads the last lines of each machine where the unit belongs; unless they are `asked` for, of
-/// this machine alone, which costs no ssh and is no loss if it cannot be.
+/// Reads the last lines of each machine where the unit belongs. Without `asked` it reads only this
+/// machine's, which needs no ssh and may fail without harm.
 pub(super) async fn log_lines(ssh: &Ssh, status: &UnitStatus, asked: Option<usize>) -> LogLines {
     let lines = asked.unwrap_or(UNASKED);
     let mut machines = placed(status);

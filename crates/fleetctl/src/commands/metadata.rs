@@ -1,4 +1,4 @@
-//! metadata: set and remove metadata of a machine while it runs.
+//! metadata: sets and removes metadata of a machine at run time.
 
 use std::str::FromStr;
 
@@ -23,9 +23,9 @@ Examples:
   fleetctl metadata 190c6f8f role-"
 )]
 pub(crate) struct ChangeMetadata {
-    /// A machine's id, or enough of its beginning to be the only one
+    /// A machine's id, or a unique beginning of it
     machine: String,
-    /// `key=value` sets a key; `key-` removes it, even one of fleet.conf
+    /// `key=value` sets a key; `key-` removes it, even a key of fleet.conf
     #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
     changes: Vec<Change>,
 }

@@ -1,4 +1,4 @@
-//! What is told of units that are not in the registry.
+//! Messages about units that are missing from the registry.
 
 use std::process::ExitCode;
 
@@ -9,14 +9,14 @@ use crate::exit;
 use crate::output::talk;
 use crate::select::Unknown;
 
-/// Tells of units that are not in the registry, and of those that may be meant.
+/// Prints which units are missing from the registry, each with a similar name.
 pub(super) fn tell_missing(missing: &[Unknown]) {
     for unit in missing {
         talk(unit.sentence());
     }
 }
 
-/// Tells that a unit is not in the registry, and one that may be meant.
+/// Prints that a unit is missing from the registry, with a similar name.
 pub(super) async fn no_such_unit(client: &mut Client, name: &UnitName) -> anyhow::Result<ExitCode> {
     let units = client.units().await?;
     tell_missing(&[Unknown::among(name.to_string(), &units)]);

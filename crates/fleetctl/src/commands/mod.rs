@@ -41,7 +41,7 @@ use crate::listing::Listing;
 use crate::paint::Paint;
 use crate::remote::Ssh;
 
-/// What fleetctl can do.
+/// The commands that contact fleetd.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Upload units to the cluster without starting them
@@ -81,10 +81,10 @@ pub(crate) enum Command {
   fleetctl list-machines --output json
   fleetctl list-machines --full --no-legend --fields=machine")]
     ListMachines(Listing<rows::MachineRow>),
-    /// List the global units, with the counts of a DaemonSet
+    /// List the global units with counts of machines
     #[command(
         after_help = "Counts are of live machines where the unit belongs (DESIRED): those that have it (CURRENT), at
-the revision that machines are on the way to (UP-TO-DATE), READY, ready for MinReadySec
+the revision that machines move to (UP-TO-DATE), READY, ready for MinReadySec
 (AVAILABLE), FAILED. DEFERRED are machines that get it later: offline, cordoned, drained, or
 waiting for their turn. REV is the stable revision, 2->3 while 3 is rolled out.
 
@@ -104,7 +104,7 @@ Examples:
     Explain(explain::Explain),
     /// Print events of units and machines, with reasons
     Events(events::Events),
-    /// Start and update nothing on machines
+    /// Let no unit start or update on machines
     Cordon(scheduling::Cordon),
     /// Let units start on machines again
     Uncordon(scheduling::Cordon),
@@ -125,7 +125,7 @@ Examples:
 }
 
 impl Command {
-    /// Runs a command, which asks fleetd, and other machines over ssh.
+    /// Runs a command, which contacts fleetd, and other machines over ssh.
     pub(crate) async fn run(
         self,
         client: &mut Client,

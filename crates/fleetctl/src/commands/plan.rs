@@ -20,22 +20,22 @@ use crate::resolve::{Sources, proposed};
 
 #[derive(Args)]
 #[command(
-    after_help = "Nothing is changed. What is planned is what `fleetctl start --replace` of the same units would do now.
+    after_help = "Changes nothing. Shows what `fleetctl start --replace` of the same units would do now.
 
 Actions:
   start        the unit is not there yet
-  restart      it runs, and the change needs another process
+  restart      it runs, and the change needs a new process
   reload       systemd reads the file again; the process stays
   none         nothing changes there
   stop         it runs, and does not belong there any more
   not matched  it does not belong there
-  deferred     the machine is offline, cordoned or drained: it gets it later
+  deferred     the machine is offline, cordoned or drained, and changes later
 
 Exit codes:
   0  nothing would change
   1  something would
   2  the command line is wrong
-  3  that cannot be told, or a file would be refused
+  3  that is unknown, or a file would be refused
 
 Examples:
   fleetctl plan web.service
@@ -47,7 +47,7 @@ pub(crate) struct PlanUnits {
     /// `.service` may be left out
     #[arg(value_name = "FILE|UNIT", required = true, value_hint = ValueHint::FilePath)]
     names: Vec<String>,
-    /// Name every machine, with its whole id
+    /// Print every machine, with its whole id
     #[arg(long, short = 'l')]
     full: bool,
     /// Print a document for programs
@@ -108,7 +108,7 @@ async fn plan(client: &mut Client, arguments: &[String]) -> anyhow::Result<Plan>
     ask(client, units).await
 }
 
-/// Asks what starting units with this content would do.
+/// Returns what starting units with this content would do.
 pub(super) async fn ask(
     client: &mut Client,
     units: impl IntoIterator<Item = (UnitName, Content)>,
@@ -122,7 +122,7 @@ pub(super) async fn ask(
     client.plan(&PlanBody { units }).await.context(PLANNING)
 }
 
-/// Whether anything would be another way than it is. A unit that would be refused changes nothing.
+/// Returns whether anything would change. A refused unit changes nothing.
 fn changes(unit: &PlannedUnit) -> bool {
     let acts = |machine: &PlannedMachine| {
         ["start", "restart", "reload", "stop"].contains(&machine.action.as_str())
@@ -130,7 +130,7 @@ fn changes(unit: &PlannedUnit) -> bool {
     ["create", "update"].contains(&unit.action.as_str()) || unit.machines.iter().any(acts)
 }
 
-/// What becomes of a unit, in a few words: `update, restarts it: ExecStart= differs`.
+/// Returns the effect on a unit in a few words: `update, restarts it: ExecStart= differs`.
 pub(super) fn headline(unit: &PlannedUnit) -> String {
     if let Some(error) = &unit.error {
         return format!("{}: refused: {error}", unit.name);
@@ -145,7 +145,7 @@ pub(super) fn headline(unit: &PlannedUnit) -> String {
     format!("{}: {effect}: {}", unit.name, unit.reason)
 }
 
-/// The order in which actions are told: what happens before what does not.
+/// The order in which actions are listed: changes come first.
 const ORDER: [&str; 7] = [
     "start",
     "restart",
@@ -156,7 +156,7 @@ const ORDER: [&str; 7] = [
     "not-matched",
 ];
 
-/// A unit in lines: machines with the same prospects share one.
+/// Returns the lines of a unit. Machines with the same action and reason share one.
 fn block(unit: &PlannedUnit, full: bool, paint: Paint) -> String {
     let mut lines = vec![printable(&headline(unit))];
     let notes = unit.notes.iter();
@@ -186,7 +186,7 @@ fn block(unit: &PlannedUnit, full: bool, paint: Paint) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
-/// `1 machine at a time, in 3 turns: MaxUnavailable=10% of 3`.
+/// Returns the turns as text: `1 machine at a time, in 3 turns: MaxUnavailable=10% of 3`.
 fn turns(batches: &Batches) -> String {
     let turns = match batches.count {
         1 => "at once".to_owned(),
@@ -199,12 +199,12 @@ fn turns(batches: &Batches) -> String {
     )
 }
 
-/// What `--output json` shows.
+/// The document of `--output json`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PlanDocument<'a> {
     registry_revision: u64,
-    /// What the exit code tells.
+    /// Whether anything would change, which the exit code shows too.
     changes: bool,
     units: Vec<UnitRow<'a>>,
 }
@@ -214,7 +214,7 @@ struct PlanDocument<'a> {
 struct UnitRow<'a> {
     name: &'a str,
     error: Option<&'a str>,
-    /// `create`, `update` or `none`; none if it would be refused.
+    /// `create`, `update` or `none`. `None` if the unit would be refused.
     action: Option<&'a str>,
     effect: Option<&'a str>,
     reason: &'a str,

@@ -1,4 +1,4 @@
-//! What is told of units after the order: which are being rolled out, and which stay down.
+//! Messages after an order: units that are being rolled out, and units that stay down.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
@@ -10,14 +10,14 @@ use crate::client::Client;
 use crate::describe;
 use crate::output::talk;
 
-/// Tells a person at a terminal which of these units are on their way now, and how to follow them.
-/// Scripts did not expect it.
+/// Prints, at a terminal, which of these units are being rolled out and how to follow them. Scripts
+/// written for fleet 1.0 do not expect it.
 pub(super) async fn tell_rolling(client: &mut Client, units: &[UnitName]) {
     if !io::stderr().is_terminal() {
         return;
     }
     for unit in units {
-        // What was asked for is done: that it cannot be told how it goes on is no failure of it.
+        // The order is done. A failure to read the progress is not its failure.
         let Ok(Some(status)) = client.unit_status(unit.as_str(), None).await else {
             continue;
         };
@@ -34,8 +34,8 @@ pub(super) async fn tell_rolling(client: &mut Client, units: &[UnitName]) {
     }
 }
 
-/// Warns of units that were launched already and stay down on some machines: a second start changes
-/// nothing there.
+/// Warns about launched units that stay down on some machines: a second start changes nothing
+/// there.
 pub(super) async fn tell_down(client: &mut Client, units: &[UnitName]) {
     for unit in units {
         let Ok(Some(status)) = client.unit_status(unit.as_str(), None).await else {
@@ -74,13 +74,12 @@ fn down_lines(status: &UnitStatus) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_core::api::UnitOnMachine;
-    use fleet_core::record::UnitReport;
+    use fleet_core::api::{UnitOnMachine, UnitReport};
 
     use super::*;
 
     #[test]
-    fn units_that_stay_down_are_told_by_reason() {
+    fn units_that_stay_down_are_grouped_by_reason() {
         let on = |id: &str, active: &str, failed: Option<&str>| UnitOnMachine {
             machine_id: id.repeat(32),
             placed: true,

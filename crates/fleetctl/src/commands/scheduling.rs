@@ -1,4 +1,4 @@
-//! cordon, uncordon, drain: what may start on a machine.
+//! cordon, uncordon, drain: limit which units start on a machine.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,12 +18,13 @@ use crate::machine::find;
 use crate::output::{say, talk};
 use crate::wait;
 
-/// Between two looks at what is left on a drained machine, of which no long poll tells.
+/// The time between two reads of a drained machine's units. No long poll reports those.
 const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Args)]
 #[command(
-    after_help = "Cordoned: what is there runs on and is not updated, and nothing new starts. No rollout waits for it.
+    after_help = "On a cordoned machine, running units continue without updates, and no unit starts. No rollout waits
+for the machine.
 
 Examples:
   fleetctl cordon 190c6f8f
@@ -37,8 +38,8 @@ pub(crate) struct Cordon {
 
 #[derive(Args)]
 #[command(
-    after_help = "Drained: every unit stops there, and nothing starts, until `fleetctl uncordon`. Units that are not
-fleet's are left alone.
+    after_help = "On a drained machine, all units of fleet stop and none starts, until `fleetctl uncordon`. Other units
+are left alone.
 
 Examples:
   fleetctl drain --wait 190c6f8f && fleetctl ssh 190c6f8f reboot
@@ -55,14 +56,13 @@ pub(crate) struct Drain {
 
 #[derive(Args)]
 struct Machines {
-    /// Ids of machines, or enough of their beginning to be the only one; of one that is offline,
-    /// all of it
+    /// Machine ids, or a unique beginning of each; the whole id for an offline machine
     #[arg(value_name = "MACHINE", required = true)]
     machines: Vec<String>,
 }
 
 impl Cordon {
-    /// Cordons machines, or takes that back, and what drain did.
+    /// Cordons machines, or lifts a cordon or drain.
     pub(super) async fn run(self, client: &mut Client, to: Scheduling) -> anyhow::Result<()> {
         self.machines.schedule(client, to).await.map(drop)
     }
@@ -79,7 +79,7 @@ impl Drain {
 }
 
 impl Machines {
-    /// Says what may start on the machines, and answers which they are.
+    /// Sets the limits on the machines. Returns the machines.
     async fn schedule(&self, client: &mut Client, to: Scheduling) -> anyhow::Result<Vec<Machine>> {
         let (changing, done) = match to {
             Scheduling::Normal => ("Error uncordoning machines", "uncordoned"),
@@ -87,7 +87,7 @@ impl Machines {
             Scheduling::Drained => ("Error draining machines", "drained"),
         };
         let live = client.machines(false).await.context(changing)?;
-        // All are known before the first is changed.
+        // All names are resolved before the first machine is changed.
         let named = self.machines.iter().map(|typed| named(&live, typed));
         let machines: Vec<Machine> = named.collect::<anyhow::Result<_>>().context(changing)?;
         let mut batch = Batch::default();
@@ -113,13 +113,13 @@ fn is(machine: &Machine, scheduling: Scheduling) -> bool {
     }
 }
 
-/// A machine that is offline is in no list, but fleetd may know it.
+/// Returns the named machine. An offline machine is in no list, but fleetd may know it.
 fn named(live: &[Machine], typed: &str) -> anyhow::Result<Machine> {
     match (find(live, typed), MachineId::parse(typed)) {
         (Ok(machine), _) => Ok(machine.clone()),
         (Err(_), Ok(id)) => Ok(Machine {
             id: id.to_string(),
-            // How it was is not told.
+            // Its former limits are unknown here.
             scheduling: "offline".to_owned(),
             ..Machine::default()
         }),
@@ -127,7 +127,7 @@ fn named(live: &[Machine], typed: &str) -> anyhow::Result<Machine> {
     }
 }
 
-/// Waits until the machines report no unit any more. One that is offline reports none.
+/// Waits until the machines report no unit. An offline machine reports none.
 async fn empty(client: &mut Client, machines: &[Machine], timeout: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + timeout;
     let ids: HashSet<String> = machines.iter().map(|machine| machine.id.clone()).collect();
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_that_is_offline_is_named_in_full() {
+    fn offline_machine_needs_its_whole_id() {
         let id = "190c6f8fbbd25efb88aad49e6c499b79";
         let live = [Machine {
             id: "3f3fab35461707ed4699d4df0c87385e".into(),

@@ -1,4 +1,4 @@
-//! ssh: a command, or a shell, on a machine of the cluster.
+//! ssh: runs a command or a shell on a machine of the cluster.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode, ExitStatus};
@@ -21,23 +21,23 @@ command are joined by blanks and read by a shell there. This machine itself need
 
 Examples:
   fleetctl ssh 190c6f8f                    a shell on that machine
-  fleetctl ssh hello.service uptime        on the machine that runs hello.service, if it is only one
+  fleetctl ssh hello.service uptime        on the machine that runs hello.service, if only one does
   fleetctl ssh -m 190c -A -- journalctl -b"
 )]
 pub(crate) struct SshCommand {
-    /// A machine: its id, or enough of its beginning to be the only one
+    /// A machine: its id, or a unique beginning of it
     #[arg(long, short)]
     machine: Option<String>,
-    /// A unit: the machine that it belongs on
+    /// A unit: the machine where it belongs
     #[arg(long, short)]
     unit: Option<String>,
     /// Let the machine use your ssh agent
     #[arg(long, short = 'A')]
     forward_agent: bool,
-    /// Give the command a terminal, as a shell has without being asked
+    /// Give the command a terminal; a shell always has one
     #[arg(long, short = 't')]
     pty: bool,
-    /// The port of the machine's SSH server, if not 22 or what your ssh configuration says
+    /// The port of the machine's SSH server [default: from your ssh configuration, else 22]
     #[arg(long, value_name = "PORT")]
     ssh_port: Option<u16>,
     /// A machine or unit, unless a flag names it; then the command
@@ -70,7 +70,7 @@ impl SshCommand {
         Ok(exit_code(status))
     }
 
-    /// The machine, and the words of the command.
+    /// Returns the machine and the words of the command.
     async fn target(&self, client: &mut Client) -> anyhow::Result<(Machine, &[String])> {
         match (&self.machine, &self.unit, self.words.split_first()) {
             (Some(_), Some(_), _) => {
@@ -106,7 +106,7 @@ impl SshCommand {
     }
 }
 
-/// None also for what cannot be a unit's name.
+/// Returns the unit's status. `None` if there is no such unit, or the text cannot be a unit name.
 async fn unit_status(client: &mut Client, typed: &str) -> anyhow::Result<Option<UnitStatus>> {
     match typed_name(typed) {
         Ok(name) => Ok(client.unit_status(name.as_str(), None).await?),
@@ -114,13 +114,14 @@ async fn unit_status(client: &mut Client, typed: &str) -> anyhow::Result<Option<
     }
 }
 
-/// What is told of a unit that is not there.
+/// Returns the description of a missing unit.
 async fn unknown(client: &mut Client, typed: &str) -> anyhow::Result<Unknown> {
     let name = typed_name(typed).map_or_else(|_| typed.to_owned(), |name| name.to_string());
     Ok(Unknown::among(name, &client.units().await?))
 }
 
-/// The machine that the unit belongs on, if it is only one; else the error lists what to type.
+/// Returns the only machine where the unit belongs. If there are several, the error lists what to
+/// type.
 fn only_machine(status: &UnitStatus, command: &[String]) -> anyhow::Result<Machine> {
     match &placed(status)[..] {
         [machine] => Ok(machine.clone()),
@@ -145,7 +146,7 @@ fn only_machine(status: &UnitStatus, command: &[String]) -> anyhow::Result<Machi
     }
 }
 
-/// As ssh would do it there: the user's shell, or a shell that reads the words.
+/// Runs a command as ssh would: the user's shell, or a shell that reads the words.
 fn run_here(command: &[String]) -> anyhow::Result<ExitStatus> {
     let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
     let mut process = Command::new(&shell);
@@ -157,7 +158,7 @@ fn run_here(command: &[String]) -> anyhow::Result<ExitStatus> {
         .with_context(|| format!("cannot run {shell}"))
 }
 
-/// As shells count: 128 and more for what a signal ended.
+/// Returns the exit code as shells count it: 128 and above for a signal.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status
         .code()
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_on_several_machines_is_refused_with_what_to_type() {
+    fn unit_on_several_machines_is_refused_with_the_next_step() {
         let command = ["echo", "two words"].map(str::to_owned);
         let error = only_machine(&hello(&[true, false, true]), &command).expect_err("two");
         insta::assert_snapshot!(error, @r"

@@ -1,4 +1,4 @@
-//! status: how units fare on every machine, or the cluster at a glance.
+//! status: the state of units on every machine, or a summary of the cluster.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ use crate::watch::{self, Look};
 
 #[derive(Args)]
 #[command(after_help = "Exit codes:
-  0  all units are active wherever they belong; without units: there are no problems
+  0  all units are active on every machine where they belong; without units: there are no problems
   1  fleetd does not answer, or refuses
   3  some units are not active; without units: there are problems
   4  some units do not exist
@@ -38,11 +38,11 @@ pub(crate) struct Status {
     /// Names or glob patterns of units in the registry
     #[arg(value_name = "UNIT")]
     names: Vec<String>,
-    /// Show the last N log lines of every machine, over ssh; without it, a few of this machine's
-    /// own
+    /// Show the last N log lines of every machine, over ssh; without it, a few lines of this
+    /// machine
     #[arg(long, short = 'n', value_name = "N")]
     lines: Option<usize>,
-    /// The port of the machines' SSH servers; by default that of your ssh configuration, or 22
+    /// The port of the machines' SSH servers [default: from your ssh configuration, else 22]
     #[arg(long, value_name = "PORT")]
     ssh_port: Option<u16>,
     /// Print a document for programs
@@ -53,7 +53,7 @@ pub(crate) struct Status {
     watch: bool,
 }
 
-/// The units that the arguments name, as they are.
+/// The units that the arguments name, with their statuses.
 struct Found {
     statuses: Vec<UnitStatus>,
     missing: Vec<Unknown>,
@@ -133,7 +133,7 @@ impl Status {
         Ok(found)
     }
 
-    /// Waits for news of one unit; several are looked at again after a while.
+    /// Waits for a change of one unit. Several units are read again after a pause.
     async fn find_again(
         &self,
         client: &mut Client,
@@ -164,9 +164,9 @@ impl Status {
             let rows: Vec<UnitStatusRow> = statuses.iter().map(UnitStatusRow::from).collect();
             return document::list("UnitStatusList", &rows, syntax);
         }
-        // An age would be another one at every look.
+        // An age would differ at every read.
         let now = (!self.watch).then(SystemTime::now);
-        // Nor are a few log lines what is watched, unless they were asked for.
+        // A few log lines are not watched either, unless the user asked for them.
         let lines = self.lines.or(self.watch.then_some(0));
         let mut blocks = Vec::new();
         for status in statuses {
@@ -234,7 +234,7 @@ fn unit_text(
                 .as_ref()
                 .map(|problem| printable(&format!("    problem: {problem}"))),
         );
-        // Of a failure the line above says all there is.
+        // The line above already has the whole failure.
         let ended = unit
             .report
             .iter()
@@ -290,7 +290,7 @@ fn machine_line(
 mod tests {
     use super::*;
     use crate::paint::When;
-    use fleet_core::record::UnitReport;
+    use fleet_core::api::UnitReport;
     use std::time::Duration;
 
     const SINCE: u64 = 1_795_329_641_000;
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_shows_each_machine_that_has_it_and_why_others_do_not() {
+    fn unit_shows_its_machines_and_why_others_lack_it() {
         let failed = UnitReport {
             restarts: 5,
             result: "exit-code".into(),
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_active_when_it_is_so_wherever_it_belongs() {
+    fn unit_is_active_if_it_is_on_all_its_machines() {
         let running = || on_machine("1", Some(report("active", "running")));
         let mut elsewhere = on_machine("2", None);
         elsewhere.placed = false;
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_oneshot_is_active_when_it_did_its_work() {
+    fn oneshot_is_active_after_its_work() {
         let done = UnitReport {
             ready: true,
             ..report("inactive", "dead")

@@ -1,4 +1,4 @@
-//! What `status --output json` shows of a unit, and of the cluster.
+//! The documents of `status --output json` for a unit and for the cluster.
 
 use fleet_core::api::{
     ClusterStatus, OfflineMachine, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
@@ -20,14 +20,14 @@ pub(super) struct UnitStatusRow<'a> {
     revision: u64,
     hash: &'a str,
     candidate: Option<CandidateRow<'a>>,
-    /// How the last rollout ended.
+    /// The outcome of the last rollout. `None` before the first has ended.
     last: Option<LastRow>,
-    /// What the exit code tells: active on every machine where it belongs.
+    /// Whether it is active on every machine where it belongs, which the exit code shows too.
     active: bool,
     machines: Vec<OnMachine<'a>>,
 }
 
-/// The revision that is being rolled out.
+/// The revision being rolled out.
 #[derive(Debug, Serialize)]
 struct CandidateRow<'a> {
     revision: u64,
@@ -47,7 +47,7 @@ impl<'a> From<&'a UnitCandidate> for CandidateRow<'a> {
     }
 }
 
-/// Every live machine, whether the unit belongs there or not.
+/// A live machine, whether the unit belongs there or not.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OnMachine<'a> {
@@ -56,7 +56,7 @@ struct OnMachine<'a> {
     placed: bool,
     reason: &'a str,
     problem: Option<&'a str>,
-    /// None where fleet has put no file.
+    /// The state. `None` if fleet has put no file there.
     state: Option<State<'a>>,
 }
 
@@ -107,11 +107,13 @@ impl<'a> From<&'a UnitOnMachine> for OnMachine<'a> {
     }
 }
 
-/// Whether the unit runs, or did its work, on every machine where it belongs, and on one at least.
+/// Returns whether the unit runs, or did its work, on every machine where it belongs, and on at
+/// least one.
 pub(super) fn is_active(status: &UnitStatus) -> bool {
     let active = |unit: &UnitOnMachine| {
         unit.report.as_ref().is_some_and(|report| {
-            // A oneshot that did its work is inactive; one that is only loaded has not.
+            // A oneshot that did its work is inactive. One that is only loaded is inactive too, but
+            // not done.
             let done = report.ready && status.desired_state == TargetState::Launched.as_str();
             done || ["active", "reloading"].contains(&report.active.as_str())
         })
@@ -120,13 +122,13 @@ pub(super) fn is_active(status: &UnitStatus) -> bool {
     placed.peek().is_some() && placed.all(active)
 }
 
-/// The cluster at a glance.
+/// The summary of the cluster.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ClusterStatusRow<'a> {
     registry_revision: u64,
     cluster: &'a str,
-    /// A machine's id; none while none leads.
+    /// The leader's machine id. `None` if no engine leads.
     leader: Option<&'a str>,
     machines: usize,
     offline: Vec<OfflineRow<'a>>,
@@ -134,17 +136,17 @@ pub(super) struct ClusterStatusRow<'a> {
     problems: Vec<ProblemRow<'a>>,
 }
 
-/// A machine that was here in the last days and is not now.
+/// A machine that was live in recent days and is offline now.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OfflineRow<'a> {
     machine: &'a str,
     ip: &'a str,
-    /// RFC 3339; none while no leader has noticed it.
+    /// When it went offline, in RFC 3339. `None` until a leader has noticed.
     since: Option<String>,
 }
 
-/// A problem: on a machine, or without one of a unit or the registry.
+/// A problem of a machine. Without a machine, it is about a unit or the registry.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ProblemRow<'a> {

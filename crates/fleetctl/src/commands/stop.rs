@@ -1,4 +1,4 @@
-//! stop, unload, destroy: take units that the registry knows off the machines.
+//! stop, unload, destroy: stop units of the registry, and remove them from machines.
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -35,7 +35,7 @@ pub(crate) struct Destroy {
 }
 
 impl Stop {
-    /// Takes units back to `target`: loaded to stop them, inactive to unload them.
+    /// Lowers the target state to `target`: loaded to stop units, inactive to unload them.
     pub(super) async fn run(self, client: &mut Client, target: TargetState) -> anyhow::Result<()> {
         let (verb, done, failed) = match target {
             TargetState::Loaded => ("stop", "stopped", "Error stopping units"),
@@ -88,7 +88,8 @@ impl Destroy {
         let Some(known) = named(client, &self.names).await? else {
             return Ok(());
         };
-        // A unit that fleetd cannot read is in no listing, and this is the way to be rid of it.
+        // A unit that fleetd cannot read is in no listing. Destroying it is the way to get rid of
+        // it.
         let listed = known.units.iter().map(|unit| &unit.name);
         let names: Vec<&String> = listed
             .chain(known.unknown.iter().map(|unit| &unit.name))
@@ -107,7 +108,7 @@ impl Destroy {
             }
         }
         let none = gone.len() == names.len();
-        // A listed unit was destroyed in the meantime: its name was spelt right.
+        // Another client destroyed a listed unit in the meantime. Its name was spelt correctly.
         let unlisted = |name: &String| known.unknown.iter().find(|unit| unit.name == *name);
         let unknown: Vec<Unknown> = gone
             .into_iter()
@@ -122,12 +123,12 @@ impl Destroy {
     }
 }
 
-/// To stop an inactive unit would load it.
+/// Returns whether the unit is below `target` already. Stopping an inactive unit would load it.
 fn is_below(unit: &Unit, target: TargetState) -> bool {
     TargetState::parse(&unit.desired_state).is_some_and(|state| state < target)
 }
 
-/// The units that the arguments name; none without arguments.
+/// Returns the units that the arguments name. `None` without arguments.
 async fn named(client: &mut Client, arguments: &[String]) -> anyhow::Result<Option<Known>> {
     if arguments.is_empty() {
         talk("No units given");
@@ -140,7 +141,8 @@ async fn named(client: &mut Client, arguments: &[String]) -> anyhow::Result<Opti
     known_units(units, arguments).map(Some)
 }
 
-/// Unknown units are no error: they are as gone as was asked. But they may be spelt wrong.
+/// Prints the unknown units. They are no error, because they are as gone as requested. But they may
+/// be misspelt.
 fn tell_unknown(unknown: &[Unknown], any_known: bool) {
     if !any_known {
         talk("Units not found in registry");

@@ -1,4 +1,4 @@
-//! wait: until units are ready, active or gone.
+//! wait: waits until units are ready, active or gone.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -22,13 +22,13 @@ use crate::wait::{DEFAULT_TIMEOUT, Goal, Waiting};
   active  systemd calls it active on every machine where it belongs
   gone    it is destroyed, and off every machine
 
-It ends early when a unit has failed on every machine where it is not there yet.
+It ends early if a unit has failed on every machine that lacks the state.
 
 Exit codes:
   0  all units reached that state
   1  the time is up, or a unit failed
   3  a unit belongs on no machine
-  4  a unit does not exist; with --for=gone that is what is waited for
+  4  a unit does not exist, except with --for=gone
 
 Examples:
   fleetctl wait hello.service
@@ -38,7 +38,7 @@ pub(crate) struct Wait {
     /// What to wait for
     #[arg(long = "for", value_name = "STATE", default_value = "ready")]
     goal: Goal,
-    /// How long, such as 30s or 5m
+    /// How long to wait, such as 30s or 5m
     #[arg(long, value_name = "TIME", default_value = DEFAULT_TIMEOUT, value_parser = duration)]
     timeout: Duration,
     /// Names or glob patterns of units in the registry
@@ -56,8 +56,8 @@ impl Wait {
             names.push(UnitName::parse(&unit.name)?);
         }
         if self.goal == Goal::Gone {
-            // What the registry no longer has may still be on machines. A pattern that matches
-            // nothing is of no unit.
+            // A unit that left the registry may still be on machines. A pattern without a match
+            // names no unit.
             let unknown = known.unknown.iter().filter(|unit| !unit.is_pattern());
             for unit in unknown {
                 names.push(typed_name(&unit.name)?);

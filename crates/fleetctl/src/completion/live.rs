@@ -1,5 +1,4 @@
-//! What the cluster has, for a person who waits for a Tab: asked for a moment, and then done
-//! without.
+//! The cluster's units and machines, for completion. fleetctl waits for them only briefly.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -15,20 +14,20 @@ use crate::connect::Connect;
 use crate::describe;
 use crate::options::description;
 
-/// What a shell may be kept waiting: longer seems to hang.
+/// The longest wait for completion. A longer one seems to hang.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// The fleetd that a command line means.
+/// The fleetd that a command line names.
 #[derive(Clone)]
 pub(super) struct Live(Option<Arc<Connect>>);
 
 impl Live {
-    /// The one that these words ask, or would.
+    /// Returns the fleetd that these words name.
     pub(super) fn asked_by(command: Command, words: &[OsString]) -> Self {
         Self(Connect::of_unfinished(command, words).map(Arc::new))
     }
 
-    /// The units in the registry; none if there is no answer.
+    /// Returns the units in the registry; empty without a response.
     pub(super) fn units(&self) -> Vec<CompletionCandidate> {
         let units = self.ask(async |client| client.units().await);
         let candidate = |unit: Unit| {
@@ -38,7 +37,7 @@ impl Live {
         units.into_iter().map(candidate).collect()
     }
 
-    /// The ids of the live machines; none if there is no answer.
+    /// Returns the ids of the live machines; empty without a response.
     pub(super) fn machines(&self) -> Vec<CompletionCandidate> {
         let machines = self.ask(async |client| client.machines(false).await);
         let candidate = |machine: Machine| {
@@ -52,7 +51,7 @@ impl Live {
         machines.into_iter().map(candidate).collect()
     }
 
-    /// Whatever goes wrong is silence: the command itself will tell, once it is run.
+    /// Makes a request. Failures are silent: the command itself will report them when it runs.
     fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&mut Client) -> Result<Vec<T>, ClientError>,
@@ -64,7 +63,7 @@ impl Live {
                 .build()?;
             let answer = runtime
                 .block_on(async { tokio::time::timeout(PATIENCE, question(&mut client)).await });
-            // A name server that does not answer is not waited for either.
+            // Do not wait for a name server that does not respond.
             runtime.shutdown_background();
             Ok(answer??)
         };

@@ -1,10 +1,10 @@
-//! Completion in shells: `fleetctl completion SHELL` prints a script, which asks `fleetctl
-//! __complete` at every Tab.
+//! Completion in shells: `fleetctl completion SHELL` prints a script, which calls
+//! `fleetctl __complete` at every Tab.
 //!
-//! The scripts know nothing of fleetctl: what fits is read from clap's definitions by the fleetctl
-//! that is installed. An argument is completed by what its value is called: `UNIT` and `MACHINE` by
-//! what the cluster has, `FILE` by files, and a `UNIT` that may be a file (its hint says so) by
-//! unit files too.
+//! The scripts contain nothing about fleetctl's commands. The installed fleetctl reads them from
+//! clap's definitions. An argument is completed by the name of its value. `UNIT` and `MACHINE` are
+//! completed from the cluster, and `FILE` from files. A `UNIT` whose hint allows a file is also
+//! completed from unit files.
 
 mod live;
 
@@ -33,7 +33,7 @@ For all users:
   fleetctl completion zsh > /usr/share/zsh/vendor-completions/_fleetctl
   fleetctl completion fish > /usr/share/fish/vendor_completions.d/fleetctl.fish")]
 pub(crate) struct Completion {
-    /// The shell that reads it
+    /// The shell to print the script for
     shell: Shell,
 }
 
@@ -56,8 +56,8 @@ impl Completion {
     }
 }
 
-/// Prints what the last of the words may become, a line each: the word, and perhaps a tab and what
-/// it is.
+/// Prints the candidates for the last word, one per line: the candidate, optionally a tab and its
+/// description.
 #[derive(Args)]
 pub(crate) struct Complete {
     /// The command line up to the cursor, `fleetctl` first; the last word may be empty
@@ -77,7 +77,7 @@ impl Complete {
 }
 
 fn candidates(command: Command, mut words: Vec<OsString>) -> io::Result<Vec<CompletionCandidate>> {
-    // One dash may still become two, and most flags have no short form.
+    // A single dash may become two, and most flags have no short form.
     if let Some(dash) = words.last_mut().filter(|word| *word == "-") {
         dash.push("-");
     }
@@ -89,13 +89,13 @@ fn candidates(command: Command, mut words: Vec<OsString>) -> io::Result<Vec<Comp
     let mut command = completing(command.clone(), &Live::asked_by(command, before));
     let (index, folder) = (before.len(), std::env::current_dir().ok());
     let mut found = complete(&mut command, words, index, folder.as_deref())?;
-    // All flags behind all units would bury them: they come once a dash is typed, as systemctl has
-    // it.
+    // Listing all flags after all units would hide them. They appear once a dash is typed, as in
+    // systemctl.
     found.retain(|candidate| flags || !is_flag(candidate.get_value()));
     Ok(found)
 }
 
-/// A candidate as the scripts read it; none for a file whose name would be read as two.
+/// Returns a candidate as the scripts read it. `None` for a file whose name would be read as two.
 fn line(candidate: &CompletionCandidate) -> Option<String> {
     let value = candidate.get_value().to_str()?;
     if value.contains(char::is_control) {
@@ -109,7 +109,7 @@ fn line(candidate: &CompletionCandidate) -> Option<String> {
     })
 }
 
-/// The command with a completer for each argument whose value's name tells what it is.
+/// Returns the command with a completer for each argument whose value name is known.
 fn completing(command: Command, live: &Live) -> Command {
     command
         .mut_args(|arg| completed(arg, live))
@@ -136,7 +136,8 @@ fn completed(arg: Arg, live: &Live) -> Arg {
             }
             if file {
                 all.extend(unit_files(current));
-                // A unit is submitted from the file of its name: one of the two is enough.
+                // A unit and the file it is submitted from have the same name. One candidate is
+                // enough.
                 let mut seen = BTreeSet::new();
                 all.retain(|candidate| seen.insert(candidate.get_value().to_owned()));
             }
@@ -161,7 +162,7 @@ fn starting(
         .collect()
 }
 
-/// Files that are called as a unit is, and folders on the way to them.
+/// Returns the files that have unit names, and the folders on the way to them.
 fn unit_files(current: &OsStr) -> Vec<CompletionCandidate> {
     let is_unit = |path: &Path| {
         let name = path.file_name().and_then(OsStr::to_str);

@@ -1,4 +1,4 @@
-//! Verbs of kubectl, systemctl, docker and nomad, and what does the same here.
+//! Verbs of kubectl, systemctl, docker and nomad, and the equivalent commands of fleetctl.
 //!
 //! They are answered and not obeyed: fleetctl has one vocabulary.
 
@@ -101,8 +101,8 @@ fn kubectl(verb: &str, words: &[String]) -> Option<String> {
     })
 }
 
-/// Returns the error that names our command instead of the foreign verb; other errors stay as they
-/// are. `typed`: the whole command line.
+/// Returns the error with our command in place of the foreign verb. Other errors stay as they are.
+/// `typed`: the whole command line.
 pub(crate) fn suggest(error: clap::Error, typed: &[String], command: &mut Command) -> clap::Error {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return error;
@@ -110,7 +110,7 @@ pub(crate) fn suggest(error: clap::Error, typed: &[String], command: &mut Comman
     let Some(ContextValue::String(verb)) = error.get(ContextKind::InvalidSubcommand) else {
         return error;
     };
-    // Verbs below `rollout` are clap's to judge.
+    // clap judges the verbs below `rollout`.
     if command.find_subcommand(verb).is_some() {
         return error;
     }

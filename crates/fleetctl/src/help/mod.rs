@@ -1,6 +1,6 @@
-//! Help: commands grouped by what people want, and of each command its own options only.
+//! Help: commands grouped by purpose, each with its own options only.
 //!
-//! Options that every command takes are listed once, by `fleetctl options`.
+//! `fleetctl options` lists the options that every command takes, once.
 
 mod foreign;
 
@@ -12,10 +12,10 @@ pub(crate) use foreign::suggest;
 
 use crate::output::write;
 
-/// A heading of the overview, and the commands below it in this order.
+/// A heading of the overview, and the commands below it, in this order.
 pub(crate) type Group = (&'static str, &'static [&'static str]);
 
-/// The overview. A command that is in no group is listed with the last one.
+/// The groups of the overview. A command without a group is listed in the last one.
 const GROUPS: &[Group] = &[
     (
         "Run units",
@@ -64,13 +64,13 @@ const FOOTER: &str = "`fleetctl options` lists the options that every command ta
   fleetctl help
   fleetctl help rollout status")]
 pub(crate) struct Help {
-    /// A command, and the one below it if it has some
+    /// A command, and its subcommand if it has some
     #[arg(value_name = "COMMAND")]
     topic: Vec<String>,
 }
 
 impl Help {
-    /// Prints the help of `command`, or of the one below it that the topic names.
+    /// Prints the help of `command`, or of the subcommand that the topic names.
     pub(crate) fn run(self, command: Command) -> anyhow::Result<()> {
         let mut command = presented(command);
         command.build();
@@ -90,7 +90,7 @@ impl Help {
     }
 }
 
-/// Returns the command of that name, or the only visible one whose name begins so.
+/// Returns the command of that name, or the only visible one whose name begins with it.
 fn below<'a>(command: &'a Command, word: &str) -> Option<&'a Command> {
     if let Some(exact) = command.find_subcommand(word) {
         return Some(exact);
@@ -130,7 +130,7 @@ fn global_options(command: &Command) -> String {
     )
 }
 
-/// Global options that change nothing, or that no new script should use.
+/// Global options that change nothing, or that new scripts should not use.
 const ACCEPTED: &[&str] = &[
     "driver",
     "debug",
@@ -152,7 +152,7 @@ pub(crate) fn presented(command: Command) -> Command {
     command
         .mut_args(|arg| match is_shared(&arg) {
             true => arg.hide(true),
-            // It stands with the command's own options.
+            // It is listed with the command's own options.
             false => arg.help_heading(Resettable::Reset),
         })
         .mut_subcommands(with_footer)
@@ -174,7 +174,7 @@ fn with_footer(command: Command) -> Command {
     command.after_help(text)
 }
 
-/// Returns the headings with the visible commands below each.
+/// Returns the headings, each with its visible commands.
 pub(crate) fn grouped(command: &Command) -> Vec<(&'static str, Vec<&Command>)> {
     let visible = |name: &&str| {
         let found = command.find_subcommand(name);

@@ -13,7 +13,7 @@ fn help(topic: &[&str]) -> String {
     found.render_help().to_string()
 }
 
-/// Calls `check` with each visible command that runs something, and with the words that name it.
+/// Calls `check` for each visible command that runs something, with the words that name it.
 fn each_leaf(command: &Command, path: &[&str], check: &mut impl FnMut(&[&str])) {
     let visible = command.get_subcommands().filter(|it| !it.is_hide_set());
     for below in visible.filter(|it| it.get_name() != "help" || path.is_empty()) {

@@ -1,18 +1,18 @@
-//! Where ssh goes: `[USER@]HOST[:PORT]`.
+//! The destination of ssh: `[USER@]HOST[:PORT]`.
 
 use std::fmt;
 
-/// A host, and as whom to log in there.
+/// A host, and the user to log in as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) user: String,
-    /// A name or an address; IPv6 without brackets.
+    /// The name or address; IPv6 without brackets.
     pub(crate) host: String,
-    /// None leaves it to the user's ssh configuration, and so to 22.
+    /// The port. `None` leaves it to the user's ssh configuration, and so to 22.
     pub(crate) port: Option<u16>,
 }
 
-/// A text that names no host.
+/// The error for a text that names no host.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "\"{0}\" names no host to tunnel through: use HOST or HOST:PORT, and [ADDRESS]:PORT for IPv6"
@@ -20,7 +20,7 @@ pub(crate) struct Destination {
 pub(crate) struct NoDestination(String);
 
 impl Destination {
-    /// Reads `n1`, `core@n1:2222`, `::1`, `[::1]:2222`; `user` is for texts that name none.
+    /// Reads `n1`, `core@n1:2222`, `::1`, `[::1]:2222`. `user` is for texts without a user.
     pub(crate) fn parse(text: &str, user: &str) -> Result<Self, NoDestination> {
         let wrong = || NoDestination(text.to_owned());
         let (user, place) = text.rsplit_once('@').unwrap_or((user, text));
@@ -33,7 +33,7 @@ impl Destination {
                 };
                 (host, port)
             }
-            // More than one colon is an IPv6 address, which has a port only in brackets.
+            // Two or more colons are an IPv6 address, which has a port only in brackets.
             None if place.matches(':').count() == 1 => {
                 let (host, port) = place.split_once(':').ok_or_else(wrong)?;
                 (host, Some(port))
@@ -43,7 +43,7 @@ impl Destination {
         let port = port
             .map(|port| port.parse().map_err(|_not_a_port| wrong()))
             .transpose()?;
-        // ssh would take a leading dash for an option.
+        // ssh would read a leading dash as an option.
         let usable = |word: &str| {
             !word.is_empty()
                 && !word.starts_with('-')
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_host_or_would_be_an_option_is_refused() {
+    fn text_without_a_host_or_with_a_dash_is_refused() {
         for typed in [
             "",
             "@n1",

@@ -1,16 +1,16 @@
-//! Says what to do when ssh fails. What went wrong, ssh has said itself.
+//! The next step when ssh fails. ssh itself has printed the cause.
 
 use super::{Destination, Ssh};
 
-/// ssh's own exit code; all others are the remote command's.
+/// ssh's own exit code. All others are the remote command's.
 pub(crate) const SSH_FAILED: i32 = 255;
 
-/// A shell's exit code for a program that it does not find.
+/// A shell's exit code for a program that it cannot find.
 pub(crate) const NOT_FOUND: i32 = 127;
 
 impl Ssh {
-    /// The next step after ssh ended with [`SSH_FAILED`], having said this; nothing where the
-    /// person has seen it.
+    /// Returns the next step after ssh ended with [`SSH_FAILED`] and these words; empty if the user
+    /// has seen it.
     pub(crate) fn next_step(&self, to: &Destination, said: &str) -> String {
         let file = self.known_hosts.display();
         if said.contains("IDENTIFICATION HAS CHANGED") {

@@ -1,4 +1,4 @@
-//! The global flags about ssh, and the environment behind them: fleet 1.0's.
+//! The global flags about ssh, and their environment variables, as in fleet 1.0.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::ssh::Ssh;
 use super::{Destination, Tunnel};
 use crate::go_flags::seconds;
 
-/// How to reach other machines.
+/// The options for reaching other machines.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Remote {
@@ -39,7 +39,7 @@ pub(crate) struct Remote {
     #[arg(long, global = true, env = "FLEETCTL_SSH_TIMEOUT", hide_env = true, value_name = "SECONDS",
           default_value = "10", value_parser = seconds)]
     ssh_timeout: Duration,
-    /// Where the host keys of other machines are
+    /// The file with the host keys of other machines
     #[arg(
         long,
         global = true,
@@ -56,7 +56,7 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// The ssh that the flags ask for; nothing is connected yet.
+    /// Returns the ssh that the flags configure. Nothing is connected yet.
     pub(crate) fn ssh(&self) -> anyhow::Result<Ssh> {
         let tunnel = self.tunnel.as_deref().filter(|text| !text.is_empty());
         let tunnel = tunnel.map(|text| Destination::parse(text, &self.ssh_username));
@@ -69,7 +69,7 @@ impl Remote {
             port: None,
         };
         if ssh.host_keys == HostKeys::Ask {
-            // ssh adds to the file, but makes no folder for it.
+            // ssh adds to the file, but does not create its folder.
             let folder = ssh.known_hosts.parent().unwrap_or(Path::new("/"));
             fs::DirBuilder::new()
                 .recursive(true)
@@ -80,14 +80,14 @@ impl Remote {
         Ok(ssh)
     }
 
-    /// The way to fleetd, if it is not the direct one.
+    /// Returns the tunnel to fleetd. `None` for a direct connection.
     pub(crate) fn tunnel(&self) -> anyhow::Result<Option<Tunnel>> {
         let ssh = self.ssh()?;
         Ok(ssh.through.clone().map(|to| Tunnel { ssh, to }))
     }
 }
 
-/// `~/` is the home directory, also where no shell has put it in: in the environment and behind
+/// Replaces `~/` with the home directory. A shell does not replace it in the environment or after
 /// `=`.
 fn at_home(path: &Path) -> PathBuf {
     match (path.strip_prefix("~"), env::home_dir()) {

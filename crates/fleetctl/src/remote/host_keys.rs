@@ -1,15 +1,15 @@
-//! What becomes of a machine whose host key is not known.
+//! The policy for machines with an unknown host key.
 
 use std::str::FromStr;
 
-/// What becomes of a machine whose host key is not known.
+/// The policy for machines with an unknown host key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostKeys {
-    /// It is refused.
+    /// ssh refuses the machine.
     Strict,
     /// ssh asks the person at the terminal, and remembers a yes.
     Ask,
-    /// No key is looked at.
+    /// ssh checks no key.
     Unchecked,
 }
 

@@ -1,4 +1,4 @@
-//! What fleetctl does on other machines, by the system's own `ssh`: its keys, agent and
+//! Runs commands on other machines with the system's own `ssh`, so its keys, agent and
 //! configuration are the user's.
 //!
 //! ```text
@@ -25,7 +25,7 @@ pub(crate) use flags::Remote;
 pub(crate) use ssh::{Prompts, Ssh, shell_words};
 pub(crate) use tunnel::{OpenTunnel, Tunnel, TunnelError};
 
-/// Whether this is the machine that fleetctl runs on.
+/// Returns whether this is the machine that fleetctl runs on.
 pub(crate) fn is_here(machine_id: &str) -> bool {
     fs::read_to_string("/etc/machine-id").is_ok_and(|here| here.trim_end() == machine_id)
 }

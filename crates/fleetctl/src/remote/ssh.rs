@@ -1,4 +1,4 @@
-//! The command lines of ssh: pure functions of what the user asked for.
+//! The command lines of ssh, as pure functions of the user's options.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,23 +9,23 @@ use tokio::process::Command;
 use super::Destination;
 use super::host_keys::HostKeys;
 
-/// How ssh is called.
+/// The options of ssh.
 #[derive(Clone, Debug)]
 pub(crate) struct Ssh {
-    /// As whom to log in.
+    /// The user to log in as.
     pub(crate) user: String,
-    /// How long connecting may take.
+    /// The longest time that connecting may take.
     pub(crate) timeout: Duration,
     pub(crate) known_hosts: PathBuf,
     pub(crate) host_keys: HostKeys,
     /// The machine of `--tunnel`, through which all others are reached.
     pub(crate) through: Option<Destination>,
-    /// Where the SSH servers of the cluster's machines listen; none leaves it to the user's ssh
+    /// The port of the SSH servers of the cluster's machines. `None` leaves it to the user's ssh
     /// configuration.
     pub(crate) port: Option<u16>,
 }
 
-/// A machine that ssh cannot be sent to.
+/// The error for a machine that ssh cannot reach.
 #[derive(Debug, thiserror::Error)]
 #[error("\"{address}\" is no address; set public_ip in the fleet.conf of machine {id}")]
 pub(crate) struct NoAddress {
@@ -37,13 +37,13 @@ pub(crate) struct NoAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Prompts {
     Allowed,
-    /// Several run side by side, and a person could not tell which one asks.
+    /// ssh never asks: several run side by side, and a person could not tell which one asks.
     Never,
 }
 
 impl Ssh {
-    /// Where a machine of the cluster is reached. The address is the machine's own claim, and a
-    /// shell here reads it where there is a tunnel: only what can be an address or a name is taken.
+    /// Returns the destination of a machine of the cluster. The address is the machine's own claim,
+    /// and with a tunnel a shell here reads it. So only a possible address or name is accepted.
     pub(crate) fn to(&self, machine: &Machine) -> Result<Destination, NoAddress> {
         let address = &machine.primary_ip;
         let usual = |c: char| c.is_ascii_alphanumeric() || ".:_%-".contains(c);
@@ -60,7 +60,7 @@ impl Ssh {
         })
     }
 
-    /// The same for machines whose SSH servers listen elsewhere.
+    /// Returns the options for machines whose SSH servers listen on another port.
     pub(crate) fn on_port(&self, port: Option<u16>) -> Self {
         Self {
             port,
@@ -68,18 +68,18 @@ impl Ssh {
         }
     }
 
-    /// The arguments for the machine of the tunnel itself, up to the host.
+    /// Returns the arguments for the tunnel's machine itself, up to the host.
     pub(crate) fn direct(&self, to: &Destination, prompts: Prompts) -> Vec<String> {
         let mut arguments = self.options(prompts);
         arguments.extend(place(to));
         arguments
     }
 
-    /// The arguments for a machine of the cluster, up to its address; `more` are options.
+    /// Returns the arguments for a machine of the cluster, up to its address. `more` are options.
     pub(crate) fn beyond(&self, to: &Destination, prompts: Prompts, more: &[&str]) -> Vec<String> {
         let mut arguments = self.options(prompts);
         if let Some(through) = &self.through {
-            // Not -J: the ssh that it starts would look into other known hosts.
+            // Not -J: the ssh that it starts would use another known_hosts file.
             let mut hop = vec!["ssh".to_owned()];
             hop.extend(self.options(prompts));
             let (hop, place) = (shell_words(&hop), shell_words(&place(through)));
@@ -92,7 +92,8 @@ impl Ssh {
         arguments
     }
 
-    /// A command on a machine, or on this one. The words are passed as they are.
+    /// Returns the command that runs these words on a machine, or on this one. The words are passed
+    /// unchanged.
     pub(crate) fn command(
         &self,
         to: Option<&Destination>,
@@ -104,7 +105,7 @@ impl Ssh {
             here.args(&words[1..]);
             return here;
         };
-        // A machine that dies while its journal is followed would otherwise be silent for hours.
+        // If a machine dies while its journal is followed, ssh would otherwise be silent for hours.
         let alive = ["-T", "-o", "ServerAliveInterval=15"];
         let mut there = Command::new("ssh");
         there.args(self.beyond(to, prompts, &alive));
@@ -126,7 +127,7 @@ impl Ssh {
             format!("UserKnownHostsFile={file}"),
         ];
         if self.host_keys == HostKeys::Unchecked {
-            // ssh would say that it has added a key, though it keeps none.
+            // ssh would print that it has added a key, although it keeps none.
             options.push("LogLevel=ERROR".to_owned());
         }
         if prompts == Prompts::Never {
@@ -137,7 +138,7 @@ impl Ssh {
     }
 }
 
-/// The end of a command line: port, user and host.
+/// Returns the end of a command line: port, user and host.
 fn place(to: &Destination) -> Vec<String> {
     let mut words = Vec::new();
     if let Some(port) = to.port {
@@ -148,7 +149,8 @@ fn place(to: &Destination) -> Vec<String> {
     words
 }
 
-/// A path as the value of an ssh option, where blanks separate files and `%` begins a token.
+/// Returns a path as the value of an ssh option, where blanks separate files and `%` begins a
+/// token.
 fn config_path(path: &Path) -> String {
     let text = path.display().to_string();
     let text = text.replace('\\', "\\\\").replace('"', "\\\"");

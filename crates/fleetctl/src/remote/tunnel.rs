@@ -1,5 +1,5 @@
-//! Carries HTTP to the fleetd of another machine: `ssh HOST fleetctl fd-forward SOCKET`, as fleet
-//! 1.0 did.
+//! Carries HTTP to the fleetd of another machine with `ssh HOST fleetctl fd-forward SOCKET`, as in
+//! fleet 1.0.
 
 use std::io::{self, IsTerminal as _};
 use std::process::Stdio;
@@ -14,38 +14,38 @@ use super::{Destination, Prompts, Ssh, shell_words};
 use crate::endpoint::Endpoint;
 use crate::output::talk;
 
-/// How long an ssh whose output has ended may take to end itself.
+/// The time that ssh may take to end after its output has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// How long a person at the terminal may take over what ssh asks, such as to compare a fingerprint.
+/// The time that a person may take to answer ssh, for example to compare a fingerprint.
 const PERSON: Duration = Duration::from_secs(120);
 
-/// What is kept of ssh's words, to choose the next step by.
+/// The number of bytes of ssh's messages that are kept to choose the next step.
 const SAID_MAX: usize = 8 * 1024;
 
-/// Why there was no answer through a tunnel. What ssh said has been passed on already.
+/// The reason why there was no response through a tunnel. ssh's messages were already printed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TunnelError {
-    /// ssh cannot be run at all.
+    /// ssh cannot be started.
     #[error(
         "cannot run ssh: {0}. Install OpenSSH's client (package openssh-client), or do without --tunnel"
     )]
     NoSsh(io::Error),
-    /// ssh did not get there, or lost the way back.
+    /// ssh could not connect, or lost the connection.
     #[error("the tunnel to {to} failed: {step}")]
     Failed { to: Destination, step: String },
-    /// There is no fleetctl on the other side.
+    /// The other machine has no fleetctl.
     #[error(
         "the tunnel to {0} has no end: there is no fleetctl in that user's PATH; install fleet there"
     )]
     NoFleetctl(Destination),
-    /// fd-forward ended with an error, which it has said itself.
+    /// fd-forward ended with an error, which it has printed itself.
     #[error(
         "the tunnel to {to} does not reach fleetd there, at {endpoint}: may {} use that socket? (see SocketGroup= of fleet.socket)",
         .to.user
     )]
     NoFleetd { to: Destination, endpoint: Endpoint },
-    /// No answer in time. A change may still be applied.
+    /// The response did not come in time. A change may still be applied.
     #[error(
         "no answer through the tunnel to {to} within {}: --ssh-timeout and --request-timeout set how long to wait",
         humantime::format_duration(*.limit)
@@ -60,20 +60,20 @@ pub(crate) struct Tunnel {
     pub(super) to: Destination,
 }
 
-/// The ssh of one connection; it ends with this value.
+/// The ssh of one connection. It ends with this value.
 pub(crate) struct OpenTunnel {
     tunnel: Tunnel,
     process: Child,
     said: JoinHandle<String>,
 }
 
-/// HTTP's bytes: what ssh reads and writes.
+/// The HTTP stream: ssh's standard input and output.
 pub(crate) type TunnelStream = Join<ChildStdout, ChildStdin>;
 
 impl Tunnel {
-    /// How much longer the first answer may take than one without a tunnel: ssh cannot tell us when
-    /// it has connected, nor that it waits for a passphrase. That it cannot connect, it tells us in
-    /// time.
+    /// Returns how much longer the first response may take than without a tunnel. ssh cannot report
+    /// that it has connected, or that it waits for a passphrase. It does report in time that it
+    /// cannot connect.
     pub(crate) fn patience(&self) -> Duration {
         if io::stdin().is_terminal() {
             self.ssh.timeout + PERSON
@@ -82,7 +82,7 @@ impl Tunnel {
         }
     }
 
-    /// Starts ssh. Whether it gets there shows when the first answer comes, or does not.
+    /// Starts ssh. The first response shows whether it connects.
     pub(crate) fn open(
         &self,
         endpoint: &Endpoint,
@@ -113,7 +113,7 @@ impl Tunnel {
         Ok((join(stdout, stdin), open))
     }
 
-    /// No answer came within `limit`.
+    /// Returns the error for a response that did not come within `limit`.
     pub(crate) fn timed_out(&self, limit: Duration) -> TunnelError {
         TunnelError::TimedOut {
             to: self.to.clone(),
@@ -123,7 +123,7 @@ impl Tunnel {
 }
 
 impl OpenTunnel {
-    /// Why the connection broke, if it was the tunnel's fault.
+    /// Returns why the connection broke. `None` if the tunnel was not the cause.
     pub(crate) async fn why_broken(mut self, endpoint: &Endpoint) -> Option<TunnelError> {
         let ended = async {
             let status = self.process.wait().await.ok()?;
@@ -147,7 +147,7 @@ impl OpenTunnel {
     }
 }
 
-/// Passes ssh's words on at once, for they may be a question or a warning, and returns the first of
+/// Prints ssh's messages at once, because they may be questions or warnings. Returns the first of
 /// them.
 async fn pass_on(stderr: ChildStderr) -> String {
     let mut reader = BufReader::new(stderr);

@@ -1,4 +1,4 @@
-//! Waits until units are as they should be on every machine where they belong (`start --wait`,
+//! Waits until units have the wanted state on every machine where they belong (`start --wait`,
 //! `wait`).
 
 use std::collections::BTreeMap;
@@ -17,23 +17,23 @@ use crate::client::{Client, ClientError};
 use crate::describe;
 use crate::output::talk;
 
-/// How long a bare `--wait` waits.
+/// The timeout of a bare `--wait`.
 pub(crate) const DEFAULT_TIMEOUT: &str = "2m";
 
-/// Between two questions. Many machines report within the same few milliseconds: one answer for all
-/// of them is enough, and a fleetd that answers every long poll at once is not asked in a busy
-/// loop.
+/// The time between two requests. Many machines report within the same few milliseconds, and one
+/// response is enough for all of them. It also prevents a busy loop if fleetd ends every long poll
+/// at once.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The same while the last machines take a destroyed unit off, of which no long poll tells.
+/// The same while the last machines remove a destroyed unit, which no long poll reports.
 const PAUSE_GONE: Duration = Duration::from_millis(200);
 
-/// How long units have to stay ready, and how long after a failure the others are looked at.
-/// systemd calls a simple service active from its fork on: one whose program is missing, or ends at
-/// once, is active for some milliseconds.
+/// How long units must stay ready, and how long other machines are observed after a failure.
+/// systemd calls a simple service active from its fork on. A service whose program is missing, or
+/// ends at once, is active for some milliseconds.
 const STEADY: Duration = Duration::from_millis(300);
 
-/// What is waited for.
+/// The state to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Goal {
     Ready,
@@ -51,40 +51,40 @@ impl Goal {
     }
 }
 
-/// How to wait.
+/// The options of waiting.
 pub(crate) struct Waiting<'a> {
     pub(crate) goal: Goal,
     pub(crate) timeout: Duration,
-    /// Whether the units were started for this: then their target state is not to change meanwhile.
+    /// Whether this command started the units. Then their target state must not change meanwhile.
     pub(crate) started: bool,
-    /// The statuses from before the start of those units that it changed.
+    /// The statuses from before the start, of the units that it changed.
     pub(crate) before: &'a BTreeMap<UnitName, UnitStatus>,
 }
 
-/// How waiting for one unit ended.
+/// The result of waiting for one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     There,
     Short,
-    /// It belongs on no machine, so there is nothing to wait for.
+    /// The unit belongs on no machine, so there is nothing to wait for.
     NoMachine,
 }
 
-/// The units that are waited for belong on no machine.
+/// The error for units that belong on no machine.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "a unit belongs on no machine; it starts on the first that matches, and `fleetctl explain UNIT` shows why"
 )]
 pub(crate) struct NoMachine;
 
-/// How a unit stands on all machines where it belongs.
+/// The progress of a unit on all machines where it belongs.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// As it is waited for, everywhere.
+    /// The unit has the wanted state on all of them.
     There,
-    /// Nothing moves any more, and it is not everywhere.
+    /// Nothing changes any more, and some machines do not have the wanted state.
     Stuck,
-    /// Some machine is still on its way.
+    /// Some machine is still changing.
     Moving,
 }
 
@@ -95,8 +95,8 @@ struct Progress {
     verdict: Verdict,
 }
 
-/// Judges a status. `before` is the status from before the change that is waited for, if there was
-/// one.
+/// Judges a status. `before` is the status from before the awaited change. `None` if there was
+/// none.
 fn judge(goal: Goal, status: &UnitStatus, before: Option<&UnitStatus>) -> Progress {
     let (mut placed, mut there, mut failed) = (0, 0, 0);
     let awaited = status.machines.iter();
@@ -111,7 +111,7 @@ fn judge(goal: Goal, status: &UnitStatus, before: Option<&UnitStatus>) -> Progre
     let verdict = if status.desired_state != TargetState::Launched.as_str() {
         Verdict::Moving
     } else if status.machines.is_empty() {
-        // Machines are still to come, as after a start of the whole cluster.
+        // Machines may still come online, for example after the whole cluster was started.
         Verdict::Moving
     } else if there == placed && (placed > 0 || goal == Goal::Ready) {
         Verdict::There
@@ -127,7 +127,7 @@ fn judge(goal: Goal, status: &UnitStatus, before: Option<&UnitStatus>) -> Progre
     }
 }
 
-/// Returns why a unit belongs on no machine, if machines are online and it belongs on none.
+/// Returns why a unit belongs on no machine. `None` if it belongs on one, or no machine is online.
 pub(crate) fn no_machine(status: &UnitStatus) -> Option<String> {
     let mut reasons = BTreeMap::new();
     for unit in &status.machines {
@@ -152,8 +152,8 @@ fn is_there(goal: Goal, unit: &UnitOnMachine, status: &UnitStatus) -> bool {
         })
 }
 
-/// Why the revision that is waited for will not come: it goes back, or went. `before` is how the
-/// last rollout had ended before.
+/// Returns why the awaited revision will not come: it is being rolled back, or was. `before` is the
+/// outcome of the last rollout before.
 fn went_back(status: &UnitStatus, before: Option<&LastRollout>) -> Option<String> {
     let told = |revision, what, reason: &str| format!("revision {revision} {what}: {reason}");
     let going = status.candidate.as_ref();
@@ -168,10 +168,10 @@ fn went_back(status: &UnitStatus, before: Option<&LastRollout>) -> Option<String
         .or_else(|| gone.map(|it| told(it.revision, "was rolled back", &it.reason)))
 }
 
-/// What tells one failure from another: the problem, the revision, and since when systemd says so.
+/// The identity of a failure: the problem, the revision, and the time of systemd's state change.
 type Failure<'a> = (Option<&'a str>, Option<(u64, u64)>);
 
-/// systemd says `failed` only once it will not restart the unit by itself.
+/// Returns the failure. systemd reports `failed` only when it will not restart the unit by itself.
 fn failure(unit: &UnitOnMachine) -> Option<Failure<'_>> {
     let report = unit.report.as_ref();
     // An inactive unit with a reason is not started again either.
@@ -183,15 +183,16 @@ fn failure(unit: &UnitOnMachine) -> Option<Failure<'_>> {
     failed.then_some((unit.problem.as_deref(), stands))
 }
 
-/// A failure says nothing about this start while it stands as it stood before.
+/// Returns the failure from before the start. It does not count against this start while it is
+/// unchanged.
 fn failure_before<'a>(unit: &UnitOnMachine, before: Option<&'a UnitStatus>) -> Option<Failure<'a>> {
     let mut machines = before?.machines.iter();
     failure(machines.find(|then| then.machine_id == unit.machine_id)?)
 }
 
 impl Waiting<'_> {
-    /// Waits for all `units`. Ends early if one of them can get no further by itself, with
-    /// [`NoMachine`] if those that cannot belong on no machine.
+    /// Waits for all `units`. Ends early if one of them is stuck. Fails with [`NoMachine`] if all
+    /// stuck ones belong on no machine.
     pub(crate) async fn run(&self, client: &mut Client, units: &[UnitName]) -> anyhow::Result<()> {
         let deadline = Instant::now() + self.timeout;
         let mut shown: BTreeMap<&UnitName, String> = BTreeMap::new();
@@ -214,7 +215,7 @@ impl Waiting<'_> {
             }
             if ends.iter().any(|end| *end != End::There) {
                 bail!(
-                    "not every unit is {}; `fleetctl status UNIT` shows how it goes on, `fleetctl journal UNIT` why it fails",
+                    "not every unit is {}; `fleetctl status UNIT` shows the progress, `fleetctl journal UNIT` the logs",
                     self.goal.word()
                 );
             }
@@ -230,7 +231,8 @@ impl Waiting<'_> {
         mut line: ProgressLine<'_>,
     ) -> anyhow::Result<End> {
         let mut settled = false;
-        // The first look is free: a unit whose turn comes after the deadline is judged too.
+        // The first request does not wait, so a unit whose turn comes after the deadline is judged
+        // too.
         let mut answer = client.unit_status(name.as_str(), None).await?;
         let first = answer.clone();
         let before = self.before.get(name);
@@ -272,8 +274,8 @@ impl Waiting<'_> {
             });
             match progress.verdict {
                 Verdict::There => return Ok(End::There),
-                // Where it fails on one machine, it is about to on others: one answer names them
-                // all.
+                // If it fails on one machine, it is likely to fail on others soon. One message
+                // names them all.
                 Verdict::Stuck if !settled => {
                     settled = true;
                     tokio::time::sleep(STEADY).await;
@@ -305,7 +307,7 @@ impl Waiting<'_> {
         }
     }
 
-    /// Waits until the registry has no such unit, and no machine says anything of it any more.
+    /// Waits until the registry has no such unit, and no machine reports it any more.
     async fn one_gone(
         &self,
         client: &mut Client,
@@ -337,7 +339,7 @@ impl Waiting<'_> {
                     return Ok(End::Short);
                 }
             }
-            // Nothing tells when the last machine has let go of it.
+            // No long poll reports when the last machine has removed it.
             tokio::time::sleep(PAUSE_GONE).await;
         }
     }
@@ -350,7 +352,7 @@ impl Waiting<'_> {
         ));
     }
 
-    /// One line on stderr for each machine that is not there yet.
+    /// Prints one line on stderr for each machine that lacks the wanted state.
     fn complain(&self, status: &UnitStatus) {
         for unit in &status.machines {
             if unit.placed && !is_there(self.goal, unit, status) {
@@ -366,14 +368,14 @@ impl Waiting<'_> {
     }
 }
 
-/// Progress on stderr: rewritten in place on a terminal, else a new line whenever it changes.
+/// The progress on stderr: rewritten in place on a terminal, else a new line for each change.
 struct ProgressLine<'a> {
     shown: &'a mut String,
     open: bool,
 }
 
 impl<'a> ProgressLine<'a> {
-    /// A line that is not shown while it would say again what was shown last.
+    /// Returns a line that is not printed while it equals the last one printed.
     fn after(shown: &'a mut String) -> Self {
         Self { shown, open: false }
     }
@@ -393,7 +395,7 @@ impl<'a> ProgressLine<'a> {
     }
 }
 
-/// Leaves the line as it stands, so that what is told next starts a new one.
+/// Ends the line, so that the next message starts a new one.
 impl Drop for ProgressLine<'_> {
     fn drop(&mut self) {
         if io::stderr().is_terminal() && self.open {

@@ -1,6 +1,5 @@
 use super::*;
-use fleet_core::api::UnitCandidate;
-use fleet_core::record::UnitReport;
+use fleet_core::api::{UnitCandidate, UnitReport};
 
 fn on_machine(active: &str, ready: bool, revision: u64, since: u64) -> UnitOnMachine {
     UnitOnMachine {
@@ -102,7 +101,7 @@ fn a_failure_from_before_the_start_does_not_end_the_wait() {
 
 #[test]
 fn a_oneshot_that_is_only_loaded_has_to_run() {
-    // systemd forgets a oneshot that ran: it has been dead since never, again.
+    // systemd forgets a oneshot that ran: it is dead, with no time of a change.
     let ran = on_machine("inactive", true, 2, 0);
     let mut loaded = ran.clone();
     loaded.report.as_mut().expect("a report").launched = false;
@@ -111,7 +110,7 @@ fn a_oneshot_that_is_only_loaded_has_to_run() {
 }
 
 #[test]
-fn during_a_rollout_the_candidate_is_waited_for() {
+fn wait_during_a_rollout_is_for_the_candidate() {
     let mut rolling = status(vec![on_machine("active", true, 2, 0)]);
     rolling.candidate = Some(UnitCandidate {
         revision: 3,
@@ -129,7 +128,7 @@ fn during_a_rollout_the_candidate_is_waited_for() {
         .expect("a report")
         .available = false;
     assert_eq!(judge(Goal::Ready, &unsteady, None).verdict, Verdict::Moving);
-    // A cordoned machine keeps its revision, and no waiting includes it.
+    // A cordoned machine keeps its revision, and waiting never includes it.
     let mut cordoned = on_machine("active", true, 2, 0);
     cordoned.deferred = true;
     rolling.machines.push(cordoned);
@@ -137,7 +136,7 @@ fn during_a_rollout_the_candidate_is_waited_for() {
 }
 
 #[test]
-fn a_rollout_that_goes_back_ends_the_wait_even_once_it_is_back() {
+fn rollback_ends_the_wait_even_after_it_is_done() {
     let mut back = status(Vec::new());
     back.candidate = Some(UnitCandidate {
         revision: 3,
@@ -165,7 +164,7 @@ fn a_rollout_that_goes_back_ends_the_wait_even_once_it_is_back() {
 }
 
 #[test]
-fn what_is_active_before_the_start_is_ready() {
+fn unit_active_before_the_start_is_ready() {
     let before = status(vec![on_machine("active", true, 2, 7)]);
     assert_eq!(
         judge(Goal::Ready, &before, Some(&before)).verdict,
@@ -174,7 +173,7 @@ fn what_is_active_before_the_start_is_ready() {
 }
 
 #[test]
-fn a_unit_that_belongs_nowhere_has_nothing_to_wait_for() {
+fn unit_without_a_machine_has_nothing_to_wait_for() {
     assert_eq!(verdict(vec![UnitOnMachine::default()]), Verdict::There);
 }
 
@@ -186,7 +185,7 @@ fn unit_that_is_not_started_yet_is_waited_for() {
 }
 
 #[test]
-fn active_means_active_somewhere_and_everywhere() {
+fn active_needs_every_machine_and_at_least_one() {
     let verdict = |machines| judge(Goal::Active, &status(machines), None).verdict;
     let slow = on_machine("active", false, 2, 0);
     assert_eq!(verdict(vec![slow.clone()]), Verdict::There);

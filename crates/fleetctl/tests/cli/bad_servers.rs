@@ -1,5 +1,5 @@
-//! Endpoints where no fleetd answers as it should: each is told, with what to do, and never waited
-//! for in vain.
+//! Endpoints where no fleetd responds as it should. Each is reported with the next step, and
+//! fleetctl never hangs.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::session::Session;
 
-/// For servers that hang. Others are given longer than anything takes on a busy machine.
+/// The timeout for servers that hang. Others get longer than anything takes on a busy machine.
 const SHORT: &str = "0.5";
 const LONG: &str = "20";
 
@@ -33,7 +33,7 @@ fn answering(text: &'static str) -> String {
 }
 
 impl Session {
-    /// Runs a command at a socket in the session's folder, which the transcript calls SOCKET.
+    /// Runs a command with a socket in the session's folder, which the transcript calls SOCKET.
     fn run_at(&self, socket: &str, timeout: &str, command: &str) -> String {
         let endpoint = format!("unix://{}", self.path(socket).display());
         let command =
@@ -43,7 +43,7 @@ impl Session {
 }
 
 #[test]
-fn one_that_hangs() {
+fn hanging_server_times_out() {
     insta::assert_snapshot!(against(SHORT, |_| thread::sleep(Duration::from_secs(60))), @r"
     $ fleetctl --request-timeout=0.5 --endpoint=SOCKET list-machines
     e| Error retrieving list of active machines from fleet API: fleetd at SOCKET did not answer within 500ms: its registry may be unreachable (`systemctl status fleet` there shows it); --request-timeout sets how long to wait
@@ -52,7 +52,7 @@ fn one_that_hangs() {
 }
 
 #[test]
-fn one_that_begins_to_answer_and_hangs() {
+fn server_that_hangs_in_its_answer_times_out() {
     let answer = against(SHORT, |stream| {
         stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
@@ -67,7 +67,7 @@ fn one_that_begins_to_answer_and_hangs() {
 }
 
 #[test]
-fn one_that_hangs_up() {
+fn closed_connection_is_reported() {
     insta::assert_snapshot!(answering(""), @r"
     $ fleetctl --request-timeout=20 --endpoint=SOCKET list-machines
     e| Error retrieving list of active machines from fleet API: lost the connection to fleetd at SOCKET: connection closed before message completed; ask again
@@ -76,7 +76,7 @@ fn one_that_hangs_up() {
 }
 
 #[test]
-fn one_whose_answer_is_cut_short() {
+fn truncated_answer_is_reported() {
     insta::assert_snapshot!(answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), @r"
     $ fleetctl --request-timeout=20 --endpoint=SOCKET list-machines
     e| Error retrieving list of active machines from fleet API: lost the connection to fleetd at SOCKET: error reading a body from connection; ask again
@@ -85,11 +85,11 @@ fn one_whose_answer_is_cut_short() {
 }
 
 #[test]
-fn one_that_never_stops_talking() {
+fn endless_answer_is_refused() {
     let answer = against(LONG, |stream| {
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n";
         stream.write_all(head).expect("written");
-        // Ends when fleetctl has had enough.
+        // Ends when fleetctl closes the connection.
         while stream.write_all(&[b' '; 1 << 16]).is_ok() {}
     });
     insta::assert_snapshot!(answer, @r"
@@ -100,7 +100,7 @@ fn one_that_never_stops_talking() {
 }
 
 #[test]
-fn one_that_speaks_malformed_json() {
+fn malformed_json_is_refused() {
     insta::assert_snapshot!(answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[}"), @r"
     $ fleetctl --request-timeout=20 --endpoint=SOCKET list-machines
     e| Error retrieving list of active machines from fleet API: cannot read the answer of SOCKET to machines?limit=10000: expected value at line 1 column 2; does fleetd listen there? --endpoint names another address
@@ -109,7 +109,7 @@ fn one_that_speaks_malformed_json() {
 }
 
 #[test]
-fn one_that_is_not_fleetd() {
+fn other_server_is_recognised() {
     for page in [
         "HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 6\r\n\r\n<html>",
         "HTTP/1.1 502 Bad Gateway\r\nServer: nginx\r\nContent-Length: 6\r\n\r\n<html>",
@@ -126,7 +126,7 @@ fn one_that_is_not_fleetd() {
 }
 
 #[test]
-fn one_of_another_major_version() {
+fn fleetd_of_another_major_version_is_refused() {
     let answer = "HTTP/1.1 200 OK\r\nServer: fleetd/v99.1.0\r\nContent-Length: 2\r\n\r\n{}";
     insta::assert_snapshot!(answering(answer), @r"
     $ fleetctl --request-timeout=20 --endpoint=SOCKET list-machines
@@ -136,7 +136,7 @@ fn one_of_another_major_version() {
 }
 
 #[test]
-fn a_socket_that_nobody_made() {
+fn missing_socket_names_the_next_step() {
     insta::assert_snapshot!(Session::start().run_at("none.sock", LONG, "list-machines"), @r"
     $ fleetctl --request-timeout=20 --endpoint=SOCKET list-machines
     e| Error retrieving list of active machines from fleet API: cannot reach fleetd at SOCKET: No such file or directory. Is fleetd running here? (systemctl status fleet.socket fleet.service)
@@ -145,7 +145,7 @@ fn a_socket_that_nobody_made() {
 }
 
 #[test]
-fn a_socket_that_nobody_listens_on() {
+fn unused_socket_names_the_next_step() {
     let session = Session::start();
     drop(UnixListener::bind(session.path("left.sock")).expect("bound"));
     insta::assert_snapshot!(session.run_at("left.sock", LONG, "list-machines"), @r"
@@ -156,7 +156,7 @@ fn a_socket_that_nobody_listens_on() {
 }
 
 #[test]
-fn a_socket_that_only_a_group_may_use() {
+fn socket_of_a_group_names_the_group() {
     let session = Session::start();
     let socket = session.path("fleet.sock");
     let endpoint = session.fleetd.endpoint();
@@ -183,7 +183,7 @@ fn a_socket_that_only_a_group_may_use() {
 }
 
 #[test]
-fn a_batch_at_a_fleetd_that_went_away_is_given_up_at_once() {
+fn batch_ends_at_once_when_fleetd_is_unreachable() {
     let session = Session::start();
     session.run("fleetctl submit hello meta");
     session.run("for n in $(seq 40); do cp hello.service u$n.service; done");
@@ -192,7 +192,7 @@ fn a_batch_at_a_fleetd_that_went_away_is_given_up_at_once() {
 }
 
 #[test]
-fn a_batch_whose_registry_went_away_is_given_up_too() {
+fn batch_ends_when_the_registry_is_unreachable() {
     let session = Session::start();
     session.run("for n in $(seq 120); do cp hello.service u$n.service; done");
     session.run("fleetctl submit u*.service");

@@ -1,5 +1,4 @@
-//! The real API of fleetd on an embedded store, where a test writes what machines and leaders
-//! write.
+//! The real API of fleetd on an embedded store. Tests write the values of machines and leaders.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -22,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::session::{Session, transcript};
 
-/// 2026-11-22 06:40:41 UTC: when everything happened that is over.
+/// 2026-11-22 06:40:41 UTC, the time of all past events.
 pub(crate) const THEN: u64 = 1_795_329_641_000;
 
 /// Four machines in two zones; the last one is offline.
@@ -60,8 +59,8 @@ fn runtime() -> Runtime {
 }
 
 impl Cluster {
-    /// `web.service` is launched in its second revision, and runs on the three machines that are
-    /// here.
+    /// Starts a cluster. `web.service` is launched in its second revision, and runs on the three
+    /// live machines.
     pub(crate) fn start() -> Self {
         let session = Session::start();
         let registry = Registry::new(Arc::new(Embedded::in_memory()));
@@ -71,7 +70,7 @@ impl Cluster {
         thread::spawn(move || {
             runtime().block_on(async {
                 let listener = UnixListener::bind(socket).expect("the socket is free");
-                ready.send(()).expect("somebody waits");
+                ready.send(()).expect("the test waits");
                 axum::serve(listener, router).await
             })
         });
@@ -115,7 +114,7 @@ impl Cluster {
         self.record(None, None);
     }
 
-    /// Writes the unit: with an update that is in that phase, or with how the last one ended.
+    /// Writes the unit, with an update in that phase or with the outcome of the last one.
     pub(crate) fn record(&self, phase: Option<(Phase, &str)>, last: Option<Outcome>) {
         let candidate = phase.map(|(phase, reason)| Candidate {
             revision: revision(3, &WEB.replace("/bin/web", "/bin/new")),
@@ -134,7 +133,7 @@ impl Cluster {
         self.write(keys::unit(&web()), &record);
     }
 
-    /// The third revision is on its way: on the first machine, granted to the second.
+    /// Starts the rollout of the third revision: the first machine has it, the second has a grant.
     pub(crate) fn rolling(&self) {
         self.record(Some((Phase::Rolling, "")), None);
         let created = self.created();
@@ -158,7 +157,7 @@ impl Cluster {
         self.reports(0, 3, true);
     }
 
-    /// The store revision that made the unit.
+    /// Returns the store revision that created the unit.
     fn created(&self) -> u64 {
         let key = keys::unit(&web());
         let prefixes = [&*key];
@@ -167,7 +166,7 @@ impl Cluster {
         listed.entries[&key].created
     }
 
-    /// A machine says that it has that revision.
+    /// Writes a machine's report that it has that revision.
     pub(crate) fn reports(&self, machine: usize, revision: u64, available: bool) {
         let state = |up, down| if available { up } else { down };
         let report = UnitReport {
@@ -190,12 +189,12 @@ impl Cluster {
         self.write(keys::report(&id(machine)), &report);
     }
 
-    /// A machine says that it has no unit.
+    /// Writes a machine's report that it has no unit.
     pub(crate) fn reports_nothing(&self, machine: usize) {
         self.write(keys::report(&id(machine)), &<MachineReport>::default());
     }
 
-    /// A leader decided something `seconds` later.
+    /// Writes an event of a leader, `seconds` later.
     pub(crate) fn event(&self, seconds: u64, kind: EventKind, machines: &[usize], reason: &str) {
         let leading = kind == EventKind::Leading;
         let event = Event {
@@ -219,7 +218,7 @@ impl Cluster {
         self.runtime.block_on(committed).expect("written");
     }
 
-    /// A command for the shell, not started yet.
+    /// Returns a command for the shell, not started yet.
     pub(crate) fn command(&self, command: &str) -> Command {
         let mut shell = self.session.command(command);
         let socket = self.session.path("real.sock");
@@ -227,13 +226,13 @@ impl Cluster {
         shell
     }
 
-    /// Runs a command as a transcript shows it.
+    /// Runs a command and returns it as a transcript.
     pub(crate) fn run(&self, command: &str) -> String {
         let output = self.command(command).output().expect("sh runs");
         transcript(command, &output)
     }
 
-    /// A file in the folder of the commands.
+    /// Writes a file in the folder of the commands.
     pub(crate) fn file(&self, name: &str, content: &str) {
         std::fs::write(self.session.path(name), content).expect("written");
     }
@@ -252,7 +251,7 @@ fn revision(number: u64, content: &str) -> Revision {
     }
 }
 
-/// How a rollout of the third revision ended.
+/// Returns the outcome of a rollout of the third revision.
 pub(crate) fn ended(ended: fleet_core::rollout::Ended, reason: &str) -> Outcome {
     Outcome {
         revision: 3,

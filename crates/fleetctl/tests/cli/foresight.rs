@@ -1,4 +1,4 @@
-//! plan, diff, explain, events, cordon: what would be, why it is so, and what was decided.
+//! plan, diff, explain, events, cordon: predictions, reasons and decisions.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -12,7 +12,7 @@ const ZONE_ONE: &str =
     "[Service]\nExecStart=/bin/new\n\n[X-Fleet]\nGlobal=true\nMachineMetadata=az=1\n";
 
 #[test]
-fn a_plan_tells_what_becomes_of_every_machine() {
+fn plan_shows_the_effect_on_every_machine() {
     let cluster = Cluster::start();
     cluster.file("web.service", ZONE_ONE);
     cluster.run(&format!("fleetctl cordon {}", &MACHINES[2].0[..4]));
@@ -26,7 +26,7 @@ fn a_plan_tells_what_becomes_of_every_machine() {
 }
 
 #[test]
-fn the_exit_code_of_a_plan_tells_whether_anything_would_change() {
+fn plan_exit_code_shows_whether_anything_would_change() {
     let cluster = Cluster::start();
     cluster.file("web.service", &format!("# the same process\n{WEB}"));
     cluster.file("bad.service", "[X-Fleet]\nGlobal=true\nMachineID=1\n");
@@ -45,7 +45,7 @@ fn the_exit_code_of_a_plan_tells_whether_anything_would_change() {
 }
 
 #[test]
-fn a_difference_stands_below_what_it_would_do() {
+fn diff_shows_the_difference_below_its_effect() {
     let cluster = Cluster::start();
     cluster.file("web.service", &WEB.replace("/bin/web", "/bin/new"));
     cluster.file("new.service", WEB);
@@ -60,7 +60,7 @@ fn a_difference_stands_below_what_it_would_do() {
 }
 
 #[test]
-fn a_difference_can_be_applied() {
+fn diff_can_be_applied_with_patch() {
     let cluster = Cluster::start();
     cluster.file("web.service", &WEB.replace("/bin/web", "/bin/new"));
     cluster.run("fleetctl cat web > old; fleetctl diff web.service | patch old");
@@ -69,7 +69,7 @@ fn a_difference_can_be_applied() {
 }
 
 #[test]
-fn explain_shows_machines_that_are_alike_once() {
+fn explain_shows_similar_machines_once() {
     let cluster = Cluster::start();
     let mut told = cluster.run("fleetctl explain web");
     cluster.run(&format!("fleetctl drain {}", MACHINES[1].0));
@@ -92,7 +92,7 @@ fn explain_takes_several_units_and_patterns() {
 }
 
 #[test]
-fn machines_are_cordoned_drained_and_given_back() {
+fn machines_are_cordoned_drained_and_uncordoned() {
     let cluster = Cluster::start();
     let offline = MACHINES[3].0;
     let told = [
@@ -114,7 +114,7 @@ fn machines_are_cordoned_drained_and_given_back() {
 }
 
 #[test]
-fn a_drained_machine_is_waited_for() {
+fn drain_waits_until_no_unit_is_left() {
     let cluster = Cluster::start();
     let mut drain = cluster
         .command("exec fleetctl drain --wait=20s 3f3f")
@@ -132,7 +132,7 @@ fn a_drained_machine_is_waited_for() {
 }
 
 #[test]
-fn events_are_told_oldest_first_and_followed() {
+fn events_are_printed_oldest_first_and_followed() {
     let cluster = Cluster::start();
     cluster.event(0, EventKind::Leading, &[0], "nobody led");
     cluster.event(1, EventKind::RolloutStarted, &[], "submitted over the API");

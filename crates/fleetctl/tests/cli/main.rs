@@ -1,4 +1,4 @@
-//! fleetctl as people and scripts meet it: the built command against a fake fleetd, and against the
+//! fleetctl as people and scripts use it: the built command against a fake fleetd, and against the
 //! API of the real one.
 
 mod bad_servers;

@@ -1,9 +1,9 @@
-//! The man page, as the programs that set it find it.
+//! The man page, checked by the programs that format it.
 
 use crate::session::Session;
 
 #[test]
-fn the_man_page_is_without_fault_to_groff() {
+fn man_page_has_no_faults_in_groff() {
     let session = Session::start();
     if !session.run("command -v groff").contains("o|") {
         println!("skipped: groff is not installed (apt-get install groff-base)");

@@ -1,4 +1,4 @@
-//! What `--output`, `--color` and `--watch` make of listings and of `status`.
+//! The effect of `--output`, `--color` and `--watch` on listings and on `status`.
 
 use crate::session::Session;
 
@@ -9,7 +9,7 @@ fn started() -> Session {
 }
 
 #[test]
-fn a_wide_table_tells_what_a_machine_knows_of_its_units() {
+fn states_as_a_wide_table() {
     insta::assert_snapshot!(started().run("fleetctl list-units -o wide"));
 }
 
@@ -54,7 +54,7 @@ fn units_as_yaml() {
 }
 
 #[test]
-fn nothing_to_list_is_a_document_too() {
+fn empty_listing_is_a_document() {
     insta::assert_snapshot!(Session::start().run("fleetctl list-units -o json; fleetctl list-units -o yaml"), @r#"
     $ fleetctl list-units -o json; fleetctl list-units -o yaml
     o| {
@@ -71,7 +71,7 @@ fn nothing_to_list_is_a_document_too() {
 }
 
 #[test]
-fn names_stand_alone_and_once() {
+fn names_are_printed_alone_and_once() {
     insta::assert_snapshot!(started().run("fleetctl list-units -o name; fleetctl list-machines -o name"), @r"
     $ fleetctl list-units -o name; fleetctl list-machines -o name
     o| cant.run.service
@@ -107,22 +107,22 @@ fn flags_take_truth_values_as_in_fleet_1_0() {
 }
 
 #[test]
-fn the_status_of_units_as_json() {
+fn status_of_units_as_json() {
     insta::assert_snapshot!(started().run("fleetctl status -o json hello cant.run.service"));
 }
 
 #[test]
-fn the_status_of_units_as_yaml() {
+fn status_of_units_as_yaml() {
     insta::assert_snapshot!(started().run("fleetctl status -o yaml hello"));
 }
 
 #[test]
-fn the_cluster_at_a_glance_as_json() {
+fn status_of_the_cluster_as_json() {
     insta::assert_snapshot!(Session::start().run("fleetctl status -o json"));
 }
 
 #[test]
-fn states_are_coloured_when_that_is_asked_for() {
+fn states_are_coloured_on_request() {
     let session = started();
     for command in ["list-units", "status cant.run.service"] {
         let painted = session.run(&format!("fleetctl {command} --color=always"));
@@ -135,7 +135,7 @@ fn states_are_coloured_when_that_is_asked_for() {
 }
 
 #[test]
-fn a_terminal_gets_colours_unless_it_says_otherwise() {
+fn terminal_gets_colours_unless_it_refuses_them() {
     let session = started();
     // script(1) runs a command on a terminal of its own.
     let on_a_terminal = "script -qec 'fleetctl list-units' /dev/null";

@@ -1,4 +1,4 @@
-//! How updates are shown, followed and ordered, asked of the real API.
+//! How updates are shown, followed and ordered, with the real API.
 
 use std::io::Read as _;
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use fleet_core::rollout::{Ended, Phase};
 use crate::cluster::{Cluster, ended};
 
 #[test]
-fn global_units_are_counted_as_a_daemon_set_is() {
+fn global_units_have_the_counts_of_a_daemon_set() {
     let cluster = Cluster::start();
     cluster.rolling();
     let fields =
@@ -25,7 +25,7 @@ fn global_units_are_counted_as_a_daemon_set_is() {
 }
 
 #[test]
-fn an_update_is_shown_with_its_machines_and_its_exit_code() {
+fn update_is_shown_with_its_machines_and_exit_code() {
     let cluster = Cluster::start();
     let mut told = cluster.run("fleetctl rollout status web");
     cluster.rolling();
@@ -47,7 +47,7 @@ fn an_update_is_shown_with_its_machines_and_its_exit_code() {
 }
 
 #[test]
-fn an_update_is_followed_until_it_is_over() {
+fn update_is_followed_until_it_is_over() {
     let cluster = Cluster::start();
     cluster.rolling();
     let mut follow = cluster
@@ -84,7 +84,7 @@ fn an_update_is_followed_until_it_is_over() {
 }
 
 #[test]
-fn a_unit_that_is_destroyed_is_followed_no_longer() {
+fn following_ends_when_the_unit_is_destroyed() {
     let cluster = Cluster::start();
     cluster.rolling();
     let mut follow = cluster
@@ -97,13 +97,13 @@ fn a_unit_that_is_destroyed_is_followed_no_longer() {
 }
 
 #[test]
-fn a_time_limit_needs_something_to_limit() {
+fn timeout_without_watch_is_refused() {
     let limited = Cluster::start().run("fleetctl rollout status --timeout 1s web 2>/dev/null");
     assert!(limited.ends_with("[rc=2]\n"), "{limited}");
 }
 
 #[test]
-fn on_a_terminal_a_bar_shows_how_far_it_is() {
+fn terminal_gets_a_progress_bar() {
     let cluster = Cluster::start();
     cluster.rolling();
     let terminal = "script -qec 'fleetctl rollout status -w --timeout 1s web' /dev/null";
@@ -117,7 +117,7 @@ fn on_a_terminal_a_bar_shows_how_far_it_is() {
 }
 
 #[test]
-fn an_update_is_paused_resumed_undone_and_restarted() {
+fn update_is_paused_resumed_undone_and_restarted() {
     let cluster = Cluster::start();
     cluster.rolling();
     let told = [
@@ -143,7 +143,7 @@ fn an_update_is_paused_resumed_undone_and_restarted() {
 }
 
 #[test]
-fn an_earlier_revision_is_rolled_out_again() {
+fn earlier_revision_is_rolled_out_again() {
     let cluster = Cluster::start();
     insta::assert_snapshot!(cluster.run("fleetctl rollout undo --to 1 web"), @r"
     $ fleetctl rollout undo --to 1 web
@@ -153,7 +153,7 @@ fn an_earlier_revision_is_rolled_out_again() {
 }
 
 #[test]
-fn a_restart_is_rolled_out() {
+fn restart_is_rolled_out() {
     let cluster = Cluster::start();
     let told = [
         "fleetctl restart",
@@ -168,7 +168,7 @@ fn a_restart_is_rolled_out() {
 }
 
 #[test]
-fn a_terminal_is_told_how_to_follow_what_was_replaced() {
+fn terminal_is_shown_how_to_follow_an_update() {
     let cluster = Cluster::start();
     cluster.file(
         "web.service",
@@ -208,7 +208,7 @@ fn revisions_are_listed_and_printed() {
 }
 
 #[test]
-fn the_status_of_a_unit_tells_of_its_rollout() {
+fn status_of_a_unit_shows_its_rollout() {
     let cluster = Cluster::start();
     cluster.rolling();
     let rollout = "fleetctl status web -n 0 | grep Rollout";
@@ -229,7 +229,7 @@ fn the_status_of_a_unit_tells_of_its_rollout() {
 }
 
 #[test]
-fn an_update_is_a_document_too() {
+fn rollout_status_is_a_document() {
     let cluster = Cluster::start();
     cluster.record(
         None,

@@ -12,7 +12,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts in a fresh folder with the files of `tests/units/`.
+    /// Starts a session in a fresh folder with the files of `tests/units/`.
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units");
@@ -24,12 +24,12 @@ impl Session {
         Self { dir, fleetd }
     }
 
-    /// A file in the session's folder.
+    /// Returns the path of a file in the session's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// A command for the shell, not started yet.
+    /// Returns a command for the shell, not started yet.
     pub(crate) fn command(&self, command: &str) -> Command {
         let fleetctl = Path::new(env!("CARGO_BIN_EXE_fleetctl"));
         let bin = fleetctl.parent().expect("a folder").display();
@@ -44,14 +44,14 @@ impl Session {
         shell
     }
 
-    /// Runs a command as a transcript shows it: `$` the command, `o|` stdout, `e|` stderr, the exit
-    /// code.
+    /// Runs a command and returns it as a transcript: `$` the command, `o|` stdout, `e|` stderr,
+    /// the exit code.
     pub(crate) fn run(&self, command: &str) -> String {
         transcript(command, &self.command(command).output().expect("sh runs"))
     }
 }
 
-/// Writes a command that has ended as a transcript shows it.
+/// Returns a finished command as a transcript.
 pub(crate) fn transcript(command: &str, output: &Output) -> String {
     let mut text = format!("$ {command}\n");
     for (mark, bytes) in [('o', &output.stdout), ('e', &output.stderr)] {

@@ -8,7 +8,7 @@ use std::thread;
 use crate::session::Session;
 
 #[test]
-fn a_reader_that_left_is_no_failure_and_stops_no_work() {
+fn closed_stdout_is_no_failure_and_stops_no_work() {
     let session = Session::start();
     session.run("fleetctl start hello.service meta.service");
     for command in ["fleetctl list-units", "fleetctl destroy hello meta"] {
@@ -26,7 +26,7 @@ fn a_reader_that_left_is_no_failure_and_stops_no_work() {
 }
 
 #[test]
-fn a_full_disk_behind_stdout_is_a_failure() {
+fn full_disk_behind_stdout_is_a_failure() {
     let session = Session::start();
     insta::assert_snapshot!(session.run("fleetctl list-machines > /dev/full"), @r"
     $ fleetctl list-machines > /dev/full
@@ -47,7 +47,7 @@ fn usage_errors_exit_2_and_leave_stdout_empty() {
 }
 
 #[test]
-fn help_is_data() {
+fn help_is_printed_on_stdout() {
     let session = Session::start();
     for command in ["", "--help", "-h", "help start", "start --help"] {
         let output = session.command(&format!("fleetctl {command}")).output();
@@ -81,7 +81,7 @@ fn status_exits_as_systemctl_does() {
 }
 
 #[test]
-fn cut_listing_begins_again_or_fails_and_is_never_short() {
+fn truncated_listing_starts_again_or_fails() {
     let session = Session::start();
     session.run("fleetctl start hello.service meta.service");
     let whole = session.run("fleetctl list-units");
@@ -97,7 +97,7 @@ fn cut_listing_begins_again_or_fails_and_is_never_short() {
 }
 
 #[test]
-fn plain_tcp_is_spoken_too() {
+fn plain_tcp_works() {
     let session = Session::start();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -124,7 +124,7 @@ fn plain_tcp_is_spoken_too() {
 }
 
 #[test]
-fn an_empty_variable_of_the_environment_is_none() {
+fn empty_environment_variable_counts_as_unset() {
     let session = Session::start();
     let name = |flag: &str| flag.to_uppercase().replace('-', "_");
     for flag in [
@@ -144,7 +144,7 @@ fn an_empty_variable_of_the_environment_is_none() {
 }
 
 #[test]
-fn what_asks_no_fleetd_works_wherever_the_environment_points_to() {
+fn command_without_fleetd_ignores_a_bad_environment() {
     let session = Session::start();
     for (command, code) in [("version", 0), ("verify hello", 2), ("completion bash", 0)] {
         let output = session
@@ -157,7 +157,7 @@ fn what_asks_no_fleetd_works_wherever_the_environment_points_to() {
 }
 
 #[test]
-fn a_similar_unit_is_named_wherever_a_unit_is_looked_for() {
+fn every_command_suggests_a_similar_unit() {
     let session = Session::start();
     session.run("fleetctl submit hello");
     for command in [
@@ -177,7 +177,7 @@ fn a_similar_unit_is_named_wherever_a_unit_is_looked_for() {
 }
 
 #[test]
-fn of_several_units_it_is_told_that_none_was_touched() {
+fn early_error_says_that_no_unit_was_touched() {
     let session = Session::start();
     session.run("fleetctl start hello; fleetctl submit meta");
     insta::assert_snapshot!(session.run("fleetctl stop hello meta"), @r"

@@ -1,7 +1,7 @@
 //! Whole sessions at the command line, replayed and compared line by line.
 //!
-//! Each file in `tests/transcripts/` is what fleet 1.0 printed on three hosts, without the times. A
-//! line `# ours: WHY` stands before what fleetctl prints differently on purpose.
+//! Each file in `tests/transcripts/` is the output of fleet 1.0 on three hosts, without the times.
+//! A line `# ours: WHY` precedes output of fleetctl that differs on purpose.
 
 use crate::session::Session;
 
@@ -27,7 +27,7 @@ fn replay(recorded: &str) {
 }
 
 #[test]
-fn a_global_unit_lives_as_it_did_in_fleet_1_0() {
+fn global_unit_behaves_as_in_fleet_1_0() {
     replay(include_str!("../transcripts/global.txt"));
 }
 
@@ -42,6 +42,6 @@ fn metadata_and_templates_place_units_as_in_fleet_1_0() {
 }
 
 #[test]
-fn errors_say_what_fleet_1_0_said() {
+fn errors_have_the_texts_of_fleet_1_0() {
     replay(include_str!("../transcripts/errors.txt"));
 }

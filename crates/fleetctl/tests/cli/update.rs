@@ -1,4 +1,4 @@
-//! What fleetctl asks of the registry when units are created, replaced and destroyed.
+//! The requests of fleetctl when units are created, replaced and destroyed.
 
 use crate::session::Session;
 
@@ -24,7 +24,7 @@ fn all_content_is_in_the_registry_before_anything_starts() {
 }
 
 #[test]
-fn content_that_is_invalid_creates_nothing() {
+fn invalid_content_creates_nothing() {
     let session = Session::start();
     assert!(
         session
@@ -34,7 +34,7 @@ fn content_that_is_invalid_creates_nothing() {
 }
 
 #[test]
-fn content_that_fleetd_refuses_starts_nothing() {
+fn content_refused_by_fleetd_starts_nothing() {
     let session = Session::start();
     session.run("cp hello.service refused.service");
     assert_eq!(
@@ -44,7 +44,7 @@ fn content_that_fleetd_refuses_starts_nothing() {
 }
 
 #[test]
-fn what_was_done_and_what_was_not_is_said_at_the_end() {
+fn last_line_lists_done_and_undone_units() {
     let session = Session::start();
     session.run("cp hello.service refused.service");
     insta::assert_snapshot!(session.run("fleetctl submit hello refused meta"), @r"
@@ -58,7 +58,7 @@ fn what_was_done_and_what_was_not_is_said_at_the_end() {
 }
 
 #[test]
-fn many_units_are_asked_about_at_once_and_told_in_order() {
+fn many_units_are_read_at_once_and_reported_in_order() {
     let session = Session::start();
     session.run("for n in $(seq 100); do cp hello.service u$n.service; done");
     let started = session.run("fleetctl start $(seq -f u%.0f.service 100)");
@@ -79,7 +79,7 @@ fn many_units_are_asked_about_at_once_and_told_in_order() {
 }
 
 #[test]
-fn an_update_never_takes_a_running_unit_back() {
+fn update_never_lowers_the_target_state() {
     let session = Session::start();
     session.run("fleetctl start hello");
     session.run("echo '# a new revision' >> hello.service");
@@ -90,7 +90,7 @@ fn an_update_never_takes_a_running_unit_back() {
 }
 
 #[test]
-fn what_is_done_already_is_not_asked_again() {
+fn unchanged_unit_is_not_written_again() {
     let session = Session::start();
     session.run("fleetctl start hello");
     assert!(session.targets_of("fleetctl start hello").is_empty());
@@ -99,7 +99,7 @@ fn what_is_done_already_is_not_asked_again() {
 }
 
 #[test]
-fn a_unit_that_fleetd_cannot_read_can_be_destroyed() {
+fn unreadable_unit_can_be_destroyed() {
     let session = Session::start();
     session.run("fleetctl submit hello");
     session
@@ -114,7 +114,7 @@ fn a_unit_that_fleetd_cannot_read_can_be_destroyed() {
 }
 
 #[test]
-fn a_command_asks_everything_about_a_unit_over_one_connection() {
+fn command_uses_one_connection_for_a_unit() {
     let session = Session::start();
     session.run("fleetctl start --wait hello");
     session

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::session::{Session, transcript};
 
 #[test]
-fn it_ends_when_every_machine_is_ready() {
+fn wait_ends_when_every_machine_is_ready() {
     let session = Session::start();
     session.fleetd.hold();
     let command = "fleetctl start --wait hello";
@@ -32,7 +32,7 @@ fn it_ends_when_every_machine_is_ready() {
 }
 
 #[test]
-fn it_ends_early_when_the_unit_fails_everywhere() {
+fn wait_ends_early_when_the_unit_fails_everywhere() {
     let session = Session::start();
     insta::assert_snapshot!(session.run("fleetctl start --wait cant.run.service"), @r"
     $ fleetctl start --wait cant.run.service
@@ -42,13 +42,13 @@ fn it_ends_early_when_the_unit_fails_everywhere() {
     e| cant.run.service: not ready on 3f3fab35.../10.99.1.3: failed (failed), result exit-code
     e| cant.run.service: not ready on 631e82f9.../10.99.1.1: failed (failed), result exit-code
     e| cant.run.service: not ready on 6650bd8a.../10.99.1.2: failed (failed), result exit-code
-    e| not every unit is ready; `fleetctl status UNIT` shows how it goes on, `fleetctl journal UNIT` why it fails
+    e| not every unit is ready; `fleetctl status UNIT` shows the progress, `fleetctl journal UNIT` the logs
     [rc=1]
     ");
 }
 
 #[test]
-fn a_failure_is_told_of_units_that_were_started_long_ago_too() {
+fn wait_reports_failures_of_units_started_earlier() {
     let session = Session::start();
     session.run("fleetctl start hello");
     session
@@ -58,13 +58,13 @@ fn a_failure_is_told_of_units_that_were_started_long_ago_too() {
     $ fleetctl start --wait hello
     e| hello.service: 2/3 ready
     e| hello.service: not ready on 631e82f9.../10.99.1.1: failed (failed), result exit-code
-    e| not every unit is ready; `fleetctl status UNIT` shows how it goes on, `fleetctl journal UNIT` why it fails
+    e| not every unit is ready; `fleetctl status UNIT` shows the progress, `fleetctl journal UNIT` the logs
     [rc=1]
     ");
 }
 
 #[test]
-fn a_start_is_not_judged_by_the_failure_before_it() {
+fn start_is_not_judged_by_an_earlier_failure() {
     for (change, start) in [
         ("fleetctl stop hello", "fleetctl start --wait hello"),
         (
@@ -95,7 +95,7 @@ fn a_start_is_not_judged_by_the_failure_before_it() {
 }
 
 #[test]
-fn it_gives_up_after_the_time_it_was_given() {
+fn wait_ends_after_its_timeout() {
     let session = Session::start();
     session.fleetd.hold();
     insta::assert_snapshot!(session.run("fleetctl start --wait=200ms meta hello"), @r"
@@ -113,13 +113,13 @@ fn it_gives_up_after_the_time_it_was_given() {
     e| hello.service: not ready on 3f3fab35.../10.99.1.3: that machine has not reported the unit yet
     e| hello.service: not ready on 631e82f9.../10.99.1.1: that machine has not reported the unit yet
     e| hello.service: not ready on 6650bd8a.../10.99.1.2: that machine has not reported the unit yet
-    e| not every unit is ready; `fleetctl status UNIT` shows how it goes on, `fleetctl journal UNIT` why it fails
+    e| not every unit is ready; `fleetctl status UNIT` shows the progress, `fleetctl journal UNIT` the logs
     [rc=1]
     ");
 }
 
 #[test]
-fn wait_waits_for_units_that_somebody_else_starts() {
+fn wait_waits_for_units_started_by_another_client() {
     let session = Session::start();
     session.run("fleetctl submit hello");
     let command = "fleetctl wait hello";
@@ -141,7 +141,7 @@ fn wait_waits_for_units_that_somebody_else_starts() {
 }
 
 #[test]
-fn wait_ends_when_the_last_machine_dropped_a_destroyed_unit() {
+fn wait_ends_when_the_last_machine_removed_the_unit() {
     let session = Session::start();
     session.run("fleetctl start hello");
     session.fleetd.hold();

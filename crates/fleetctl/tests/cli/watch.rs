@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::session::Session;
 
-/// Longer than anything here takes on a busy machine.
+/// A limit longer than anything here takes on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 struct Watched {
@@ -41,7 +41,7 @@ impl Watched {
         self.lines.recv_timeout(SOON).expect("another line")
     }
 
-    /// How it ended by itself.
+    /// Waits until the process ends by itself. Returns its exit status.
     fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + SOON;
         loop {
@@ -53,7 +53,7 @@ impl Watched {
         }
     }
 
-    /// Ctrl-C: how it ended, and what it said on stderr.
+    /// Sends Ctrl-C. Returns the exit code and the text on stderr.
     fn interrupt(mut self) -> (Option<i32>, String) {
         let id = self.process.id().to_string();
         let mut kill = std::process::Command::new("kill");
@@ -67,14 +67,14 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        // It may have ended long ago.
+        // The process may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
 #[test]
-fn a_listing_is_printed_again_when_it_has_changed() {
+fn listing_is_printed_again_when_it_has_changed() {
     let session = Session::start();
     session.run("fleetctl load hello");
     let watched = Watched::start(&session, "list-units -w --no-legend --fields=unit,active");
@@ -83,7 +83,7 @@ fn a_listing_is_printed_again_when_it_has_changed() {
         [watched.next(), watched.next(), watched.next()],
         [loaded; 3]
     );
-    // Two looks that find nothing new.
+    // Two reads that find nothing new.
     assert!(
         watched
             .lines
@@ -100,7 +100,7 @@ fn a_listing_is_printed_again_when_it_has_changed() {
 }
 
 #[test]
-fn the_status_of_a_unit_is_printed_again_when_it_has_changed() {
+fn status_is_printed_again_when_it_has_changed() {
     let session = Session::start();
     session.run("fleetctl start hello");
     let watched = Watched::start(&session, "status --watch hello");
@@ -116,7 +116,7 @@ fn the_status_of_a_unit_is_printed_again_when_it_has_changed() {
 }
 
 #[test]
-fn documents_that_follow_each_other_can_be_told_apart() {
+fn consecutive_documents_are_separated() {
     let session = Session::start();
     let watched = Watched::start(&session, "status -w -o yaml");
     let mut first = Vec::new();
@@ -129,7 +129,7 @@ fn documents_that_follow_each_other_can_be_told_apart() {
 }
 
 #[test]
-fn a_watcher_outlives_a_registry_that_is_away() {
+fn watching_continues_while_the_registry_is_unreachable() {
     let session = Session::start();
     let watched = Watched::start(&session, "list-unit-files -w -o name");
     session.run("fleetctl submit hello");
@@ -145,7 +145,7 @@ fn a_watcher_outlives_a_registry_that_is_away() {
 }
 
 #[test]
-fn a_reader_that_left_ends_it_also_while_nothing_changes() {
+fn closed_stdout_ends_watching_without_changes() {
     let session = Session::start();
     session.run("fleetctl submit hello");
     for shown in ["list-unit-files -w -o name", "status -w hello"] {
@@ -156,7 +156,7 @@ fn a_reader_that_left_ends_it_also_while_nothing_changes() {
 }
 
 #[test]
-fn on_a_terminal_it_is_redrawn_in_place() {
+fn terminal_is_redrawn_in_place() {
     let session = Session::start();
     session.run("fleetctl submit hello");
     let terminal = "script -qec 'timeout -s INT 1 fleetctl list-unit-files -w -o name' /dev/null";

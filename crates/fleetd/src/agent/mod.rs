@@ -16,6 +16,7 @@
 mod clocks;
 mod desired_file;
 mod duplicate_id;
+mod goodbye;
 mod host;
 mod index;
 mod report_base;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use self::desired_file::{Saved, is_other};
+pub use self::goodbye::Goodbye;
 use self::host::Marks;
 use self::host::{Cause, Host};
 use self::index::Index;
@@ -126,6 +128,7 @@ pub struct Agent {
     standing: watch::Sender<AgentStatus>,
     trust: watch::Sender<Trust>,
     newest: watch::Sender<Option<Arc<BTreeMap<UnitName, Content>>>>,
+    goodbye: Goodbye,
 }
 
 impl Agent {
@@ -165,6 +168,7 @@ impl Agent {
             standing: watch::Sender::default(),
             trust: watch::Sender::new(Trust::of(Memory::Never)),
             newest: watch::Sender::default(),
+            goodbye: Goodbye::default(),
         }
     }
 
@@ -176,6 +180,11 @@ impl Agent {
     /// Follows how the agent stands.
     pub fn standing(&self) -> watch::Receiver<AgentStatus> {
         self.standing.subscribe()
+    }
+
+    /// Has it report that the host is shutting down.
+    pub fn goodbye(&self) -> Goodbye {
+        self.goodbye.clone()
     }
 
     /// The newest content of every unit in the registry that this machine follows.
@@ -195,6 +204,8 @@ impl Agent {
             place: self.place.subscribe(),
             word: self.word.subscribe(),
             directory,
+            systemd: self.systemd.clone(),
+            goodbye: self.goodbye.clone(),
         };
         tokio::join!(session.run(), self.follow());
     }
@@ -483,6 +494,7 @@ impl Agent {
             said: ReportBody {
                 units: units.cloned(),
                 problems,
+                shuts_down: false,
             },
             is_moving: self.host.is_moving(),
         };

@@ -9,6 +9,9 @@
 //! A commit that got no answer may be made later, after another one of this or of the next session.
 //! Every commit writes the report, guarded by how it was, so that one which comes late is refused.
 //!
+//! While the host shuts down, the report says only that: what stops then is no failure, and the leader counts the
+//! machine as unavailable at once. The presence stays until its lease ends.
+//!
 //! Another machine may have the same id: see [`duplicate_id`](super::duplicate_id).
 
 use std::collections::BTreeMap;
@@ -23,9 +26,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::clocks::Clocks;
 use super::duplicate_id::{Place, Twins};
+use super::goodbye::Goodbye;
 use super::report_base::{Base, Changes, Units};
 use crate::backoff::Backoff;
 use crate::store::{Guard, LeaseId, Result, Store, StoreError, Write};
+use crate::systemd::Systemd;
 
 /// The least time between two reports of one machine. A listing that is this old is as good as now
 /// to a person, and starting fifty units costs a few writes instead of fifty.
@@ -48,6 +53,7 @@ const TAKEN_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a report says nothing of any unit.
 const NOT_LOOKED: &str = "fleetd has just started there, and has not looked at its units yet";
+const SHUTS_DOWN: &str = "it is shutting down";
 const NOT_TAKEN: &str = "the registry does not take its report";
 
 /// What the agent has to say.
@@ -64,6 +70,27 @@ pub(super) struct ReportBody {
     /// None before the first look at them.
     pub(super) units: Option<Arc<Units>>,
     pub(super) problems: BTreeMap<String, String>,
+    /// The host is shutting down: nothing else is said.
+    pub(super) shuts_down: bool,
+}
+
+impl ReportBody {
+    fn shuts_down() -> Self {
+        Self {
+            shuts_down: true,
+            ..Self::default()
+        }
+    }
+
+    /// Why it says nothing of any unit.
+    fn unknown(&self) -> Option<String> {
+        let why = match (self.shuts_down, &self.units) {
+            (true, _) => SHUTS_DOWN,
+            (false, None) => NOT_LOOKED,
+            (false, Some(_)) => return None,
+        };
+        Some(why.to_owned())
+    }
 }
 
 /// A presence that the registry vouches for.
@@ -108,6 +135,10 @@ pub(super) struct Session {
     pub(super) word: watch::Receiver<Outgoing>,
     /// From the units directory, by subject.
     pub(super) directory: watch::Receiver<BTreeMap<String, String>>,
+    /// Says whether the host is shutting down.
+    pub(super) systemd: Arc<dyn Systemd>,
+    /// From the daemon, which stops with the host.
+    pub(super) goodbye: Goodbye,
 }
 
 /// A lease, and when it is renewed.
@@ -200,8 +231,24 @@ impl Session {
                     }
                     Err(error) => return Err(error),
                 },
+                () = self.goodbye.asked() => {
+                    let written = self.write(id, at, false, &ReportBody::shuts_down(), &mut base).await;
+                    if let Err(StoreError::Refused) = written {
+                        base.forget();
+                        at = self.look(&mut twins).await?;
+                        let _ = self.write(id, at, false, &ReportBody::shuts_down(), &mut base).await;
+                    }
+                    self.goodbye.is_said();
+                }
                 () = sleep_until(quiet_until.max(settled)), if pending => {
-                    let report = self.current();
+                    let mut report = self.current();
+                    if self.systemd.is_shutting_down().await {
+                        report = ReportBody::shuts_down();
+                        if written == report {
+                            quiet_until = Instant::now() + LONG_PAUSE;
+                            continue;
+                        }
+                    }
                     let machine = self.presence.borrow_and_update().clone();
                     match self.write(id, at, has_moved, &report, &mut base).await {
                         Ok(revision) => {
@@ -424,7 +471,7 @@ impl Session {
         let (changes, new_base) = base.report(&units);
         let report = Changes {
             problems: said.problems.clone(),
-            unknown: said.units.is_none().then(|| NOT_LOOKED.to_owned()),
+            unknown: said.unknown(),
             ..changes
         };
         let mut guards = vec![unmodified(keys::report(&self.me), at)];

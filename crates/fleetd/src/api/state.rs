@@ -19,10 +19,10 @@ use axum::extract::{Path, State};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use fleet_core::api::{StatePage, UnitState};
+use fleet_core::api::{StatePage, UnitReport, UnitState};
 use fleet_core::keys;
 use fleet_core::machine::MachineId;
-use fleet_core::record::{self, Listed, UnitReport};
+use fleet_core::record::{self, Listed};
 use futures_util::stream::{self, StreamExt as _};
 use serde::Deserialize;
 
@@ -93,10 +93,11 @@ impl Wanted {
         }
         let wanted = |name: &str| self.unit.as_ref().is_none_or(|it| it == name);
         if self.details {
-            let read = report.decode::<Listed<'_, UnitReport>>();
+            let read = report.decode::<Listed<'_, record::UnitReport>>();
             let read = read.map(|read| read.units);
             for (name, unit) in read.unwrap_or_default() {
                 if wanted(&name) {
+                    let unit = UnitReport::from(unit);
                     take(&Row::new(machine, &name, &Brief::of(&unit), Some(&unit)));
                 }
             }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use fleet_core::api::{
-    ClusterStatus, LastRollout, OfflineMachine, Problem, UnitCandidate, UnitOnMachine, UnitStatus,
+    ClusterStatus, LastRollout, OfflineMachine, Problem, UnitCandidate, UnitOnMachine, UnitReport,
+    UnitStatus,
 };
 use fleet_core::keys;
 use fleet_core::machine::{MachineId, Metadata};
@@ -212,7 +213,7 @@ fn on_machine(
         reason: verdict
             .map(|verdict| verdict.to_string())
             .unwrap_or_default(),
-        report: report.cloned(),
+        report: report.cloned().map(UnitReport::from),
         problem: reports.and_then(|reports| problem_of(name, &reports.problems)),
     }
 }

@@ -33,22 +33,22 @@ pub struct Args {
     pub flags: Flags,
 }
 
-/// Printed behind the name, in fleet 1.0's words.
+/// The text after the name in `--version`, in fleet 1.0's words.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"));
 
 impl Args {
-    /// Reads a command line, and ends the process where it is wrong or asks for help. Long flags
-    /// may have one dash, as in every unit file written for fleet 1.0.
+    /// Reads a command line. If it is wrong or asks for help, the process ends. Long flags may have
+    /// one dash, as in every unit file written for fleet 1.0.
     pub fn of(command_line: impl IntoIterator<Item = OsString>) -> Self {
         Self::parse_from(two_dashes(command_line))
     }
 }
 
-/// Gives long flags with one dash their second.
+/// Adds the second dash to long flags with one dash.
 fn two_dashes(command_line: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     command_line.into_iter().map(|argument| {
         let bytes = argument.as_encoded_bytes();
-        // `-h` and `-V` are short flags; no value of an option begins with a dash.
+        // `-h` and `-V` are short flags. No value of an option begins with a dash.
         if bytes.len() > 2 && bytes[0] == b'-' && bytes[1].is_ascii_alphabetic() {
             let mut long = OsString::from("-");
             long.push(argument);
@@ -71,7 +71,7 @@ pub struct Flags(pub BTreeMap<&'static str, String>);
 
 impl std::fmt::Debug for Flags {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Names only: one of the values may be the password.
+        // It has names only, because one of the values may be the password.
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_the_original_that_mean_nothing_are_still_taken() {
+    fn flags_of_fleet_1_without_effect_are_accepted() {
         let args = Args::try_parse_from(["fleetd", "--verify-units", "--systemd_user=false"]);
         assert_eq!(args.expect("valid").flags.0.len(), 2);
     }

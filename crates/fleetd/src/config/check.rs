@@ -1,4 +1,4 @@
-//! `--check-config`: the settings in effect, where each comes from, and what is wrong with them.
+//! `--check-config`: the settings in effect, their sources, and the problems with them.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -12,14 +12,14 @@ use super::{EX_CONFIG, Note, Problem, Settings};
 /// The result of `--check-config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// For standard output, with a closing newline.
+    /// The text for standard output, with a closing newline.
     pub text: String,
-    /// 0, or [`EX_CONFIG`] if anything is wrong.
+    /// 0, or [`EX_CONFIG`] if there is a problem.
     pub exit_code: u8,
 }
 
-/// Reads the sources as [`Settings::load`] does, and describes them instead. `look`: what else is
-/// wrong with settings that fleetd starts with, and what an operator should know.
+/// Reads the sources as [`Settings::load`] does, and describes them instead. `look` returns further
+/// problems with settings that do not stop fleetd, and notes for the operator.
 pub fn check(
     args: &Args,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -60,7 +60,7 @@ fn describe(mut inputs: Inputs, look: impl Fn(&Settings) -> (Vec<Problem>, Vec<N
 }
 
 fn shown<'a>(option: &Opt, value: &'a str, origin: &Origin) -> &'a str {
-    // A URL with a user in it is refused, but it is shown here all the same.
+    // A URL with a user in it is refused, but it is shown here anyway.
     let secret =
         option.kind == Kind::Secret || option.name == "etcd_servers" && value.contains('@');
     if secret && *origin != Origin::Default {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_wrong_exits_with_0() {
+    fn valid_configuration_exits_with_0() {
         assert_eq!(describe_file("").exit_code, 0);
     }
 }

@@ -13,7 +13,7 @@ use super::{Note, Problem};
 /// The place where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nowhere.
+    /// No place: the default.
     Default,
     /// A line of a file, counted from 1.
     File(PathBuf, usize),
@@ -34,19 +34,19 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value as it was written, not yet understood.
+/// A value as it was written, before it is parsed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The text, without quotes around it. May be a secret, so it has no `Debug`.
+    /// The text, without quotes around it. It may be a secret, so it has no `Debug`.
     pub text: String,
-    /// Its place.
+    /// The place where it was written.
     pub origin: Origin,
 }
 
 /// The values of one source, by option.
 #[derive(Clone, Default)]
 pub struct Fragment {
-    /// Known options only.
+    /// The values of known options.
     pub values: BTreeMap<&'static str, Written>,
     /// The problems: values that cannot be used.
     pub problems: Vec<Problem>,
@@ -57,7 +57,8 @@ pub struct Fragment {
 impl Fragment {
     /// Reads the text of a configuration file: INI without sections.
     ///
-    /// Each line is read by itself, so that a bad one costs nothing but itself and every problem has a line.
+    /// Each line is read separately. So a bad line affects no other, and every problem names its
+    /// line.
     pub fn from_file(path: &Path, bytes: &[u8]) -> Self {
         let mut fragment = Self::default();
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
@@ -110,7 +111,8 @@ impl Fragment {
                 (Some(_), Err(_)) => fragment
                     .problems
                     .push(Problem(format!("{origin} is not UTF-8"))),
-                // Not an error as in a file: an environment is shared, and others set such names too.
+                // It is an error in a file. An environment is shared, and others may set such
+                // names.
                 _ => {
                     let meant = options::nearest(&key).and_then(options::find);
                     fragment.notes.push(Note(format!(
@@ -144,7 +146,7 @@ fn suggestion(meant: Option<String>) -> Option<String> {
 
 const MALFORMED: &str = "not of the form key=value, or a quote is not closed";
 
-/// The key and the value of a line; nothing for a blank line or a comment.
+/// Returns the key and the value of a line. `None` for a blank line or a comment.
 fn read_line(line: &[u8]) -> Result<Option<(String, String)>, String> {
     let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
     let line = line.trim();
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_option_is_named_with_its_place_and_the_nearest_known_one() {
+    fn unknown_option_is_named_with_its_place_and_the_nearest_one() {
         let read = file("# fleet\n\netcd_server=http://a:1\ncolour=red\n");
         assert_eq!(
             problems(&read),
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_variable_is_a_note_because_an_environment_is_shared() {
+    fn foreign_variable_gives_a_note_and_no_error() {
         let variables = [
             ("FLEET_METADATA", "a=1"),
             ("FLEET_METADAT", "a=2"),

@@ -1,4 +1,4 @@
-//! All sources merged: for each option the text that counts, and where it was written.
+//! All sources merged: the text in effect for each option, and where it was written.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,9 +15,9 @@ use super::{DEFAULT_FILE, Note, Problem};
 #[derive(Clone, Default)]
 pub struct Inputs {
     values: BTreeMap<&'static str, Written>,
-    /// Whether the registry is this machine's own, from the flag.
+    /// Whether `--standalone` was given: the registry is then this machine's own.
     pub standalone: bool,
-    /// The values that no source may have.
+    /// The problems with values of all sources.
     pub problems: Vec<Problem>,
     /// Notes for the operator.
     pub notes: Vec<Note>,
@@ -29,7 +29,7 @@ impl Inputs {
         Self::gather_from(args, Path::new(DEFAULT_FILE), variables)
     }
 
-    /// [`gather`](Self::gather), with another place for the default file.
+    /// Works like [`gather`](Self::gather), with another default file.
     pub(super) fn gather_from(
         args: &Args,
         default_file: &Path,
@@ -50,7 +50,7 @@ impl Inputs {
         inputs
     }
 
-    /// Lays the fragments over each other: a later one wins.
+    /// Merges the fragments. A later one wins.
     pub fn merge(fragments: impl IntoIterator<Item = Fragment>) -> Self {
         let mut inputs = Self::default();
         for fragment in fragments {
@@ -76,8 +76,8 @@ impl Inputs {
         inputs
     }
 
-    /// The text of an option and its place. An empty text means the default in every source, so a
-    /// flag can reset a value of the file.
+    /// Returns the text of an option and its place. An empty text means the default in every
+    /// source, so a flag can reset a value of the file.
     pub fn get(&self, name: &'static str) -> (&str, Origin) {
         match self.values.get(name) {
             Some(written) if !written.text.trim().is_empty() => {
@@ -90,7 +90,7 @@ impl Inputs {
         }
     }
 
-    /// Takes what the others say of these options.
+    /// Takes over the values that `others` has for these options.
     pub fn adopt(&mut self, others: &Self, names: &[&'static str]) {
         for name in names {
             match others.values.get(name) {
@@ -100,7 +100,7 @@ impl Inputs {
         }
     }
 
-    /// The options that some source names, in the order of the table.
+    /// Returns the options that a source sets, in the order of the table.
     fn set(&self) -> Vec<(&'static options::Opt, Written)> {
         let set = OPTIONS.iter().filter_map(|option| {
             let written = self.values.get(option.name)?;
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_value_takes_back_what_the_file_says() {
+    fn empty_value_restores_the_default_over_the_file() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "etcd_key_prefix=/mine/\n").expect("written");
         let inputs = gather(file.path(), &["--etcd-key-prefix="], &[]);

@@ -1,6 +1,6 @@
 //! Configuration: from fleet.conf, the environment and flags to the settings that fleetd runs with.
 //!
-//! Three types, one for each step, so that nothing half-understood leaves this module:
+//! Three types, one for each step, so that nothing half-parsed leaves this module:
 //!
 //! ```text
 //! file, environment, flags -> Fragment  what one source says, and where
@@ -8,8 +8,8 @@
 //!                          -> Settings  typed, validated, fitting each other
 //! ```
 //!
-//! Names and meanings of the options are in one table, [`options`]. Every problem is collected
-//! before any is reported, so that a person fixes a file once.
+//! Names and meanings of the options are in one table, [`options`]. All problems are collected
+//! before they are reported, so that a person can fix them at once.
 
 pub mod args;
 pub mod check;
@@ -28,15 +28,15 @@ pub use settings::{Settings, TlsFiles};
 /// The file that is read unless `--config` names another.
 pub const DEFAULT_FILE: &str = "/etc/fleet/fleet.conf";
 
-/// The exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
+/// The exit code for an unusable configuration: `EX_CONFIG` of sysexits.h.
 /// `RestartPreventExitStatus=` of the service names it, because a restart does not fix a file.
 pub const EX_CONFIG: u8 = 78;
 
-/// A sentence on what is wrong, where, and what to write instead.
+/// A sentence that names a problem, its place, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem(pub String);
 
-/// A sentence on something that works, though perhaps not as its author thinks.
+/// A sentence about a valid setting that may not do what its author expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note(pub String);
 
@@ -52,10 +52,10 @@ impl fmt::Display for Note {
     }
 }
 
-/// A configuration that cannot be used: exit with [`EX_CONFIG`].
+/// An unusable configuration: exit with [`EX_CONFIG`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// All of them; at least one.
+    /// All problems; at least one.
     pub problems: Vec<Problem>,
 }
 

@@ -30,17 +30,17 @@ pub struct Opt {
 }
 
 impl Opt {
-    /// The environment variable.
+    /// Returns the environment variable.
     pub fn variable(&self) -> String {
         format!("{VARIABLE_PREFIX}{}", self.name.to_uppercase())
     }
 
-    /// The long flag, without its dashes in front.
+    /// Returns the long flag without its dashes.
     pub fn flag(&self) -> String {
         self.name.replace('_', "-")
     }
 
-    /// Why the option has no effect, if it has none.
+    /// Returns why the option has no effect. `None` if it has one.
     pub fn unused(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Unused(reason) => Some(reason),
@@ -49,10 +49,10 @@ impl Opt {
     }
 }
 
-/// In front of every environment variable of fleetd.
+/// The prefix of fleetd's environment variables.
 pub const VARIABLE_PREFIX: &str = "FLEET_";
 
-/// The option of that name.
+/// Returns the option of that name.
 pub fn find(name: &str) -> Option<&'static Opt> {
     OPTIONS.iter().find(|option| option.name == name)
 }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_pen_finds_its_option_and_a_guess_does_not() {
+    fn misspelled_option_is_found_and_a_guess_is_not() {
         for (written, meant) in [
             ("etcd_server", Some("etcd_servers")),
             ("ETCD-SERVERS", Some("etcd_servers")),

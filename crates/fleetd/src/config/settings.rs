@@ -1,4 +1,4 @@
-//! The settings that fleetd runs with: every value understood, and fitting the others.
+//! The settings that fleetd runs with. Every value is parsed and consistent with the others.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -18,17 +18,17 @@ use crate::store::EtcdConfig;
 pub struct Settings {
     /// 0 for what matters to an operator, 1 for debug, 2 and more for trace.
     pub verbosity: u16,
-    /// How the registry is reached; unused where `standalone`.
+    /// The way to the registry. Unused if `standalone`.
     pub etcd: EtcdConfig,
     /// The file that has the password of etcd's user. `None` if no file has it.
     pub password_file: Option<PathBuf>,
-    /// Whether the registry is this machine's own, kept in `state_directory`.
+    /// Whether the registry is this machine's own, in `state_directory`.
     pub standalone: bool,
-    /// The address that listings show; none to take that of the default route.
+    /// The address that listings show. `None` for the source address of the default route.
     pub public_ip: Option<IpAddr>,
     /// This machine's metadata.
     pub metadata: Metadata,
-    /// How long a machine counts as alive after its last sign; whole seconds, at least 2.
+    /// How long a machine counts as alive after its last renewal. Whole seconds, at least 2.
     pub agent_ttl: Duration,
     /// Entries on one page of a listing, at least 1.
     pub token_limit: u16,
@@ -36,11 +36,11 @@ pub struct Settings {
     pub disable_engine: bool,
     /// The directory where the agent puts unit files.
     pub units_directory: PathBuf,
-    /// The directory where people drop unit files.
+    /// The directory where operators put unit files.
     pub source_directory: PathBuf,
     /// The directory of state that outlives a reboot.
     pub state_directory: PathBuf,
-    /// The API's unix socket, where none was handed over.
+    /// The API's unix socket, used if none was handed over.
     pub listen: PathBuf,
     /// The group that may read over unix sockets.
     pub api_read_group: String,
@@ -48,7 +48,7 @@ pub struct Settings {
     pub api_change_group: String,
     /// The files of TLS on TCP sockets that systemd hands over.
     pub api_tls: Option<TlsFiles>,
-    /// Whether TCP sockets that were handed over are served to anybody, without TLS.
+    /// Whether TCP sockets that were handed over are served to every client, without TLS.
     pub insecure_tcp: bool,
 }
 
@@ -59,14 +59,14 @@ pub struct TlsFiles {
     pub ca: PathBuf,
     /// The server's own certificate, and those between it and its authority.
     pub cert: PathBuf,
-    /// Its key.
+    /// The key of the server's certificate.
     pub key: PathBuf,
 }
 
 impl Settings {
     /// Reads and validates everything. `variables` is the environment.
     ///
-    /// The notes are for the log; an error carries every problem, not only the first.
+    /// The notes are for the log. An error has every problem, not only the first.
     pub fn load(
         args: &Args,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -79,8 +79,8 @@ impl Settings {
         }
     }
 
-    /// Understands what the sources say. Answers settings only if nothing is wrong with any value;
-    /// the problems are those of the sources, then those of values, then those between values.
+    /// Parses the values of the sources. Returns settings only if no value has a problem. The
+    /// problems of the sources are first, then those of values, then those between values.
     pub fn validate(inputs: &Inputs) -> (Option<Self>, Vec<Problem>) {
         let mut reader = Reader {
             inputs,
@@ -138,7 +138,7 @@ impl Settings {
     }
 }
 
-/// Reads values one by one and keeps what is wrong with them.
+/// A reader of single values that collects their problems.
 struct Reader<'a> {
     inputs: &'a Inputs,
     problems: Vec<Problem>,
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_set_is_the_originals_defaults_and_ours() {
+    fn empty_configuration_has_the_defaults_of_fleet_1_and_new_ones() {
         let (settings, problems) = validate("");
         assert_eq!(problems, Vec::<String>::new());
         insta::assert_debug_snapshot!(settings.expect("valid"), @r#"
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_of_the_original_reads_as_it_did() {
+    fn configuration_of_fleet_1_is_read_as_before() {
         let (settings, problems) = validate(
             "verbosity=1\netcd_servers=\"http://192.0.2.12:4001\"\npublic_ip=\"\"\nmetadata=\"region=us-west,az=us-west-1\"\nagent_ttl=\"60s\"\nengine_reconcile_interval=2\n",
         );

@@ -1,11 +1,12 @@
-//! The documentation says what the table says.
+//! The documentation agrees with the table.
 
 use super::options::{OPTIONS, Opt};
 
 const PAGE: &str = include_str!("../../../../docs/reference/configuration.md");
 const EXAMPLE: &str = include_str!("../../../../units/fleet.conf.example");
 
-/// The lines of the page about an option: what it means, one sentence a line, its default and its form.
+/// Returns the page's lines about an option: its meaning, one sentence a line, its default and its
+/// form.
 fn entry(option: &Opt) -> Vec<String> {
     if let Some(reason) = option.unused() {
         return vec![format!("* `{}`: {reason}.", option.name)];
@@ -35,7 +36,7 @@ fn the_page_has_an_entry_for_every_option_and_no_other() {
 }
 
 #[test]
-fn the_example_has_every_option_that_has_an_effect_and_sets_none() {
+fn example_names_every_effective_option_and_sets_none() {
     let expected: Vec<_> = OPTIONS
         .iter()
         .filter(|option| option.unused().is_none())

@@ -1,4 +1,5 @@
-//! How the text of one option becomes a value. Each answers in lower case what is wrong and what to write.
+//! The values of single options, read from text. Each error is in lower case, and says what is
+//! wrong and what to write.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use axum::http::Uri;
 use fleet_core::machine::{METADATA_MAX, Metadata, too_long};
 
-/// The longest unix socket path that the kernel takes: `sun_path` with its closing zero is 108 bytes.
+/// The longest unix socket path that the kernel takes: `sun_path` with its closing zero is 108
+/// bytes.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// A whole number of at least `least`.
+/// Reads a whole number of at least `least`.
 pub(super) fn number(text: &str, least: u16) -> Result<u16, String> {
     text.parse()
         .ok()
@@ -33,7 +35,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// An absolute path.
+/// Reads an absolute path.
 pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     if text.starts_with('/') {
         Ok(text.into())
@@ -42,7 +44,8 @@ pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// The name of a group, or its number. Whether such a group exists is checked at each request.
+/// Reads the name of a group, or its number. Whether such a group exists is checked at each
+/// request.
 pub(super) fn group(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-$".contains(c);
     if text.len() <= 32 && !text.starts_with('-') && text.chars().all(allowed) {
@@ -52,7 +55,7 @@ pub(super) fn group(text: &str) -> Result<String, String> {
     }
 }
 
-/// An absolute path that a unix socket can have.
+/// Reads an absolute path that a unix socket can have.
 pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
     if text.len() > SOCKET_PATH_MAX {
         return Err(format!(
@@ -63,13 +66,14 @@ pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
     absolute(text)
 }
 
-/// An IPv4 or IPv6 address.
+/// Reads an IPv4 or IPv6 address.
 pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     text.parse()
         .map_err(|_| format!("\"{text}\" is not an IP address"))
 }
 
-/// A duration as Go writes it: `30s`, `1m30s`, `1.5h`, `200ms`. Without a sign, and never without a unit.
+/// Reads a duration in Go's form: `30s`, `1m30s`, `1.5h`, `200ms`. It has no sign, and always a
+/// unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let malformed = || format!("\"{text}\" is not a duration; write it like 30s or 1m30s");
     let mut total = Duration::ZERO;
@@ -99,7 +103,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
-/// A time to live: whole seconds, because that is what a lease counts in, and at least etcd's minimum.
+/// Reads a time to live: whole seconds, because leases count in seconds, and at least etcd's
+/// minimum.
 pub(super) fn time_to_live(text: &str) -> Result<Duration, String> {
     let ttl = duration(text)?;
     if ttl.subsec_nanos() != 0 {
@@ -111,7 +116,7 @@ pub(super) fn time_to_live(text: &str) -> Result<Duration, String> {
     Ok(ttl)
 }
 
-/// A timeout: seconds as fleet 1.0 had it (`1.0`), or a duration (`1.5s`).
+/// Reads a timeout: seconds as in fleet 1.0 (`1.0`), or a duration (`1.5s`).
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let timeout = if plain {
@@ -126,7 +131,8 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     Ok(timeout)
 }
 
-/// Metadata: `key=value` pairs separated by commas; blanks around each part are dropped, the last wins.
+/// Reads metadata: `key=value` pairs separated by commas. Blanks around each part are dropped, and
+/// the last pair of a key wins.
 pub(super) fn metadata(text: &str) -> Result<Metadata, String> {
     let mut pairs = BTreeMap::new();
     for pair in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
@@ -158,7 +164,7 @@ pub(super) fn repeated_key(text: &str) -> Option<&str> {
     })
 }
 
-/// etcd's URLs, without a closing slash: a comma list or a JSON array.
+/// Reads etcd's URLs, without a closing slash: a comma list or a JSON array.
 pub(super) fn servers(text: &str) -> Result<Vec<String>, String> {
     let urls: Vec<String> = if text.starts_with('[') {
         serde_json::from_str(text).map_err(|error| format!("not a JSON array of texts: {error}"))?
@@ -177,7 +183,7 @@ pub(super) fn servers(text: &str) -> Result<Vec<String>, String> {
 }
 
 fn server(url: &str) -> Result<String, String> {
-    // Checked first, and without quoting the URL: what stands before the @ is a password.
+    // Checked first, and without quoting the URL: the part before the @ has a password.
     if url.contains('@') {
         return Err(
             "a URL cannot carry a user; set etcd_username and etcd_password instead".to_owned(),

@@ -41,6 +41,7 @@ use crate::engine::Engine;
 use crate::health::Heart;
 use crate::registry::{Registry, random_id};
 use crate::store::{Embedded, EtcdStore, Store};
+use crate::systemd::Systemd as _;
 use crate::systemd::dbus::Dbus;
 use crate::units_dir::UnitsDir;
 
@@ -179,6 +180,8 @@ async fn run(settings: Settings, source: reload::Source) -> Result<()> {
         .0
     };
     let standing = agent.standing();
+    let goodbye = agent.goodbye();
+    let agent = agent.run(all_problems);
     let mut configuration = source.follow(record.clone(), groups);
     let asked = async {
         loop {
@@ -191,9 +194,9 @@ async fn run(settings: Settings, source: reload::Source) -> Result<()> {
     };
     // A part that ends on its own is a fault. The service manager then starts a whole daemon again,
     // which no unit notices.
-    tokio::pin!(engine);
+    tokio::pin!(engine, agent);
     tokio::select! {
-        () = agent.run(all_problems) => bail!("the agent ended"),
+        () = &mut agent => bail!("the agent ended"),
         () = &mut engine => bail!("the engine ended"),
         never = units_dir => match never {},
         _ = serving => bail!("the API ended"),
@@ -201,10 +204,19 @@ async fn run(settings: Settings, source: reload::Source) -> Result<()> {
         () = status => bail!("the watchdog ended"),
         () = asked => {
             notify::stopping();
-            tracing::info!("stopping; units run on");
+            let time = settings.etcd.request_timeout;
+            if systemd.is_shutting_down().await {
+                tracing::info!("stopping: the host is shutting down");
+                let said = async { tokio::select! { () = goodbye.say() => {}, () = &mut agent => {} } };
+                if tokio::time::timeout(time, said).await.is_err() {
+                    tracing::warn!("the registry did not take that the host is shutting down");
+                }
+            } else {
+                tracing::info!("stopping; units run on");
+            }
             stop.send_replace(true);
             // Only the claim is released, so that another engine leads at once.
-            let _ = tokio::time::timeout(settings.etcd.request_timeout, engine).await;
+            let _ = tokio::time::timeout(time, engine).await;
             Ok(())
         }
     }

@@ -50,7 +50,8 @@ impl Registry {
         entry.map(|entry| Stored::read(name, entry)).transpose()
     }
 
-    /// Those of these units that fleet puts on machines. One whose record cannot be read is not there.
+    /// Returns those of these units that fleet puts on machines. A unit whose record cannot be read
+    /// is left out.
     pub async fn on_machines(&self, names: BTreeSet<UnitName>) -> Result<BTreeSet<UnitName>> {
         if names.is_empty() {
             return Ok(BTreeSet::new());

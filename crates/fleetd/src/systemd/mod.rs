@@ -130,6 +130,10 @@ pub trait Systemd: Send + Sync {
     /// Makes systemd read all changed files (daemon-reload).
     async fn reload(&self) -> Result<()>;
 
+    /// Returns whether the host is shutting down: its units stop then because PID 1 stops everything. `false` if systemd
+    /// does not say.
+    async fn is_shutting_down(&self) -> bool;
+
     /// Asks for a start job. Returns once systemd has taken the job; a bounded number runs at once. However often the unit
     /// has failed before, this start is none of those that systemd limits (`StartLimitBurst=`).
     async fn start(&self, name: &UnitName) -> Result<()>;

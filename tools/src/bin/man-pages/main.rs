@@ -1,7 +1,7 @@
 //! Writes the man pages of fleetd: `cargo run --package fleet-tools --bin man-pages DIRECTORY`.
 //!
-//! They say what `fleetd --help` and the pages in docs/ say, because they are made of those. No
-//! part of fleetd: what runs as root on every host needs no typesetting.
+//! They contain the text of `fleetd --help` and of pages in docs/. This is no part of fleetd: a
+//! program that runs as root on every host needs no typesetting.
 
 mod markdown;
 
@@ -12,7 +12,7 @@ use clap::CommandFactory as _;
 use clap_mangen::Man;
 use fleetd::config::Args;
 
-/// A page of section 5, made of pages in docs/.
+/// A page of section 5, made from pages in docs/.
 struct FilePage {
     name: &'static str,
     what: &'static str,
@@ -41,7 +41,7 @@ const FILE_PAGES: [FilePage; 2] = [
     },
 ];
 
-/// What fleetd(8) says beyond the command line.
+/// The part of fleetd(8) beyond the command line.
 const TROUBLESHOOTING: &str = include_str!("../../../../docs/howto/troubleshooting.md");
 
 fn main() -> io::Result<()> {
@@ -57,7 +57,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// All pages, as roff, by the names of their files.
+/// Returns all pages as roff, by file name.
 fn pages() -> io::Result<Vec<(String, String)>> {
     let files = FILE_PAGES.iter().map(|page| {
         let name = format!("{}.5", page.name);
@@ -127,7 +127,7 @@ mod tests {
         pages.find(|(file, _)| file == name).expect("a page").1
     }
 
-    /// A page as a reader sees it, with its faults in roff; none without groff.
+    /// Returns a page as a reader sees it, with its faults in roff. `None` without groff.
     fn set(page: &str) -> Option<(String, String)> {
         let groff = Command::new("groff")
             .args(["-man", "-Tutf8", "-P-cbou", "-rLL=100n", "-ww"])
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_without_fault_to_groff() {
+    fn man_pages_have_no_faults_in_groff() {
         for (name, page) in pages().expect("written") {
             if let Some((shown, faults)) = set(&page) {
                 assert_eq!(faults, "", "{name}");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn option_of_fleetd_is_in_both_of_its_pages() {
+    fn option_of_fleetd_is_in_both_its_pages() {
         let (daemon, file) = (page("fleetd.8"), page("fleet.conf.5"));
         for flag in Args::command()
             .get_arguments()

@@ -1,13 +1,13 @@
 //! Turns the pages of docs/ into parts of man pages.
 //!
-//! Of a table, each row becomes an entry: its first cell is what it is about, the second says what
-//! it is, and each of the others follows under the name of its column. Links become what they say:
-//! a terminal cannot follow them.
+//! Each row of a table becomes an entry. Its first cell is the subject and its second cell the
+//! description. Each further cell follows under the name of its column. Links become their text: a
+//! terminal cannot follow them.
 
 use clap_mangen::roff::{Inline, Roff, bold, italic, line_break, roman};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
-/// The document as roff. Its title becomes a section, and so do the headings below it.
+/// Returns the document as roff. Its title becomes a section, and so do the headings below it.
 pub(crate) fn to_roff(document: &str) -> String {
     let mut page = Page::default();
     for event in Parser::new_ext(document, Options::ENABLE_TABLES) {
@@ -19,13 +19,13 @@ pub(crate) fn to_roff(document: &str) -> String {
 #[derive(Default)]
 struct Page {
     roff: Roff,
-    /// The line that is being gathered.
+    /// The line being collected.
     line: Vec<Inline>,
     style: Style,
     preformatted: bool,
-    /// The number of the next item, for each list that is open.
+    /// The number of the next item, for each open list.
     lists: Vec<Option<u64>>,
-    /// An item has begun, and its mark was set: its first paragraph stands beside it.
+    /// Whether an item has begun and its mark was set. Its first paragraph is beside the mark.
     beside_mark: bool,
     columns: Vec<String>,
     cells: Vec<Vec<Inline>>,
@@ -113,7 +113,7 @@ impl Page {
     }
 
     fn mark(&mut self) {
-        // A list within an item ends the line of that item.
+        // A list within an item ends the item's line.
         self.end_line();
         let mark = match self.lists.last_mut() {
             Some(Some(number)) => {
@@ -126,7 +126,7 @@ impl Page {
         self.beside_mark = true;
     }
 
-    /// Sets a row of a table.
+    /// Writes a row of a table.
     fn entry(&mut self) {
         let mut cells = std::mem::take(&mut self.cells).into_iter();
         self.roff.control("TP", ["7"]);
@@ -152,7 +152,7 @@ impl Page {
     }
 }
 
-/// What a line says, without its styles.
+/// Returns the text of a line, without its styles.
 fn plain(line: &[Inline]) -> String {
     let text = |inline: &Inline| match inline {
         Inline::Roman(text) | Inline::Bold(text) | Inline::Italic(text) => text.clone(),

@@ -1,10 +1,10 @@
-//! `cargo test-all`: everything that CI checks, cheapest first, up to the first failure.
+//! `cargo test-all`: all checks of CI, cheapest first, up to the first failure.
 //!
-//! `--fast` checks format, texts and the core alone: seconds, once it is built.
+//! `--fast` checks only the format, the texts and the core: seconds, once it is built.
 //!
-//! As root it installs the distribution packages that are missing, and every test must run.
-//! Otherwise tests that need real hosts are skipped, and listed at the end.
-//! `FLEET_TESTS_MUST_RUN=1` or `=0` decides it for any user.
+//! As root it installs missing distribution packages, and every test must run. Otherwise it skips
+//! tests that need real hosts, and lists them at the end. `FLEET_TESTS_MUST_RUN=1` or `=0` decides
+//! for any user.
 
 mod texts;
 mod tool;
@@ -46,9 +46,9 @@ fn main() -> ExitCode {
 /// One run of the checks.
 struct Checks {
     started: Instant,
-    /// Each step that was run, with its seconds.
+    /// The steps that were run, each with its seconds.
     times: Vec<(&'static str, f64)>,
-    /// Collects a line for each test or check that is skipped.
+    /// The file that collects a line for each skipped test or check.
     skipped: PathBuf,
     must_run: bool,
 }
@@ -64,7 +64,7 @@ impl Checks {
         }
     }
 
-    /// What takes seconds, for each time a file is saved.
+    /// Runs the checks that take seconds, for use after each saved file.
     fn fast(&mut self) -> Result<()> {
         self.texts()?;
         self.step("lints of the core", |_| {
@@ -76,7 +76,7 @@ impl Checks {
         })
     }
 
-    /// What CI runs.
+    /// Runs all checks of CI.
     fn all(&mut self) -> Result<()> {
         let _ = fs::remove_file(&self.skipped);
         self.texts()?;
@@ -91,8 +91,8 @@ impl Checks {
             run(cargo(&all).args(["--", "--deny=warnings"]))
         })?;
         self.step("documentation of the code", |_| {
-            // With the features that tests need, which `--examples` asks for: what the lints
-            // compiled is used again.
+            // With the features that tests need, which `--examples` enables: it reuses what the
+            // lints compiled.
             let doc = [
                 "doc",
                 "--workspace",
@@ -120,7 +120,7 @@ impl Checks {
             },
         )?;
         self.step("advisories on dependencies", Self::advisories)?;
-        // Before the tests, so that the time they take is theirs.
+        // Before the tests, so that their time does not include building.
         self.step("build of tests and binaries", |_| {
             run(&mut cargo(&["test", "--workspace", "--quiet", "--no-run"]))
         })?;
@@ -128,7 +128,7 @@ impl Checks {
             let mut tests = cargo(&["test", "--workspace", "--quiet", "--no-fail-fast"]);
             tests
                 .env(requirements::SKIPPED, &checks.skipped)
-                // Built by the step before, as part of the tests of their crates.
+                // Built by the step before, as part of their crates' tests.
                 .env(lab::BINARIES, target().join("debug"));
             if checks.must_run {
                 tests.env(requirements::MUST_RUN, "1");
@@ -142,8 +142,7 @@ impl Checks {
         self.step("texts", |_| texts::check(repository()))
     }
 
-    /// Checks advisories where their database can be reached, which a machine without the internet
-    /// cannot.
+    /// Checks advisories if their database is reachable. Without internet it is not.
     fn advisories(&self) -> Result<()> {
         self.with(&CARGO_DENY, "advisories", |mut deny| {
             let fetched = deny.args(["fetch", "db"]).output()?;
@@ -188,7 +187,7 @@ impl Checks {
         Ok(writeln!(file, "{line}")?)
     }
 
-    /// Runs one step between a line that names it and a line with the time it took.
+    /// Runs one step between a line with its name and a line with its time.
     fn step(&mut self, name: &'static str, act: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         println!("\n=== {name}");
         let started = Instant::now();

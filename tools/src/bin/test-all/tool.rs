@@ -1,4 +1,5 @@
-//! Programs of the crate registry that the checks run: one version each, built once for each user.
+//! Programs from the crate registry that the checks run: one version each, built once for each
+//! user.
 
 use std::env;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 pub(crate) struct Tool {
     name: &'static str,
     version: &'static str,
-    /// Built without its default features.
+    /// Whether it is built without its default features.
     is_bare: bool,
 }
 
@@ -24,12 +25,12 @@ pub(crate) const CARGO_DENY: Tool = Tool {
 pub(crate) const MDBOOK: Tool = Tool {
     name: "mdbook",
     version: "0.5.4",
-    // Without them it cannot serve, watch or search, which a build needs not.
+    // Its default features only serve, watch and search, which a build does not need.
     is_bare: true,
 };
 
 impl Tool {
-    /// Returns a command of it, after installing this version if it is missing.
+    /// Returns a command for it, after installing this version if it is missing.
     pub(crate) fn command(&self) -> Result<Command> {
         let home = cache().join(format!("{}-{}", self.name, self.version));
         let program = home.join("bin").join(self.name);
@@ -41,7 +42,7 @@ impl Tool {
                 home.display()
             );
             let mut install = lab::cargo();
-            // Not optimised: it runs for a second, and is built for minutes otherwise.
+            // Not optimised: it runs for a second, and an optimised build takes minutes.
             install.args(["install", "--quiet", "--locked", "--debug", "--root"]);
             install
                 .arg(&home)
@@ -63,7 +64,7 @@ impl Tool {
     }
 }
 
-/// Returns the user's cache, which outlives this clone; `target/tools` without one.
+/// Returns the user's cache, which outlives this clone. Without one, returns `target/tools`.
 fn cache() -> PathBuf {
     let set = |name| {
         env::var_os(name)

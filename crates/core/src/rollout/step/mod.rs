@@ -225,7 +225,8 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     let unknown = towards.those(|it| it.is_unknown());
     let proved = towards.those(|it| it.proves());
     let nothing_left = moving.is_empty() && unknown.is_empty() && lost.is_empty();
-    let mut pending = [&moving[..], &unknown, &lost].concat();
+    // The cause first: the others only wait for it.
+    let mut pending = [&unknown[..], &lost, &moving].concat();
     if nothing_left {
         if let Some(end) = end(towards, candidate, &proved) {
             return end;
@@ -467,9 +468,10 @@ impl<'a> Towards<'a> {
             // These machines have proved it: that they are down says nothing against it.
             return change(Transition::Pause(waits, Vec::new()));
         }
-        match lost {
+        let cut_off = self.those(|it| it.is_lost || it.may_be_lost);
+        match cut_off.as_slice() {
             [] => self.fail(waits, &[]),
-            lost => self.fail(format!("{}; {waits}", self.lost(lost)), lost),
+            cut_off => self.fail(format!("{}; {waits}", self.lost(cut_off)), cut_off),
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Standing<'a> {
     pub(super) was_available: bool,
     /// It went offline after it was granted the candidate.
     pub(super) is_lost: bool,
+    /// It is not back since another leader began, and was granted the candidate before.
+    pub(super) may_be_lost: bool,
     /// Until when it counts although it is not here.
     pub(super) counts_until: Option<u64>,
     /// It has proved the revision in an earlier session: what happened since says nothing about the revision.
@@ -47,13 +49,15 @@ impl<'a> Standing<'a> {
         let ours = machine.grant.filter(|(it, _)| it.unit == situation.created);
         let mut unknown = machine.unknown;
         let mut counts_until = None;
-        let mut is_lost = false;
+        let (mut is_lost, mut may_be_lost) = (false, false);
         let session = match machine.presence {
             Presence::Live(session) => Some(session),
             _ if machine.cordoned => return None,
             Presence::Awaited(until) => {
                 unknown = Some(Unknown::Untold("it is not back since another leader began"));
                 counts_until = Some(until);
+                may_be_lost =
+                    ours.is_some_and(|(grant, _)| grant.revision == revision && !grant.proved);
                 None
             }
             Presence::Offline(since) => {
@@ -102,6 +106,7 @@ impl<'a> Standing<'a> {
             available: up && !moving && confirmed,
             was_available: up || went.is_some_and(|(grant, _)| grant.was_available),
             is_lost,
+            may_be_lost,
             counts_until,
             proved_before: known_grant.is_some_and(|(grant, _)| {
                 grant.proved && grant.revision == revision && Some(grant.session) != session

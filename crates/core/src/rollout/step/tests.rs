@@ -502,7 +502,7 @@ fn a_machine_whose_state_is_unknown_costs_and_blocks_promotion() {
     assert_eq!(fleet.granted(), [(0, 2)]);
     fleet.machines[2].unknown = Some(Unknown::Unreadable("it is damaged"));
     assert_eq!(fleet.granted(), []);
-    insta::assert_snapshot!(fleet.step().waits.expect("two wait"), @"0 of 4 machines are done; waiting for 00000000: queued, 00000000: queued, 00000000: what it says cannot be read: it is damaged, and 1 more; 2 of 4 machines unavailable (00000000: what it says cannot be read: it is damaged, 00000000: what it says cannot be read: it is damaged), at most 2 allowed");
+    insta::assert_snapshot!(fleet.step().waits.expect("two wait"), @"0 of 4 machines are done; waiting for 00000000: what it says cannot be read: it is damaged, 00000000: what it says cannot be read: it is damaged, 00000000: queued, and 1 more; 2 of 4 machines unavailable (00000000: what it says cannot be read: it is damaged, 00000000: what it says cannot be read: it is damaged), at most 2 allowed");
     fleet.machines[2].unknown = None;
     for at in 0..3 {
         fleet.grant(at, 2, true);

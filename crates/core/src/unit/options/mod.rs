@@ -224,8 +224,8 @@ impl FleetOptions {
         self.misread.iter().find(|misread| misread.restricts)
     }
 
-    /// Returns what a machine's scheduling means for the unit. A unit that tolerates a cordon starts
-    /// there, and is updated there.
+    /// Returns what a machine's scheduling means for the unit. A unit that tolerates a cordon
+    /// starts there, and is updated there.
     pub fn scheduling_on(&self, scheduling: Scheduling) -> Scheduling {
         match scheduling {
             Scheduling::Cordoned if self.tolerates_cordon => Scheduling::Normal,

@@ -10,7 +10,7 @@ fn notes(options: &FleetOptions) -> Vec<String> {
 }
 
 #[test]
-fn the_last_global_wins_in_any_case() {
+fn last_global_wins_in_upper_and_lower_case() {
     for (section, global) in [
         ("Global=TRUE", true),
         ("Global=T", true),
@@ -30,7 +30,7 @@ fn refusal(section: &str) -> String {
 }
 
 #[test]
-fn metadata_that_is_no_pair_is_refused_with_its_line() {
+fn metadata_without_a_pair_is_refused_with_its_line() {
     for (value, text) in [
         ("role:web", "write key=value, or quote each of several"),
         ("role", "write key=value, or quote each of several"),
@@ -79,7 +79,7 @@ fn metadata_that_is_no_pair_is_refused_with_its_line() {
 }
 
 #[test]
-fn what_is_understood_counts_beside_what_is_not() {
+fn valid_values_count_beside_misread_ones() {
     let options = read(
         "a.service",
         "MachineMetadata=a=1 b=2\nMachineMetadata=\"c=3\" \"d\" \\\n  \"e= 5\"\n",
@@ -94,7 +94,7 @@ fn what_is_understood_counts_beside_what_is_not() {
 }
 
 #[test]
-fn other_values_that_make_no_sense_are_refused_with_their_line() {
+fn invalid_values_are_refused_with_their_line() {
     for (section, text) in [
         ("Global=maybe", "Global \"maybe\": write true or false"),
         (
@@ -172,13 +172,13 @@ fn other_values_that_make_no_sense_are_refused_with_their_line() {
 }
 
 #[test]
-fn sections_and_options_of_others_are_left_alone() {
+fn foreign_sections_and_options_are_ignored() {
     let others = "Global=true\n[X-Vendor]\nMachineMetadata=x\n[Unit]\nConflicts=a.service\nOnFailure=b.service\n";
     assert_eq!(read("a.service", others).validate(), Ok(()));
 }
 
 #[test]
-fn a_unit_has_a_hundred_patterns_of_conflicts_at_most() {
+fn unit_with_over_a_hundred_conflicts_is_refused() {
     let patterns = |count: usize| format!("Conflicts={}\n", "a* ".repeat(count));
     assert_eq!(
         read("b.service", &patterns(CONFLICTS_MAX)).validate(),
@@ -193,7 +193,7 @@ fn a_unit_has_a_hundred_patterns_of_conflicts_at_most() {
 }
 
 #[test]
-fn a_conflict_that_no_unit_can_have_is_noted() {
+fn conflict_that_matches_no_unit_name_is_noted() {
     let options = read("a.service", "Conflicts=apache web*\n");
     assert_eq!(options.validate(), Ok(()));
     assert_eq!(
@@ -203,7 +203,7 @@ fn a_conflict_that_no_unit_can_have_is_noted() {
 }
 
 #[test]
-fn conflicts_match_as_in_the_original() {
+fn conflicts_match_as_in_fleet_1_0() {
     for (pattern, name, matches) in [
         ("web*.service", "web@1.service", true),
         ("web*.service", "aweb.service", false),
@@ -245,7 +245,7 @@ fn specifiers_name_the_unit() {
 }
 
 #[test]
-fn the_newest_spelling_of_a_machine_wins() {
+fn newest_spelling_of_a_machine_wins() {
     let options = read(
         "a.service",
         "X-ConditionMachineBootID=boot\nX-ConditionMachineID=old\nMachineID=one\nMachineID=two\n",
@@ -255,7 +255,7 @@ fn the_newest_spelling_of_a_machine_wins() {
 }
 
 #[test]
-fn contradictions_are_refused_as_fleet_1_0_refused_them() {
+fn contradictions_are_refused_as_in_fleet_1_0() {
     for (section, text) in [
         (
             "Global=true\nMachineID=x",
@@ -291,7 +291,7 @@ fn contradictions_are_refused_as_fleet_1_0_refused_them() {
 }
 
 #[test]
-fn the_target_state_is_read() {
+fn target_state_is_read() {
     for (section, target) in [
         ("Target=loaded", Some(TargetState::Loaded)),
         ("Target=launched", Some(TargetState::Launched)),

@@ -1,4 +1,4 @@
-//! What `rollout status --output json` shows.
+//! The document of `rollout status --output json`.
 
 use fleet_core::api::{RolloutMachine, RolloutPolicy, RolloutProgress, RolloutStatus};
 use serde::Serialize;
@@ -6,14 +6,14 @@ use serde::Serialize;
 use super::super::rows::{GlobalRow, LastRow};
 use crate::describe::timestamp;
 
-/// A unit on its way to a revision. Times are RFC 3339.
+/// The rollout of a unit. Times are RFC 3339.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RolloutDocument {
     registry_revision: u64,
     #[serde(flatten)]
     row: GlobalRow,
-    /// Since when it is in its phase.
+    /// When the phase began. `None` without a rollout.
     since: Option<String>,
     last: Option<LastRow>,
     policy: RolloutPolicy,

@@ -1,4 +1,4 @@
-//! rollout history: every revision that is known, or the content of one.
+//! rollout history: the known revisions, or the content of one.
 
 use std::borrow::Cow;
 use std::process::ExitCode;
@@ -18,10 +18,10 @@ use crate::paint::{self, Paint};
 
 #[derive(Args)]
 #[command(after_help = "States:
-  stable       every machine is to run it
+  stable       every machine should run it
   candidate    it is being rolled out
-  superseded   another took its place
-  rolled-back  machines went back from it: the reason says why
+  superseded   another revision replaced it
+  rolled-back  machines returned from it, for the reason shown
   unreadable   damaged, or of a newer fleetd
 
 Examples:
@@ -41,11 +41,11 @@ pub(super) struct History {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HistoryRow {
-    /// Its number, as a name is text.
+    /// The revision's number as text.
     #[serde(skip)]
     name: String,
     revision: u64,
-    /// RFC 3339: when it was submitted.
+    /// When it was submitted, in RFC 3339.
     at: String,
     hash: String,
     state: String,

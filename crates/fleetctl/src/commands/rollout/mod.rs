@@ -1,5 +1,5 @@
-//! rollout: how an update goes, its revisions, and what people order about it. restart, which is
-//! such an order.
+//! rollout: the progress of an update, its revisions, and orders about it. restart is one such
+//! order.
 
 mod document;
 mod history;
@@ -45,7 +45,7 @@ enum Verb {
     #[command(after_help = "Example:
   fleetctl rollout resume web.service")]
     Resume(Named),
-    /// Undo an update; without one, roll out the stable revision before
+    /// Undo an update; without one, roll out the previous stable revision
     #[command(after_help = "Examples:
   fleetctl rollout undo web.service
   fleetctl rollout undo --to 3 web.service")]
@@ -90,7 +90,7 @@ impl Rollout {
     }
 }
 
-/// What came of an order, in one line.
+/// Returns the effect of an order in one line.
 fn ordered(action: OrderAction, status: &RolloutStatus) -> String {
     let row = &status.row;
     let (unit, stable) = (&row.unit, row.revision);

@@ -19,8 +19,8 @@ use crate::wait::{self, Goal, Waiting};
 
 #[derive(Args)]
 #[command(
-    after_help = "A restart is rolled out as an update is: a few machines at a time (MaxUnavailable=), each
-watched until it is well, and back if it is not.
+    after_help = "A restart is rolled out like an update, a few machines at a time (MaxUnavailable=). Each is watched
+until the unit is available. If it fails, the restart is rolled back or paused (OnFailure=).
 
 Examples:
   fleetctl restart web.service
@@ -30,8 +30,8 @@ pub(crate) struct Restart {
     /// Names or glob patterns of units in the registry
     #[arg(value_name = "UNIT")]
     names: Vec<String>,
-    /// Wait until the units are ready again on every machine where they belong, two minutes unless
-    /// told
+    /// Wait until the units are ready again on every machine where they belong, two minutes by
+    /// default
     #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true,
           default_missing_value = wait::DEFAULT_TIMEOUT, value_parser = duration,
           conflicts_with = "no_block")]
@@ -83,7 +83,7 @@ impl Restart {
     }
 }
 
-/// Orders it, and answers how the unit stood before.
+/// Orders the restart. Returns the unit's status from before.
 async fn restart(client: &mut Client, name: UnitName) -> anyhow::Result<(UnitName, UnitStatus)> {
     let gone = || anyhow!("{name} was destroyed meanwhile");
     let before = client.unit_status(name.as_str(), None).await?;

@@ -1,4 +1,4 @@
-//! How an update stands: which of its machines are where, and whether it is over.
+//! The state of an update and of each of its machines.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use fleet_core::api::{RolloutMachine, RolloutStatus};
 use fleet_core::rollout::{Ended, Phase};
 use fleet_core::unit::TargetState;
 
-/// Where an update is.
+/// The state of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// The newest revision is stable, and no machine is on its way to it.
+    /// The newest revision is stable, and no machine is moving to it.
     Done,
-    /// Machines are on their way.
+    /// Machines are moving to it.
     Rolling,
-    /// It waits for an order.
+    /// The update waits for an order.
     Paused,
-    /// Machines go back.
+    /// Machines are returning.
     RollingBack,
-    /// They have gone back.
+    /// All machines have returned.
     RolledBack,
 }
 
@@ -31,7 +31,7 @@ impl Standing {
                 _ => Self::Rolling,
             };
         }
-        // An older one that was rolled back says nothing of the revision that came after it.
+        // A revision that was rolled back earlier does not judge the one after it.
         let newest = status.last.as_ref().filter(|it| it.revision > row.revision);
         let on_its_way = |machine| {
             let class = Class::of(machine, status);
@@ -46,24 +46,24 @@ impl Standing {
         }
     }
 
-    /// Whether nothing changes any more by itself.
+    /// Returns whether nothing changes any more without an order.
     pub(super) fn is_end(self) -> bool {
         matches!(self, Self::Done | Self::Paused | Self::RolledBack)
     }
 }
 
-/// Where a machine is on its way, in the order of the way.
+/// The state of a machine in an update, in order of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
-    /// It has the revision, available.
+    /// The machine has the revision, and the unit is available.
     Done,
-    /// It may take the revision, or has it and is not available yet.
+    /// The machine may take the revision, or has it and is not available yet.
     Starting,
-    /// Its turn is to come.
+    /// The machine's turn is yet to come.
     Waiting,
-    /// The unit will not become ready there by itself.
+    /// The unit cannot become ready there by itself.
     Failed,
-    /// The rollout does not wait for it.
+    /// The rollout does not wait for the machine.
     Deferred,
 }
 
@@ -78,7 +78,7 @@ impl Class {
         }
     }
 
-    /// None where the unit does not belong: it only has to go.
+    /// Returns the state. `None` if the unit does not belong there and only has to be removed.
     fn of(machine: &RolloutMachine, status: &RolloutStatus) -> Option<Self> {
         let launched = status.row.desired_state == TargetState::Launched.as_str();
         let wanted = machine.wanted;
@@ -93,7 +93,7 @@ impl Class {
         } else if machine.revision == wanted || machine.granted == wanted {
             Self::Starting
         } else if machine.revision.is_none() && status.row.candidate.is_none() {
-            // It takes the stable revision by itself.
+            // It takes the stable revision without a grant.
             Self::Starting
         } else {
             Self::Waiting
@@ -101,7 +101,7 @@ impl Class {
     }
 }
 
-/// The machines of each class, by id.
+/// Returns the machines of each class, by id.
 pub(super) fn classes(status: &RolloutStatus) -> BTreeMap<Class, Vec<&RolloutMachine>> {
     let mut classes: BTreeMap<Class, Vec<&RolloutMachine>> = BTreeMap::new();
     if status.row.desired_state == TargetState::Inactive.as_str() {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_where_its_revision_and_its_grant_say() {
+    fn class_follows_from_revision_and_grant() {
         let status = status(Some(2), "rolling", Vec::new());
         let class = |change: &dyn Fn(&mut RolloutMachine)| {
             let mut machine = machine(1);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn update_ends_when_it_is_stable_and_no_machine_is_on_its_way() {
+    fn update_is_done_once_stable_on_every_machine() {
         let standing = |machines| Standing::of(&status(None, "stable", machines));
         assert_eq!(standing(vec![machine(2)]), Standing::Done);
         assert_eq!(standing(vec![machine(2), machine(1)]), Standing::Rolling);

@@ -1,4 +1,4 @@
-//! rollout status: how an update goes, and how it ended.
+//! rollout status: the progress of an update, and its end.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
@@ -23,15 +23,16 @@ use crate::output::{printable, talk};
 use crate::paint::{self, Paint};
 use crate::watch::{Found, Look, show_until};
 
-/// Many machines report within the same few milliseconds: one look for all of them is enough.
+/// The time to collect changes. Many machines report within the same few milliseconds, and one
+/// update of the display is enough for all.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// As wide as a bar is.
+/// The width of a progress bar.
 const BAR: usize = 40;
 
 #[derive(Args)]
 #[command(after_help = "Exit codes:
-  0  the newest revision is stable, and no machine is on its way to it
+  0  the newest revision is stable, and no machine is moving to it
   1  fleetd does not answer, or refuses
   3  the newest revision is stable, but the unit belongs on no machine
   4  there is no such unit
@@ -39,8 +40,8 @@ const BAR: usize = 40;
   6  it is paused until `rollout resume` or `rollout undo`
   7  the newest revision was rolled back, or is being rolled back
 
-With --watch it ends with 0, 6 or 7, and with 5 when --timeout is up. On a terminal it shows where
-the machines are; elsewhere it prints a line whenever something has changed.
+With --watch it ends with 0, 6 or 7, and with 5 when --timeout is up. On a terminal it shows the
+state of the machines; elsewhere it prints a line for each change.
 
 Examples:
   fleetctl rollout status web.service
@@ -48,7 +49,7 @@ Examples:
 pub(super) struct Status {
     /// The name of a unit in the registry
     unit: String,
-    /// Follow it until it is over
+    /// Follow the update until it is over
     #[arg(long, short)]
     watch: bool,
     /// Follow it no longer than this, such as 90s or 15m
@@ -137,7 +138,7 @@ impl Status {
     }
 }
 
-/// Whether the unit should run, and no machine has it or will take it later.
+/// Returns whether the unit should run, but no machine has it or will take it later.
 fn belongs_nowhere(status: &RolloutStatus) -> bool {
     let row = &status.row;
     row.desired_state == TargetState::Launched.as_str() && row.desired == 0 && row.deferred == 0
@@ -147,13 +148,13 @@ fn lines(lines: impl Iterator<Item = String>) -> String {
     lines.map(|line| line + "\n").collect()
 }
 
-/// Where it is, why, and who is waited for, in one line.
+/// Returns the update's state, its reason, and the awaited machines in one line.
 fn headline(status: &RolloutStatus) -> String {
     let row = &status.row;
     let (unit, stable) = (&row.unit, row.revision);
     let newest = row.candidate.unwrap_or(stable);
     let waits = status.waits.as_ref().map_or_else(String::new, |waits| {
-        // It is said in front already.
+        // The line already begins with these words.
         let waits = waits.strip_prefix("rolling back; ").unwrap_or(waits);
         format!("; {waits}")
     });
@@ -193,7 +194,7 @@ fn headline(status: &RolloutStatus) -> String {
     }
 }
 
-/// One line for each class of machines that there are, and one for each that failed.
+/// Returns one line for each class of machines, and one for each machine that failed.
 fn machine_lines(status: &RolloutStatus, paint: Paint) -> Vec<String> {
     let classes = classes(status);
     let mut lines = Vec::new();
@@ -220,10 +221,11 @@ fn machine_lines(status: &RolloutStatus, paint: Paint) -> Vec<String> {
     lines
 }
 
-/// How many failures are told in full.
+/// The number of failures that are printed in full.
 const FAILURES: usize = 5;
 
-/// `3f3fab35... (offline), 631e82f9... (cordoned)`: the reason is not obvious.
+/// Returns why machines are deferred, unless obvious: `3f3fab35... (offline), 631e82f9...
+/// (cordoned)`.
 fn why_deferred(machines: &[&RolloutMachine]) -> String {
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for machine in machines {
@@ -240,7 +242,7 @@ fn why_deferred(machines: &[&RolloutMachine]) -> String {
     told.collect::<Vec<_>>().join(", ")
 }
 
-/// `[####------] 2 of 5 machines`.
+/// Returns a progress bar: `[####------] 2 of 5 machines`.
 fn bar(done: usize, all: usize) -> String {
     let filled = (done * BAR).checked_div(all).unwrap_or(BAR);
     let machines = describe::count(all);
@@ -256,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bar_is_as_full_as_the_update_is_done() {
+    fn bar_shows_the_share_of_done_machines() {
         assert_eq!(bar(0, 3), format!("  [{}] 0 of 3 machines", "-".repeat(40)));
         let half = format!("  [{}{}] 1 of 2 machines", "#".repeat(20), "-".repeat(20));
         assert_eq!(bar(1, 2), half);

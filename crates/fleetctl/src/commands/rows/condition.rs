@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::describe::timestamp;
 
-/// One thing that holds of a unit, or does not.
+/// One condition of a unit, true or false.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::commands) struct ConditionRow {

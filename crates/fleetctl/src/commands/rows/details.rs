@@ -1,16 +1,16 @@
-//! What a machine says of a unit beyond its state, as wide tables and documents show it.
+//! A machine's report about a unit beyond its state, for wide tables and documents.
 
-use fleet_core::record::UnitReport;
+use fleet_core::api::UnitReport;
 use serde::Serialize;
 
 use crate::describe;
 
-/// What a machine says of a unit beyond its state.
+/// A machine's report about a unit beyond its state.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::commands) struct Details {
     pub(super) revision: u64,
-    /// RFC 3339; none if systemd never changed its state.
+    /// When systemd last changed its state, in RFC 3339. `None` if it never did.
     pub(super) since: Option<String>,
     pub(super) restarts: u32,
     pub(super) result: String,

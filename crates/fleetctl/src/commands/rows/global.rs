@@ -1,4 +1,4 @@
-//! A global unit counted over the machines, as list-globals shows it.
+//! A global unit with counts of machines, as list-globals shows it.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -29,9 +29,9 @@ pub(crate) struct GlobalRow {
     failed: usize,
     deferred: usize,
     metadata: String,
-    /// RFC 3339: when the stable revision was submitted.
+    /// When the stable revision was submitted, in RFC 3339.
     at: String,
-    /// For people, as it was when this was read.
+    /// The age of the stable revision for people, at the time of reading.
     #[serde(skip)]
     age: String,
     conditions: Vec<ConditionRow>,
@@ -62,7 +62,7 @@ impl From<RolloutRow> for GlobalRow {
 }
 
 impl GlobalRow {
-    /// `2`, or during a rollout `2->3`.
+    /// Returns the revision: `2`, or during a rollout `2->3`.
     fn revisions(&self) -> String {
         match self.candidate {
             Some(candidate) => format!("{}->{candidate}", self.revision),

@@ -1,11 +1,11 @@
-//! The end of a unit's last rollout in documents.
+//! The outcome of a unit's last rollout in documents.
 
 use fleet_core::api::LastRollout;
 use serde::Serialize;
 
 use crate::describe::timestamp;
 
-/// How the last rollout ended.
+/// The outcome of the last rollout.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::commands) struct LastRow {

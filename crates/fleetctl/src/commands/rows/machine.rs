@@ -20,7 +20,7 @@ pub(crate) struct MachineRow {
     metadata: Metadata,
     /// `normal`, `cordoned` or `drained`.
     scheduling: String,
-    /// Of fleetd there; none if the fleetd that was asked does not tell.
+    /// The machine's version of fleetd. `None` if the queried fleetd does not send it.
     version: Option<String>,
 }
 
@@ -61,8 +61,8 @@ impl Row for MachineRow {
         }),
     ];
 
-    /// fleet 1.0 had no such column: scripts that cut its table meet one only while a machine is
-    /// cordoned.
+    /// Returns the columns. fleet 1.0 had no column for scheduling: scripts that cut its table get
+    /// one only while a machine is cordoned.
     fn table(rows: &[Self]) -> &'static str {
         let normal = Scheduling::Normal.as_str();
         if rows.iter().all(|row| row.scheduling == normal) {

@@ -1,4 +1,4 @@
-//! The rows of listings and documents: what of an object is shown, and under which names.
+//! The rows of listings and documents: the fields of an object and their names.
 
 mod condition;
 mod details;

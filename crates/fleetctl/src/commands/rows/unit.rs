@@ -12,7 +12,7 @@ use crate::describe;
 use crate::listing::{Column, Row};
 use crate::paint;
 
-/// A unit on a machine. Of what thousands of rows say alike there is one copy.
+/// A unit on a machine. Values that thousands of rows share are stored once.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnitRow {
@@ -26,13 +26,13 @@ pub(crate) struct UnitRow {
     details: Option<Box<Details>>,
 }
 
-/// The machine that a unit is on.
+/// The machine of a unit.
 #[derive(Debug, Default, Serialize)]
 struct On {
     machine: String,
-    /// Its address; empty if the machine is not known any more.
+    /// The address; empty if the machine is no longer known.
     ip: String,
-    /// Both as a table shows them, for each unit there.
+    /// The machine as a table shows it, for each of its units.
     #[serde(skip)]
     cell: OnceLock<String>,
 }
@@ -47,7 +47,7 @@ impl On {
     }
 }
 
-/// How it is there.
+/// The state of the unit there.
 #[derive(Debug, Serialize)]
 struct State {
     load: String,
@@ -55,11 +55,11 @@ struct State {
     sub: String,
 }
 
-/// The texts of a column that there is a copy of.
+/// The texts of a column, each stored once.
 #[derive(Clone, Default)]
 struct Texts {
     known: HashSet<Arc<str>>,
-    /// Most rows say what the one before them says, which is found without looking for it.
+    /// The previous row's text. Most rows repeat it, so it is checked first.
     last: Arc<str>,
 }
 
@@ -76,12 +76,12 @@ impl Texts {
     }
 }
 
-/// Makes rows of what fleetd answers.
+/// Makes rows of fleetd's responses.
 #[derive(Clone, Default)]
 pub(in crate::commands) struct UnitRows {
-    /// The machine of the last row: they come machine by machine.
+    /// The machine of the previous row: rows are grouped by machine.
     on: Arc<On>,
-    /// All that units are like, which is little.
+    /// All distinct states of units, which are few.
     states: Vec<Arc<State>>,
     name: Texts,
     hash: Texts,
@@ -133,7 +133,7 @@ impl UnitRows {
 }
 
 impl UnitRow {
-    /// None of it shows as an empty cell.
+    /// Returns a detail. A missing one is an empty cell.
     fn detail<'a, T: Default>(&'a self, show: impl Fn(&'a Details) -> T) -> T {
         self.details.as_deref().map(show).unwrap_or_default()
     }
@@ -184,8 +184,8 @@ impl Row for UnitRow {
     }
 }
 
-/// Orders rows by unit, then machine. fleetd reads them machine by machine, so that it need not
-/// hold them all.
+/// Orders rows by unit, then machine. fleetd reads them machine by machine, so it never holds them
+/// all.
 pub(in crate::commands) fn by_unit(mut rows: Vec<UnitRow>) -> Vec<UnitRow> {
     let mut units: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
     for (at, row) in rows.iter().enumerate() {
@@ -197,13 +197,13 @@ pub(in crate::commands) fn by_unit(mut rows: Vec<UnitRow>) -> Vec<UnitRow> {
     let mut places = vec![0; rows.len()];
     let mut place = 0..;
     for mut unit in units.into_values() {
-        // They are in order already, which is seen at one glance.
+        // They are usually in order already, which one pass shows.
         unit.sort_by(|a, b| rows[*a].on.machine.cmp(&rows[*b].on.machine));
         for (at, place) in unit.into_iter().zip(&mut place) {
             places[at] = place;
         }
     }
-    // Each goes to its place, so that there is never a second copy of all.
+    // Each row moves to its place, so there is never a second copy of all rows.
     for at in 0..rows.len() {
         while places[at] != at {
             let place = places[at];
@@ -222,7 +222,7 @@ mod tests {
     fn rows_are_ordered_by_unit_then_machine() {
         let mut rows = UnitRows::default();
         let machines = ["c", "a", "b"];
-        // As fleetd gives them, machine by machine, but for the machines' order.
+        // Ordered as fleetd sends them, machine by machine, except for the order of the machines.
         let units = |machine| match machine {
             "a" => vec!["web", "api", "job"],
             _ => vec!["api", "web"],

@@ -19,7 +19,7 @@ pub(crate) struct UnitFileRow {
     target_state: String,
     current_state: String,
     global: bool,
-    /// The machine that a unit which is not global is scheduled to.
+    /// The machine of a unit that is not global. `None` for a global unit.
     machine: Option<String>,
     description: String,
 }
@@ -56,7 +56,7 @@ impl Row for UnitFileRow {
         Column::new("unit", |row, _| Cow::from(&row.name)),
         Column::new("hash", |row, full| describe::hash(&row.hash, full).into()),
         Column::new("dstate", |row, _| Cow::from(&row.target_state)),
-        // A global unit is in a state on each machine: list-units shows those.
+        // A global unit has a state on each machine, which list-units shows.
         Column::new("state", |row, _| {
             if row.global {
                 "".into()

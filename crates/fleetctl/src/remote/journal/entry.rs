@@ -1,4 +1,4 @@
-//! One entry of a journal: read from journalctl's JSON, and written as a line.
+//! An entry of a journal: read from journalctl's JSON, and written as lines.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ pub(super) const FIELDS: &[&str] = &[
     "SYSLOG_PID",
 ];
 
-/// What an entry becomes.
+/// The form in which an entry is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Style {
     /// machine, time, program and message
@@ -28,21 +28,21 @@ pub(crate) enum Style {
 /// One entry of a journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Microseconds since 1970, by that machine's clock.
+    /// The time in microseconds since 1970, by that machine's clock.
     pub(crate) time: u64,
-    /// Where it stands in its machine's journal.
+    /// The position in its machine's journal.
     pub(crate) cursor: String,
-    /// What is not UTF-8 is replaced.
+    /// The message, with invalid UTF-8 replaced.
     pub(crate) message: String,
-    /// `sleep[123]`
+    /// The program, such as `sleep[123]`.
     pub(super) program: String,
-    /// As journalctl printed it.
+    /// The JSON as journalctl printed it.
     pub(super) json: String,
 }
 
 impl Entry {
-    /// Reads a line of `journalctl --output=json`; none if it is none, such as a greeting of a
-    /// login shell.
+    /// Reads a line of `journalctl --output=json`. `None` for other lines, such as the greeting of
+    /// a login shell.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok()?;
         let field = |name| value.get(name).map(text);
@@ -58,7 +58,7 @@ impl Entry {
         })
     }
 
-    /// Writes it as lines, each with its end; `machine` stands before each, unless it is empty.
+    /// Returns the entry as complete lines. `machine` precedes each, unless it is empty.
     pub(crate) fn lines(&self, machine: &str, style: Style) -> String {
         match style {
             Style::Json => format!("{}\n", self.json),
@@ -79,8 +79,8 @@ impl Entry {
     }
 }
 
-/// A field's text. journalctl writes what is not UTF-8 as a list of bytes, and a field that is
-/// there twice as a list.
+/// Returns a field's text. journalctl writes invalid UTF-8 as a list of bytes, and a repeated field
+/// as a list.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_where_when_who_and_what() {
+    fn line_has_machine_time_program_and_message() {
         insta::assert_snapshot!(entry(r#""Hello""#).lines("190c6f8f.../10.99.1.1", Style::Short), @"190c6f8f.../10.99.1.1 2026-11-22T06:40:41.123Z hello[42]: Hello");
         assert_eq!(entry(r#""Hello""#).lines("n1", Style::Cat), "Hello\n");
         let json = entry(r#""Hello""#).lines("n1", Style::Json);
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_not_text_is_shown_as_far_as_it_is() {
+    fn message_with_invalid_utf8_is_shown_in_part() {
         assert_eq!(entry("[72,255,105]").message, "H\u{fffd}i");
         assert_eq!(entry(r#"["one",[116,119,111]]"#).message, "one\ntwo");
         assert_eq!(entry("null").message, "");
     }
 
     #[test]
-    fn what_is_no_entry_is_passed_over() {
+    fn other_lines_are_skipped() {
         for line in ["-- No entries --", "Welcome!", "{}", "", "{\"MESSAGE\":"] {
             assert_eq!(Entry::parse(line), None, "{line}");
         }

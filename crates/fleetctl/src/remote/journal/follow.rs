@@ -7,19 +7,19 @@ use super::stream::EntryStream;
 use super::{Entry, Query, prompts};
 use crate::remote::Ssh;
 
-/// So many entries wait for a reader that is slow; then the machines wait.
+/// The number of entries that wait for a slow reader. Beyond it, the machines wait.
 const WAITING_MAX: usize = 1024;
 
-/// What one of the followed machines does.
+/// An event of one of the followed machines.
 pub(crate) enum Event {
-    /// It logs.
+    /// The machine logged an entry.
     Entry(usize, Entry),
-    /// There will be nothing more of it, and why.
+    /// The machine will send nothing more, with the reason.
     Ended(usize, String),
 }
 
-/// Follows machines, each by its number and from a cursor, or from the beginning; dropping the
-/// receiver ends that.
+/// Follows machines, each by its number and from a cursor, or from the beginning. Dropping the
+/// receiver ends it.
 pub(crate) fn follow(
     ssh: &Ssh,
     machines: &[Machine],
@@ -47,7 +47,7 @@ pub(crate) fn follow(
                     }
                 }
             };
-            // The receiver has gone, so the event is not needed.
+            // The receiver may be gone. Then the event is not needed.
             let _ = sender.send(Event::Ended(number, why)).await;
         });
     }

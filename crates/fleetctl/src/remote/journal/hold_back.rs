@@ -1,5 +1,4 @@
-//! Keeps live entries for a moment, so that an entry that took longer on its way still comes before
-//! a later one.
+//! Holds live entries for a moment, so that a delayed entry still comes before a later one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,37 +7,40 @@ use tokio::time::Instant;
 
 use super::Entry;
 
-/// Longer than networks usually differ, and too short to be noticed.
+/// The time to hold entries. It is longer than usual network differences, and too short to be
+/// noticed.
 const HELD: Duration = Duration::from_millis(300);
 
-/// Live entries, by their time.
+/// Live entries, ordered by time.
 #[derive(Default)]
 pub(crate) struct HoldBack {
-    /// By time, then in the order of arrival. With the moment when it has been held long enough.
+    /// The entries by time, then in the order of arrival. Each has the moment when it was held long
+    /// enough.
     held: BTreeMap<(u64, u64), (Instant, usize, Entry)>,
     arrived: u64,
 }
 
 impl HoldBack {
-    /// Takes an entry of a machine that arrives now.
+    /// Adds an entry of a machine that arrives now.
     pub(crate) fn push(&mut self, machine: usize, entry: Entry, now: Instant) {
         self.arrived += 1;
         let place = (entry.time, self.arrived);
         self.held.insert(place, (now + HELD, machine, entry));
     }
 
-    /// When [`Self::due`] will have something; none while nothing is held.
+    /// Returns when [`Self::due`] will return something. `None` while nothing is held.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.held.values().map(|(due, _, _)| *due).min()
     }
 
-    /// All that is held, in order.
+    /// Removes and returns all held entries, in order.
     pub(crate) fn all(&mut self) -> Vec<(usize, Entry)> {
         let held = std::mem::take(&mut self.held).into_values();
         held.map(|(_, machine, entry)| (machine, entry)).collect()
     }
 
-    /// The entries to show now, in order: those held long enough, and what has an earlier time.
+    /// Removes and returns the entries to show now, in order. These are the entries held long
+    /// enough, and all with an earlier time.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<(usize, Entry)> {
         let last = self.held.iter().rfind(|(_, (due, _, _))| *due <= now);
         let Some((&(time, arrival), _)) = last else {
@@ -65,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_took_longer_comes_before_a_later_one() {
+    fn delayed_entry_comes_before_a_later_one() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let times = |due: Vec<(usize, Entry)>| -> Vec<u64> {

@@ -1,5 +1,5 @@
-//! The journals of several machines as one: read by each machine's own journalctl, merged here by
-//! time.
+//! The journals of several machines as one. Each machine's own journalctl reads its journal; the
+//! entries are merged here by time.
 
 mod entry;
 mod follow;
@@ -16,30 +16,31 @@ pub(crate) use hold_back::HoldBack;
 use super::{Prompts, Ssh, is_here};
 use stream::EntryStream;
 
-/// How many machines are read at once: enough to hide their distance, and no burden for this one.
+/// The number of machines that are read at once. It hides their distance without burdening this
+/// machine.
 const AT_ONCE: usize = 16;
 
-/// What is wanted of each journal.
+/// The entries wanted from each journal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     pub(crate) units: Vec<String>,
-    /// The last so many; none for all.
+    /// The number of last entries. `None` means all.
     pub(crate) lines: Option<usize>,
-    /// As journalctl understands it.
+    /// The start, as journalctl understands it.
     pub(crate) since: Option<String>,
     pub(crate) until: Option<String>,
-    /// Read with sudo.
+    /// Whether to read with sudo.
     pub(crate) sudo: bool,
-    /// With all fields of each entry, which is several times as long.
+    /// Whether to read all fields of each entry, which is several times as long.
     pub(crate) whole: bool,
 }
 
 impl Query {
-    /// The command that prints what there is.
+    /// Returns the command that prints the existing entries.
     fn print(&self) -> Vec<String> {
         let mut words = self.words();
         if let Some(lines) = self.lines {
-            // One at least: following goes on from the last.
+            // At least one: following continues after the last.
             words.push(format!("--lines={}", lines.max(1)));
         }
         let bound = |flag, time: &Option<String>| Some(format!("--{flag}={}", time.as_ref()?));
@@ -48,8 +49,8 @@ impl Query {
         words
     }
 
-    /// The command that prints what comes after `cursor`, which was the last there was; and goes
-    /// on.
+    /// Returns the command that prints the entries after `cursor`, the last existing one, and
+    /// continues.
     fn follow(&self, cursor: Option<&str>) -> Vec<String> {
         let mut words = self.words();
         words.extend(["--follow", "--no-tail"].map(str::to_owned));
@@ -61,16 +62,16 @@ impl Query {
         words
     }
 
-    /// The command that says whether the user may read it. Asked for JSON, journalctl says nothing,
-    /// and shows nothing, to a user who may read an own journal only; and everybody who has logged
-    /// in has one.
+    /// Returns the command that checks whether the user may read the journal. journalctl with JSON
+    /// output shows nothing, without a message, to a user who may only read their own journal.
+    /// Every user who has logged in has one.
     fn may_read(&self) -> Vec<String> {
         let words = ["journalctl", "--no-pager", "--lines=0"].map(str::to_owned);
         words.into_iter().chain(self.unit_words()).collect()
     }
 
     fn words(&self) -> Vec<String> {
-        // --all: journalctl leaves out fields that are long or not text, unless told.
+        // --all: by default journalctl leaves out fields that are long or not text.
         let mut words = vec!["journalctl", "--no-pager", "--output=json", "--all"];
         if self.sudo {
             words.splice(0..0, ["sudo", "--non-interactive"]);
@@ -88,16 +89,16 @@ impl Query {
     }
 }
 
-/// What one machine's journal has.
+/// The entries of one machine's journal.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
-    /// In the journal's order.
+    /// The entries in the journal's order.
     pub(crate) entries: Vec<Entry>,
-    /// What journalctl remarked, such as that the user may not see everything.
+    /// The remarks of journalctl, for example that the user may not see everything.
     pub(crate) remarks: String,
 }
 
-/// Reads each machine's journal; an error is a sentence on why there is nothing of that machine.
+/// Reads each machine's journal. An error is a sentence that says why a machine has no entries.
 pub(crate) async fn fetch(
     ssh: &Ssh,
     machines: &[Machine],
@@ -125,7 +126,7 @@ pub(crate) async fn fetch(
         .await
 }
 
-/// One machine may ask for a passphrase, several may not.
+/// Returns whether ssh may ask for a passphrase: with one machine it may, with several it may not.
 fn prompts(machines: &[Machine]) -> Prompts {
     let distant = machines.iter().filter(|machine| !is_here(&machine.id));
     match distant.count() {
@@ -134,15 +135,15 @@ fn prompts(machines: &[Machine]) -> Prompts {
     }
 }
 
-/// Puts the entries of several machines into the order of their time, and keeps the last `lines`.
+/// Returns the entries of several machines ordered by time, cut to the last `lines`.
 ///
-/// Times are each machine's own: clocks that differ show.
+/// Times are each machine's own, so differing clocks are visible.
 pub(crate) fn merge(entries: Vec<Vec<Entry>>, lines: Option<usize>) -> Vec<(usize, Entry)> {
     let machines = entries.into_iter().enumerate();
     let mut all: Vec<(usize, Entry)> = machines
         .flat_map(|(machine, entries)| entries.into_iter().map(move |entry| (machine, entry)))
         .collect();
-    // A stable sort: what a machine logged in one microsecond stays in its order.
+    // A stable sort keeps the order of a machine's entries within one microsecond.
     all.sort_by_key(|(_, entry)| entry.time);
     let surplus = lines.map_or(0, |lines| all.len().saturating_sub(lines));
     all.drain(..surplus);

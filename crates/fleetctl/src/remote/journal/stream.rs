@@ -1,4 +1,4 @@
-//! A journalctl that runs, here or over ssh: its entries, and why it ended.
+//! A running journalctl, here or over ssh: its entries, and why it ended.
 
 use std::io;
 use std::process::Stdio;
@@ -16,28 +16,28 @@ use crate::remote::{Destination, Prompts, Ssh, is_here};
 /// is unusual.
 const LINE_MAX: u64 = 16 * 1024 * 1024;
 
-/// What is kept of the words on stderr.
+/// The number of bytes of stderr that are kept.
 const SAID_MAX: u64 = 8 * 1024;
 
-/// What journalctl says to a user who may not read all of it, though it may end well.
+/// The messages of journalctl for a user who may not read all of it. Its exit code may still be 0.
 const DENIED: [&str; 2] = [
     "insufficient permissions",
     "not seeing messages from other users",
 ];
 
-/// The entries of one machine, as they come. Dropped, it ends journalctl.
+/// The live entries of one machine. Dropping it ends journalctl.
 pub(super) struct EntryStream {
     process: Child,
     stdout: BufReader<ChildStdout>,
     said: JoinHandle<String>,
     ssh: Ssh,
-    /// None for this machine.
+    /// The destination. `None` for this machine.
     to: Option<Destination>,
     too_long: bool,
 }
 
 impl EntryStream {
-    /// Starts journalctl on a machine; an error is a sentence.
+    /// Starts journalctl on a machine. An error is a sentence.
     pub(super) fn open(
         ssh: &Ssh,
         machine: &Machine,
@@ -72,7 +72,7 @@ impl EntryStream {
         })
     }
 
-    /// The next entry; none at the end, which [`Self::end`] explains.
+    /// Returns the next entry. `None` at the end, which [`Self::end`] explains.
     pub(super) async fn next(&mut self) -> Option<Entry> {
         loop {
             let mut line = Vec::new();
@@ -91,7 +91,7 @@ impl EntryStream {
         }
     }
 
-    /// Waits for the end: what was remarked on stderr, or a sentence on what went wrong.
+    /// Waits for the end. Returns the remarks on stderr, or a sentence with the failure.
     pub(super) async fn end(mut self) -> Result<String, String> {
         if self.too_long {
             return Err(format!("an entry is longer than {LINE_MAX} bytes"));
@@ -107,7 +107,7 @@ impl EntryStream {
         if status.success() {
             return Ok(said.trim_end().to_owned());
         }
-        // Under a banner or a warning, the last line is what it ended with.
+        // The last line is the reason; a banner or a warning may come before it.
         let last = said.lines().rfind(|line| !line.trim().is_empty());
         let last = last.map_or_else(|| status.to_string(), |line| line.trim().to_owned());
         Err(match (status.code(), &self.to) {

@@ -1,5 +1,5 @@
-//! A fleetd for tests: the API over an in-memory registry, and machines that obey at once (or when
-//! told).
+//! A fleetd for tests: the API over an in-memory registry, with machines that obey at once or on
+//! demand.
 
 mod world;
 
@@ -16,10 +16,11 @@ use serde_json::json;
 
 use world::World;
 
-/// So small that every listing of the tests takes several pages.
+/// The size of a page, so small that every listing of the tests takes several pages.
 const PAGE: usize = 2;
 
-/// Shorter than fleetd's, so that a test sees an unchanged answer too.
+/// The length of a long poll. It is shorter than fleetd's, so a test sees an unchanged response
+/// too.
 const LONG_POLL: Duration = Duration::from_millis(300);
 
 /// A fleetd that listens on a socket until the test process ends.
@@ -40,7 +41,7 @@ impl Shared {
     }
 }
 
-/// What a request is answered with.
+/// The response to a request.
 pub(crate) struct Answer {
     pub(crate) code: u16,
     pub(crate) body: String,
@@ -92,17 +93,17 @@ impl FakeFleetd {
         Self { socket, shared }
     }
 
-    /// What to give fleetctl as `--endpoint`.
+    /// Returns the value for `--endpoint`.
     pub(crate) fn endpoint(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
-    /// From now on the machines do nothing until [`Self::release`].
+    /// Makes the machines do nothing until [`Self::release`].
     pub(crate) fn hold(&self) {
         self.shared.world().held = true;
     }
 
-    /// The machines do what is wanted of them.
+    /// Lets the machines do what is wanted of them.
     pub(crate) fn release(&self) {
         self.change(|world| {
             world.held = false;
@@ -110,7 +111,7 @@ impl FakeFleetd {
         });
     }
 
-    /// Changes the world behind fleetctl's back.
+    /// Changes the world without fleetctl's knowledge.
     pub(crate) fn change(&self, change: impl FnOnce(&mut World)) {
         let mut world = self.shared.world();
         change(&mut world);
@@ -119,7 +120,7 @@ impl FakeFleetd {
     }
 }
 
-/// Answers the requests of one connection.
+/// Serves the requests of one connection.
 fn serve(stream: &UnixStream, shared: &Shared) {
     let mut reader = BufReader::new(stream);
     loop {
@@ -156,7 +157,7 @@ fn serve(stream: &UnixStream, shared: &Shared) {
         if answer.code != 204 {
             head.push_str(&format!("Content-Length: {}\r\n", answer.body.len()));
         }
-        // A client that was ended meanwhile no longer wants the answer.
+        // A client that has ended no longer wants the response.
         if write!(&*stream, "{head}\r\n{}", answer.body).is_err() {
             return;
         }
@@ -210,7 +211,7 @@ fn answer(shared: &Shared, method: &str, target: &str, body: &[u8]) -> Answer {
                 states.retain(|state| state.name == only);
             }
             assert_eq!(parameter("stream").as_deref(), Some("true"));
-            // By machine, as fleetd has them.
+            // Ordered by machine, as fleetd sends them.
             states.sort_by(|a, b| (&a.machine_id, &a.name).cmp(&(&b.machine_id, &b.name)));
             let machines = world.machines();
             let address = |state: &UnitState| {

@@ -3,29 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_core::api::{
-    ClusterStatus, Machine, MetadataOp, Unit, UnitOnMachine, UnitState, UnitStatus,
+    ClusterStatus, Machine, MetadataOp, Unit, UnitOnMachine, UnitReport, UnitState, UnitStatus,
 };
-use fleet_core::record::UnitReport;
 use fleet_core::unit::{Content, Parsed, UnitName};
 
 use super::Answer;
 
-/// Everything there is.
+/// The registry and the machines.
 pub(crate) struct World {
-    /// Counts every change.
+    /// The count of all changes.
     pub(crate) revision: u64,
     /// The target state of every PUT, in order.
     pub(crate) targets: Vec<String>,
-    /// How many connections were made.
+    /// The number of connections made.
     pub(crate) connections: usize,
-    /// Units whose records cannot be read: no listing has them.
+    /// Units whose records cannot be read. No listing has them.
     pub(crate) damaged: Vec<String>,
     /// Whether the machines do nothing for now.
     pub(crate) held: bool,
-    /// The method for which the registry does not answer, and how often it was asked for.
+    /// The method for which the registry is unreachable, and the number of its requests.
     pub(crate) away: &'static str,
     pub(crate) unanswered: usize,
-    /// How many listings of states end early because the registry has forgotten what they are of.
+    /// The number of listings of states that end early because the registry has compacted their
+    /// revision.
     pub(crate) forgets: usize,
     units: BTreeMap<String, Stored>,
     machines: BTreeMap<String, Machine>,
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// Every machine does what is wanted of it, and reports it.
+    /// Makes every machine do what is wanted of it, and report it.
     pub(super) fn settle(&mut self) {
         self.reports.clear();
         for (name, stored) in &self.units {
@@ -266,7 +266,7 @@ impl World {
         }
     }
 
-    /// Makes systemd restart nothing: the unit fails on that machine.
+    /// Makes the unit fail on that machine, without a restart by systemd.
     pub(crate) fn fail(&mut self, unit: &str, machine: &str) {
         let key = self
             .reports
@@ -283,7 +283,7 @@ impl World {
     }
 }
 
-/// Why a unit does not belong on a machine.
+/// Returns why a unit does not belong on a machine. `None` if it does.
 fn refusal(stored: &Stored, machine: &Machine) -> Option<String> {
     let wanted = &stored.parsed.options.machine_metadata;
     let differs = |(key, values): (&String, &BTreeSet<String>)| {

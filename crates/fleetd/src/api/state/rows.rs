@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use fleet_core::api::{StatePage, UnitState};
-use fleet_core::record::UnitReport;
+use fleet_core::api::{StatePage, UnitReport, UnitState};
 use serde::{Deserialize, Serialize};
 
 /// The part of a [`UnitReport`] that a row shows.

@@ -19,7 +19,7 @@ async fn report_of(store: &Embedded, id: &str, units: &[&str]) {
     let id = MachineId::parse(id).expect("an id");
     let unit = |name: &&str| {
         let name = UnitName::parse(name).expect("a name");
-        (name, UnitReport::default())
+        (name, record::UnitReport::default())
     };
     let report = MachineReport {
         units: units.iter().map(unit).collect::<UnitReports>(),

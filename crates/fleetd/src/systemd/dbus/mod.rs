@@ -6,6 +6,7 @@ mod link_batch;
 mod links;
 mod proxy;
 mod session;
+mod shutdown;
 mod tamper_watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -338,6 +339,10 @@ impl Systemd for Dbus {
     async fn reload(&self) -> Result<()> {
         let session = self.session().await?;
         session.ask(RELOAD, session.manager.reload()).await
+    }
+
+    async fn is_shutting_down(&self) -> bool {
+        shutdown::is_under_way(self.session()).await
     }
 
     async fn start(&self, name: &UnitName) -> Result<()> {

@@ -51,6 +51,7 @@ struct World {
     booted: Instant,
     soft_reboots: u32,
     available: bool,
+    shutting_down: bool,
     files: BTreeMap<UnitName, Content>,
     /// Linked units, and whether their `[Install]` section is linked too.
     links: BTreeMap<UnitName, bool>,
@@ -93,6 +94,7 @@ impl Fake {
                 booted: Instant::now(),
                 soft_reboots: 0,
                 available: true,
+                shutting_down: false,
                 files: BTreeMap::new(),
                 links: BTreeMap::new(),
                 units: BTreeMap::new(),
@@ -160,6 +162,11 @@ impl Fake {
         }
     }
 
+    /// Lets the host begin to shut down. A [`reboot`](Self::reboot) ends it.
+    pub fn shut_down(&self) {
+        self.world().shutting_down = true;
+    }
+
     /// Ends the main process of a unit that is active, as a crash does.
     pub fn crash(&self, name: &UnitName) {
         let mut world = self.world();
@@ -222,6 +229,7 @@ impl Fake {
 
     fn end_units(&self, world: &mut World, how: &str) {
         world.settled = None;
+        world.shutting_down = false;
         for (name, mut unit) in std::mem::take(&mut world.units) {
             if how == "soft-reboot" && unit.survives() {
                 world.units.insert(name, unit);
@@ -515,6 +523,11 @@ impl Systemd for Fake {
         world.settled = None;
         self.changes.mark_reloaded();
         Ok(())
+    }
+
+    async fn is_shutting_down(&self) -> bool {
+        self.call("is_shutting_down")
+            .is_ok_and(|world| world.shutting_down)
     }
 
     async fn start(&self, name: &UnitName) -> Result<()> {

@@ -14,7 +14,7 @@ use fleet_core::record::{
 };
 use fleet_core::trust::Trust;
 use fleet_core::unit::{Content, Parsed, TargetState, UnitName};
-use fleetd::agent::{Agent, AgentStatus, Config};
+use fleetd::agent::{Agent, AgentStatus, Config, Goodbye};
 use fleetd::health::Heart;
 use fleetd::registry::Registry;
 use fleetd::store::{Embedded, Entry, Store as _, Write};
@@ -57,6 +57,7 @@ pub(crate) struct Machine {
     folder: TempDir,
     trust: watch::Receiver<Trust>,
     standing: watch::Receiver<AgentStatus>,
+    goodbye: Goodbye,
     agent: Option<JoinHandle<()>>,
     /// While it says so the agent stands still, as a stopped process does.
     pub(crate) frozen: watch::Sender<bool>,
@@ -75,6 +76,7 @@ impl Machine {
             folder: in_memory().expect("a folder"),
             trust: watch::channel(Trust::default()).1,
             standing: watch::channel(AgentStatus::default()).1,
+            goodbye: Goodbye::default(),
             agent: None,
             frozen: watch::Sender::new(false),
         }
@@ -108,6 +110,11 @@ impl Machine {
         self.standing.clone()
     }
 
+    /// Has the agent that was started last say that its host is shutting down.
+    pub(crate) async fn say_goodbye(&self) {
+        self.goodbye.say().await;
+    }
+
     /// Starts the agent, on the files that the one before left.
     pub(crate) fn start(&mut self) {
         let config = Config {
@@ -128,6 +135,7 @@ impl Machine {
         let (_, directory) = watch::channel(BTreeMap::new());
         self.trust = agent.trust();
         self.standing = agent.standing();
+        self.goodbye = agent.goodbye();
         let frozen = self.frozen.subscribe();
         self.agent = Some(tokio::spawn(unless(frozen, agent.run(directory))));
     }

@@ -152,6 +152,10 @@ impl Systemd for Hands {
         self.systemd.soft_reboots().await
     }
 
+    async fn is_shutting_down(&self) -> bool {
+        self.systemd.is_shutting_down().await
+    }
+
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
         self.moment().await;
         self.systemd.files().await

@@ -19,6 +19,7 @@ mod presence;
 mod reports;
 mod rollouts;
 mod scheduling;
+mod shutdowns;
 mod stage;
 mod takeovers;
 mod together;

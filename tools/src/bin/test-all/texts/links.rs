@@ -1,10 +1,10 @@
-//! Links between pages: the file they name exists, and so does the heading.
+//! Links between pages: the linked file and heading must exist.
 
 use std::collections::BTreeMap;
 
 use super::{Fault, Rule, Text};
 
-/// Returns the links of a page that lead nowhere. Links to other hosts are not followed.
+/// Returns the broken links of a page. Links to other hosts are not followed.
 pub(super) fn faults(page: &Text, texts: &[Text]) -> Vec<Fault> {
     if !page.path.ends_with(".md") {
         return vec![];
@@ -45,7 +45,7 @@ fn broken(page: &Text, target: &str, texts: &[Text]) -> Option<String> {
     }
 }
 
-/// Returns the path of a file that is named in relation to another.
+/// Returns the path of a file that is named relative to another.
 fn beside(page: &str, file: &str) -> String {
     let mut folders: Vec<&str> = page.split('/').collect();
     folders.pop();
@@ -59,7 +59,7 @@ fn beside(page: &str, file: &str) -> String {
     folders.join("/")
 }
 
-/// Returns the lines outside of blocks of code, without code in the lines, each with its number.
+/// Returns the lines outside code blocks, without inline code, each with its number.
 fn prose(content: &str) -> impl Iterator<Item = (String, usize)> {
     let mut is_code = false;
     content.lines().zip(1..).filter_map(move |(line, number)| {
@@ -70,7 +70,7 @@ fn prose(content: &str) -> impl Iterator<Item = (String, usize)> {
     })
 }
 
-/// Returns what the links of a line lead to.
+/// Returns the targets of the links in a line.
 fn targets(line: &str) -> impl Iterator<Item = &str> {
     line.split("](").skip(1).filter_map(|rest| {
         let (target, _) = rest.split_once(')')?;

@@ -1,5 +1,4 @@
-//! What is checked of texts: widths of comments, table cells and names of tests, lengths of files,
-//! links.
+//! The rules for texts: widths of comments and table cells, lengths of test names and files, links.
 
 mod links;
 mod widths;
@@ -10,13 +9,38 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// Folders whose content people do not write, or that are not of this repository.
+/// Folders that are generated, or do not belong to this repository.
 const NOT_OURS: &[&str] = &["target", ".git", "corpus", "snapshots"];
 
-/// Paths that break a rule today, by how they begin, each with the rule. Split or shorten instead.
+/// Path prefixes that break a rule today, each with the rule. Split or shorten instead of adding
+/// one.
 const EXCEPTIONS: &[(&str, Rule)] = &[
-    ("crates/", Rule::Comment),
-    ("crates/", Rule::Name),
+    ("crates/core/src/daemonset/", Rule::Comment),
+    ("crates/core/src/directory/", Rule::Comment),
+    ("crates/core/src/explain/", Rule::Comment),
+    ("crates/core/src/plan/", Rule::Comment),
+    ("crates/core/src/preview/", Rule::Comment),
+    ("crates/core/src/rollout/", Rule::Comment),
+    ("crates/core/src/systemd.rs", Rule::Comment),
+    ("crates/core/src/trust/", Rule::Comment),
+    ("crates/fleetd/src/agent/", Rule::Comment),
+    ("crates/fleetd/src/atomic_file.rs", Rule::Comment),
+    ("crates/fleetd/src/engine/", Rule::Comment),
+    ("crates/fleetd/src/systemd/", Rule::Comment),
+    ("crates/fleetd/src/units_dir/", Rule::Comment),
+    ("crates/fleetd/tests/", Rule::Comment),
+    ("crates/core/src/directory/", Rule::Name),
+    ("crates/core/src/place.rs", Rule::Name),
+    ("crates/core/src/plan/", Rule::Name),
+    ("crates/core/src/preview/", Rule::Name),
+    ("crates/core/src/rollout/", Rule::Name),
+    ("crates/core/src/systemd.rs", Rule::Name),
+    ("crates/core/src/trust/", Rule::Name),
+    ("crates/fleetd/src/agent/", Rule::Name),
+    ("crates/fleetd/src/engine/", Rule::Name),
+    ("crates/fleetd/src/systemd/", Rule::Name),
+    ("crates/fleetd/src/units_dir/", Rule::Name),
+    ("crates/fleetd/tests/", Rule::Name),
     ("crates/core/src/directory/tests.rs", Rule::Length),
     ("crates/core/src/plan/mod.rs", Rule::Length),
     ("crates/core/src/plan/tests.rs", Rule::Length),
@@ -29,7 +53,7 @@ const EXCEPTIONS: &[(&str, Rule)] = &[
     ("crates/fleetd/src/units_dir/tests.rs", Rule::Length),
 ];
 
-/// What a text must keep to.
+/// A rule for texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
     Comment,
@@ -43,12 +67,12 @@ pub(crate) enum Rule {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     rule: Rule,
-    /// Counted from 1.
+    /// The line, counted from 1.
     line: usize,
     why: String,
 }
 
-/// One text, by its path below the root of the repository.
+/// A text, with its path below the root of the repository.
 #[derive(Debug)]
 pub(crate) struct Text {
     path: String,
@@ -58,7 +82,7 @@ pub(crate) struct Text {
 /// Checks every text of the repository.
 ///
 /// # Errors
-/// All places that break a rule, one in a line, and exceptions that are no longer needed.
+/// Lists every place that breaks a rule, one per line, and exceptions that are no longer needed.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut texts = Vec::new();
     collect(root, root, &mut texts)?;

@@ -1,20 +1,20 @@
-//! Widths and lengths.
+//! Rules for widths and lengths.
 
 use super::{Fault, Rule, Text};
 
-/// Columns of a line that is a comment.
+/// The largest number of columns of a comment line.
 const COMMENT: usize = 100;
 
-/// Characters of a cell of a table in a page.
+/// The largest number of characters in a table cell of a page.
 const CELL: usize = 60;
 
-/// Lines of a source file.
+/// The largest number of lines in a source file.
 const LENGTH: usize = 500;
 
-/// Characters of the name of a test.
+/// The largest number of characters in a test's name.
 const NAME: usize = 60;
 
-/// Returns where a text is too wide or too long.
+/// Returns the places where a text is too wide or too long.
 pub(super) fn faults(text: &Text) -> Vec<Fault> {
     let lines = text.content.lines().zip(1..);
     match text.path.rsplit_once('.').map(|(_, kind)| kind) {
@@ -32,7 +32,7 @@ pub(super) fn faults(text: &Text) -> Vec<Fault> {
 
 fn comment(line: &str, mark: &str, number: usize) -> Option<Fault> {
     let columns = line.chars().count();
-    // A link cannot be broken.
+    // A link cannot be split.
     let is_comment = line.trim_start().starts_with(mark) && !line.contains("://");
     (is_comment && columns > COMMENT).then(|| Fault {
         rule: Rule::Comment,
@@ -51,7 +51,7 @@ fn length(text: &Text) -> Option<Fault> {
     })
 }
 
-/// Returns the tests whose name is too long to be read as a statement.
+/// Returns the tests whose names are too long to read as a statement.
 fn names(text: &Text) -> Vec<Fault> {
     let mut is_test = false;
     let mut faults = Vec::new();

@@ -137,6 +137,22 @@ fn machines_that_are_awaited_cost_and_block_promotion() {
 }
 
 #[test]
+fn a_granted_machine_that_a_new_leader_awaits_is_named_as_lost() {
+    let mut fleet = Fleet::rolling(2, 1);
+    fleet.grant(0, 2, true);
+    fleet.machines[0].presence = Presence::Awaited(30_000_000);
+    fleet.begin();
+    fleet.now += 10_000_000;
+    let Some(Transition::RollBack(why)) = fleet.step().change else {
+        panic!("{:?}", fleet.step());
+    };
+    assert!(
+        why.contains("went offline when it took revision 2"),
+        "{why}"
+    );
+}
+
+#[test]
 fn a_fleet_that_is_cordoned_proves_nothing() {
     let mut fleet = Fleet::rolling(2, 1);
     for machine in &mut fleet.machines {
