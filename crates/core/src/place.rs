@@ -50,6 +50,18 @@ pub enum Reason {
     Drained,
 }
 
+impl Reason {
+    /// Whether it takes the unit away from a machine that runs it by a change of placing. Such a
+    /// change may concern many machines at once, so it keeps to the unit's budget. The others are
+    /// orders about this unit or this machine.
+    pub fn narrows(&self) -> bool {
+        match self {
+            Self::NotGlobal | Self::Misread(_) | Self::Metadata { .. } | Self::Conflict(_) => true,
+            Self::Inactive | Self::Template | Self::Cordoned | Self::Drained => false,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -369,6 +369,7 @@ impl World {
                 grant: grant.as_ref().map(|(grant, at)| (grant, *at)),
                 report: Some(&host.report),
                 problem: None,
+                leaves: None,
                 unknown: None,
             });
         step(&Situation {
@@ -376,6 +377,7 @@ impl World {
             created: CREATED,
             policy: self.policy,
             progress: self.progress.as_ref(),
+            min_ready: Duration::ZERO,
             machines: machines.collect(),
             now: self.now(),
             since: self.record.candidate.as_ref().map_or(0, |it| it.since),

@@ -49,6 +49,13 @@ pub struct PlannedUnit {
     /// How the unit's machines take turns. `None` if all may change at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batches: Option<Batches>,
+    /// How machines that run the unit, and do not match any more, stop it in turn. `None` if there
+    /// are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stops: Option<Batches>,
+    /// Whether the unit runs on some machine now, and would belong on none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nowhere: bool,
     /// All live and offline machines, ordered by id.
     pub machines: Vec<PlannedMachine>,
 }

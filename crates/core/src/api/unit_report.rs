@@ -46,6 +46,9 @@ pub struct UnitReport {
     /// Whether it waits for the leader's grant of another revision.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub deferred: bool,
+    /// Whether it does not belong there any more, and waits for the leader's grant to stop.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// The store revision of the newest grant that the report takes into account; 0 if none.
     #[serde(skip_serializing_if = "is_zero")]
     pub grant: u64,
@@ -69,6 +72,7 @@ impl From<record::UnitReport> for UnitReport {
             skipped: stored.skipped,
             failed: stored.failed,
             deferred: stored.deferred,
+            leaving: stored.leaving,
             grant: stored.grant,
         }
     }
@@ -96,6 +100,7 @@ mod tests {
             skipped: true,
             failed: Some("it failed".to_owned()),
             deferred: true,
+            leaving: true,
             grant: 4,
         };
         for stored in [stored, record::UnitReport::default()] {

@@ -39,6 +39,9 @@ pub struct Desired {
     /// Whether the registry has another revision, to which this machine may not go yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deferred: bool,
+    /// Whether it does not belong here any more, and stays until the leader grants that it stops.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// The store revision that wrote the grant which this takes into account; 0 if none.
     #[serde(default, skip_serializing_if = "crate::record::is_zero")]
     pub grant: u64,
@@ -109,6 +112,12 @@ impl Observed {
     /// Whether it is a unit that fleet put there.
     fn is_fleets(&self) -> bool {
         self.foreign.is_none() && (self.file.is_some() || self.mark.is_some())
+    }
+
+    /// Whether fleet has started it since the boot.
+    fn is_launched(&self) -> bool {
+        let mark = self.mark.as_ref();
+        mark.is_some_and(|mark| mark.launched.is_some())
     }
 
     /// The run that goes on since before the file in place.
@@ -257,8 +266,11 @@ pub fn plan<'a>(
         }
         if !want.launch {
             plan.loaded_only(name, seen);
-        } else if let Some(other) = still_running(name, want, desired, observed) {
+        } else if let Some(other) = still_running(name, want, seen, desired, observed) {
             let wait = format!("{other} conflicts with it and has not stopped yet");
+            plan.waits.insert(name.clone(), wait);
+        } else if let Some(other) = successor(name, want, seen, desired) {
+            let wait = format!("{other} conflicts with it and takes its place");
             plan.waits.insert(name.clone(), wait);
         } else {
             plan.launch(name, want, seen, &Others { desired, observed });
@@ -548,11 +560,15 @@ fn refusal(name: &UnitName, origin: &str) -> String {
 fn still_running<'a>(
     name: &UnitName,
     want: &Desired,
+    seen: &Observed,
     desired: &BTreeMap<UnitName, Desired>,
     observed: &'a BTreeMap<UnitName, Observed>,
 ) -> Option<&'a UnitName> {
+    // Two units that ran beside each other before one excluded the other part within a budget.
+    let starts = !want.leaving && !seen.is_launched();
     let mut leaving = observed.iter().filter(|(other, seen)| {
-        !desired.contains_key(*other)
+        desired.get(*other).is_none_or(|it| it.leaving && starts)
+            && *other != name
             && seen.is_fleets()
             && (seen.state.is_up() || seen.state.is_stopping())
     });
@@ -562,6 +578,24 @@ fn still_running<'a>(
             || file.is_some_and(|file| are_rivals((name, &want.content), (other, file)))
     });
     found.map(|(other, _)| other)
+}
+
+/// The unit that runs here instead of one that is to leave, once that is down, after a reboot say.
+fn successor<'a>(
+    name: &UnitName,
+    want: &'a Desired,
+    seen: &Observed,
+    desired: &BTreeMap<UnitName, Desired>,
+) -> Option<&'a UnitName> {
+    let is_first =
+        |other: &UnitName, it: &Desired| !it.leaving || (it.created, other) < (want.created, name);
+    let mut rivals = want.excludes.iter().filter(|other| {
+        let other = desired.get_key_value(*other);
+        other.is_some_and(|(other, it)| it.launch && is_first(other, it))
+    });
+    rivals
+        .next()
+        .filter(|_| want.leaving && !seen.is_launched())
 }
 
 fn are_rivals(one: (&UnitName, &Content), other: (&UnitName, &Content)) -> bool {

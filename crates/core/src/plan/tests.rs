@@ -33,6 +33,7 @@ fn want(revision: u64, content: &str, launch: bool) -> Desired {
         created: 1,
         min_ready: Duration::ZERO,
         deferred: false,
+        leaving: false,
         grant: 0,
     }
 }
@@ -468,6 +469,37 @@ fn a_unit_waits_until_what_it_conflicts_with_has_stopped() {
     link new.service: systemd must know its file
     wait new.service: old.service conflicts with it and has not stopped yet
     ");
+}
+
+#[test]
+fn a_unit_waits_until_a_rival_that_is_to_leave_has_stopped() {
+    let beside = |other: &str, leaving: bool| Desired {
+        excludes: BTreeSet::from([name(other)]),
+        leaving,
+        ..want(1, "x", true)
+    };
+    let desired = [
+        ("a.service", beside("b.service", false)),
+        ("b.service", beside("a.service", true)),
+    ];
+    let up = || seen(1, "x", Some("x"), "active");
+    let idle = || seen(1, "x", None, "inactive");
+    let observed = [("a.service", idle()), ("b.service", up())];
+    insta::assert_snapshot!(show(&desired, &observed), @"wait a.service: b.service conflicts with it and has not stopped yet");
+    // They ran beside each other before one excluded the other.
+    let observed = [("a.service", up()), ("b.service", up())];
+    assert_eq!(show(&desired, &observed), "");
+    // After a reboot the one that stays is started.
+    let observed = [("a.service", idle()), ("b.service", idle())];
+    insta::assert_snapshot!(show(&desired, &observed), @r"
+    start a.service: it should be launched
+    wait b.service: a.service conflicts with it and takes its place
+    ");
+    let alone = [("b.service", beside("a.service", true))];
+    assert_eq!(
+        show(&alone, &[("b.service", idle())]),
+        "start b.service: it should be launched"
+    );
 }
 
 /// Carries a plan out on paper, as a systemd without failures would.

@@ -6,7 +6,9 @@ use crate::place::{Verdict, restrict};
 use crate::record::{Past, UnitRecord, UnitReport};
 use crate::rollout::Presence;
 use crate::timestamp::timestamp;
-use crate::unit::{Content, Difference, Effect, Parsed, TargetState, UpdateStrategy, difference};
+use crate::unit::{
+    Content, Difference, Effect, Parsed, TargetState, UnitKind, UpdateStrategy, difference,
+};
 
 /// A unit file that may be submitted.
 #[derive(Clone, Debug)]
@@ -72,25 +74,35 @@ pub fn preview(proposed: &Proposed<'_>) -> PlannedUnit {
         .map(|machine| proposed.machine(machine, difference.as_ref()))
         .collect();
     let (action, reason) = proposed.action(difference.as_ref());
+    let restarts = proposed.machines.iter().zip(&machines);
+    let restarts = restarts.filter(|(machine, planned)| {
+        planned.action == "restart"
+            || planned.action == "reload" && proposed.takes_a_grant(machine, difference.as_ref())
+    });
+    let restarts = restarts.count();
     PlannedUnit {
         name: parsed.name.to_string(),
         error: None,
         action: action.to_owned(),
         effect: difference
             .filter(|_| action == "update")
-            .map(|it| effect(it.effect).to_owned()),
+            .map(|it| effect(parsed.name.kind(), it.effect).to_owned()),
         reason,
         notes: proposed.notes(),
-        batches: proposed.batches(&machines),
+        batches: proposed.batches(restarts),
+        stops: proposed.stops(&machines),
+        nowhere: proposed.is_taken_from_all(),
         machines,
     }
 }
 
-fn effect(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Nothing => "nothing",
-        Effect::Reload => "reload",
-        Effect::Restart => "restart",
+/// What a unit of that kind does for such a change: see [`plan`](crate::plan::plan).
+fn effect(kind: UnitKind, effect: Effect) -> &'static str {
+    match (effect, kind) {
+        (Effect::Nothing, _) => "nothing",
+        (Effect::Reload, _)
+        | (Effect::Restart, UnitKind::Slice | UnitKind::Target | UnitKind::Timer) => "reload",
+        (Effect::Restart, _) => "restart",
     }
 }
 
@@ -120,7 +132,10 @@ impl Proposed<'_> {
             )
         });
         let notes = self.parsed.notes();
+        let nowhere = "it matches no machine, and would run nowhere";
+        let nowhere = self.is_taken_from_all().then(|| nowhere.to_owned());
         told.into_iter()
+            .chain(nowhere)
             .chain(notes.iter().map(ToString::to_string))
             .collect()
     }
@@ -156,8 +171,15 @@ impl Proposed<'_> {
     ) -> (&'static str, String) {
         let placed = machine.placed();
         match (machine.presence, &machine.verdict, &placed) {
-            (Presence::Live(_), Verdict::Not(_), _) if machine.report.is_some() => {
-                ("stop", machine.verdict.to_string())
+            (Presence::Live(_), Verdict::Not(reason), _) if machine.report.is_some() => {
+                let runs = machine.report.is_some_and(|report| report.launched);
+                match machine.scheduling {
+                    Scheduling::Cordoned if runs => (
+                        "deferred",
+                        format!("{reason}; the machine is cordoned, and keeps what runs"),
+                    ),
+                    _ => ("stop", reason.to_string()),
+                }
             }
             (_, Verdict::Not(_), _) => ("not-matched", machine.verdict.to_string()),
             (Presence::Offline(_) | Presence::Awaited(_), ..) => {
@@ -189,17 +211,18 @@ impl Proposed<'_> {
         if existing.same && report.revision == newest {
             return ("none", format!("it has revision {newest}"));
         }
+        let kind = self.parsed.name.kind();
         let (action, reason) = if report.revision == stable && !existing.same {
-            (effect(difference.effect), difference.reason.clone())
+            (effect(kind, difference.effect), difference.reason.clone())
         } else {
             let reason = format!(
                 "it has revision {}, of a rollout that is not done",
                 report.revision
             );
-            ("restart", reason)
+            (effect(kind, Effect::Restart), reason)
         };
         match action {
-            "restart" if cordoned => (
+            "restart" | "reload" if cordoned && self.takes_a_grant(machine, Some(difference)) => (
                 "deferred",
                 "the machine is cordoned, and is not updated".to_owned(),
             ),
@@ -208,17 +231,63 @@ impl Proposed<'_> {
         }
     }
 
-    fn batches(&self, machines: &[PlannedMachine]) -> Option<Batches> {
-        let restarts = machines.iter().filter(|it| it.action == "restart").count();
+    /// Returns whether the machine waits for its turn: the change is one for a rollout, or a
+    /// rollout is under way.
+    fn takes_a_grant(&self, machine: &OnMachine<'_>, difference: Option<&Difference>) -> bool {
+        let Some((existing, report)) = self.existing.zip(machine.report) else {
+            return false;
+        };
+        let is_first = report.revision == existing.record.stable.number && !existing.same;
+        !is_first || difference.is_some_and(|it| it.effect == Effect::Restart)
+    }
+
+    /// Returns the number of live machines where it belongs. As the leader counts, cordoned
+    /// machines that have it are among them.
+    fn live(&self) -> usize {
+        let live = self.machines.iter();
+        live.filter(|it| it.is_live() && it.placed() == Verdict::Run)
+            .count()
+    }
+
+    /// Returns how machines take turns to stop it where it does not belong any more.
+    fn stops(&self, machines: &[PlannedMachine]) -> Option<Batches> {
+        let is_launched = |existing: &Existing<'_>| existing.record.target == TargetState::Launched;
+        self.existing.filter(is_launched)?;
+        let stops = self.machines.iter().zip(machines).filter(|(it, planned)| {
+            let runs = it.report.is_some_and(|report| report.launched);
+            runs && planned.action == "stop" && it.scheduling.is_normal()
+        });
+        let stops = stops.count();
+        if stops == 0 {
+            return None;
+        }
+        let policy = self.parsed.options.policy;
+        let all = self.live() + stops;
+        let at_once = policy.budget(all).min(stops);
+        Some(Batches {
+            machines: at_once,
+            count: stops.div_ceil(at_once),
+            reason: match policy.strategy {
+                UpdateStrategy::All => "UpdateStrategy=all".to_owned(),
+                UpdateStrategy::Rolling | UpdateStrategy::Manual => {
+                    format!("MaxUnavailable={} of {all}", policy.max_unavailable)
+                }
+            },
+        })
+    }
+
+    /// Returns whether it runs somewhere now, and would belong on no machine.
+    fn is_taken_from_all(&self) -> bool {
+        let launched = |it: &OnMachine<'_>| it.report.is_some_and(|report| report.launched);
+        let runs = self.existing.is_some() && self.machines.iter().any(launched);
+        runs && self.machines.iter().all(|it| it.verdict != Verdict::Run)
+    }
+
+    fn batches(&self, restarts: usize) -> Option<Batches> {
         if restarts == 0 {
             return None;
         }
-        // As the leader counts: cordoned machines that have it are among them.
-        let live = self
-            .machines
-            .iter()
-            .filter(|it| it.is_live() && it.placed() == Verdict::Run)
-            .count();
+        let live = self.live();
         let policy = self.parsed.options.policy;
         let at_once = policy.budget(live).min(restarts);
         let reason = match policy.strategy {

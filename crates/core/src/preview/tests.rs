@@ -107,6 +107,12 @@ fn says(new: &str, runs: bool) -> String {
         } = batches;
         text.push_str(&format!("{machines} at a time, {count} times: {reason}\n"));
     }
+    if let Some(stops) = planned.stops {
+        let (machines, count, reason) = (stops.machines, stops.count, stops.reason);
+        text.push_str(&format!(
+            "stops {machines} at a time, {count} times: {reason}\n"
+        ));
+    }
     text
 }
 
@@ -136,7 +142,68 @@ fn an_update_that_restarts_says_what_differs_and_how_machines_take_turns() {
     6 deferred: the machine is offline since 2023-11-14 22:13:20 UTC
     7 deferred: the machine is cordoned, and is not updated
     1 at a time, 2 times: MaxUnavailable=10% of 4
+    stops 1 at a time, 1 times: MaxUnavailable=10% of 5
     ");
+}
+
+#[test]
+fn a_kind_that_systemd_reloads_is_not_restarted() {
+    for kind in ["timer", "target", "slice"] {
+        let name = UnitName::parse(&format!("web.{kind}")).expect("valid");
+        let read = |content: &str| Parsed::parse(name.clone(), &Content::from(content));
+        let (old, record) = (read(BASE), record(BASE));
+        let new = read(&BASE.replace("/a", "/b"));
+        let ids = ["1", "2"].map(|it| MachineId::parse(&it.repeat(32)).expect("valid"));
+        let has = report(3);
+        let planned = preview(&Proposed {
+            parsed: &new,
+            existing: Some(Existing {
+                record: &record,
+                same: false,
+                stable: &old,
+                rolled_back: None,
+            }),
+            machines: ids.iter().map(|id| live(id, Some(&has))).collect(),
+        });
+        assert_eq!(planned.effect.as_deref(), Some("reload"), "{kind}");
+        let actions: Vec<&str> = planned.machines.iter().map(|it| &*it.action).collect();
+        assert_eq!(actions, ["reload"; 2], "{kind}");
+        let batches = planned.batches.expect("in turn all the same");
+        assert_eq!((batches.machines, batches.count), (1, 2), "{kind}");
+    }
+}
+
+#[test]
+fn a_unit_that_would_run_nowhere_is_noted_and_stops_in_turn() {
+    let (old, record) = (parsed(BASE), record(BASE));
+    let new = parsed(&format!(
+        "{BASE}MachineMetadata=kind=al\nMaxUnavailable=1\n"
+    ));
+    let ids = ["1", "2", "3"].map(|it| MachineId::parse(&it.repeat(32)).expect("valid"));
+    let has = report(3);
+    let machines = ids.iter().map(|id| OnMachine {
+        verdict: Verdict::Not(Reason::NotGlobal),
+        ..live(id, Some(&has))
+    });
+    let planned = preview(&Proposed {
+        parsed: &new,
+        existing: Some(Existing {
+            record: &record,
+            same: false,
+            stable: &old,
+            rolled_back: None,
+        }),
+        machines: machines.collect(),
+    });
+    assert_eq!(
+        planned.notes,
+        ["it matches no machine, and would run nowhere"]
+    );
+    assert_eq!(planned.batches, None);
+    assert!(planned.nowhere);
+    let stops = planned.stops.expect("in turn");
+    assert_eq!((stops.machines, stops.count), (1, 3));
+    assert_eq!(stops.reason, "MaxUnavailable=1 of 3");
 }
 
 #[test]

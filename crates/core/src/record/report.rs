@@ -246,6 +246,9 @@ pub struct UnitReport {
     /// grant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deferred: bool,
+    /// Whether the unit does not belong there any more, and waits for the leader's grant to stop.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// The store revision of the newest grant that this report takes into account; 0 if none. Until
     /// the newest grant is confirmed here, the machine may be about to act on it.
     #[serde(default, skip_serializing_if = "is_zero")]

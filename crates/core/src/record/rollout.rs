@@ -24,12 +24,16 @@ pub struct Grant {
     /// against the revision. The leader sets it; the agent ignores it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub proved: bool,
+    /// Whether it permits to give the unit up, where the unit does not belong any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaves: bool,
 }
 
 impl Grant {
-    /// Returns whether it permits the same as the other.
+    /// Returns whether it permits the same as the other. Each grant lets a unit leave once.
     pub fn permits_like(&self, other: &Self) -> bool {
-        (self.unit, self.revision, self.session) == (other.unit, other.revision, other.session)
+        let permits = |it: &Self| (it.unit, it.revision, it.session);
+        permits(self) == permits(other) && !self.leaves && !other.leaves
     }
 }
 
@@ -77,6 +81,8 @@ pub enum EventKind {
     RolloutStarted,
     /// Machines may run a revision.
     Granted,
+    /// Machines give a unit up: it does not belong there any more.
+    Narrowed,
     /// A rollout is done: its candidate is stable.
     Promoted,
     /// A rollout stopped and waits for an operator.
@@ -100,6 +106,7 @@ impl EventKind {
             Self::Leading => "leading",
             Self::RolloutStarted => "rollout-started",
             Self::Granted => "granted",
+            Self::Narrowed => "narrowed",
             Self::Promoted => "promoted",
             Self::Paused => "paused",
             Self::RollingBack => "rolling-back",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueHint};
-use fleet_core::api::UnitStatus;
+use fleet_core::api::{PlannedMachine, UnitStatus};
 use fleet_core::submission::may_become;
 use fleet_core::unit::{InvalidUnit, OptionsError, Parsed, TargetState, UnitName};
 
@@ -13,6 +13,7 @@ use super::batch::{Batch, before_any};
 use super::blocking::Blocking;
 use super::rolling::{tell_down, tell_rolling};
 use crate::client::Client;
+use crate::describe;
 use crate::go_flags::duration;
 use crate::manifest::{self, Argument, Converted, port_clashes};
 use crate::output::{say, talk};
@@ -63,7 +64,8 @@ struct Units {
     /// Update units that are already in the registry from the local files
     #[arg(long)]
     replace: bool,
-    /// Replace a revision even if it is newer than the compared one
+    /// Replace a revision even if it is newer than the compared one, and even if no machine would
+    /// run the unit any more
     #[arg(long, requires = "replace")]
     force: bool,
     #[arg(long, hide = true)]
@@ -166,6 +168,10 @@ async fn bring(
         may.context(activating).map_err(refused)?;
     }
 
+    if !units.force {
+        let kept = refuse_nowhere(client, &planned).await;
+        kept.context(creating).map_err(refused)?;
+    }
     let before = if wait.is_some() {
         statuses(client, &planned, target)
             .await
@@ -311,6 +317,41 @@ async fn warn_of_ports(client: &mut Client, arguments: &[Argument]) -> anyhow::R
         }
     }
     Ok(())
+}
+
+/// Refuses an update that would take a unit that runs from every machine: a typing mistake in a
+/// selector reads like that.
+async fn refuse_nowhere(client: &mut Client, planned: &[Planned]) -> anyhow::Result<()> {
+    let updates = planned.iter().filter_map(|unit| {
+        let registered = unit.registered.as_ref()?;
+        match &unit.decision {
+            Decision::Write(content) if registered.target == TargetState::Launched => {
+                Some((unit.name.clone(), content.clone()))
+            }
+            _ => None,
+        }
+    });
+    let updates: Vec<_> = updates.collect();
+    if updates.is_empty() {
+        return Ok(());
+    }
+    // A server that cannot plan refuses or takes the update itself.
+    let Ok(plan) = super::plan::ask(client, updates).await else {
+        return Ok(());
+    };
+    let Some(unit) = plan.units.iter().find(|unit| unit.nowhere) else {
+        return Ok(());
+    };
+    let stops = unit.machines.iter().filter(|it| it.action == "stop");
+    let stops: Vec<&PlannedMachine> = stops.collect();
+    let why = stops.first().map_or("", |machine| &machine.reason);
+    let ids = stops.iter().map(|machine| machine.machine_id.as_str());
+    bail!(
+        "{} would run on no machine, and stop on {} ({}): {why}; fix its [X-Fleet] section, or pass --force",
+        unit.name,
+        describe::count(stops.len()),
+        describe::machines(ids, false)
+    )
 }
 
 /// Returns why a file is not submitted, with its name and line.

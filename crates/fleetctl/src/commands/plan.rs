@@ -168,7 +168,7 @@ fn block(unit: &PlannedUnit, full: bool, paint: Paint) -> String {
         let group = alike.entry((rank, action, &machine.reason)).or_default();
         group.push(&machine.machine_id);
     }
-    let mut batches = unit.batches.as_ref();
+    let (mut batches, mut stops) = (unit.batches.as_ref(), unit.stops.as_ref());
     for ((_, action, reason), ids) in alike {
         let shown = format!("{:<11}", action.replace('-', " "));
         let (all, ids) = (describe::count(ids.len()), describe::machines(ids, full));
@@ -177,9 +177,12 @@ fn block(unit: &PlannedUnit, full: bool, paint: Paint) -> String {
             paint.text(paint::planned(action), &shown),
             printable(&format!("{all} ({ids}): {reason}"))
         ));
-        if action == "restart"
-            && let Some(batches) = batches.take()
-        {
+        let turns_of = match action {
+            "restart" | "reload" => batches.take(),
+            "stop" => stops.take(),
+            _ => None,
+        };
+        if let Some(batches) = turns_of {
             lines.push(printable(&format!("  {:<11}  {}", "", turns(batches))));
         }
     }
@@ -220,6 +223,8 @@ struct UnitRow<'a> {
     reason: &'a str,
     notes: &'a [String],
     batches: Option<&'a Batches>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stops: Option<&'a Batches>,
     machines: Vec<MachineRow<'a>>,
 }
 
@@ -257,6 +262,7 @@ impl<'a> From<&'a PlannedUnit> for UnitRow<'a> {
             reason: &unit.reason,
             notes: &unit.notes,
             batches: unit.batches.as_ref(),
+            stops: unit.stops.as_ref(),
             machines: unit.machines.iter().map(machine).collect(),
         }
     }

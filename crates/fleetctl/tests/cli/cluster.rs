@@ -144,6 +144,7 @@ impl Cluster {
                 session: session(machine),
                 was_available: true,
                 proved: false,
+                leaves: false,
             };
             self.write(keys::grant(&id(machine), &web()), &grant);
         }

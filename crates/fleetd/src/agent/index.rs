@@ -329,8 +329,11 @@ impl Index {
         let excluding: Vec<Placeable<'_>> = excluding.copied().collect();
         let mut desired: BTreeMap<UnitName, Desired> = chosen
             .iter()
-            .filter(|(name, _)| verdicts.get(**name) == Some(&Verdict::Run))
-            .map(|(name, chosen)| {
+            .filter_map(|(name, chosen)| match verdicts.get(*name)? {
+                Verdict::Run => Some((name, chosen, false)),
+                Verdict::Not(reason) => chosen.stays(reason).then_some((name, chosen, true)),
+            })
+            .map(|(name, chosen, leaving)| {
                 // As in `place`: a unit that excludes none is held against those that do.
                 let rivals = if chosen.excludes_none() {
                     &excluding
@@ -339,7 +342,7 @@ impl Index {
                 };
                 (
                     (*name).clone(),
-                    chosen.desired(name, rivals, self.set.scheduling),
+                    chosen.desired(name, rivals, self.set.scheduling, leaving),
                 )
             })
             .collect();

@@ -82,6 +82,7 @@ async fn a_session_that_is_certain_again_makes_its_grants_count_though_no_event_
         session: 7,
         was_available: true,
         proved: false,
+        leaves: false,
     };
     let granted = keys::grant(&agent.config.me, &name);
     let entries = [
@@ -266,6 +267,7 @@ async fn what_changed_here_is_looked_at_though_something_else_was_wanted_first()
         created: 1,
         min_ready: Duration::ZERO,
         deferred: false,
+        leaving: false,
         grant: 0,
     };
     let desired = BTreeMap::from([(name.clone(), want)]);
@@ -287,4 +289,81 @@ async fn what_changed_here_is_looked_at_though_something_else_was_wanted_first()
     done.expect("systemd answers");
     assert!(since(&host) > before, "{before}");
     assert!(told().await.is_err(), "it was looked at");
+}
+
+/// What the machine keeps of a unit that its metadata does not match any more.
+#[tokio::test]
+async fn a_unit_that_no_longer_matches_stays_until_a_new_grant_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut agent = agent(&folder);
+    let name = UnitName::parse("a.service").expect("valid");
+    let selecting = |kind: &str| {
+        let mut unit = launched();
+        let content = format!("[Service]\nExecStart=/x\n[X-Fleet]\nGlobal=true\n{kind}");
+        unit.stable.content = content.as_str().into();
+        unit
+    };
+    let until = Instant::now() + Duration::from_secs(30);
+    agent.alive.send_replace(Some(Alive {
+        session: 7,
+        until,
+        clocks: Clocks::now(),
+    }));
+    let mut revision = 10;
+    let mut take = |agent: &mut Agent, kind: &str, grant: Option<u64>| {
+        revision += 1;
+        let grant = grant.map(|at| {
+            let grant = record::Grant {
+                unit: 2,
+                revision: 1,
+                session: 7,
+                was_available: true,
+                proved: false,
+                leaves: true,
+            };
+            (
+                keys::grant(&agent.config.me, &name),
+                entry(record::encode(&grant), at),
+            )
+        });
+        let unit = (
+            keys::unit(&name),
+            entry(record::encode(&selecting(kind)), 2),
+        );
+        let entries = [cluster("c1"), unit].into_iter().chain(grant);
+        let all = Update::Reset(Snapshot {
+            revision,
+            entries: entries.collect(),
+        });
+        agent.take_all([all].into_iter());
+        let desired = &agent.saved.as_ref().expect("obeyed").desired;
+        desired.get(&name).map(|it| (it.leaving, it.deferred))
+    };
+    let (here, elsewhere) = ("", "MachineMetadata=kind=al\n");
+    assert_eq!(take(&mut agent, here, None), Some((false, false)));
+    assert_eq!(take(&mut agent, elsewhere, None), Some((true, true)));
+    // It belongs here again before the grant comes, which then says nothing about a later time.
+    assert_eq!(take(&mut agent, here, Some(20)), Some((false, false)));
+    assert_eq!(take(&mut agent, elsewhere, Some(20)), Some((true, true)));
+    assert_eq!(take(&mut agent, elsewhere, Some(21)), None);
+    assert_eq!(take(&mut agent, elsewhere, Some(21)), None);
+    // A unit that is stopped or drained waits for no grant.
+    assert_eq!(take(&mut agent, here, None), Some((false, false)));
+    agent
+        .index
+        .set_own([("kind".to_owned(), "b".to_owned())].into());
+    assert_eq!(take(&mut agent, elsewhere, None), Some((true, true)));
+    let mut stopped = selecting(elsewhere);
+    stopped.target = fleet_core::unit::TargetState::Inactive;
+    let entries = [
+        cluster("c1"),
+        (keys::unit(&name), entry(record::encode(&stopped), 2)),
+    ];
+    let all = Update::Reset(Snapshot {
+        revision: 40,
+        entries: entries.into(),
+    });
+    agent.take_all([all].into_iter());
+    let desired = &agent.saved.as_ref().expect("obeyed").desired;
+    assert!(!desired.contains_key(&name));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fleet_core::machine::{Scheduling, SessionId};
-use fleet_core::place::{Placeable, conflict};
+use fleet_core::place::{Placeable, Reason, conflict};
 use fleet_core::plan::Desired;
 use fleet_core::record::{Grant, Revision, UnitRecord, must_restart};
 use fleet_core::rollout::{Choice, Present, choose, confirms};
@@ -93,7 +93,8 @@ impl Indexed {
     ) -> Chosen<'a> {
         let grant =
             grant.filter(|(grant, _)| grant.unit == self.created && Some(grant.session) == session);
-        let granted = grant.map(|(grant, _)| grant.revision);
+        let to_run = grant.filter(|(grant, _)| !grant.leaves);
+        let granted = to_run.map(|(grant, _)| grant.revision);
         let confirmed = grant.filter(|(grant, _)| confirms(&self.record, grant.revision));
         // A unit that was destroyed and made again is another one.
         let present = present.filter(|it| [0, self.created].contains(&it.created));
@@ -117,6 +118,10 @@ impl Indexed {
             present,
             number,
             keeps: choice == Choice::Keep,
+            // Each lets it go once: what began after it waits for the next one.
+            may_leave: confirmed.is_some_and(|(grant, written)| {
+                grant.leaves && present.is_some_and(|present| present.grant < *written)
+            }),
             grant: confirmed.map_or(0, |(_, written)| *written),
         }
     }
@@ -152,6 +157,8 @@ pub(super) struct Chosen<'a> {
     /// The number of what the machine has.
     number: u64,
     keeps: bool,
+    /// Whether the leader lets this machine give it up.
+    may_leave: bool,
     /// The store revision that wrote the grant which led here.
     grant: u64,
 }
@@ -160,6 +167,13 @@ impl<'a> Chosen<'a> {
     /// Whether the machine has it already.
     pub(super) fn is_here(&self) -> bool {
         self.present.is_some()
+    }
+
+    /// Whether it stays although it does not belong here, for that reason, any more: it runs, and
+    /// the leader counts how many machines give it up at once.
+    pub(super) fn stays(&self, reason: &Reason) -> bool {
+        let runs = self.present.is_some_and(|present| present.launch) && self.indexed.is_launched();
+        runs && reason.narrows() && !self.may_leave
     }
 
     /// Whether it tolerates any other unit beside it.
@@ -185,12 +199,13 @@ impl<'a> Chosen<'a> {
         }
     }
 
-    /// `rivals`: the units that may conflict with it.
+    /// `rivals`: the units that may conflict with it. `leaving`: it does not belong here any more.
     pub(super) fn desired(
         &self,
         name: &'a UnitName,
         rivals: &[Placeable<'_>],
         scheduling: Scheduling,
+        leaving: bool,
     ) -> Desired {
         let this = self.placeable(name);
         let excludes: BTreeSet<UnitName> = rivals
@@ -204,12 +219,13 @@ impl<'a> Chosen<'a> {
         let launch = self.indexed.is_launched() && may_start;
         let created = self.indexed.created;
         match self.present {
-            Some(present) if self.keeps => Desired {
+            Some(present) if self.keeps || leaving => Desired {
                 revision: self.number,
                 launch,
                 excludes,
                 created,
                 deferred: true,
+                leaving,
                 grant: self.grant_to(self.number),
                 ..present.clone()
             },
@@ -228,6 +244,7 @@ impl<'a> Chosen<'a> {
                 created,
                 min_ready: self.read.min_ready,
                 deferred: false,
+                leaving: false,
                 grant: self.grant_to(self.revision.number),
             },
         }

@@ -120,6 +120,7 @@ impl Row<'_> {
             settled: availability.trial(self.name).is_some_and(|it| it.passed),
             skipped: self.runs_as_wanted() && self.skipped,
             deferred: self.want.is_some_and(|want| want.deferred),
+            leaving: self.want.is_some_and(|want| want.leaving),
             grant: self.want.map_or(0, |want| want.grant),
             launched: self.launched().is_some(),
             // A restart that is under way has not ended the run before, and one that was refused, or

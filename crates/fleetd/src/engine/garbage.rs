@@ -85,8 +85,12 @@ pub(super) fn of_settled(index: &Index, units: &BTreeSet<UnitName>) -> Vec<Decis
                 let report = machine.report.as_ref().and_then(|report| report.value());
                 let report = report.and_then(|report| report.units.get(name));
                 let session = presence.value.as_ref().map(|it| it.session);
-                session.is_none_or(|it| it == grant.session)
-                    && report.is_none_or(|it| it.grant < written.at || !it.available)
+                let is_open = match report {
+                    Some(report) => report.grant < written.at || !report.available,
+                    // It was let go, and is gone.
+                    None => !grant.leaves,
+                };
+                session.is_none_or(|it| it == grant.session) && is_open
             });
             // An agent confirms the grant, not the leader's mark on it.
             if !is_of_now || grant.proved || !is_waited_for {
@@ -181,6 +185,7 @@ mod tests {
             session: 7,
             was_available: true,
             proved,
+            leaves: false,
         };
         let key = keys::grant(&id, &unit);
         let units = BTreeSet::from([unit]);

@@ -1,9 +1,10 @@
 //! A machine as the leader knows it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use fleet_core::machine::{Metadata, Scheduling, overlay};
+use fleet_core::place::Verdict;
 use fleet_core::record::{
     self, Grant, Known, MachineRecord, MachineReport, MetadataRecord, RecordError,
 };
@@ -106,7 +107,7 @@ pub(super) struct Machine {
     /// Whether it was here at any time since this leader began.
     pub(super) was_here: bool,
     /// What belongs on it; none until somebody asks, and after every change that may matter to it.
-    pub(super) belongs: Option<Arc<BTreeSet<UnitName>>>,
+    pub(super) belongs: Option<Arc<BTreeMap<UnitName, Verdict>>>,
 }
 
 impl Machine {

@@ -1,8 +1,8 @@
-//! Which units belong on which machines.
+//! Which units belong on which machines, and why not.
 //!
 //! Most machines share few values of the metadata that units select by, so each of these is placed once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet_core::machine::Metadata;
@@ -14,7 +14,7 @@ use super::unit::Unit;
 /// The units that belong on a machine, by the metadata that units ask for; what no unit asks for is left out.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    by_labels: BTreeMap<Metadata, Arc<BTreeSet<UnitName>>>,
+    by_labels: BTreeMap<Metadata, Arc<BTreeMap<UnitName, Verdict>>>,
 }
 
 impl Places {
@@ -22,7 +22,7 @@ impl Places {
         &mut self,
         units: &BTreeMap<UnitName, Unit>,
         mut labels: Metadata,
-    ) -> Arc<BTreeSet<UnitName>> {
+    ) -> Arc<BTreeMap<UnitName, Verdict>> {
         labels.retain(|key, _| {
             let mut wanted = units.values().map(Unit::wanted);
             wanted.any(|options| options.machine_metadata.contains_key(key))
@@ -36,12 +36,8 @@ impl Places {
             target: unit.record.target,
             options: unit.wanted(),
         });
-        let verdicts = place(placeable, &labels);
-        let running = verdicts
-            .into_iter()
-            .filter(|(_, verdict)| *verdict == Verdict::Run);
-        let belongs: Arc<BTreeSet<UnitName>> = Arc::new(running.map(|(name, _)| name).collect());
-        self.by_labels.insert(labels, belongs.clone());
-        belongs
+        let verdicts = Arc::new(place(placeable, &labels));
+        self.by_labels.insert(labels, verdicts.clone());
+        verdicts
     }
 }

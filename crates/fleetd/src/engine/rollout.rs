@@ -107,7 +107,11 @@ fn add_grants(decision: &mut Decision, name: &UnitName, step: &Step, now: u64) {
         decision.put(keys::grant(&it.machine, name), &it.grant);
     }
     let (revision, why) = (first.grant.revision, &step.why);
-    let mut event = about(name, revision, EventKind::Granted, why, now);
+    let kind = match first.grant.leaves {
+        true => EventKind::Narrowed,
+        false => EventKind::Granted,
+    };
+    let mut event = about(name, revision, kind, why, now);
     event.machines = batch.iter().map(|it| it.machine.clone()).collect();
     decision.events.push(event);
 }

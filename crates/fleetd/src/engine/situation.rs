@@ -28,6 +28,7 @@ impl Index {
             created: unit.created,
             policy: unit.newest().policy,
             progress: progress.and_then(|progress| progress.value.as_ref()),
+            min_ready: unit.min_ready(),
             machines: self.standing(name),
             now,
             since,
@@ -41,7 +42,7 @@ impl Index {
             .collect()
     }
 
-    /// None where the unit does not belong.
+    /// None where the unit neither belongs nor has to be given up.
     fn on_machine<'a>(
         &'a self,
         name: &UnitName,
@@ -57,10 +58,19 @@ impl Index {
         // One that is not here, or whose state is unknown, may have the unit.
         let is_live = matches!(presence, Presence::Live(_));
         let has = report.is_some() || unknown.is_some() || !is_live && grant.is_some();
-        let belongs = match &machine.belongs {
-            Some(units) => units.contains(name),
+        let placed = machine.belongs.as_ref().map(|units| units.get(name));
+        let leaves = match placed {
+            Some(Some(Verdict::Run)) => None,
+            Some(Some(Verdict::Not(reason))) => Some(reason),
+            Some(None) => return None,
             // Nobody knows what it is selected by; what it has goes on.
-            None => has,
+            None if has => None,
+            None => return None,
+        };
+        let may_leave = || {
+            let lets = grant.and_then(|grant| grant.value.as_ref());
+            let lets_it_go = lets.is_some_and(|grant| grant.leaves);
+            lets_it_go || report.is_some_and(|report| report.leaving)
         };
         let unit = self.units.get(name)?;
         let scheduling = match machine.is_scheduling_known() {
@@ -68,7 +78,11 @@ impl Index {
             false => machine.scheduling(),
         };
         let verdict = restrict(Verdict::Run, scheduling, has);
-        (belongs && verdict == Verdict::Run).then(|| OnMachine {
+        let is_there = match leaves {
+            Some(reason) => reason.narrows() && may_leave(),
+            None => verdict == Verdict::Run,
+        };
+        is_there.then(|| OnMachine {
             id,
             presence,
             cordoned: scheduling == Scheduling::Cordoned,
@@ -77,6 +91,7 @@ impl Index {
             problem: said
                 .and_then(|said| said.problems.get(name.as_str()))
                 .map(String::as_str),
+            leaves,
             unknown,
         })
     }
@@ -200,6 +215,7 @@ mod tests {
             session: 7,
             was_available: true,
             proved: false,
+            leaves: false,
         };
         put(&mut index, 8, key.clone(), &grant);
         assert_eq!(unknown(&mut index), None);

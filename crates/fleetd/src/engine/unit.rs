@@ -1,10 +1,11 @@
 //! A unit as the leader knows it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleet_core::record::{Candidate, UnitRecord};
 use fleet_core::rollout::Phase;
-use fleet_core::unit::{Content, FleetOptions, UnitFile, UnitName};
+use fleet_core::unit::{Content, FleetOptions, UnitFile, UnitName, service_type};
 
 use crate::store::Entry;
 
@@ -18,8 +19,15 @@ pub(super) struct Unit {
     pub(super) modified: u64,
     /// When the leader first looked at the rollout in its present phase, by its own clock.
     pub(super) since: Option<u64>,
-    stable: Arc<FleetOptions>,
-    candidate: Option<Arc<FleetOptions>>,
+    stable: Arc<Options>,
+    candidate: Option<Arc<Options>>,
+}
+
+/// What a revision asks of fleet.
+#[derive(Debug)]
+struct Options {
+    fleet: FleetOptions,
+    min_ready: Duration,
 }
 
 impl Unit {
@@ -34,7 +42,9 @@ impl Unit {
             Some(options) => options,
             None => {
                 let file = UnitFile::parse(content.as_bytes());
-                Arc::new(FleetOptions::read(name, &file))
+                let fleet = FleetOptions::read(name, &file);
+                let min_ready = fleet.policy.min_ready(name.kind(), service_type(&file));
+                Arc::new(Options { fleet, min_ready })
             }
         };
         let candidate = record.candidate.as_ref();
@@ -53,7 +63,7 @@ impl Unit {
         }
     }
 
-    fn parsed(&self, content: &Content) -> Option<Arc<FleetOptions>> {
+    fn parsed(&self, content: &Content) -> Option<Arc<Options>> {
         if self.record.stable.content == *content {
             return Some(self.stable.clone());
         }
@@ -64,14 +74,19 @@ impl Unit {
 
     /// The options of the newest revision, whose policy rules.
     pub(super) fn newest(&self) -> &FleetOptions {
-        self.candidate.as_ref().unwrap_or(&self.stable)
+        &self.candidate.as_ref().unwrap_or(&self.stable).fleet
+    }
+
+    /// How long the newest revision must be ready before it counts as available.
+    pub(super) fn min_ready(&self) -> Duration {
+        self.candidate.as_ref().unwrap_or(&self.stable).min_ready
     }
 
     /// The options of the revision that machines are on the way to.
     pub(super) fn wanted(&self) -> &FleetOptions {
         match &self.record.candidate {
             Some(candidate) if candidate.phase != Phase::RollingBack => self.newest(),
-            _ => &self.stable,
+            _ => &self.stable.fleet,
         }
     }
 

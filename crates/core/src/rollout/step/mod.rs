@@ -8,19 +8,25 @@
 //! unknown.
 
 mod clock;
+mod narrow;
 mod standing;
+mod towards;
 mod words;
 
 use std::fmt;
+use std::time::Duration;
 
 use self::clock::{Clock, millis};
+use self::narrow::narrow;
 use self::standing::Standing;
+use self::towards::Towards;
 use self::words::named;
 use super::Transition;
 use crate::machine::{MachineId, SessionId};
+use crate::place::Reason;
 use crate::record::{Candidate, Grant, Outcome, Progress, UnitRecord, UnitReport};
 use crate::rollout::{Ended, Phase};
-use crate::unit::{OnFailure, Policy, TargetState, UnitFile, service_type};
+use crate::unit::{Policy, TargetState};
 
 /// A unit, and its state on the machines.
 #[derive(Clone, Debug)]
@@ -33,7 +39,11 @@ pub struct Situation<'a> {
     pub policy: Policy,
     /// How far its rollout had come.
     pub progress: Option<&'a Progress>,
-    /// Every machine, live or offline, where the revision belongs that machines are on the way to.
+    /// How long a machine must be ready before it counts as available. The others are watched for
+    /// that time after a machine gave the unit up.
+    pub min_ready: Duration,
+    /// Every live or offline machine where the heading revision belongs, and those that run the
+    /// unit although it does not belong there any more.
     pub machines: Vec<OnMachine<'a>>,
     /// The time, in milliseconds since 1970, by a clock that is not set while it leads.
     pub now: u64,
@@ -86,6 +96,8 @@ pub struct OnMachine<'a> {
     pub report: Option<&'a UnitReport>,
     /// What it says is wrong with the unit, such as a name that is taken.
     pub problem: Option<&'a str>,
+    /// Why the unit does not belong there any more, if it may still be there.
+    pub leaves: Option<&'a Reason>,
     /// Why its state is unknown. It spends the budget, is given nothing, and nothing is promoted while it is so.
     pub unknown: Option<Unknown<'a>>,
 }
@@ -141,7 +153,15 @@ pub fn step(situation: &Situation<'_>) -> Step {
     let record = situation.record;
     let Some(candidate) = &record.candidate else {
         return match record.target {
-            TargetState::Launched => catch_up(&Towards::new(situation, record.stable.number)),
+            TargetState::Launched => {
+                let towards = Towards::new(situation, record.stable.number);
+                let step = catch_up(&towards);
+                // One thing at a time: what is behind is brought up to date first.
+                match step.grants.is_empty() {
+                    true => narrow(&towards, step),
+                    false => step,
+                }
+            }
             TargetState::Inactive | TargetState::Loaded => Step::default(),
         };
     };
@@ -185,7 +205,10 @@ fn settle(situation: &Situation<'_>, candidate: &Candidate) -> Step {
 
 /// Machines that missed an update take their turn.
 fn catch_up(towards: &Towards<'_>) -> Step {
-    let behind = |machine: &Standing<'_>| machine.report.is_some_and(|report| report.deferred);
+    let behind = |machine: &Standing<'_>| {
+        let report = machine.report;
+        report.is_some_and(|report| report.deferred && !report.leaving)
+    };
     let grants = towards.grants(behind, usize::MAX);
     let left = towards
         .machines
@@ -345,151 +368,6 @@ fn change(change: Transition) -> Step {
     Step {
         change: Some(change),
         ..Step::default()
-    }
-}
-
-/// Machines on their way to one revision.
-struct Towards<'a> {
-    situation: &'a Situation<'a>,
-    revision: u64,
-    machines: Vec<Standing<'a>>,
-    /// Those that have nothing of the unit and say why they cannot, such as a name that is taken. Nothing moves there, so
-    /// they neither cost any of the budget nor are waited for; once they can, they take what they should have by themselves, or their turn.
-    without: Vec<Standing<'a>>,
-    budget: usize,
-    unavailable: usize,
-}
-
-impl<'a> Towards<'a> {
-    fn new(situation: &'a Situation<'a>, revision: u64) -> Self {
-        let machines = situation.machines.iter();
-        let (without, machines): (Vec<_>, Vec<_>) = machines
-            .filter_map(|machine| Standing::of(machine, situation, revision))
-            .partition(Standing::cannot_have_it);
-        Self {
-            situation,
-            revision,
-            without,
-            budget: situation.policy.budget(machines.len()),
-            unavailable: machines.iter().filter(|it| it.costs()).count(),
-            machines,
-        }
-    }
-
-    fn those(&self, these: impl Fn(&Standing<'_>) -> bool) -> Vec<&Standing<'a>> {
-        self.machines.iter().filter(|it| these(it)).collect()
-    }
-
-    /// Grants to those of these machines that may go now; `at_most`: where the unit is down anyway too.
-    fn grants(&self, these: impl Fn(&Standing<'_>) -> bool, at_most: usize) -> Vec<GrantTo> {
-        let mut room = self.budget.saturating_sub(self.unavailable);
-        let waiting = self.machines.iter().filter(|machine| {
-            these(machine) && machine.may_move() && !machine.is_there && !machine.moving
-        });
-        // First those that it costs nothing.
-        let (up, down): (Vec<_>, Vec<_>) = waiting.partition(|machine| machine.available);
-        let up = up.into_iter().filter(|_| {
-            let may = room > 0;
-            room = room.saturating_sub(1);
-            may
-        });
-        down.into_iter()
-            .chain(up)
-            .take(at_most)
-            .filter_map(|machine| {
-                Some(GrantTo {
-                    machine: machine.id.clone(),
-                    grant: Grant {
-                        unit: self.situation.created,
-                        revision: self.revision,
-                        session: machine.session?,
-                        was_available: machine.was_available,
-                        proved: false,
-                    },
-                })
-            })
-            .collect()
-    }
-
-    /// The grants of machines that prove the revision now, and are not marked so.
-    fn proofs(&self) -> Vec<GrantTo> {
-        let proving = self.machines.iter().filter(|it| it.proves());
-        let unmarked = proving.filter_map(|it| Some((it.id, it.valid_grant?)));
-        unmarked
-            .filter(|(_, grant)| grant.revision == self.revision && !grant.proved)
-            .map(|(id, grant)| GrantTo {
-                machine: id.clone(),
-                grant: Grant {
-                    proved: true,
-                    ..grant.clone()
-                },
-            })
-            .collect()
-    }
-
-    /// `failed`: the machines that a person who resumes it pardons.
-    fn fail(&self, reason: String, failed: &[&Standing<'_>]) -> Step {
-        change(match self.situation.policy.on_failure {
-            OnFailure::Rollback => Transition::RollBack(reason),
-            OnFailure::Pause => Transition::Pause(reason, ids(failed)),
-        })
-    }
-
-    /// The deadline is over. `pending`: whatever is waited for.
-    fn overdue(
-        &self,
-        proved: &[&Standing<'_>],
-        moving: &[&Standing<'_>],
-        unknown: &[&Standing<'_>],
-        lost: &[&Standing<'_>],
-        pending: &[&Standing<'_>],
-    ) -> Step {
-        let late = humantime::format_duration(self.situation.policy.progress_deadline);
-        if !proved.is_empty() && moving.is_empty() {
-            let reason = format!(
-                "the state of a machine is unknown for {late}: {}; fix it or cordon it, then resume",
-                named(unknown)
-            );
-            return change(Transition::Pause(reason, Vec::new()));
-        }
-        let waits = format!(
-            "no further machine became available for {late}: waiting for {}; {}",
-            named(pending),
-            self.spent()
-        );
-        let trying = self
-            .machines
-            .iter()
-            .any(|it| it.on && !it.is_done() || it.moving);
-        let by_others = self
-            .those(|it| it.costs() && it.on && it.is_excused())
-            .len();
-        if !trying && lost.is_empty() && !proved.is_empty() && by_others >= self.budget {
-            // These machines have proved it: that they are down says nothing against it.
-            return change(Transition::Pause(waits, Vec::new()));
-        }
-        let cut_off = self.those(|it| it.is_lost || it.may_be_lost);
-        match cut_off.as_slice() {
-            [] => self.fail(waits, &[]),
-            cut_off => self.fail(format!("{}; {waits}", self.lost(cut_off)), cut_off),
-        }
-    }
-
-    /// Whether a oneshot is in the middle of its run: systemd ends it when its own `TimeoutStartSec=` is over.
-    fn runs_to_its_end(&self) -> bool {
-        let starts = |it: &Standing<'_>| {
-            let report = it.report.filter(|_| it.on && it.may_move());
-            report.is_some_and(|it| it.active == "activating" && it.sub.starts_with("start"))
-        };
-        let heading = &self.situation.record.heading().content;
-        self.machines.iter().any(starts)
-            && service_type(&UnitFile::parse(heading.as_bytes())).oneshot
-    }
-
-    /// When to look again: then, or when a machine is not waited for any longer.
-    fn wake_at(&self, at: Option<u64>) -> Option<u64> {
-        let machines = self.machines.iter().filter_map(|it| it.counts_until);
-        machines.chain(at).min()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::clock::millis;
 use super::{OnMachine, Presence, Situation, Unknown};
 use crate::machine::{MachineId, SessionId};
+use crate::place::Reason;
 use crate::record::{Grant, UnitReport};
 
 /// A machine on its way.
@@ -32,6 +33,10 @@ pub(super) struct Standing<'a> {
     pub(super) may_be_lost: bool,
     /// Until when it counts although it is not here.
     pub(super) counts_until: Option<u64>,
+    /// Why it does not belong there any more.
+    pub(super) leaves: Option<&'a Reason>,
+    /// The leader let it go, and it has not said yet that it is gone.
+    is_going: bool,
     /// It has proved the revision in an earlier session: what happened since says nothing about the revision.
     proved_before: bool,
     pub(super) problem: Option<&'a str>,
@@ -63,6 +68,7 @@ impl<'a> Standing<'a> {
             Presence::Offline(since) => {
                 let candidate = situation.record.candidate.as_ref();
                 let may_be_cut_off = ours.is_some_and(|(grant, _)| match candidate {
+                    _ if machine.leaves.is_some() => grant.leaves && !grant.proved,
                     Some(candidate) => grant.revision == candidate.revision.number,
                     None => grant.revision == revision && !grant.proved,
                 });
@@ -76,10 +82,15 @@ impl<'a> Standing<'a> {
                 None
             }
         };
+        // One that is not back yet may be on its way out still.
+        let lets_go = ours.is_some_and(|(grant, _)| {
+            grant.leaves && session.map_or(!grant.proved, |session| grant.session == session)
+        });
         let is_known = unknown.is_none() && session.is_some();
         let known_grant = ours.filter(|_| is_known);
         let valid = known_grant.filter(|(grant, _)| Some(grant.session) == session);
-        let granted = valid.map(|(grant, _)| grant.revision);
+        let granted = valid.filter(|(grant, _)| !grant.leaves);
+        let granted = granted.map(|(grant, _)| grant.revision);
         let report = machine.report.filter(|_| is_known);
         let on = report.is_some_and(|report| report.revision == revision);
         let confirmed = valid.is_none_or(|(grant, written)| {
@@ -108,6 +119,8 @@ impl<'a> Standing<'a> {
             is_lost,
             may_be_lost,
             counts_until,
+            leaves: machine.leaves,
+            is_going: machine.leaves.is_some() && lets_go && (report.is_none() || !confirmed),
             proved_before: known_grant.is_some_and(|(grant, _)| {
                 grant.proved && grant.revision == revision && Some(grant.session) != session
             }),
@@ -124,6 +137,22 @@ impl<'a> Standing<'a> {
     /// Whether its state has to be known before anything is promoted.
     pub(super) fn is_unknown(&self) -> bool {
         self.unknown.is_some() && !self.cordoned
+    }
+
+    /// Whether it runs what does not belong there, and waits for its turn to stop.
+    pub(super) fn waits_to_leave(&self) -> bool {
+        let says_so = self.report.is_some_and(|report| report.leaving);
+        self.leaves.is_some() && says_so && !self.is_going && self.may_move()
+    }
+
+    /// Whether it has given the unit up.
+    pub(super) fn has_left(&self) -> bool {
+        self.is_going && self.report.is_none() && self.session.is_some() && self.unknown.is_none()
+    }
+
+    /// Whether it never came up there yet: nothing was taken down.
+    pub(super) fn is_new(&self) -> bool {
+        self.report.is_some_and(|report| !report.launched)
     }
 
     /// Whether it has nothing of the unit, and says why it cannot.
@@ -161,6 +190,9 @@ impl<'a> Standing<'a> {
     /// Whether it spends the budget. A person who cordons a machine answers for it; and a machine where the unit was
     /// broken before, and is as broken with the revision, cannot be made worse.
     pub(super) fn costs(&self) -> bool {
+        if self.leaves.is_some() {
+            return self.is_going && !self.has_left() || self.is_lost || self.moving;
+        }
         let is_as_broken = self.failure().is_some() && !self.was_available;
         !self.available && !is_as_broken && (!self.cordoned || self.moving)
     }

@@ -1,3 +1,4 @@
+mod narrowing;
 mod promises;
 
 use std::collections::BTreeSet;
@@ -5,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::record::Revision;
+use crate::unit::OnFailure;
 
 /// A unit at revision 1, with revision 2 on its way, on machines 0, 1, 2...
 struct Fleet {
@@ -25,6 +27,7 @@ struct Given {
     report: Option<UnitReport>,
     problem: Option<&'static str>,
     unknown: Option<Unknown<'static>>,
+    leaves: Option<Reason>,
 }
 
 const CREATED: u64 = 7;
@@ -94,6 +97,7 @@ impl Fleet {
                     report: up(1),
                     problem: None,
                     unknown: None,
+                    leaves: None,
                 })
                 .collect(),
             now: 1_000,
@@ -113,6 +117,7 @@ impl Fleet {
             session: 5,
             was_available,
             proved: false,
+            leaves: false,
         };
         self.machines[at].grant = Some((grant, 100));
     }
@@ -134,12 +139,14 @@ impl Fleet {
             report: machine.report.as_ref(),
             problem: machine.problem,
             unknown: machine.unknown,
+            leaves: machine.leaves.as_ref(),
         });
         step(&Situation {
             record: &self.record,
             created: CREATED,
             policy: self.policy,
             progress: self.progress.as_ref(),
+            min_ready: Duration::from_secs(5),
             machines: machines.collect(),
             now: self.now,
             since: self.since,

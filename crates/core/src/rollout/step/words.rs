@@ -9,17 +9,19 @@ const NAMED: usize = 3;
 impl Towards<'_> {
     /// How much of the budget is spent, and by which machines.
     pub(super) fn spent(&self) -> String {
-        let costing = self.those(|it| it.costs());
-        let causes = match costing.as_slice() {
+        let machines = self.machines.iter().chain(&self.leavers);
+        let costing: Vec<_> = machines.filter(|it| it.costs()).collect();
+        self.spent_by(&costing, self.machines.len(), self.budget)
+    }
+
+    /// The same, of `all` machines with that budget.
+    pub(super) fn spent_by(&self, costing: &[&Standing<'_>], all: usize, budget: usize) -> String {
+        let causes = match costing {
             [] => String::new(),
             costing => format!(" ({})", named(costing)),
         };
-        format!(
-            "{} of {} machines unavailable{causes}, {}",
-            self.unavailable,
-            self.machines.len(),
-            self.allowed()
-        )
+        let spent = costing.len();
+        format!("{spent} of {all} machines unavailable{causes}, at most {budget} allowed")
     }
 
     pub(super) fn allowed(&self) -> String {
@@ -28,21 +30,10 @@ impl Towards<'_> {
 
     /// That these machines went offline.
     pub(super) fn lost(&self, machines: &[&Standing<'_>]) -> String {
-        let names: Vec<&str> = machines
-            .iter()
-            .take(NAMED)
-            .map(|it| it.id.short())
-            .collect();
-        let more = match machines.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(", and {more} more"),
-        };
         let took = if machines.len() == 1 { "it" } else { "they" };
         let candidate = self.situation.record.newest().number;
-        format!(
-            "{}{more} went offline when {took} took revision {candidate}",
-            names.join(", ")
-        )
+        let names = named_alone(machines);
+        format!("{names} went offline when {took} took revision {candidate}")
     }
 }
 
@@ -52,7 +43,13 @@ impl Standing<'_> {
             return why.to_string();
         }
         if self.is_lost {
-            return "offline since it was granted the revision".to_owned();
+            return match self.leaves {
+                Some(_) => "offline since it was told to stop it".to_owned(),
+                None => "offline since it was granted the revision".to_owned(),
+            };
+        }
+        if self.leaves.is_some() {
+            return "stopping".to_owned();
         }
         match (self.report, self.failure().or(self.problem)) {
             (_, Some(why)) => why.to_owned(),
@@ -67,6 +64,16 @@ impl Standing<'_> {
             (Some(report), _) => format!("{} ({})", report.active, report.sub),
             (None, _) => "not in place yet".to_owned(),
         }
+    }
+}
+
+/// The first of the machines.
+pub(super) fn named_alone(machines: &[&Standing<'_>]) -> String {
+    let names = machines.iter().take(NAMED).map(|it| it.id.short());
+    let names = names.collect::<Vec<_>>().join(", ");
+    match machines.len().saturating_sub(NAMED) {
+        0 => names,
+        more => format!("{names}, and {more} more"),
     }
 }
 

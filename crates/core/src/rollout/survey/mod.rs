@@ -1,5 +1,7 @@
 //! The state of a unit across all machines, with the counts of a Kubernetes DaemonSet.
 
+use std::time::Duration;
+
 use super::{OnMachine, Presence, Situation, Unknown, step};
 use crate::api::{
     Condition, LastRollout, RolloutMachine, RolloutPolicy, RolloutProgress, RolloutRow,
@@ -83,6 +85,13 @@ impl Surveyed<'_> {
             .map(|(grant, _)| grant)
             .filter(|grant| grant.unit == created && grant.session == session)
             .map(|grant| grant.revision)
+    }
+
+    /// Returns whether it runs the unit although that does not belong there any more, and waits
+    /// for its turn to stop it.
+    fn is_leaving(&self) -> bool {
+        let says_so = self.report.is_some_and(|report| report.leaving);
+        says_so && self.is_live() && !self.matches()
     }
 
     fn failure(&self) -> Option<String> {
@@ -172,7 +181,7 @@ impl Survey<'_> {
             .machines
             .iter()
             .filter(|machine| match machine.presence {
-                Presence::Live(_) => machine.is_desired(),
+                Presence::Live(_) => machine.is_desired() || machine.is_leaving(),
                 Presence::Offline(_) | Presence::Awaited(_) => {
                     machine.matches() && machine.scheduling != Scheduling::Drained
                 }
@@ -185,12 +194,17 @@ impl Survey<'_> {
             report: machine.report,
             problem: machine.problem,
             unknown: machine.unknown,
+            leaves: match &machine.verdict {
+                Verdict::Not(reason) => Some(reason),
+                Verdict::Run => None,
+            },
         });
         step(&Situation {
             record: self.record,
             created: self.created,
             policy: self.newest.options.policy,
             progress: self.progress,
+            min_ready: self.min_ready(),
             machines: machines.collect(),
             now: self.now,
             // Who only looks lets no time run out.
@@ -204,6 +218,9 @@ impl Survey<'_> {
     }
 
     fn defers(&self, machine: &Surveyed<'_>) -> bool {
+        if machine.is_leaving() {
+            return true;
+        }
         if !machine.matches() || self.record.target == TargetState::Inactive {
             return false;
         }
@@ -234,6 +251,9 @@ impl Survey<'_> {
                 .filter(|_| scheduling != Scheduling::Drained),
             reason: match scheduling {
                 Scheduling::Drained if machine.matches() => Reason::Drained.to_string(),
+                _ if machine.is_leaving() => {
+                    format!("{}; it stops there in its turn", machine.verdict)
+                }
                 _ => machine.verdict.to_string(),
             },
             revision: report.map(|report| report.revision),
@@ -248,15 +268,19 @@ impl Survey<'_> {
 
     fn policy(&self) -> RolloutPolicy {
         let policy = self.newest.options.policy;
-        let min_ready = policy.min_ready(self.newest.name.kind(), service_type(&self.newest.file));
         RolloutPolicy {
             strategy: policy.strategy.as_str().to_owned(),
             max_unavailable: policy.max_unavailable.to_string(),
             budget: self.budget(self.desired().count()),
-            min_ready_sec: humantime::format_duration(min_ready).to_string(),
+            min_ready_sec: humantime::format_duration(self.min_ready()).to_string(),
             progress_deadline_sec: humantime::format_duration(policy.progress_deadline).to_string(),
             on_failure: policy.on_failure.as_str().to_owned(),
         }
+    }
+
+    fn min_ready(&self) -> Duration {
+        let policy = self.newest.options.policy;
+        policy.min_ready(self.newest.name.kind(), service_type(&self.newest.file))
     }
 
     fn budget(&self, desired: usize) -> usize {

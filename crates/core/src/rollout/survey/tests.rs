@@ -254,6 +254,7 @@ fn the_status_of_one_unit_tells_all_as_json() {
         session,
         was_available: true,
         proved: false,
+        leaves: false,
     };
     let (valid, stale) = (grant(5), grant(4));
     let mut granted = on(&one, Some(&new));

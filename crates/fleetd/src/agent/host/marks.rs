@@ -386,6 +386,7 @@ mod tests {
             created: 1,
             min_ready: std::time::Duration::ZERO,
             deferred: false,
+            leaving: false,
             grant: 0,
         }
     }

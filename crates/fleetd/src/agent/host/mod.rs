@@ -255,6 +255,7 @@ impl Host {
                 created: 0,
                 min_ready: Duration::ZERO,
                 deferred: false,
+                leaving: false,
                 grant: 0,
             };
             Some((name, desired))
@@ -334,7 +335,9 @@ impl Host {
             .flat_map(|want| &want.excludes)
             .filter(|name| !self.unknown.contains(*name));
         let triggers = self.triggers(names, Some(desired));
-        let leaving = self.names().filter(|name| !desired.contains_key(*name));
+        let leaving = self
+            .names()
+            .filter(|name| desired.get(*name).is_none_or(|it| it.leaving));
         let leaving = leaving.filter(|name| !self.unknown.contains(*name));
         names
             .iter()

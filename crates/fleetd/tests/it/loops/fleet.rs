@@ -295,12 +295,17 @@ impl Fleet {
 
     /// Lets a machine run that revision, as a leader would.
     pub(crate) async fn grant(&self, machine: &Machine, name: &str, revision: u64) {
+        self.permit(machine, name, revision, false).await;
+    }
+
+    async fn permit(&self, machine: &Machine, name: &str, revision: u64, leaves: bool) {
         let grant = Grant {
             unit: self.record(name).await.1,
             revision,
             session: self.session(machine).await,
             was_available: true,
             proved: false,
+            leaves,
         };
         let key = keys::grant(&machine.id, &unit(name));
         self.put(key, record::encode(&grant)).await;
@@ -314,6 +319,21 @@ impl Fleet {
             for machine in &self.machines {
                 let newest = record.newest().number;
                 self.grant(machine, name.as_str(), newest).await;
+            }
+        }
+    }
+
+    /// Lets every machine stop what does not belong there any more, as a leader would in turn.
+    pub(crate) async fn let_leave(&self) {
+        for machine in &self.machines {
+            let Some(report) = self.report(machine).await else {
+                continue;
+            };
+            let leaving = report.units.iter().filter(|(_, unit)| unit.leaving);
+            for (name, _) in leaving {
+                let (record, _) = self.record(name.as_str()).await;
+                let stable = record.stable.number;
+                self.permit(machine, name.as_str(), stable, true).await;
             }
         }
     }

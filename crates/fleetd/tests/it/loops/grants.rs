@@ -143,6 +143,7 @@ async fn a_grant_for_another_session_or_another_unit_moves_nobody_and_a_damaged_
             session,
             was_available: true,
             proved: false,
+            leaves: false,
         };
         let key = keys::grant(&machine.id, &unit(A));
         fleet.put(key, record::encode(&grant)).await;
@@ -308,6 +309,10 @@ async fn a_machine_that_keeps_a_revision_follows_whatever_else_is_said_of_the_un
         quiet().await;
     };
     set("other").await;
+    // It stops by grant too.
+    assert_eq!(revisions(&fleet).await, [(1, true)]);
+    fleet.let_leave().await;
+    quiet().await;
     assert!(machine.running().await.is_empty());
     set("0").await;
     // It has nothing to lose any more.

@@ -195,6 +195,7 @@ async fn what_was_left_while_nobody_led_is_cleared_away_and_nothing_else() {
         session: 1,
         was_available: true,
         proved: false,
+        leaves: false,
     };
     let (web, gone) = (unit(WEB), unit("gone.service"));
     stage.put(keys::grant(&id(0), &web), &grant(created)).await;

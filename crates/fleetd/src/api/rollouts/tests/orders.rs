@@ -137,6 +137,7 @@ async fn a_grant_shows_only_while_it_holds() {
             session,
             was_available: true,
             proved: false,
+            leaves: false,
         };
         world.write(keys::grant(&id(digit), &web()), &grant).await;
     }
