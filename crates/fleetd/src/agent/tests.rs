@@ -293,7 +293,7 @@ async fn what_changed_here_is_looked_at_though_something_else_was_wanted_first()
 
 /// What the machine keeps of a unit that its metadata does not match any more.
 #[tokio::test]
-async fn a_unit_that_no_longer_matches_stays_until_a_new_grant_says_so() {
+async fn a_unit_that_no_longer_matches_stays_until_a_new_grant() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut agent = agent(&folder);
     let name = UnitName::parse("a.service").expect("valid");

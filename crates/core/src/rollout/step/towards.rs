@@ -12,8 +12,9 @@ pub(super) struct Towards<'a> {
     pub(super) situation: &'a Situation<'a>,
     pub(super) revision: u64,
     pub(super) machines: Vec<Standing<'a>>,
-    /// Those that have nothing of the unit and say why they cannot, such as a name that is taken. Nothing moves there, so
-    /// they neither cost any of the budget nor are waited for; once they can, they take what they should have by themselves, or their turn.
+    /// Machines without the unit that report why they cannot have it, such as a name that is
+    /// taken. They cost nothing and are not waited for. Once they can, they take the stable
+    /// revision by themselves, or their turn.
     pub(super) without: Vec<Standing<'a>>,
     /// Those where the unit does not belong any more.
     pub(super) leavers: Vec<Standing<'a>>,
@@ -44,7 +45,8 @@ impl<'a> Towards<'a> {
         self.machines.iter().filter(|it| these(it)).collect()
     }
 
-    /// Grants to those of these machines that may go now; `at_most`: where the unit is down anyway too.
+    /// Returns grants to those of these machines that may go now. `at_most`: the most machines,
+    /// including those where the unit is down anyway.
     pub(super) fn grants(
         &self,
         these: impl Fn(&Standing<'_>) -> bool,
@@ -144,7 +146,8 @@ impl<'a> Towards<'a> {
         }
     }
 
-    /// Whether a oneshot is in the middle of its run: systemd ends it when its own `TimeoutStartSec=` is over.
+    /// Returns whether a oneshot is in the middle of its run. systemd ends it when its own
+    /// `TimeoutStartSec=` is over.
     pub(super) fn runs_to_its_end(&self) -> bool {
         let starts = |it: &Standing<'_>| {
             let report = it.report.filter(|_| it.on && it.may_move());

@@ -112,7 +112,7 @@ fn a_unit_that_moves_is_up_elsewhere_before_it_leaves() {
 }
 
 #[test]
-fn two_units_that_wait_for_each_other_to_leave_do_not_wait_forever() {
+fn units_that_wait_for_each_other_to_leave_do_both_leave() {
     let mut fleet = Fleet::stable(2, 1);
     fleet.leaves(0);
     // In place, and not started: what conflicts with it has to go first.
