@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::unit::{ServiceType, UnitKind};
+use crate::unit::{Content, ServiceType, UnitFile, UnitKind};
 
 /// Ends what is said of where another's unit is, if that is a mask: an administrator's no to every unit of the name.
 pub const MASKED: &str = " (masked)";
@@ -125,8 +125,9 @@ impl From<JobResult> for String {
 }
 
 impl JobResult {
-    /// Why a start was not done, for people; `None` if it was.
-    pub fn why_not_started(&self) -> Option<String> {
+    /// Why a start was not done, for people, with what the unit's file names as the possible causes;
+    /// `None` if it was done.
+    pub fn why_not_started(&self, file: Option<&Content>) -> Option<String> {
         let why = match self {
             Self::Done => return None,
             Self::Canceled => "canceled: it was stopped, or another order took its place",
@@ -139,7 +140,27 @@ impl JobResult {
             Self::Assert => "assertion: an assertion in its file is not met",
             Self::Other(word) => word,
         };
-        Some(format!("its start was not done: {why}"))
+        let file = file.map(|content| UnitFile::parse(content.as_bytes()));
+        let causes = file.map_or_else(Vec::new, |file| self.causes(&file));
+        Some(match causes.as_slice() {
+            [] => format!("its start was not done: {why}"),
+            causes => format!("its start was not done: {why} ({})", causes.join(", ")),
+        })
+    }
+
+    /// Returns what the unit's file names as the possible cause of a start that was not done: its
+    /// assertions, or the units that it requires. systemd does not report which one it was.
+    fn causes(&self, file: &UnitFile) -> Vec<String> {
+        let is_cause = |key: &str| match self {
+            Self::Assert => key.starts_with("Assert"),
+            Self::Dependency => matches!(key, "Requires" | "Requisite" | "BindsTo"),
+            _ => false,
+        };
+        let assignments = file.assignments().iter();
+        assignments
+            .filter(|line| line.section == "Unit" && !line.value.is_empty() && is_cause(&line.key))
+            .map(|line| format!("{}={}", line.key, line.value))
+            .collect()
     }
 
     /// Why a stop was not done, for people; `None` if it was, or if another order took its place.
@@ -182,6 +203,8 @@ pub struct Course<'a> {
     pub start: Option<&'a JobResult>,
     /// The revision with which its run began, if that is older than the file in place.
     pub outdated: Option<u64>,
+    /// The file in place. It names what a start may have lacked.
+    pub file: Option<&'a Content>,
 }
 
 /// How long a unit stays on trial once it is available: a run that ends sooner has failed. Longer where `MinReadySec=`
@@ -263,7 +286,9 @@ pub fn failed(kind: UnitKind, service: ServiceType, course: Course<'_>) -> Optio
     if state.job.is_some() {
         return None;
     }
-    let not_started = course.start.and_then(JobResult::why_not_started);
+    let not_started = course
+        .start
+        .and_then(|start| start.why_not_started(course.file));
     if let Some(revision) = course.outdated {
         let why = not_started.unwrap_or_else(|| "it was not restarted".to_owned());
         return Some(format!("it still runs revision {revision}: {why}"));
@@ -294,6 +319,28 @@ fn ends(kind: UnitKind, service: ServiceType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_not_done_names_its_causes_in_the_file() {
+        let file = UnitFile::parse(
+            b"[Unit]\nAssertPathExists=/a\nAssertPathExists=\nAssertFileIsExecutable=/b\n\
+            Requires=c.service d.service\nBindsTo=e.mount\nAfter=f.service\n\
+            [Service]\nRequires=g.service\n",
+        );
+        for (result, causes) in [
+            (
+                JobResult::Assert,
+                &["AssertPathExists=/a", "AssertFileIsExecutable=/b"][..],
+            ),
+            (
+                JobResult::Dependency,
+                &["Requires=c.service d.service", "BindsTo=e.mount"],
+            ),
+            (JobResult::Failed, &[]),
+        ] {
+            assert_eq!(result.causes(&file), causes, "{result:?}");
+        }
+    }
 
     const LASTING: ServiceType = ServiceType {
         oneshot: false,
@@ -382,6 +429,7 @@ mod tests {
                 skipped: true,
                 start: None,
                 outdated: None,
+                file: None,
             };
             (
                 ready(kind, LASTING, &state, "success", true, None),
@@ -435,6 +483,7 @@ mod tests {
             skipped: false,
             start: None,
             outdated: None,
+            file: None,
         };
         failed(kind, service, course).unwrap_or_else(|| "-".to_owned())
     }
@@ -497,6 +546,7 @@ mod tests {
             skipped: false,
             start: None,
             outdated: None,
+            file: None,
         };
         let waits = state("activating", None);
         let ended = state("failed", None);
@@ -522,6 +572,7 @@ mod tests {
                 skipped: false,
                 start: None,
                 outdated: None,
+                file: None,
             };
             failed(UnitKind::Service, LASTING, course)
         };
@@ -550,6 +601,7 @@ mod tests {
             skipped: false,
             start: None,
             outdated: None,
+            file: None,
         };
         assert_eq!(failed(UnitKind::Service, LASTING, course), None);
     }

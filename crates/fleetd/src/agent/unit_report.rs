@@ -107,6 +107,7 @@ impl Row<'_> {
             skipped: self.skipped,
             start: self.start,
             outdated: self.outdated(),
+            file: self.seen.file.as_ref(),
         };
         let failed = || {
             let failed = || failed(self.name.kind(), self.file.service, course);

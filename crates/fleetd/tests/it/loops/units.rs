@@ -129,8 +129,14 @@ async fn a_destroyed_unit_is_not_started_by_what_refers_to_it() {
 #[tokio::test(start_paused = true)]
 async fn a_oneshot_that_never_ran_is_not_ready_and_says_why() {
     for (unit, why) in [
-        ("AssertPathExists=!/", "assertion"),
-        ("Requires=never.service", "dependency"),
+        (
+            "AssertPathExists=!/",
+            "an assertion in its file is not met (AssertPathExists=!/)",
+        ),
+        (
+            "Requires=never.service",
+            "a unit that it requires did not start (Requires=never.service)",
+        ),
     ] {
         let fleet = Fleet::of(1).await;
         let text = format!(
