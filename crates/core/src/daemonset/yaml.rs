@@ -5,7 +5,7 @@
 //! every node, and serde's data model does not. Sizes are bounded before anything else looks at the
 //! tree.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Tag};
 
@@ -86,7 +86,7 @@ pub(super) fn documents(bytes: &[u8]) -> Read<Vec<Node>> {
     options.flow_nesting_limit = DEPTH_MAX;
     let mut tree = Tree {
         parser: Parser::new_from_str_with_options(text, options),
-        anchors: HashMap::new(),
+        anchors: BTreeMap::new(),
         nodes: 0,
     };
     tree.documents()
@@ -110,7 +110,7 @@ fn place(mark: &Marker) -> Place {
 
 struct Tree<'t> {
     parser: Parser<'t, granit_parser::StrInput<'t>>,
-    anchors: HashMap<usize, Node>,
+    anchors: BTreeMap<usize, Node>,
     nodes: usize,
 }
 
@@ -224,7 +224,7 @@ impl<'t> Tree<'t> {
 
     fn map(&mut self) -> Read<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
-        let mut lines: HashMap<String, usize> = HashMap::new();
+        let mut lines: BTreeMap<String, usize> = BTreeMap::new();
         loop {
             let (event, at) = self.next()?;
             let key = match event {
