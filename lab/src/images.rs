@@ -66,14 +66,15 @@ impl Images {
         Ok(images)
     }
 
-    /// Cuts the registry off from all hosts.
-    pub fn partition(&self) -> Result<()> {
-        self.link.cut()
-    }
-
-    /// Connects it again.
-    pub fn heal(&self) -> Result<()> {
-        self.link.restore()
+    /// Ends the registry: hosts are refused from now on. A cut cable would let podman wait for
+    /// minutes.
+    pub fn stop(&self) -> Result<()> {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut child) = process.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
     }
 
     /// What it logged.
@@ -83,11 +84,7 @@ impl Images {
 
     /// Waits for the process, which was ended from outside.
     pub(crate) fn reap(&self) {
-        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut child) = process.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = self.stop();
     }
 
     fn await_start(&self) -> Result<()> {

@@ -36,6 +36,16 @@ const FILES: &[(&str, &str)] = &[
         "etc/systemd/system/docker.service",
         "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
     ),
+    // The network of a host outlives its power, with the rules of containers that are gone.
+    (
+        "etc/systemd/system/lab-network.service",
+        "[Unit]\nDefaultDependencies=no\nBefore=sysinit.target\n\n[Service]\nType=oneshot\n\
+         ExecStart=nft flush ruleset\nExecStart=-ip link delete podman0\n",
+    ),
+    (
+        "etc/systemd/system/sysinit.target.d/lab-network.conf",
+        "[Unit]\nWants=lab-network.service\n",
+    ),
 ];
 
 /// Run in a mount namespace of its own, so that nothing stays mounted when it is killed.
