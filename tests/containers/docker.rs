@@ -4,7 +4,7 @@
 use anyhow::ensure;
 use lab::Lab;
 
-use super::{MACHINES, SOON, commands, fleetctl, on_three_hosts};
+use super::{MACHINES, SOON, commands, end_of_rollout, fleetctl, on_three_hosts};
 
 const HELLO: &str = include_str!("hello.service");
 
@@ -36,7 +36,7 @@ fn the_docker_unit_runs_on_every_machine_and_updates() {
         let changed = HELLO.replace("Hello World", "Hello Fleet");
         one.write_file("/root/hello.service", &changed)?;
         fleetctl(lab, "start --replace hello.service")?.ok()?;
-        fleetctl(lab, "rollout status --watch hello.service")?.ok()?;
+        end_of_rollout(lab, "hello.service")?.ok()?;
         runs(lab, "Hello Fleet")?;
         let events = fleetctl(lab, "events hello.service")?.ok()?;
         let granted = |machine: &str| {
@@ -53,7 +53,7 @@ fn the_docker_unit_runs_on_every_machine_and_updates() {
         let missing = changed.replace("busybox /bin/sh", "nosuchimage /bin/sh");
         one.write_file("/root/hello.service", missing)?;
         fleetctl(lab, "start --replace hello.service")?.ok()?;
-        let ended = fleetctl(lab, "rollout status --watch hello.service")?;
+        let ended = end_of_rollout(lab, "hello.service")?;
         ensure!(ended.code == 7, "{ended:?}");
         runs(lab, "Hello Fleet")?;
         let status = fleetctl(lab, "status hello.service")?.stdout;
