@@ -104,7 +104,7 @@ fn answers(lab: &Lab, numbers: &[usize]) -> Result<()> {
     })
 }
 
-/// The main process is podman's monitor, the unit holds the container, and its limits are systemd's.
+/// The main process is podman's monitor, the unit holds the container, and systemd limits it.
 fn as_systemd_sees_it(lab: &Lab) -> Result<()> {
     let limited = APP_A.replace(
         "        image: nginx\n",

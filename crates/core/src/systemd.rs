@@ -125,7 +125,7 @@ impl From<JobResult> for String {
 }
 
 impl JobResult {
-    /// Why a start was not done, for people, with what the unit's file names as the possible causes;
+    /// Why a start was not done, for people, with what the unit's file names as possible causes;
     /// `None` if it was done.
     pub fn why_not_started(&self, file: Option<&Content>) -> Option<String> {
         let why = match self {
