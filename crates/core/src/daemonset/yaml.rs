@@ -325,7 +325,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..12 {
             let alias = format!("*a{}", i - 1);
-            let aliases = vec![alias.as_str(); 9].join(", ");
+            let aliases = [alias.as_str(); 9].join(", ");
             bomb += &format!("a{i}: &a{i} [{aliases}]\n");
         }
         let text = "5:35: the file has more than 50000 values, counting each alias with all that it stands for";
