@@ -252,7 +252,7 @@ async fn a_file_is_never_read_half() {
     let published = machine.log();
     assert_eq!(published.len(), 3, "{published:?}");
     let target = |unit| machine.registry.inner().units[unit].target;
-    assert_eq!(target("web@.service"), Some(TargetState::Inactive));
+    assert_eq!(target("web@.service"), Some(TargetState::Loaded));
     assert_eq!(target("web@1.service"), Some(TargetState::Launched));
 }
 
