@@ -255,6 +255,32 @@ fn a_grant_of_an_update_that_was_taken_back_says_nothing_about_today() {
 }
 
 #[test]
+fn machine_on_its_way_back_was_up_before_the_next_update() {
+    let mut fleet = Fleet::rolling(3, 1);
+    // A rollback has just restarted it, when another update is submitted.
+    fleet.grant(0, 1, true);
+    let starting = up(1).map(|report| UnitReport {
+        ready: false,
+        available: false,
+        ..report
+    });
+    fleet.report(0, starting);
+    let first = fleet.step().grants;
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert!(
+        first[0].grant.was_available,
+        "the update before took it down"
+    );
+    fleet.grant(0, 2, true);
+    fleet.report(0, failed(2));
+    let change = fleet.step().change;
+    assert!(
+        matches!(change, Some(Transition::RollBack(_))),
+        "{change:?}"
+    );
+}
+
+#[test]
 fn a_oneshot_in_the_middle_of_its_run_outlasts_the_deadline() {
     let mut fleet = Fleet::rolling(1, 1);
     let run = |section: &str| crate::unit::Content::from(section);
