@@ -1,4 +1,5 @@
-//! The walls inside fleetd: which of its modules may know which others. `ARCHITECTURE.md` draws them.
+//! The walls inside fleetd: which of its modules may know which others. `ARCHITECTURE.md` draws
+//! them.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! The leader: it sees the registry, decides with the real step, and commits that, guarded as the engine guards it.
+//! The leader: it sees the registry, decides with the real step, and commits that, guarded as the
+//! engine guards it.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -227,6 +228,7 @@ impl View {
                 fleet.broken == Some(Broken::LostMachines) && machine.presence.is_none();
             OnMachine {
                 id: &ids[at],
+                leaves: None,
                 presence: match machine.presence {
                     Some(session) => Presence::Live(session.into()),
                     None if self.awaits => Presence::Awaited(millis(self.tick + 1)),
@@ -249,6 +251,7 @@ impl View {
         };
         step(&Situation {
             record: &record,
+            min_ready: Duration::ZERO,
             created: CREATED,
             policy: Policy {
                 max_unavailable: MaxUnavailable::Machines(budget),
@@ -282,6 +285,7 @@ fn grant(given: Granted) -> (Grant, u64) {
         session: given.session.into(),
         was_available: given.was_available,
         proved: given.proved,
+        leaves: false,
     };
     (grant, given.number.into())
 }

@@ -101,8 +101,9 @@ impl Machine {
         self.taken_down && !(self.state == State::Up && self.reaches)
     }
 
-    /// A person who cordons a machine answers for it. One that is offline counts until the deadline, for the revision that
-    /// it was granted: a newer update does not answer for machines that the one before cut off.
+    /// A person who cordons a machine answers for it. One that is offline counts until the
+    /// deadline, for the revision that it was granted: a newer update does not answer for machines
+    /// that the one before cut off.
     pub(crate) fn is_forgiven(&self, world: &World) -> bool {
         let is_over = world.tick > self.shown.offline_since;
         let candidate = world.record.candidate.map(|it| it.0);
@@ -174,7 +175,8 @@ impl Machine {
         }
         if goes_to != self.has {
             self.has = goes_to;
-            // One that was down when it was granted the revision is not charged to the update, though it came up since.
+            // One that was down when it was granted the revision is not charged to the update,
+            // though it came up since.
             let was_up = self.state == State::Up && self.shown.report.state == State::Up;
             self.taken_down |= was_up && valid.is_none_or(|it| it.was_available);
             self.state = State::Starting;
@@ -242,7 +244,8 @@ impl World {
         Some(())
     }
 
-    /// A machine reaches the registry again, and sees all of it. One that was down starts what it had.
+    /// A machine reaches the registry again, and sees all of it. One that was down starts what it
+    /// had.
     pub(crate) fn returns(&mut self, fleet: &Fleet, at: usize) -> Option<()> {
         let news = self.record.known();
         let machine = &mut self.machines[at];

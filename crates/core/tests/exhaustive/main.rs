@@ -1,6 +1,7 @@
-//! Explores a small fleet exhaustively: every order in which three machines, a leader and people can act, within a number
-//! of events. The leader decides with the real `rollout::step`. Agents decide with the real `rollout::choose`, and orders
-//! are followed with the real `rollout::follow` and `succeed`.
+//! Explores a small fleet exhaustively: every order in which three machines, a leader and people
+//! can act, within a number of events. The leader decides with the real `rollout::step`. Agents
+//! decide with the real `rollout::choose`, and orders are followed with the real `rollout::follow`
+//! and `succeed`.
 //!
 //! The invariants are those of "What must never happen" in `ARCHITECTURE.md`:
 //!

@@ -100,9 +100,9 @@ impl<'a> Standing<'a> {
         let up = report.is_some_and(|report| report.available);
         let stable = situation.record.stable.number;
         let elsewhere = granted.is_some_and(|it| it > stable && it != revision);
-        // A machine that had already gone to a candidate was as that grant says. So was one that is still in the session of
-        // its grant, and not up: a rollback or another update may have come before it was. Grants go once they were
-        // followed, and a grant of an earlier session says nothing about today.
+        // A machine that had already gone to a candidate was as that grant says. So was one that is
+        // not up in the session of its grant: a rollback may have come before it was. Grants go
+        // once they were followed, and one of an earlier session says nothing about today.
         let has_gone = report.is_some_and(|it| on || it.revision > stable);
         let went = known_grant.filter(|_| has_gone).or(valid);
         Some(Self {
