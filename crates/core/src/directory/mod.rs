@@ -288,7 +288,7 @@ pub fn decide(
     let mut actions: Vec<_> = gone.cloned().map(Action::Disown).collect();
     let mut problems = BTreeMap::new();
     let mut notes = BTreeMap::new();
-    let triggered = target::triggered(files);
+    let triggered = target::started(files);
     for (entry, file) in files {
         let name = match named(entry) {
             Named::Unit(name) => name,

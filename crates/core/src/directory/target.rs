@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, File, Named, named};
-use crate::unit::{Content, FleetOptions, TargetState, UnitFile, UnitKind, UnitName, expand};
+use crate::trigger::triggered;
+use crate::unit::{Content, FleetOptions, TargetState, UnitFile, UnitKind, UnitName};
 
 /// Units that other units of the directory start: a timer's, a socket's, a path's, an automount's.
-pub(super) fn triggered(files: &BTreeMap<String, File>) -> BTreeSet<UnitName> {
+pub(super) fn started(files: &BTreeMap<String, File>) -> BTreeSet<UnitName> {
     let units = files.iter().filter_map(|(entry, file)| match named(entry) {
         // A template starts nothing.
         Named::Unit(name) if !name.is_template() => Some((name, file)),
@@ -22,27 +23,9 @@ pub(super) fn triggered(files: &BTreeMap<String, File>) -> BTreeSet<UnitName> {
                 File::Skipped(_) | File::Unreadable(_) | File::Untrusted(_) => None,
                 File::Directory => return None,
             };
-            triggers(&name, content)
+            triggered(&name, content)
         })
         .collect()
-}
-
-/// The unit that this one starts, if it is of a kind that starts others.
-fn triggers(name: &UnitName, content: Option<&Content>) -> Option<UnitName> {
-    let (section, option, suffix) = match name.kind() {
-        UnitKind::Timer => ("Timer", "Unit", "service"),
-        UnitKind::Path => ("Path", "Unit", "service"),
-        UnitKind::Socket => ("Socket", "Service", "service"),
-        UnitKind::Automount => ("Automount", "", "mount"),
-        _ => return None,
-    };
-    let file = content.map(|content| UnitFile::parse(content.as_bytes()));
-    let set = file.as_ref().and_then(|file| file.last(section, option));
-    let unit = match set {
-        Some(unit) => expand(unit, name),
-        None => format!("{}.{suffix}", name.stem()),
-    };
-    UnitName::parse(&unit).ok()
 }
 
 /// Returns the target state of a new unit: from its file, else from the units beside it.

@@ -526,7 +526,7 @@ impl Plan {
 impl Others<'_> {
     /// The unit that this one starts, if it is not on this machine.
     fn missing(&self, name: &UnitName, want: &Desired) -> Option<UnitName> {
-        let unit = triggered(name, &want.content)?;
+        let unit = triggered(name, Some(&want.content))?;
         let seen = self.observed.get(&unit);
         let is_missing = seen.is_some_and(|seen| seen.state.is_not_found());
         (is_missing && !self.desired.contains_key(&unit)).then_some(unit)
@@ -534,7 +534,7 @@ impl Others<'_> {
 
     /// The unit that this one starts, if it runs, and whether it is fleet's.
     fn runs_for(&self, name: &UnitName, want: &Desired) -> Option<(UnitName, bool)> {
-        let unit = triggered(name, &want.content)?;
+        let unit = triggered(name, Some(&want.content))?;
         let seen = self.observed.get(&unit)?;
         let runs = seen.state.is_up() || seen.state.is_stopping();
         runs.then(|| (unit, seen.is_fleets()))

@@ -142,7 +142,7 @@ impl Host {
     ) -> BTreeSet<UnitName> {
         let wanted = names.iter().filter_map(|name| {
             let want = desired?.get(name).filter(|want| want.launch)?;
-            triggered(name, &want.content)
+            triggered(name, Some(&want.content))
         });
         wanted.collect()
     }

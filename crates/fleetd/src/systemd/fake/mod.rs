@@ -3,20 +3,19 @@
 //! It knows what fleet relies on: files need a link, a changed file of a loaded unit needs a reload, jobs take
 //! their time, `/run` does not survive a reboot. It knows nothing of dependencies.
 
+mod seam;
 mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
-use fleet_core::systemd::State;
 use fleet_core::trigger::triggered;
 use fleet_core::unit::{Content, UnitKind, UnitName};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::changes::Changes;
-use super::{Details, Dirty, Ended, Links, OnDisk, Result, Systemd, SystemdError};
+use super::{Ended, Result, SystemdError};
 use unit::Unit;
 pub use unit::{Behaviour, Outcome};
 
@@ -248,7 +247,7 @@ impl Fake {
         self.world().links.clone()
     }
 
-    /// How often a method of [`Systemd`] was called, such as `reload` or `states`.
+    /// How often a method of [`Systemd`](super::Systemd) was called, such as `reload` or `states`.
     pub fn calls(&self, method: &str) -> u64 {
         self.world().calls.get(method).copied().unwrap_or_default()
     }
@@ -376,7 +375,7 @@ impl World {
 
     /// What starts another unit is refused without it, and a socket while its service runs.
     fn may_start(&mut self, name: &UnitName, file: &Content) -> bool {
-        let Some(other) = triggered(name, file) else {
+        let Some(other) = triggered(name, Some(file)) else {
             return true;
         };
         let is_socket = name.kind() == UnitKind::Socket;
@@ -387,158 +386,5 @@ impl World {
     fn foreign(&self, name: &UnitName) -> Option<String> {
         let mut names = std::iter::once(name.clone()).chain(name.template());
         names.find_map(|name| self.foreign.get(&name).cloned())
-    }
-}
-
-#[async_trait]
-impl Systemd for Fake {
-    async fn changed(&self) -> Dirty {
-        loop {
-            let next = self.world().settled.and_then(|until| until.0);
-            let transition = async {
-                match next {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                dirty = self.changes.next() => return dirty,
-                () = self.planned.notified() => {}
-                () = transition => {}
-            }
-        }
-    }
-
-    fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
-        self.changes.looking(names)
-    }
-
-    fn ended(&self, name: &UnitName) -> Option<Ended> {
-        self.world().units_ended.remove(name)
-    }
-
-    fn forget(&self, name: &UnitName) {
-        self.changes.forget(name);
-    }
-
-    async fn soft_reboots(&self) -> Result<u32> {
-        Ok(self.call("soft_reboots")?.soft_reboots)
-    }
-
-    async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
-        Ok(self.world().files.clone())
-    }
-
-    async fn on_disk(&self, name: &UnitName) -> Result<OnDisk> {
-        let world = self.world();
-        Ok(OnDisk {
-            file: world.files.get(name).cloned(),
-            linked: world.links.contains_key(name),
-        })
-    }
-
-    async fn states(&self, names: &BTreeSet<UnitName>) -> Result<BTreeMap<UnitName, State>> {
-        for name in names {
-            self.changes.follow(name);
-        }
-        let mut world = self.call("states")?;
-        let mut state = |name: &UnitName| {
-            world
-                .load(name)
-                .map_or_else(State::not_found, |unit| unit.state())
-        };
-        Ok(names
-            .iter()
-            .map(|name| (name.clone(), state(name)))
-            .collect())
-    }
-
-    async fn details(&self, name: &UnitName, _state: &State) -> Result<Details> {
-        let mut world = self.call("details")?;
-        let booted = world.booted;
-        Ok(world
-            .load(name)
-            .map(|unit| unit.details(|at| BOOTED + at.duration_since(booted).as_millis() as u64))
-            .unwrap_or_default())
-    }
-
-    async fn foreign(&self, name: &UnitName, _state: &State) -> Result<Option<String>> {
-        Ok(self.call("foreign")?.foreign(name))
-    }
-
-    async fn write(&self, name: &UnitName, content: &Content) -> Result<()> {
-        self.changes.follow(name);
-        let mut world = self.world();
-        world.log.push(format!("write {name}"));
-        world.files.insert(name.clone(), content.clone());
-        Ok(())
-    }
-
-    async fn link(&self, name: &UnitName, links: Links) -> Result<()> {
-        let mut world = self.call("link")?;
-        if !world.files.contains_key(name) {
-            return Err(SystemdError::Refused(format!(
-                "Unit file {name} does not exist."
-            )));
-        }
-        if let Some(origin) = world.foreign(name) {
-            return Err(SystemdError::Refused(format!(
-                "unit {name} is there already: {origin}"
-            )));
-        }
-        world.log.push(format!("link {name}"));
-        world.links.insert(name.clone(), links.install);
-        Ok(())
-    }
-
-    async fn remove(&self, name: &UnitName) -> Result<()> {
-        let mut world = self.call("remove")?;
-        world.log.push(format!("remove {name}"));
-        world.links.remove(name);
-        world.files.remove(name);
-        if let Some(unit) = world.unit_mut(name) {
-            unit.forget_failure();
-            let (unit, observer) = (&world.units[name], &world.observer);
-            tell(observer, name, unit, Some("remove"), unit.is_active());
-        }
-        Ok(())
-    }
-
-    async fn reload(&self) -> Result<()> {
-        let mut world = self.call("reload")?;
-        world.log.push("reload".to_owned());
-        let World {
-            files,
-            links,
-            units,
-            ..
-        } = &mut *world;
-        for (name, unit) in units {
-            match files.get(name).filter(|_| links.contains_key(name)) {
-                Some(content) => unit.define(content.clone()),
-                None => unit.lose(),
-            }
-        }
-        world.settled = None;
-        self.changes.mark_reloaded();
-        Ok(())
-    }
-
-    async fn is_shutting_down(&self) -> bool {
-        self.call("is_shutting_down")
-            .is_ok_and(|world| world.shutting_down)
-    }
-
-    async fn start(&self, name: &UnitName) -> Result<()> {
-        self.job("start", name, Unit::start)
-    }
-
-    async fn restart(&self, name: &UnitName) -> Result<()> {
-        self.job("restart", name, Unit::restart)
-    }
-
-    async fn stop(&self, name: &UnitName) -> Result<()> {
-        self.job("stop", name, Unit::stop)
     }
 }
