@@ -1,10 +1,18 @@
 //! A units directory in memory, for simulations: what lies in it is known in its moment, and told without the kernel.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use fleet_core::directory::{Directory, File};
 use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::DEBOUNCE;
+use super::problems::Findings;
+use super::source::Source;
 
 /// The directory. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -46,22 +54,36 @@ impl Memory {
             seen: self.files.subscribe(),
         }
     }
+}
 
-    pub(super) fn look(&mut self) -> Directory {
-        self.seen.borrow_and_update().clone()
+#[async_trait]
+impl Source for Memory {
+    async fn changed(&mut self) {
+        // This one holds a sender.
+        let _ = self.seen.changed().await;
     }
 
-    pub(super) fn mark(&self) {
+    async fn settle(&mut self) {
+        sleep(DEBOUNCE).await;
+    }
+
+    async fn look(
+        &mut self,
+        _findings: &mut Findings,
+    ) -> io::Result<Option<(Directory, Option<Duration>)>> {
+        Ok(Some((self.seen.borrow_and_update().clone(), None)))
+    }
+
+    async fn mark(&mut self) -> io::Result<()> {
         self.files.send_modify(|directory| {
             if let Directory::Present { marked, .. } = directory {
                 *marked = true;
             }
         });
+        Ok(())
     }
 
-    /// Waits for a change since the last look. Safe to cancel.
-    pub(super) async fn changed(&mut self) {
-        // This one holds a sender.
-        let _ = self.seen.changed().await;
+    fn is_slow(&self) -> bool {
+        false
     }
 }

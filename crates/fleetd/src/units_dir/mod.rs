@@ -15,6 +15,7 @@ mod grace;
 mod memory;
 mod problems;
 mod publisher;
+mod source;
 mod state;
 
 #[cfg(test)]
@@ -24,8 +25,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,24 +34,18 @@ use fleet_core::machine::MachineId;
 use fleet_core::unit::{Content, UnitName};
 use futures_util::future::join_all;
 use tokio::sync::watch::{Receiver, Sender};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::backoff::Backoff;
-use disk::{RECENT, Scan, Watch};
+use disk::{Disk, RECENT};
 use grace::{GONE, Grace};
 pub use memory::Memory;
 use problems::Findings;
 pub use publisher::{PublishError, Publisher};
+use source::Source;
 
 /// How long to wait after an event for those that come with it: a copy of fifty files is one round.
 const DEBOUNCE: Duration = Duration::from_millis(10);
-
-/// How long nothing must happen after an event. A service is read together with the timer that is copied after it, and
-/// loaded for that reason, not started.
-const SETTLE: Duration = Duration::from_millis(40);
-
-/// How long to wait for that at most: something may write for ever.
-const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 /// How long the agent may take to hear of what was published, before its not having it means anything.
 const COMPARE: Duration = Duration::from_secs(2);
@@ -84,9 +77,7 @@ pub struct UnitsDir {
     publisher: Arc<dyn Publisher>,
     check: Check,
     findings: Findings,
-    watch: Option<Watch>,
-    /// The directory, where it is in memory.
-    shown: Option<Memory>,
+    source: Box<dyn Source>,
     /// What was published; an error while its file is damaged.
     published: Result<Published, String>,
     /// Whether that is on disk.
@@ -128,8 +119,7 @@ impl UnitsDir {
             check,
             findings: Findings::new(problems),
             saved: true,
-            watch: None,
-            shown: None,
+            source: Box::new(Disk::new(directory)),
             settled: None,
             gone: Grace::default(),
             retry: Backoff::new(machine.as_str()).up_to(RETRY_MAX),
@@ -157,8 +147,8 @@ impl UnitsDir {
 
     /// The same for a directory in memory.
     pub fn showing(self, shown: &Memory) -> Self {
-        let shown = Some(shown.seen_anew());
-        Self { shown, ..self }
+        let source = Box::new(shown.seen_anew());
+        Self { source, ..self }
     }
 
     /// Runs for ever. Dropping it at any moment is safe: what was done and not yet remembered is found
@@ -181,7 +171,7 @@ impl UnitsDir {
             let compare_at = self.compare_at;
             tokio::select! {
                 biased;
-                () = noticed(&mut self.shown, &mut self.watch) => return self.settle().await,
+                () = self.source.changed() => return self.source.settle().await,
                 () = sleep_until(until) => return,
                 () = changed(&mut self.fleet) => {
                     self.compare_at.get_or_insert(Instant::now() + COMPARE);
@@ -193,21 +183,6 @@ impl UnitsDir {
                 }
             }
         }
-    }
-
-    /// Waits until nothing has happened in the directory for [`SETTLE`].
-    async fn settle(&mut self) {
-        let start = Instant::now();
-        while let Some(watch) = &mut self.watch
-            && start.elapsed() < SETTLE_MAX
-        {
-            match timeout(SETTLE, watch.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => self.watch = None,
-                Err(_) => return,
-            }
-        }
-        sleep(DEBOUNCE).await;
     }
 
     /// Names the files that were published and differ from what the fleet has.
@@ -228,9 +203,7 @@ impl UnitsDir {
     }
 
     async fn round(&mut self) -> Next {
-        let Ok(look) = self.look().await else {
-            // Made anew in the next round, which says so if it fails.
-            self.watch = None;
+        let Ok(look) = self.source.look(&mut self.findings).await else {
             return Next::Look(RECENT);
         };
         let Some((seen, again)) = look else {
@@ -294,52 +267,6 @@ impl UnitsDir {
                 self.findings.problem(&file, IDLE);
             }
         }
-    }
-
-    /// Reads the directory as of one moment, files that are being written apart, and says when to look
-    /// again if no event will. None if the directory as a whole changed meanwhile.
-    async fn look(&mut self) -> io::Result<Option<(Directory, Option<Duration>)>> {
-        if let Some(shown) = &mut self.shown {
-            return Ok(Some((shown.look(), None)));
-        }
-        let armed = self.arm();
-        self.findings
-            .unwatched(&self.directory, armed.err().as_ref());
-        let directory = self.directory.clone();
-        let Some(watch) = &mut self.watch else {
-            let scan = blocking(move || Scan::read(&directory, true)).await;
-            let again = scan.is_unfinished().then_some(RECENT);
-            return Ok(Some((scan.directory, again)));
-        };
-        watch.catch_up().await?;
-        let unwatched = watch.unwatched;
-        let mut scan = blocking(move || Scan::read(&directory, unwatched)).await;
-        // What was written while it was read may be half of it.
-        let touched = watch.catch_up().await?;
-        if touched.all {
-            return Ok(None);
-        }
-        // Before open files are skipped, only those that nobody watched count as unfinished.
-        watch.unwatched &= scan.is_unfinished();
-        let again = if !touched.names.is_empty() {
-            Some(DEBOUNCE)
-        } else {
-            watch.unwatched.then_some(RECENT)
-        };
-        scan.skip(&touched.names);
-        scan.skip(watch.open());
-        Ok(Some((scan.directory, again)))
-    }
-
-    /// Puts the watch in place; after an error there is none, not half of one.
-    fn arm(&mut self) -> io::Result<()> {
-        let mut watch = match self.watch.take() {
-            Some(watch) => watch,
-            None => Watch::new(&self.directory)?,
-        };
-        watch.arm()?;
-        self.watch = Some(watch);
-        Ok(())
     }
 
     /// Lists files that went a moment ago as if they were there, unless the directory is held. Answers
@@ -471,15 +398,9 @@ impl UnitsDir {
         if marked || published.units.is_empty() {
             return;
         }
-        if let Some(shown) = &self.shown {
-            shown.mark();
-            published.marked = true;
-            return;
-        }
         let marker = self.directory.join(MARKER);
-        let path = marker.clone();
-        match blocking(move || fs::File::create_new(path)).await {
-            Ok(_) => published.marked = true,
+        match self.source.mark().await {
+            Ok(()) => published.marked = true,
             Err(error) => self.findings.problem(
                 &marker,
                 &format!("cannot be made: {error}. Without it, another directory in this place is not recognised"),
@@ -497,10 +418,9 @@ impl UnitsDir {
         // Until this machine owns what the other one published, it is the other one's.
         let machine = (!self.is_anothers).then(|| self.machine.clone());
         let save = move || state::save(&file, &directory, machine, &published);
-        let saved = match self.shown {
-            // Histories replay exactly only where no other thread has a part in them.
-            Some(_) => save(),
-            None => blocking(save).await,
+        let saved = match self.source.is_slow() {
+            true => blocking(save).await,
+            false => save(),
         };
         if let Err(error) = &saved {
             let text = format!(
@@ -530,19 +450,6 @@ enum Outcome {
     Refused,
     /// The registry is away, or somebody was first there.
     Away,
-}
-
-/// Waits for an event. Safe to cancel.
-async fn noticed(shown: &mut Option<Memory>, watch: &mut Option<Watch>) {
-    match (shown, &mut *watch) {
-        (Some(shown), _) => shown.changed().await,
-        (None, Some(events)) => {
-            if events.changed().await.is_err() {
-                *watch = None;
-            }
-        }
-        (None, None) => std::future::pending().await,
-    }
 }
 
 /// Waits until the fleet has something else. Safe to cancel.

@@ -3,12 +3,14 @@
 //! The real one is this machine's. Units are started, `/etc/systemd/system` is written to, systemd and the bus
 //! are restarted: only with `FLEET_TEST_SYSTEM_BUS=1`, as root, on a machine that may be played with.
 
+mod files;
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use files::*;
 use fleet_core::unit::Content;
 use fleetd::systemd::fake::Behaviour;
 use fleetd::systemd::{Dirty, Ended, JobResult, Links, State, Systemd as _, SystemdError};
@@ -268,51 +270,6 @@ async fn what_starts_a_unit_is_not_started_without_it(host: &Host) {
     host.remove(&["a.timer", "a.service"]).await;
 }
 
-async fn a_changed_file_counts_after_a_reload_and_not_before(host: &Host) {
-    host.run("a.service", SLEEPS).await;
-    host.link("a.service", FAILS).await;
-    host.restart("a.service").await;
-    sleep(Duration::from_millis(300)).await;
-    host.becomes("a.service", "active").await;
-    host.reload().await;
-    assert_eq!(host.state("a.service").await.active, "active");
-    host.restart("a.service").await;
-    host.becomes("a.service", "failed").await;
-    host.remove(&["a.service"]).await;
-}
-
-async fn removal_leaves_nothing(host: &Host) {
-    host.run("a.service", SLEEPS).await;
-    host.remove(&["a.service"]).await;
-    assert_eq!(host.systemd().files().await.expect("read"), BTreeMap::new());
-    assert_eq!(host.state("a.service").await, State::not_found());
-    let again = host.systemd().start(&unit("a.service")).await;
-    assert!(matches!(again, Err(SystemdError::Refused(_))), "{again:?}");
-    host.systemd()
-        .remove(&unit("a.service"))
-        .await
-        .expect("nothing to do");
-}
-
-async fn names_that_systemd_does_not_know_are_not_found_and_harm_no_others(host: &Host) {
-    host.run("a.service", SLEEPS).await;
-    let strange = [
-        "none.service",
-        "none@.service",
-        "old.snapshot",
-        "none.mount",
-    ];
-    let long = format!("{}.service", "x".repeat(247));
-    let names = [&strange[..], &[&*long, "a.service"]].concat();
-    let states = host.states(&names).await;
-    assert_eq!(states.len(), names.len());
-    for name in strange {
-        assert_eq!(states[&unit(name)], State::not_found(), "{name}");
-    }
-    assert_eq!(states[&unit("a.service")].active, "active");
-    host.remove(&["a.service"]).await;
-}
-
 async fn fifty_units_that_are_started_at_once_all_become_active(host: &Host) {
     let names: Vec<String> = (0..50).map(|n| format!("many-{n}.service")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -342,34 +299,6 @@ async fn fifty_units_that_are_started_at_once_all_become_active(host: &Host) {
     );
     host.remove(&names).await;
     println!("and removed after {:?}", begin.elapsed());
-}
-
-async fn of_links_that_are_asked_for_at_once_one_that_cannot_be_made_is_in_nobodys_way(
-    host: &Host,
-) {
-    let links = Links {
-        install: false,
-        anew: true,
-    };
-    let link = async |name: &str| host.systemd().link(&unit(name), links).await;
-    for without in [false, true] {
-        let names: Vec<String> = (0..20).map(|n| format!("linked-{n}.service")).collect();
-        for name in &names {
-            host.write(name, SLEEPS).await;
-        }
-        let (good, all) = join(
-            join_all(names.iter().map(|name| link(name))),
-            join_all(without.then(|| link("nowhere.service"))),
-        )
-        .await;
-        assert!(good.iter().all(Result::is_ok), "{good:?}");
-        let refused = |answer: &Result<_, _>| matches!(answer, Err(SystemdError::Refused(_)));
-        assert!(all.iter().all(refused), "{all:?}");
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let states = host.states(&names).await;
-        assert!(states.values().all(|state| state.load == "loaded"));
-        host.remove(&names).await;
-    }
 }
 
 async fn units_that_hang_in_their_start_do_not_hold_up_others(host: &Host) {
@@ -440,122 +369,6 @@ async fn every_kind_becomes_active(host: &Host) {
     host.remove(&["kind.service"]).await;
 }
 
-async fn install_sections_are_linked_and_unlinked(host: &Host) {
-    let wanted = |target: &str| format!("{SLEEPS}[Install]\nWantedBy={target}\n");
-    host.link("a@1.service", &wanted("multi-user.target")).await;
-    host.link(
-        "b.service",
-        &format!("{}Alias=b-alias.service\n", wanted("timers.target")),
-    )
-    .await;
-    let links = |names: &[&str]| {
-        let names: BTreeSet<_> = names.iter().map(|name| format!("{RUN}/{name}")).collect();
-        match host {
-            Host::Fake(_) => {}
-            Host::Real(_) => assert_eq!(below(RUN), names),
-        }
-    };
-    links(&[
-        "a@1.service",
-        "b.service",
-        "b-alias.service",
-        "multi-user.target.wants/a@1.service",
-        "timers.target.wants/b.service",
-    ]);
-    // What the file no longer asks for goes.
-    host.link("b.service", &wanted("sockets.target")).await;
-    host.link("a@1.service", SLEEPS).await;
-    links(&["a@1.service", "b.service", "sockets.target.wants/b.service"]);
-    host.remove(&["a@1.service"]).await;
-    // Another unit that is installed with it stays when it goes.
-    host.link("c.service", &format!("{SLEEPS}[Install]\nAlso=b.service\n"))
-        .await;
-    host.remove(&["c.service"]).await;
-    links(&["b.service", "sockets.target.wants/b.service"]);
-    // systemd disables nothing that is masked.
-    if let Host::Real(_) = host {
-        shell("systemctl mask --quiet b.service");
-    }
-    host.remove(&["b.service"]).await;
-    links(&[]);
-    if let Host::Real(_) = host {
-        shell("systemctl unmask --quiet b.service");
-    }
-}
-
-async fn units_of_others_are_told(host: &Host) {
-    let etc = format!("{ETC}/etc.service");
-    let masked = format!("{ETC}/masked.service");
-    let template = format!("{ETC}/inst@.service");
-    let transient = "/run/systemd/transient/transient.service".to_owned();
-    let kernel = "systemd has it without a unit file".to_owned();
-    match host {
-        Host::Fake(fake) => {
-            fake.set_foreign(&unit("etc.service"), Some(&etc));
-            fake.set_foreign(&unit("masked.service"), Some(&format!("{masked} (masked)")));
-            fake.set_foreign(&unit("inst@.service"), Some(&template));
-            fake.set_foreign(&unit("transient.service"), Some(&transient));
-            fake.set_foreign(&unit("-.mount"), Some(&kernel));
-        }
-        Host::Real(_) => {
-            std::fs::write(&etc, SLEEPS).expect("written");
-            std::fs::write(&template, SLEEPS).expect("written");
-            shell("systemctl mask --quiet masked.service");
-            shell("systemd-run --quiet --unit=transient.service sleep 1000");
-            std::fs::create_dir(format!("{ETC}/own.service.d")).expect("created");
-        }
-    }
-    assert_eq!(host.foreign("etc.service").await, Some(etc.clone()));
-    assert_eq!(
-        host.foreign("masked.service").await,
-        Some(format!("{masked} (masked)"))
-    );
-    assert_eq!(host.foreign("inst@1.service").await, Some(template.clone()));
-    assert_eq!(host.foreign("transient.service").await, Some(transient));
-    assert_eq!(host.foreign("-.mount").await, Some(kernel));
-    assert_eq!(host.foreign("nobody.service").await, None);
-    host.run("own.service", SLEEPS).await;
-    assert_eq!(host.foreign("own.service").await, None);
-
-    // An administrator's file of the same name that comes later.
-    let shadow = format!("{ETC}/own.service");
-    match host {
-        Host::Fake(fake) => fake.set_foreign(&unit("own.service"), Some(&shadow)),
-        Host::Real(_) => std::fs::write(&shadow, SLEEPS).expect("written"),
-    }
-    assert_eq!(host.foreign("own.service").await, Some(shadow.clone()));
-    if let Host::Real(_) = host {
-        for file in [&etc, &masked, &template, &shadow] {
-            std::fs::remove_file(file).expect("removed");
-        }
-        std::fs::remove_dir(format!("{ETC}/own.service.d")).expect("removed");
-        shell("systemctl stop transient.service");
-    }
-    host.remove(&["own.service"]).await;
-}
-
-async fn a_link_never_replaces_anothers(host: &Host) {
-    let Host::Real(real) = host else { return };
-    let theirs = format!("{RUN}/a.service");
-    std::os::unix::fs::symlink("/opt/theirs/a.service", &theirs).expect("linked");
-    host.write("a.service", SLEEPS).await;
-    for install in [false, true] {
-        let links = Links {
-            install,
-            anew: !install,
-        };
-        let linked = real.link(&unit("a.service"), links).await;
-        assert!(
-            matches!(linked, Err(SystemdError::Refused(_))),
-            "{linked:?}"
-        );
-        let target = std::fs::read_link(&theirs).expect("still there");
-        assert_eq!(target, Path::new("/opt/theirs/a.service"));
-    }
-    std::fs::remove_file(&theirs).expect("removed");
-    host.remove(&["a.service"]).await;
-}
-
 async fn units_run_on_and_changes_are_told_when_systemd_or_the_bus_was_away(host: &Host) {
     host.run("a.service", SLEEPS).await;
     host.quiet().await;
@@ -621,16 +434,17 @@ statements! {
     a_removed_unit_that_is_wanted_stays_until_a_reload,
     a_socket_is_not_started_while_its_service_runs,
     what_starts_a_unit_is_not_started_without_it,
-    a_changed_file_counts_after_a_reload_and_not_before,
-    removal_leaves_nothing,
-    names_that_systemd_does_not_know_are_not_found_and_harm_no_others,
     fifty_units_that_are_started_at_once_all_become_active,
-    of_links_that_are_asked_for_at_once_one_that_cannot_be_made_is_in_nobodys_way,
     units_that_hang_in_their_start_do_not_hold_up_others,
     a_machine_where_nothing_happens_is_quiet,
     every_kind_becomes_active,
+    units_run_on_and_changes_are_told_when_systemd_or_the_bus_was_away,
+    a_changed_file_counts_after_a_reload_and_not_before,
+    removal_leaves_nothing,
+    names_that_systemd_does_not_know_are_not_found_and_harm_no_others,
+    of_links_that_are_asked_for_at_once_one_that_cannot_be_made_is_in_nobodys_way,
     install_sections_are_linked_and_unlinked,
     units_of_others_are_told,
     a_link_never_replaces_anothers,
-    units_run_on_and_changes_are_told_when_systemd_or_the_bus_was_away,
+    a_template_is_loaded_while_it_is_linked,
 }

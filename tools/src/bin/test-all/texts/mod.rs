@@ -41,16 +41,10 @@ const EXCEPTIONS: &[(&str, Rule)] = &[
     ("crates/fleetd/src/systemd/", Rule::Name),
     ("crates/fleetd/src/units_dir/", Rule::Name),
     ("crates/fleetd/tests/", Rule::Name),
-    ("crates/core/src/directory/tests.rs", Rule::Length),
     ("crates/core/src/plan/mod.rs", Rule::Length),
     ("crates/core/src/plan/tests.rs", Rule::Length),
     ("crates/core/src/rollout/step/tests.rs", Rule::Length),
-    ("crates/core/src/systemd.rs", Rule::Length),
-    ("crates/fleetd/src/agent/session.rs", Rule::Length),
     ("crates/fleetd/src/engine/leader.rs", Rule::Length),
-    ("crates/fleetd/src/systemd/fake/mod.rs", Rule::Length),
-    ("crates/fleetd/src/units_dir/mod.rs", Rule::Length),
-    ("crates/fleetd/src/units_dir/tests.rs", Rule::Length),
 ];
 
 /// A rule for texts.

@@ -14,16 +14,21 @@
 //!
 //! Another machine may have the same id: see [`duplicate_id`](super::duplicate_id).
 
+mod alive;
+mod pace;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::machine::{MachineId, SessionId};
+use fleet_core::machine::MachineId;
 use fleet_core::record::{self, Known, MachineRecord, ReportBase};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+pub(super) use self::alive::Alive;
+use self::pace::{PAUSE, Pace};
 use super::clocks::Clocks;
 use super::duplicate_id::{Place, Twins};
 use super::goodbye::Goodbye;
@@ -32,21 +37,9 @@ use crate::backoff::Backoff;
 use crate::store::{Guard, LeaseId, Result, Store, StoreError, Write};
 use crate::systemd::Systemd;
 
-/// The least time between two reports of one machine. A listing that is this old is as good as now
-/// to a person, and starting fifty units costs a few writes instead of fifty.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// The least time between two reports in the long run, of a machine with a unit that crashes in a
-/// loop, say.
-const LONG_PAUSE: Duration = Duration::from_secs(1);
-
 /// How long a report waits for the end of a job. An ordinary start takes ten milliseconds, on a
 /// busy machine several times that.
 const SETTLING: Duration = Duration::from_millis(100);
-
-/// How many reports may come quickly before that counts: an update of a few units is followed
-/// closely.
-const QUICK: u32 = 20;
 
 /// When a report that the registry does not take is tried again. The lease goes on meanwhile, and with it every grant.
 const TAKEN_AGAIN: Duration = Duration::from_secs(10);
@@ -90,31 +83,6 @@ impl ReportBody {
             (false, Some(_)) => return None,
         };
         Some(why.to_owned())
-    }
-}
-
-/// A presence that the registry vouches for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Alive {
-    pub(super) session: SessionId,
-    /// The end of its lease, if no renewal is answered any more: counted from when the last one was
-    /// asked for.
-    pub(super) until: Instant,
-    /// What the other clocks said when that renewal was asked for.
-    pub(super) clocks: Clocks,
-}
-
-impl Alive {
-    /// The session, unless its lease may have ended by now.
-    pub(super) fn session(&self) -> Option<SessionId> {
-        self.session_by(Clocks::now())
-    }
-
-    /// A machine that was suspended, or a guest that was stopped, has not aged by the clock that leases are counted by. So a
-    /// jump of another clock puts the session in doubt, until a renewal is answered.
-    fn session_by(&self, clocks: Clocks) -> Option<SessionId> {
-        let is_whole = Instant::now() < self.until && !clocks.jumped_since(&self.clocks);
-        is_whole.then_some(self.session)
     }
 }
 
@@ -550,72 +518,4 @@ fn unmodified(key: String, at: Option<u64>) -> Guard {
 /// Waits until then; the caller knows whether there is such a time.
 async fn due(at: Option<Instant>) {
     sleep_until(at.unwrap_or_else(Instant::now)).await;
-}
-
-/// How soon the next report may follow.
-struct Pace {
-    /// When all reports so far would have been written at the long pause.
-    paid: Instant,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self {
-            paid: Instant::now(),
-        }
-    }
-
-    /// One was written now. Answers when the next may be.
-    fn after_report(&mut self) -> Instant {
-        let now = Instant::now();
-        self.paid = self.paid.max(now) + LONG_PAUSE;
-        let owed = (self.paid - now).saturating_sub(LONG_PAUSE * QUICK);
-        now + owed.max(PAUSE)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_session_is_in_doubt_after_a_suspend_until_it_is_renewed() {
-        let clocks = Clocks::now();
-        let alive = Alive {
-            session: 7,
-            until: Instant::now() + Duration::from_secs(30),
-            clocks,
-        };
-        assert_eq!(alive.session_by(clocks), Some(7));
-        let minute = Duration::from_secs(60);
-        assert_eq!(alive.session_by(clocks.suspended_for(minute)), None);
-        assert_eq!(alive.session_by(clocks.set_by(3_600_000)), None);
-        assert_eq!(alive.session_by(clocks.set_by(-3_600_000)), None);
-        assert_eq!(alive.session_by(clocks.set_by(20)), Some(7));
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        assert_eq!(alive.session_by(clocks), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_quick_reports_are_followed_by_slower_ones_until_it_was_quiet() {
-        let mut pace = Pace::new();
-        let mut pauses = async |count: u32| {
-            let mut pauses = Vec::new();
-            for _ in 0..count {
-                let next = pace.after_report();
-                pauses.push(next - Instant::now());
-                sleep_until(next).await;
-            }
-            pauses
-        };
-        let first = pauses(100).await;
-        assert!(
-            first[..usize::try_from(QUICK).expect("small")]
-                .iter()
-                .all(|pause| *pause == PAUSE)
-        );
-        assert_eq!(first[99], LONG_PAUSE);
-        tokio::time::sleep(LONG_PAUSE * 5).await;
-        assert_eq!(pauses(4).await, [PAUSE; 4]);
-    }
 }
