@@ -10,6 +10,7 @@ pub mod engine;
 pub mod health;
 pub mod mirror;
 pub mod registry;
+pub mod state_file;
 pub mod store;
 pub mod systemd;
 pub mod units_dir;

@@ -5,6 +5,7 @@
 //! nothing in such a registry, and reports it, until a person accepts the registry for that
 //! cluster.
 
+mod following;
 mod identity;
 mod judge;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::following::{Following, Heard, Log, Outcome};
 pub use self::identity::{ClusterKey, Identity};
 pub use self::judge::judge;
 use self::judge::{is_newer, newest, unreadable};
@@ -40,6 +42,18 @@ pub struct Seen {
     /// The newest acceptance (its `at`) that was seen in it: an older one, in a backup say, counts no more.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub accepted: u64,
+}
+
+impl Seen {
+    /// Whether more than the revisions differs, so that a later start must know of it.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        let but_revisions = |seen: &Self| Self {
+            revision: 0,
+            instructed: 0,
+            ..seen.clone()
+        };
+        but_revisions(self) != but_revisions(other)
+    }
 }
 
 /// The memory of a machine about registries.

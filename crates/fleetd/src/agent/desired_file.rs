@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fleet_core::plan::Desired;
-use fleet_core::trust::{LOST, Memory, Seen};
+use fleet_core::trust::{Following, LOST, Memory, Seen};
 use fleet_core::unit::UnitName;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
-use crate::atomic_file;
+use crate::state_file;
 
 /// What is kept on disk: the last desired state, and the registry it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +39,8 @@ impl Saved {
 
 impl Agent {
     pub(super) fn load(&mut self) {
-        let saved = atomic_file::load::<Saved>(&self.config.desired_file);
-        let beside = atomic_file::load::<Seen>(&self.seen_file());
+        let saved = state_file::load::<Saved>(&self.config.desired_file);
+        let beside = state_file::load::<Seen>(&self.seen_file());
         let newer = [saved.as_ref().err(), beside.as_ref().err()];
         if let Some(error) = newer.into_iter().flatten().find(|error| error.is_newer()) {
             // Whatever it says, this version would act against it, and write over it.
@@ -49,21 +49,29 @@ impl Agent {
             );
             tracing::error!("{text}");
             self.disk = Some(error.to_string());
-            self.memory = Memory::Lost(text);
+            self.following = Following::of(Memory::Lost(text));
             self.tell_trust();
             return;
         }
         match saved {
+            Ok(Some(saved)) if self.host.is_desired_stale() => {
+                let text = format!(
+                    "{}: it could not be written before fleetd ended, and is older than what runs here; units run on, \
+                     and follow the registry once it answers",
+                    self.config.desired_file.display()
+                );
+                tracing::error!("{text}");
+                self.disk = Some(text);
+                let seen = beside.ok().flatten().unwrap_or(saved.seen);
+                self.following = Following::of(Memory::Of(seen));
+            }
             Ok(saved) => {
                 if let Some(saved) = &saved {
                     tracing::info!(units = saved.desired.len(), cluster = %saved.seen.cluster, "desired state read from disk");
-                }
-                self.on_disk = saved.is_some();
-                if let Some(saved) = &saved {
-                    self.memory = Memory::Of(saved.seen.clone());
+                    self.following = Following::of(Memory::Of(saved.seen.clone()));
                     // What an older version left, or a crash between the two files.
                     self.on_disk =
-                        matches!(beside, Ok(Some(seen)) if !is_other(&seen, &saved.seen));
+                        matches!(beside, Ok(Some(seen)) if !seen.differs_from(&saved.seen));
                 }
                 self.saved = saved;
             }
@@ -73,14 +81,14 @@ impl Agent {
                 );
                 tracing::error!("{text}");
                 self.disk = Some(text);
-                self.memory = match beside {
+                self.following = Following::of(match beside {
                     Ok(Some(seen)) => Memory::Of(seen),
                     Ok(None) => Memory::Lost(LOST.to_owned()),
                     Err(error) => {
                         tracing::error!("{error}");
                         Memory::Lost(LOST.to_owned())
                     }
-                };
+                });
             }
         }
         self.tell_trust();
@@ -94,9 +102,10 @@ impl Agent {
     /// stops nothing: the machine follows the registry, says so, and tries again.
     pub(super) fn save(&mut self) {
         let Some(saved) = &self.saved else { return };
-        let written = atomic_file::save(&self.seen_file(), &saved.seen)
-            .and_then(|()| atomic_file::save(&self.config.desired_file, saved));
+        let written = state_file::save(&self.seen_file(), &saved.seen)
+            .and_then(|()| state_file::save(&self.config.desired_file, saved));
         self.on_disk = written.is_ok();
+        self.host.note_desired_stale(written.is_err());
         self.disk = match written {
             Ok(()) => None,
             Err(error) => {
@@ -123,32 +132,17 @@ impl Agent {
         }
     }
 
-    /// Remembers something about a registry that is held.
-    pub(super) fn remember(&mut self, seen: Seen) {
-        let now = Memory::Of(seen.clone());
-        if self.memory == now {
-            return;
-        }
-        self.memory = now;
-        self.move_to(&seen);
+    /// Writes down something about a registry that is held.
+    pub(super) fn remember(&mut self, seen: &Seen) {
+        self.move_to(seen);
         match &self.saved {
             Some(_) => self.save(),
             // Its file cannot be read, and stays as it is.
             None => {
-                if let Err(error) = atomic_file::save(&self.seen_file(), &seen) {
+                if let Err(error) = state_file::save(&self.seen_file(), seen) {
                     tracing::warn!("{}: {error}", self.seen_file().display());
                 }
             }
         }
     }
-}
-
-/// Whether more than the revision differs, so that a later start must know of it.
-pub(super) fn is_other(a: &Seen, b: &Seen) -> bool {
-    let but_revision = |seen: &Seen| Seen {
-        revision: 0,
-        instructed: 0,
-        ..seen.clone()
-    };
-    but_revision(a) != but_revision(b)
 }

@@ -138,8 +138,17 @@ impl Index {
         }
     }
 
+    /// Takes what was heard of the registry.
+    pub(super) fn take(&mut self, update: Update) {
+        match update {
+            Update::Reset(snapshot) => self.reset(snapshot),
+            Update::Changed(batch) => self.apply(batch),
+            Update::Away(_) => {}
+        }
+    }
+
     /// Takes all there is.
-    pub(super) fn reset(&mut self, snapshot: Snapshot) {
+    fn reset(&mut self, snapshot: Snapshot) {
         self.touch_all();
         self.units
             .retain(|name, _| snapshot.entries.contains_key(&keys::unit(name)));
@@ -156,7 +165,7 @@ impl Index {
     }
 
     /// Takes one commit.
-    pub(super) fn apply(&mut self, batch: Batch) {
+    fn apply(&mut self, batch: Batch) {
         for change in batch.changes {
             match change {
                 Change::Put(key, entry) => self.put(&key, &entry),

@@ -34,12 +34,12 @@ use std::time::Duration;
 use fleet_core::machine::{MachineId, Scheduling};
 use fleet_core::plan::Desired;
 use fleet_core::record::MachineRecord;
-use fleet_core::trust::{Footing, Held, Judgement, Memory, Seen, Trust, judge};
+use fleet_core::trust::{Following, Footing, Heard, Held, Log, Memory, Seen, Trust};
 use fleet_core::unit::{Content, UnitName};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use self::desired_file::{Saved, is_other};
+use self::desired_file::Saved;
 pub use self::goodbye::Goodbye;
 use self::host::Marks;
 use self::host::{Cause, Host};
@@ -57,9 +57,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// The least wait before a unit that is busy is asked to stop again: each try is a process, and lines in
 /// the journal.
 const BUSY_RETRY: Duration = Duration::from_secs(3);
-
-const METADATA_IS_DAMAGED: &str = "what is set for this machine cannot be read, so nobody knows what belongs here: keeping what runs; \
-     set its metadata anew";
 
 /// What an agent is made of.
 pub struct Config {
@@ -102,12 +99,8 @@ pub struct Agent {
     /// What runs here by the files and marks, for as long as `saved` is none: a desired state that cannot be read is no leave to
     /// restart anything.
     in_place: BTreeMap<UnitName, Desired>,
-    /// The registry that this machine belongs to; more than `saved` says where that cannot be read.
-    memory: Memory,
     /// What was decided about the registry.
-    footing: Footing,
-    /// Why the registry is not followed.
-    held: Option<String>,
+    following: Following,
     /// Whether the registry is to be listed anew: by its events it might be followed again.
     wants_list: bool,
     /// Whether what is wanted has lost its numbers since the host was last told: that is a change of every unit.
@@ -153,9 +146,7 @@ impl Agent {
             heart,
             saved: None,
             in_place: BTreeMap::new(),
-            memory: Memory::Never,
-            footing: Footing::Unheard,
-            held: None,
+            following: Following::of(Memory::Never),
             wants_list: false,
             moved: false,
             disk: None,
@@ -306,7 +297,7 @@ impl Agent {
     /// Takes a burst of events as one change of the desired state. Answers the units of which something else is wanted; none
     /// where nothing is wanted otherwise than before. Only its end counts: behind an instruction may come an empty registry.
     fn take_all(&mut self, burst: impl Iterator<Item = Update>) -> Option<BTreeSet<UnitName>> {
-        let obeyed = burst.fold(None, |obeyed, event| self.take(event, obeyed));
+        let obeyed = burst.fold(None, |_, event| self.take(event));
         let changed = obeyed.map(|seen| self.adopt(seen));
         self.tell_trust();
         changed.or_else(|| std::mem::take(&mut self.moved).then(|| self.wanted()))
@@ -318,79 +309,40 @@ impl Agent {
         desired.cloned().collect()
     }
 
-    /// Takes an event into the index. Answers what to adopt the index as, none if it is not to be obeyed; `obeyed` is
-    /// that answer of the event before.
-    fn take(&mut self, event: Update, obeyed: Option<Seen>) -> Option<Seen> {
+    /// Takes an event into the index. Answers what to adopt the index as; none if it is not to be obeyed.
+    fn take(&mut self, event: Update) -> Option<Seen> {
         if index::is_about_place(&self.config.me, &event) {
             self.place.send_modify(|news| *news += 1);
         }
         let is_list = matches!(event, Update::Reset(_));
-        match event {
-            Update::Reset(snapshot) => {
-                self.wants_list = false;
-                self.index.reset(snapshot);
-            }
-            Update::Changed(batch) => self.index.apply(batch),
-            Update::Away(error) => {
-                let text = format!("the registry is away; units run on as they are: {error}");
-                tracing::warn!("{text}");
-                self.held = Some(text);
-                self.trust
-                    .send_if_modified(|trust| replace(&mut trust.away, true));
-                return obeyed;
-            }
-        }
-        self.trust
-            .send_if_modified(|trust| replace(&mut trust.away, false));
-        let memory = obeyed.map_or_else(|| self.memory.clone(), Memory::Of);
-        let verdict = judge(&memory, &self.index.identity);
-        let is_held = matches!(self.footing, Footing::Held(_));
-        if is_held && !is_list && matches!(verdict, Judgement::Obey(_)) {
-            // What is known of it may be part of what it was, and part of what it is now.
-            self.wants_list = true;
-            return None;
-        }
-        self.footing = match &verdict {
-            Judgement::Obey(_) => Footing::Followed,
-            Judgement::New { .. } => Footing::New,
-            Judgement::Hold { reason, .. } => Footing::Held(Held {
-                reason: reason.clone(),
-                ..Held::default()
-            }),
-        };
-        let reason = match verdict {
-            Judgement::Obey(seen) if self.index.metadata_is_damaged() => {
-                // What is changed here is meant for this registry all the same, say that metadata.
-                if !matches!(&self.memory, Memory::Of(known) if !is_other(known, &seen)) {
-                    self.remember(seen);
-                }
-                METADATA_IS_DAMAGED.to_owned()
-            }
-            Judgement::Obey(seen) => {
-                if self.held.take().is_some() {
-                    tracing::info!(cluster = %seen.cluster, "following the registry");
-                }
-                return Some(seen);
-            }
-            Judgement::New { reason } => reason,
-            Judgement::Hold { reason, seen } => {
-                if let Some(seen) = seen {
-                    self.remember(seen);
-                }
-                reason
+        let outcome = match event {
+            Update::Away(error) => self.following.take(Heard::Away(&error.to_string())),
+            event => {
+                self.index.take(event);
+                self.following.take(Heard::Says {
+                    identity: &self.index.identity,
+                    is_list,
+                    is_damaged: self.index.metadata_is_damaged(),
+                })
             }
         };
-        if self.held.as_ref() != Some(&reason) {
-            tracing::warn!("{reason}");
+        self.wants_list = outcome.relist || self.wants_list && !is_list;
+        if let Some(seen) = &outcome.remember {
+            self.remember(seen);
         }
-        self.held = Some(reason);
-        None
+        match &outcome.log {
+            Some(Log::Followed(cluster)) => tracing::info!(%cluster, "following the registry"),
+            Some(Log::Held(reason)) => tracing::warn!("{reason}"),
+            None => {}
+        }
+        outcome.obey
     }
 
     /// Tells everybody here who may change the registry whether they may, and what this machine would do if it were
     /// followed.
     fn tell_trust(&self) {
-        let footing = match &self.footing {
+        let trust = self.following.trust();
+        let footing = match trust.footing {
             Footing::Held(held) => {
                 let nothing = BTreeMap::new();
                 let before = self.saved.as_ref().map_or(&nothing, |saved| &saved.desired);
@@ -399,7 +351,7 @@ impl Agent {
                     from.keys().filter(|name| is(name)).cloned().collect()
                 };
                 Footing::Held(Held {
-                    reason: held.reason.clone(),
+                    reason: held.reason,
                     stops: of(before, &|name| !after.contains_key(name)),
                     starts: of(&after, &|name| !before.contains_key(name)),
                     changes: of(&after, &|name| {
@@ -410,24 +362,16 @@ impl Agent {
                     }),
                 })
             }
-            other => other.clone(),
+            other => other,
         };
-        self.trust.send_if_modified(|trust| {
-            let now = Trust {
-                memory: self.memory.clone(),
-                footing,
-                away: trust.away,
-            };
-            replace(trust, now)
-        });
+        let now = Trust { footing, ..trust };
+        self.trust.send_if_modified(|told| replace(told, now));
     }
 
     /// The session has changed: grants may have become valid, though the registry is as it was.
     fn adopt_again(&mut self) -> Option<BTreeSet<UnitName>> {
-        match judge(&self.memory, &self.index.identity) {
-            Judgement::Obey(seen) if self.held.is_none() => Some(self.adopt(seen)),
-            _ => None,
-        }
+        let seen = self.following.again(&self.index.identity)?;
+        Some(self.adopt(seen))
     }
 
     /// Makes the index's desired state this machine's. Answers the units of which something else is wanted.
@@ -454,11 +398,7 @@ impl Agent {
             tracing::info!("this machine is drained: its units are stopped until it is uncordoned");
         }
         // A machine without units belongs to its cluster too.
-        let is_other = match &self.memory {
-            Memory::Of(known) => is_other(known, &seen),
-            Memory::Never | Memory::Lost(_) => true,
-        };
-        self.memory = Memory::Of(seen.clone());
+        let is_other = self.following.adopted(seen.clone());
         self.saved = Some(Saved { seen, desired });
         if std::mem::take(&mut self.moved) {
             changed.append(&mut self.wanted());
@@ -486,10 +426,11 @@ impl Agent {
         let standing = AgentStatus {
             wanted: desired.map_or(0, BTreeMap::len),
             ready: units.map_or(0, |units| units.values().filter(|unit| unit.ready).count()),
-            held: self.held.clone(),
+            held: self.following.held().map(str::to_owned),
             problems: problems.clone(),
         };
-        problems.extend(self.held.clone().map(|why| ("registry".to_owned(), why)));
+        let held = self.following.held();
+        problems.extend(held.map(|why| ("registry".to_owned(), why.to_owned())));
         let word = Outgoing {
             said: ReportBody {
                 units: units.cloned(),

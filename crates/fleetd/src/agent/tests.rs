@@ -106,7 +106,7 @@ async fn a_session_that_is_certain_again_makes_its_grants_count_though_no_event_
     assert!(agent.adopt_again().is_some());
     assert_eq!(has(&agent), 2);
     // While the registry is not followed no session changes that.
-    agent.held = Some("away".to_owned());
+    agent.following.take(Heard::Away("no answer"));
     assert_eq!(agent.adopt_again(), None);
 }
 
@@ -177,7 +177,7 @@ async fn a_registry_that_was_wiped_right_after_a_change_is_not_followed() {
         entries: [cluster("c2")].into(),
     });
     let dirty = agent.take_all([change, wiped].into_iter());
-    assert_eq!(dirty, None, "{:?}", agent.held);
+    assert_eq!(dirty, None, "{:?}", agent.following.held());
 }
 
 #[tokio::test]
@@ -227,9 +227,9 @@ async fn only_a_list_ends_a_hold() {
     assert_eq!(agent.take_all(event(11, Change::Delete(key.clone()))), None);
     // News of another prefix that was on its way, say.
     assert_eq!(agent.take_all(event(12, Change::Put(key, ours))), None);
-    assert!(agent.wants_list && agent.held.is_some());
+    assert!(agent.wants_list && agent.following.held().is_some());
     assert!(agent.take_all(list(12)).is_some());
-    assert_eq!((agent.wants_list, agent.held), (false, None));
+    assert_eq!((agent.wants_list, agent.following.held()), (false, None));
 }
 
 /// As a later fleetd may write it, before somebody goes back to this one.
@@ -366,4 +366,55 @@ async fn a_unit_that_no_longer_matches_stays_until_a_new_grant() {
     agent.take_all([all].into_iter());
     let desired = &agent.saved.as_ref().expect("obeyed").desired;
     assert!(!desired.contains_key(&name));
+}
+
+#[tokio::test]
+async fn stale_desired_state_is_not_believed_by_the_next_fleetd() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let next = || {
+        let mut agent = agent(&folder);
+        let marks = Marks::open(folder.path().join("marks.json"));
+        agent.host = Host::new(agent.systemd.clone(), Heart::default(), marks);
+        agent.load();
+        agent
+    };
+    let name = UnitName::parse("a.service").expect("valid");
+    let says = |target| {
+        let unit = record::UnitRecord {
+            target,
+            ..launched()
+        };
+        let entries = [
+            cluster("c1"),
+            (keys::unit(&name), entry(record::encode(&unit), 2)),
+        ];
+        Update::Reset(Snapshot {
+            revision: 10,
+            entries: entries.into(),
+        })
+    };
+    use fleet_core::unit::TargetState::{Inactive, Launched};
+    let mut agent = next();
+    agent
+        .take_all([says(Launched)].into_iter())
+        .expect("obeyed");
+    // Nothing can be written in its place any more.
+    let blocked = folder.path().join("desired.new");
+    std::fs::create_dir(&blocked).expect("made");
+    agent
+        .take_all([says(Inactive)].into_iter())
+        .expect("obeyed");
+    assert!(agent.disk.is_some());
+
+    // The unit was stopped here: the file that still wants it is not followed.
+    let mut agent = next();
+    assert!(agent.saved.is_none() && agent.disk.is_some());
+    assert!(matches!(agent.following.memory(), Memory::Of(seen) if seen.cluster == "c1"));
+    std::fs::remove_dir(&blocked).expect("removed");
+    agent
+        .take_all([says(Inactive)].into_iter())
+        .expect("obeyed");
+    assert_eq!(agent.disk, None);
+    let agent = next();
+    assert!(agent.saved.is_some_and(|saved| saved.desired.is_empty()));
 }

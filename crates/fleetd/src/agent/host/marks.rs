@@ -12,7 +12,7 @@ use fleet_core::systemd::{JobResult, State};
 use fleet_core::unit::UnitName;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file;
+use crate::state_file;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Content {
@@ -38,6 +38,9 @@ struct Content {
     /// version wrote it.
     #[serde(default)]
     soft_reboots: u32,
+    /// Whether the desired state on disk is older than what was done here.
+    #[serde(default)]
+    desired_is_stale: bool,
 }
 
 /// A restart that systemd was, or was about to be, asked for.
@@ -67,7 +70,7 @@ impl Marks {
     /// Reads the marks. A file that cannot be read counts as none: units that run are found running, and only a
     /// oneshot that is done would run again. One that a newer version wrote is left as it is, see [`Marks::unknown`].
     pub(in crate::agent) fn open(path: PathBuf) -> Self {
-        let content = match atomic_file::load::<Content>(&path) {
+        let content = match state_file::load::<Content>(&path) {
             Ok(content) => content.unwrap_or_default(),
             Err(error) if error.is_newer() => {
                 let text = format!(
@@ -152,6 +155,18 @@ impl Marks {
             || was_stopping && state.is_down_or_stopping()
         {
             self.launched(name, None);
+        }
+    }
+
+    /// Whether the desired state on disk is older than what was done here.
+    pub(in crate::agent) fn is_desired_stale(&self) -> bool {
+        self.content.desired_is_stale
+    }
+
+    /// Notes whether it is.
+    pub(in crate::agent) fn set_desired_stale(&mut self, is_stale: bool) {
+        if self.content.desired_is_stale != is_stale {
+            self.edit().desired_is_stale = is_stale;
         }
     }
 
@@ -364,7 +379,7 @@ impl Marks {
             return Ok(());
         }
         if let Some(path) = &self.path {
-            atomic_file::save(path, &self.content)?;
+            state_file::save(path, &self.content)?;
         }
         self.is_saved = true;
         Ok(())

@@ -213,6 +213,17 @@ impl Host {
         self.marks.forget_created();
     }
 
+    /// Whether the desired state on disk is older than what was done here since the boot.
+    pub(in crate::agent) fn is_desired_stale(&self) -> bool {
+        self.marks.is_desired_stale()
+    }
+
+    /// Notes that where a full disk does not reach, before anything is done.
+    pub(in crate::agent) fn note_desired_stale(&mut self, is_stale: bool) {
+        self.marks.set_desired_stale(is_stale);
+        self.save_marks();
+    }
+
     /// Every unit that fleet has a file or a mark of.
     fn names(&self) -> impl Iterator<Item = &UnitName> {
         self.files.keys().chain(self.marks.names())
