@@ -166,6 +166,8 @@ impl Systemd for Dbus {
     }
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
+        // A directory that somebody has made anew is watched from here on.
+        self.guard().watch();
         self.directory.read()
     }
 

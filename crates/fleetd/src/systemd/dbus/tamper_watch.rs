@@ -3,18 +3,25 @@
 //! systemd tells nothing of files until it reads them. The kernel tells of every change, and costs nothing while there
 //! is none. Where it cannot be asked, changes are noticed whenever a unit is looked at for another reason.
 
+use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use inotify::{EventMask, EventStream, Inotify, WatchMask, Watches};
+use futures_util::{Stream, StreamExt as _};
+use inotify::{Event, EventMask, Inotify, WatchMask, Watches};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::links;
 use crate::systemd::changes::Changes;
 
 /// Room for some hundred events; the rest is read in the next turn.
 const BUFFER: usize = 16 * 1024;
+
+/// The pause after events that could not be read: the next ones may not be readable either.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Marks a unit as changed whenever its file or link was. Its task ends with this value.
 pub(super) struct Guard {
@@ -73,13 +80,24 @@ impl Drop for Guard {
     }
 }
 
-async fn follow(mut events: EventStream<Vec<u8>>, changes: Arc<Changes>) {
+async fn follow<E: AsRef<OsStr>>(
+    mut events: impl Stream<Item = io::Result<Event<E>>> + Unpin,
+    changes: Arc<Changes>,
+) {
     while let Some(event) = events.next().await {
-        let Ok(event) = event else { return };
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!("changes of unit files by hand may be missed: {error}");
+                changes.mark_all();
+                sleep(READ_AGAIN).await;
+                continue;
+            }
+        };
         let lost = EventMask::Q_OVERFLOW | EventMask::IGNORED | EventMask::MOVE_SELF;
         if event.mask.intersects(lost) {
             changes.mark_all();
-        } else if let Some(name) = event.name.as_ref().and_then(|name| name.to_str()) {
+        } else if let Some(name) = event.name.as_ref().and_then(|it| it.as_ref().to_str()) {
             // Names that are no unit of fleet's are followed by nobody.
             changes.mark(name);
         }
@@ -95,4 +113,45 @@ fn mask() -> WatchMask {
         | WatchMask::DELETE_SELF
         | WatchMask::MOVE_SELF
         | WatchMask::ONLYDIR
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::ffi::OsString;
+
+    use fleet_core::unit::UnitName;
+    use futures_util::stream;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::systemd::Dirty;
+
+    #[tokio::test(start_paused = true)]
+    async fn error_of_one_event_does_not_end_the_watch() {
+        let changes = Arc::new(Changes::new());
+        let name = UnitName::parse("a.service").expect("valid");
+        changes.follow(&name);
+        changes.next().await;
+        // The event itself cannot be made by hand: the watch of a folder makes it.
+        let folder = tempfile::tempdir().expect("a folder");
+        let inotify = Inotify::init().expect("inotify");
+        inotify
+            .watches()
+            .add(folder.path(), mask())
+            .expect("watched");
+        std::fs::write(folder.path().join("a.service"), "").expect("written");
+        let mut inotify = inotify;
+        let mut buffer = [0; 1024];
+        let events = inotify.read_events(&mut buffer).expect("read");
+        let events: Vec<Event<OsString>> = events.map(|event| event.to_owned()).collect();
+        let broken = stream::iter([Err(io::Error::other("broken"))]);
+        let all = broken.chain(stream::iter(events.into_iter().map(Ok)));
+        let begin = Instant::now();
+        tokio::spawn(follow(all, changes.clone()));
+        assert_eq!(changes.next().await, Dirty::All);
+        let told = timeout(READ_AGAIN * 2, changes.next()).await;
+        assert_eq!(told, Ok(Dirty::Units(BTreeSet::from([name]))));
+        assert!(begin.elapsed() >= READ_AGAIN);
+    }
 }
