@@ -15,6 +15,7 @@
 //! Another machine may have the same id: see [`duplicate_id`](super::duplicate_id).
 
 mod alive;
+mod body;
 mod pace;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub(super) use self::alive::Alive;
-use self::pace::{PAUSE, Pace};
+pub(super) use self::body::{Outgoing, ReportBody};
+use self::pace::{LONG_PAUSE, PAUSE, Pace};
 use super::clocks::Clocks;
 use super::duplicate_id::{Place, Twins};
 use super::goodbye::Goodbye;
@@ -45,46 +47,7 @@ const SETTLING: Duration = Duration::from_millis(100);
 const TAKEN_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a report says nothing of any unit.
-const NOT_LOOKED: &str = "fleetd has just started there, and has not looked at its units yet";
-const SHUTS_DOWN: &str = "it is shutting down";
 const NOT_TAKEN: &str = "the registry does not take its report";
-
-/// What the agent has to say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outgoing {
-    pub(super) said: ReportBody,
-    /// systemd has a job for one of its units.
-    pub(super) is_moving: bool,
-}
-
-/// What a report says: its units are compared and copied at no cost while they are the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ReportBody {
-    /// None before the first look at them.
-    pub(super) units: Option<Arc<Units>>,
-    pub(super) problems: BTreeMap<String, String>,
-    /// The host is shutting down: nothing else is said.
-    pub(super) shuts_down: bool,
-}
-
-impl ReportBody {
-    fn shuts_down() -> Self {
-        Self {
-            shuts_down: true,
-            ..Self::default()
-        }
-    }
-
-    /// Why it says nothing of any unit.
-    fn unknown(&self) -> Option<String> {
-        let why = match (self.shuts_down, &self.units) {
-            (true, _) => SHUTS_DOWN,
-            (false, None) => NOT_LOOKED,
-            (false, Some(_)) => return None,
-        };
-        Some(why.to_owned())
-    }
-}
 
 /// What goes into the registry for this machine.
 pub(super) struct Session {

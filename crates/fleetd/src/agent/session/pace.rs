@@ -10,7 +10,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// The least time between two reports in the long run, of a machine with a unit that crashes in a
 /// loop, say.
-const LONG_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const LONG_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many reports may come quickly before that counts: an update of a few units is followed
 /// closely.
