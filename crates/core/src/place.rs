@@ -362,7 +362,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_order_of_the_units_does_not_matter_and_no_two_in_conflict_run(
+        fn placing_ignores_order_and_never_runs_two_in_conflict(
             conflicts in prop::collection::vec(prop::sample::select(vec!["a*", "b*", "*1*", "nothing", ""]), 6),
             order in Just((0..6).collect::<Vec<usize>>()).prop_shuffle(),
         ) {

@@ -1,5 +1,5 @@
-//! Which unit another one starts: a socket its service, a timer or a path its unit, an automount its
-//! mount.
+//! Which unit another one starts: a socket its service, a timer or a path its unit, an automount
+//! its mount.
 
 use crate::unit::{Content, UnitFile, UnitKind, UnitName, expand, truth};
 

@@ -11,8 +11,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_directory(path)
 }
 
-/// Puts `bytes` in place of the file, mode 0600. After an error the old file is in place; a power cut may still bring
-/// it back until [`sync_directory`].
+/// Puts `bytes` in place of the file, mode 0600. After an error the old file is in place; a power
+/// cut may still bring it back until [`sync_directory`].
 pub fn swap(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     // Left behind by a crash, or put there by somebody: never written through.

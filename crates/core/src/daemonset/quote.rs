@@ -114,7 +114,8 @@ pub(super) fn line<'t>(words: impl IntoIterator<Item = &'t Text>) -> String {
     words.join(" ")
 }
 
-/// Returns a text for an option that expands specifiers and knows no quotes, such as `Description=`.
+/// Returns a text for an option that expands specifiers and knows no quotes, such as
+/// `Description=`.
 pub(super) fn value(text: &str) -> String {
     let line = text.replace(char::is_control, " ").replace('%', "%%");
     // A backslash at the end would continue the line.

@@ -14,7 +14,8 @@ pub struct Place {
 /// How serious a remark is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The field has no effect here, or another one than in Kubernetes. The unit is complete without it.
+    /// The field has no effect here, or another one than in Kubernetes. The unit is complete
+    /// without it.
     Note,
     /// The unit would not do what the manifest asks for: nothing is converted.
     Refused,

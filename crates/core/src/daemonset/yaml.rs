@@ -14,7 +14,8 @@ use super::remark::Place;
 /// The largest manifest, in bytes: that of a unit file.
 pub const MANIFEST_MAX: usize = crate::record::CONTENT_MAX;
 
-/// How many nodes a file may have once its aliases are expanded. The largest real manifest has a few thousand.
+/// How many nodes a file may have once its aliases are expanded. The largest real manifest has a
+/// few thousand.
 const NODES_MAX: usize = 50_000;
 
 /// How deep nodes may lie. A DaemonSet with node affinity needs 13.

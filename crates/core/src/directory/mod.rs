@@ -33,8 +33,8 @@ pub use self::published::{Known, Last, PassedOver, Published, lost};
 use crate::record::CONTENT_MAX;
 use crate::unit::{Content, TargetState, UnitName};
 
-/// The file that says: this is the directory, not the empty mount point below it. Hidden, so that it is
-/// never taken for a unit.
+/// The file that says: this is the directory, not the empty mount point below it. Hidden, so that
+/// it is never taken for a unit.
 pub const MARKER: &str = ".fleet";
 
 /// The SHA-1 of a unit file's bytes, in hexadecimal: enough to distinguish revisions of one unit.
@@ -262,8 +262,8 @@ pub fn questions(published: &Published, directory: &Directory) -> Vec<UnitName> 
 
 /// Decides what to publish, adopt and disown.
 ///
-/// `known` answers [`questions`]; a name that is not in it is unknown to the registry. `check` says why a
-/// content may not be launched from a directory, such as `not global`.
+/// `known` answers [`questions`]; a name that is not in it is unknown to the registry. `check` says
+/// why a content may not be launched from a directory, such as `not global`.
 pub fn decide(
     published: &Published,
     directory: &Directory,
@@ -412,11 +412,13 @@ impl Found<'_> {
         let Some(newest) = &known.newest else {
             return self.is_first_look.then_some(PassedOver::Destroyed);
         };
-        // What was rolled back is known to be bad, whichever directory has seen that: only another content is published.
+        // What was rolled back is known to be bad, whichever directory has seen that: only another
+        // content is published.
         if known.rolled_back.contains(fingerprint) {
             return Some(PassedOver::RolledBack);
         }
-        // A person who goes back on purpose starts from the newest. A directory that has not seen it has a late copy.
+        // A person who goes back on purpose starts from the newest. A directory that has not seen
+        // it has a late copy.
         let seen_newest = self.last.is_some_and(|last| last.content == *newest);
         if !seen_newest && known.older.contains(fingerprint) {
             return Some(PassedOver::Older);

@@ -14,7 +14,8 @@ use crate::unit::UnitName;
 pub struct Published {
     /// Whether the directory was seen with its marker, so that it can lose it.
     pub marked: bool,
-    /// Whether the directory was dealt with before. A file of older versions was written after that.
+    /// Whether the directory was dealt with before. A file of older versions was written after
+    /// that.
     #[serde(default = "dealt_with")]
     pub seen: bool,
     /// The files that were dealt with, by unit.
@@ -30,8 +31,8 @@ fn dealt_with() -> bool {
 pub struct Last {
     /// Its fingerprint.
     pub content: Fingerprint,
-    /// Whether it was passed over as stale, rather than published or adopted. Remembered, because a stale
-    /// copy must not bring a unit back that is destroyed later.
+    /// Whether it was passed over as stale, rather than published or adopted. Remembered, because a
+    /// stale copy must not bring a unit back that is destroyed later.
     #[serde(default)]
     pub stale: bool,
     /// Why it was passed over; `None` if it was not, or by an older version.
@@ -74,7 +75,8 @@ impl fmt::Display for PassedOver {
 /// The unit in the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// Its newest content: of the candidate, else of the stable revision. `None` if the unit was destroyed.
+    /// Its newest content: of the candidate, else of the stable revision. `None` if the unit was
+    /// destroyed.
     pub newest: Option<Fingerprint>,
     /// The contents it had before, also those whose revisions are gone.
     pub older: BTreeSet<Fingerprint>,
@@ -92,7 +94,8 @@ impl Known {
         }
     }
 
-    /// Returns what the registry knows, by a unit's record, its older revisions by number, and all its contents.
+    /// Returns what the registry knows, by a unit's record, its older revisions by number, and all
+    /// its contents.
     pub fn of(record: &UnitRecord, history: &BTreeMap<u64, Past>, seen: &SeenRecord) -> Self {
         let newest = Fingerprint::of(&record.newest().content);
         let stable = Fingerprint::of(&record.stable.content);
@@ -139,8 +142,8 @@ impl Published {
     }
 }
 
-/// Says how a file that was published, or agreed with the registry, differs from what the registry has now. `None` if it does
-/// not, or if it was passed over, which is said already.
+/// Says how a file that was published, or agreed with the registry, differs from what the registry
+/// has now. `None` if it does not, or if it was passed over, which is said already.
 pub fn lost(last: &Last, newest: Option<&Fingerprint>) -> Option<&'static str> {
     match newest {
         _ if last.stale => None,

@@ -1,6 +1,8 @@
-//! The target state of a unit that a directory publishes for the first time, and the order in which units are published.
+//! The target state of a unit that a directory publishes for the first time, and the order in which
+//! units are published.
 //!
-//! A service beside its timer is started by the timer. Launched, it would run once at the drop and after each reboot.
+//! A service beside its timer is started by the timer. Launched, it would run once at the drop and
+//! after each reboot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +21,8 @@ pub(super) fn started(files: &BTreeMap<String, File>) -> BTreeSet<UnitName> {
         .filter_map(|(name, file)| {
             let content = match file {
                 File::Content(content) => Some(content),
-                // It may name another unit. Until it can be read, that of its own name is taken for it.
+                // It may name another unit. Until it can be read, that of its own name is taken for
+                // it.
                 File::Skipped(_) | File::Unreadable(_) | File::Untrusted(_) => None,
                 File::Directory => return None,
             };

@@ -1,4 +1,5 @@
-//! Why a unit runs on a machine, or does not: every condition in order, and what would change the answer.
+//! Why a unit runs on a machine, or does not: every condition in order, and what would change the
+//! answer.
 //!
 //! The conditions are those of the agent itself: [`place`](crate::place), [`choose`] and the state
 //! of its systemd. They form a list that a person can read from the top. The first that does not

@@ -30,7 +30,8 @@ pub struct Desired {
     pub launch: bool,
     /// Units that must not run beside it (`Conflicts` of either).
     pub excludes: BTreeSet<UnitName>,
-    /// The store revision that made the unit; 0 if it was written down by a version that did not say.
+    /// The store revision that made the unit; 0 if it was written down by a version that did not
+    /// say.
     #[serde(default)]
     pub created: u64,
     /// How long it must be ready before it counts as available (`MinReadySec`).
@@ -62,7 +63,8 @@ pub struct Mark {
     /// same numbers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unread: bool,
-    /// What a process that is started from that file depends on; `None` if an older version put it there.
+    /// What a process that is started from that file depends on; `None` if an older version put it
+    /// there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<String>,
     /// The run that was there before that file; `None` if there was none.
@@ -126,13 +128,14 @@ impl Observed {
         (self.state.is_up() && earlier.id == self.run).then_some(earlier)
     }
 
-    /// The run, if it began with a file from which another process would start than the one that is wanted.
+    /// The run, if it began with a file from which another process would start than the one that is
+    /// wanted.
     pub fn outdated_run(&self, want: &Desired) -> Option<&Run> {
         self.earlier_run().filter(|run| run.process != want.process)
     }
 
-    /// Whether a restart has ended one run and has not begun the other yet: that one would begin with whatever file is there
-    /// by then, and be restarted for it once more.
+    /// Whether a restart has ended one run and has not begun the other yet: that one would begin
+    /// with whatever file is there by then, and be restarted for it once more.
     fn is_between_runs(&self) -> bool {
         let is_coming = matches!(self.state.job.as_deref(), Some("start" | "restart"));
         is_coming && self.state.active == "deactivating"
@@ -169,8 +172,8 @@ pub enum Action {
 pub struct Links {
     /// Whether the file has an `[Install]` section to enable.
     pub install: bool,
-    /// Whether an older file may have left links, or systemd does not know what is there. If not, and nothing is to be enabled,
-    /// the one link that leads to the file is enough.
+    /// Whether an older file may have left links, or systemd does not know what is there. If not,
+    /// and nothing is to be enabled, the one link that leads to the file is enough.
     pub anew: bool,
 }
 
@@ -230,8 +233,9 @@ fn unseen() -> Observed {
     }
 }
 
-/// Plans for these units of one machine; any other one stays as it is. `observed` holds them, what they exclude, what they
-/// start, and what leaves this machine, as far as fleet has a file or a mark of it.
+/// Plans for these units of one machine; any other one stays as it is. `observed` holds them, what
+/// they exclude, what they start, and what leaves this machine, as far as fleet has a file or a
+/// mark of it.
 pub fn plan<'a>(
     names: impl IntoIterator<Item = &'a UnitName>,
     desired: &BTreeMap<UnitName, Desired>,
@@ -337,8 +341,9 @@ impl Plan {
         false
     }
 
-    /// Removes what is there of a unit. Its timer, its socket or a target may keep it in systemd's memory, and start it from
-    /// there: so systemd reloads, and the unit is forgotten after another look at it.
+    /// Removes what is there of a unit. Its timer, its socket or a target may keep it in systemd's
+    /// memory, and start it from there: so systemd reloads, and the unit is forgotten after another
+    /// look at it.
     fn remove(&mut self, name: &UnitName, seen: &Observed, reason: &str) -> bool {
         let is_unread = seen.mark.as_ref().is_some_and(|mark| mark.unread);
         if seen.file.is_some() || seen.linked {
@@ -394,9 +399,10 @@ impl Plan {
             };
             self.task(name, action, reason);
         }
-        // A mark of an older revision beside the right file: written, but perhaps never read. Where a link was missing,
-        // systemd may have looked for the file in that moment, and have given it up.
-        // A template is no unit of systemd's, whose instances may have been looked for in vain.
+        // A mark of an older revision beside the right file: written, but perhaps never read. Where
+        // a link was missing, systemd may have looked for the file in that moment, and have given
+        // it up. A template is no unit of systemd's, whose instances may have been looked for in
+        // vain.
         let is_known = name.is_template() || !seen.state.is_not_found();
         seen.state.lost_its_file() || linked && !seen.linked || is_known && (!same || !linked)
     }
@@ -439,7 +445,8 @@ impl Plan {
             && seen.state.job.is_none()
             && let Some(run) = seen.outdated_run(want)
         {
-            // Its start ended nothing: the unit was started by somebody else before the file changed.
+            // Its start ended nothing: the unit was started by somebody else before the file
+            // changed.
             let reason = format!("it still runs revision {}", run.revision);
             self.task(name, Action::Restart, reason);
         }
@@ -479,7 +486,8 @@ impl Plan {
             Socket => match others.runs_for(name, want) {
                 Some((unit, is_fleets)) => {
                     self.make_way(name, &unit, is_fleets);
-                    // A connection that waits would start the service again. Both start in a later plan.
+                    // A connection that waits would start the service again. Both start in a later
+                    // plan.
                     if is_fleets {
                         self.task(name, Action::Stop, reason);
                     }
@@ -555,8 +563,8 @@ fn refusal(name: &UnitName, origin: &str) -> String {
     }
 }
 
-/// A unit that conflicts with this one, and is on its way out. The registry may have forgotten it, and then its file here
-/// is all that says so.
+/// A unit that conflicts with this one, and is on its way out. The registry may have forgotten it,
+/// and then its file here is all that says so.
 fn still_running<'a>(
     name: &UnitName,
     want: &Desired,

@@ -66,7 +66,7 @@ fn seen(revision: u64, content: &str, launched: Option<&str>, active: &str) -> O
 }
 
 #[test]
-fn links_are_made_anew_where_older_ones_may_be_left_or_systemd_knows_no_file() {
+fn links_are_re_created_where_systemd_knows_no_file() {
     let links = |mark: Option<bool>, load: &str| {
         let mut it = seen(1, "old", None, "inactive");
         it.mark = mark.map(|installed| Mark {
@@ -171,7 +171,7 @@ fn an_update_is_one_reload_for_all_units_and_a_restart_each() {
 }
 
 #[test]
-fn a_unit_that_runs_without_its_file_gets_it_back_and_is_not_restarted() {
+fn running_unit_without_file_gets_it_back_without_restart() {
     let mut lost = seen(1, "x", Some("x"), "active");
     lost.state.load = "not-found".to_owned();
     let desired = [("a.service", want(1, "x", true))];
@@ -371,7 +371,7 @@ fn a_file_is_left_alone_while_a_restart_stops_its_unit() {
 }
 
 #[test]
-fn a_file_that_was_changed_by_hand_is_put_right_and_nothing_restarts() {
+fn file_changed_by_hand_is_restored_without_restart() {
     let desired = [("a.service", want(1, "x", true))];
     insta::assert_snapshot!(show(&desired, &[("a.service", seen(1, "hand", Some("x"), "active"))]), @r"
     write a.service: somebody changed its file of revision 1
@@ -406,7 +406,7 @@ fn an_unwanted_unit_is_stopped_then_awaited_then_removed() {
 }
 
 #[test]
-fn what_somebody_did_to_a_file_or_its_link_is_named_and_undone_without_a_restart() {
+fn change_of_a_file_or_link_is_named_and_undone() {
     let desired = [("a.service", want(1, "x", true))];
     let mut seen = seen(1, "y", Some("x"), "active");
     insta::assert_snapshot!(show(&desired, &[("a.service", seen.clone())]), @r"

@@ -106,7 +106,8 @@ fn effect(kind: UnitKind, effect: Effect) -> &'static str {
     }
 }
 
-/// Returns the newest revision with this content that was rolled back, unless the content is stable or a candidate now.
+/// Returns the newest revision with this content that was rolled back, unless the content is stable
+/// or a candidate now.
 pub fn rolled_back<'a>(
     content: &Content,
     record: &UnitRecord,

@@ -131,7 +131,7 @@ fn a_new_unit_starts_wherever_it_may() {
 }
 
 #[test]
-fn an_update_that_restarts_says_what_differs_and_how_machines_take_turns() {
+fn restarting_update_shows_difference_and_turns() {
     insta::assert_snapshot!(says(&BASE.replace("/a", "/b"), true), @r"
     update (restart): [Service] ExecStart= differs
     1 restart: [Service] ExecStart= differs

@@ -20,12 +20,13 @@ pub enum Choice {
     Stable,
     /// The candidate.
     Candidate,
-    /// The one it has, although the registry has another: going there restarts the unit, and waits for a grant.
+    /// The one it has, although the registry has another: going there restarts the unit, and waits
+    /// for a grant.
     Keep,
 }
 
-/// Chooses for one machine. `granted`: the revision that a grant to its present session, for this unit, names.
-/// `stable_process`: what a process of the stable revision depends on.
+/// Chooses for one machine. `granted`: the revision that a grant to its present session, for this
+/// unit, names. `stable_process`: what a process of the stable revision depends on.
 pub fn choose(
     record: &UnitRecord,
     granted: Option<u64>,
@@ -53,8 +54,9 @@ pub fn choose(
     }
 }
 
-/// Whether a machine that knows this record may say that it has taken a grant of that revision into account. News of
-/// units and of grants come separately: a revision that it has not heard of yet may still set it going.
+/// Whether a machine that knows this record may say that it has taken a grant of that revision into
+/// account. News of units and of grants come separately: a revision that it has not heard of yet
+/// may still set it going.
 pub fn confirms(record: &UnitRecord, granted: u64) -> bool {
     granted <= record.newest().number.max(record.stable.number)
 }
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_the_unit_takes_the_stable_revision_unless_granted_another() {
+    fn machine_without_the_unit_takes_stable_unless_granted() {
         let rolling = record(1, Some(2));
         assert_eq!(choose(&rolling, None, None, "p1"), Choice::Stable);
         assert_eq!(choose(&rolling, Some(2), None, "p1"), Choice::Candidate);

@@ -27,8 +27,8 @@ pub struct Changed {
 }
 
 impl Transition {
-    /// Makes the change, at that time in milliseconds since 1970. None if the unit has no candidate: there is nothing
-    /// to change.
+    /// Makes the change, at that time in milliseconds since 1970. None if the unit has no
+    /// candidate: there is nothing to change.
     pub fn make(&self, record: &UnitRecord, now: u64) -> Option<Changed> {
         let mut record = record.clone();
         let mut candidate = record.candidate.take()?;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_promoted_candidate_is_stable_and_what_was_stable_is_history() {
+    fn promoted_candidate_is_stable_and_old_stable_is_history() {
         let promote = Transition::Promote(ended(Ended::Done));
         let changed = promote.make(&rolling(), 7).expect("a candidate");
         assert_eq!(changed.record.stable.number, 2);

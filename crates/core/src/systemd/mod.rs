@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::unit::{Content, ServiceType, UnitFile, UnitKind};
 
-/// Ends what is said of where another's unit is, if that is a mask: an administrator's no to every unit of the name.
+/// Ends what is said of where another's unit is, if that is a mask: an administrator's no to every
+/// unit of the name.
 pub const MASKED: &str = " (masked)";
 
 /// The state of a unit at one moment, in the words of systemd.
@@ -38,7 +39,8 @@ impl State {
         self.load == "not-found"
     }
 
-    /// Whether it lives on in systemd, which has no file of it any more. It looks for one in a reload only.
+    /// Whether it lives on in systemd, which has no file of it any more. It looks for one in a
+    /// reload only.
     pub fn lost_its_file(&self) -> bool {
         self.is_not_found() && (self.active != "inactive" || self.job.is_some())
     }
@@ -54,7 +56,8 @@ impl State {
         )
     }
 
-    /// Whether a timer takes new times with a reload: one that has elapsed for good does not look at them again.
+    /// Whether a timer takes new times with a reload: one that has elapsed for good does not look
+    /// at them again.
     pub fn takes_new_times(&self) -> bool {
         self.load == "loaded" && matches!(self.sub.as_str(), "waiting" | "running")
     }
@@ -207,8 +210,8 @@ pub struct Course<'a> {
     pub file: Option<&'a Content>,
 }
 
-/// How long a unit stays on trial once it is available: a run that ends sooner has failed. Longer where `MinReadySec=`
-/// is.
+/// How long a unit stays on trial once it is available: a run that ends sooner has failed. Longer
+/// where `MinReadySec=` is.
 pub const TRIAL: Duration = Duration::from_secs(60);
 
 /// What became of a unit that was available.
@@ -222,8 +225,8 @@ pub struct Trial {
 
 /// Whether a unit that should be launched does what it should.
 ///
-/// `result` is systemd's `Result` of its last run; `service` matters for services only. `skipped`: its own conditions
-/// kept it from starting, and so it does what its file asks.
+/// `result` is systemd's `Result` of its last run; `service` matters for services only. `skipped`:
+/// its own conditions kept it from starting, and so it does what its file asks.
 pub fn ready(
     kind: UnitKind,
     service: ServiceType,
@@ -236,15 +239,18 @@ pub fn ready(
         return false;
     }
     match state.active.as_str() {
-        // A job that ends this run may wait: what is active then is the run before, perhaps of the revision before.
+        // A job that ends this run may wait: what is active then is the run before, perhaps of the
+        // revision before.
         "active" | "reloading" => !matches!(
             state.job.as_deref(),
             Some("stop" | "restart" | "try-restart")
         ),
-        // `result` alone would do for a oneshot that ran; with a job pending it is that of the run before.
+        // `result` alone would do for a oneshot that ran; with a job pending it is that of the run
+        // before.
         "inactive" if state.job.is_some() => false,
         "inactive" => {
-            // systemd forgets a oneshot when it is done, and one that it never started looks the same.
+            // systemd forgets a oneshot when it is done, and one that it never started looks the
+            // same.
             let was_done = start.is_none_or(|start| *start == JobResult::Done);
             skipped || was_done && ends(kind, service) && result == "success"
         }
@@ -262,7 +268,8 @@ pub fn failed(kind: UnitKind, service: ServiceType, course: Course<'_>) -> Optio
     if !course.launched {
         return None;
     }
-    // Whether or not the next try is on its way: a unit that ends again and again before it is available does no work.
+    // Whether or not the next try is on its way: a unit that ends again and again before it is
+    // available does no work.
     let waits_for_restart = state.active == "activating" && state.sub.starts_with("auto-restart");
     match course.was_available {
         None if course.restarts > 0 => {

@@ -171,7 +171,7 @@ fn failure(kind: UnitKind, service: ServiceType, state: &State, restarts: u32) -
 }
 
 #[test]
-fn a_unit_has_failed_when_nothing_is_on_its_way_that_could_make_it_ready() {
+fn unit_has_failed_when_nothing_can_make_it_ready() {
     use UnitKind::{Path, Service, Socket, Timer};
     for (kind, service, active, job, restarts, expected) in [
         (Service, LASTING, "failed", None, 0, "failed (exit-code)"),

@@ -136,8 +136,8 @@ impl Following {
         }
     }
 
-    /// Returns what to adopt the registry as, though nothing new was heard of it; `None` if it is not
-    /// followed.
+    /// Returns what to adopt the registry as, though nothing new was heard of it; `None` if it is
+    /// not followed.
     pub fn again(&self, identity: &Identity) -> Option<Seen> {
         match judge(&self.memory, identity) {
             Judgement::Obey(seen) if self.held.is_none() => Some(seen),

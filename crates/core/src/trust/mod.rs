@@ -39,7 +39,8 @@ pub struct Seen {
     /// It was older than that at some time since: its revisions mean nothing any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restored: bool,
-    /// The newest acceptance (its `at`) that was seen in it: an older one, in a backup say, counts no more.
+    /// The newest acceptance (its `at`) that was seen in it: an older one, in a backup say, counts
+    /// no more.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub accepted: u64,
 }
@@ -205,9 +206,9 @@ pub enum NotAcceptable {
     },
 }
 
-/// The record by which the machines of this one's cluster obey that registry from now on. `shown`: the cluster id that
-/// the person has seen, empty for none. `new_id` is for a registry that has no id; then the `cluster` key is to be made
-/// with it in the same commit.
+/// The record by which the machines of this one's cluster obey that registry from now on. `shown`:
+/// the cluster id that the person has seen, empty for none. `new_id` is for a registry that has no
+/// id; then the `cluster` key is to be made with it in the same commit.
 pub fn accept(
     trust: &Trust,
     identity: &Identity,
@@ -237,7 +238,8 @@ pub fn accept(
         return Err(NotAcceptable::Newer(why.clone()));
     }
     let cluster = if id.is_empty() { new_id } else { id };
-    // Newer than each that this machine has seen, whatever the clock says; than its own memory in any case.
+    // Newer than each that this machine has seen, whatever the clock says; than its own memory in
+    // any case.
     let next = newest(seen.accepted, identity.accepted_at()).wrapping_add(1);
     let next = newest(next, now);
     Ok(AcceptanceRecord {

@@ -50,7 +50,7 @@ fn verdict(memory: &Memory, identity: &Identity) -> String {
 
 /// By what machines say of themselves, say: all of them do so when they reach it.
 #[test]
-fn a_backup_that_has_grown_past_what_was_seen_is_a_backup_all_the_same() {
+fn backup_grown_past_what_was_seen_is_still_a_backup() {
     let ours = Memory::Of(seen());
     let lacks = |instructed| Identity {
         instructed: Some(instructed),
@@ -68,7 +68,7 @@ fn a_backup_that_has_grown_past_what_was_seen_is_a_backup_all_the_same() {
 }
 
 #[test]
-fn a_registry_is_obeyed_where_it_is_the_one_that_was_seen_and_moves_forward() {
+fn known_registry_that_moves_forward_is_obeyed() {
     let ours = || Memory::Of(seen());
     let upgraded = Memory::Of(Seen { made: 0, ..seen() });
     for (memory, identity, expected) in [
@@ -126,7 +126,7 @@ fn an_id_that_cannot_be_read_is_no_empty_registry() {
 }
 
 #[test]
-fn a_restored_registry_stays_held_when_it_has_grown_past_what_was_seen() {
+fn restored_registry_stays_held_however_far_it_grows() {
     let Judgement::Hold { seen, .. } = judge(&Memory::Of(seen()), &identity(Some(("c1", 5)), 99))
     else {
         panic!("obeyed")
@@ -146,7 +146,7 @@ fn another_registry_that_is_older_says_nothing_of_its_own() {
 }
 
 #[test]
-fn an_acceptance_counts_for_its_machines_once_and_only_where_it_was_written() {
+fn acceptance_counts_once_for_its_machines_where_written() {
     let restored = Memory::Of(Seen {
         restored: true,
         ..seen()
@@ -214,7 +214,8 @@ fn no_acceptance_keeps_later_ones_from_counting() {
         let odd = accepts(c2(), "c1", "c2", at, 50);
         let told = verdict(&Memory::Of(seen()), &odd);
         assert_eq!(told == "obey", counts, "{at}: {told}");
-        // Some have seen it in a registry that they follow, and some belong to the one that it accepts.
+        // Some have seen it in a registry that they follow, and some belong to the one that it
+        // accepts.
         let seen_in = |id: &str, memory: Memory| {
             let identity = accepts(identity(Some((id, 5)), 120), "c0", id, at, 110);
             match judge(&memory, &identity) {

@@ -5,7 +5,8 @@
 //!
 //! The invariants are those of "What must never happen" in `ARCHITECTURE.md`:
 //!
-//! * 4: an update makes no more machines unavailable than its budget, which counts machines that it cut off.
+//! * 4: an update makes no more machines unavailable than its budget, which counts machines that it
+//!   cut off.
 //! * 5: no write of a stale leader lands, and none that was decided from an older record.
 //! * 10: no revision is promoted that no machine has proved.
 //!

@@ -1,14 +1,15 @@
 //! What the clocks say that go on while the one stands still by which leases are counted.
 //!
-//! Leases and pauses are counted by CLOCK_MONOTONIC. It stands still while the machine is suspended, and it may do so while a
-//! guest is stopped. CLOCK_BOOTTIME counts a suspend, and the wall clock is set after both.
+//! Leases and pauses are counted by CLOCK_MONOTONIC. It stands still while the machine is
+//! suspended, and it may do so while a guest is stopped. CLOCK_BOOTTIME counts a suspend, and the
+//! wall clock is set after both.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// By how many milliseconds a clock may come away from the other: they are read one after the other, and time servers
-/// slew the wall clock.
+/// By how many milliseconds a clock may come away from the other: they are read one after the
+/// other, and time servers slew the wall clock.
 const JUMP: i64 = 1_000;
 
 /// How far the other clocks are from CLOCK_MONOTONIC, in milliseconds.

@@ -1,4 +1,5 @@
-//! What the agent keeps in the state directory: what this machine should have, and which registry said so.
+//! What the agent keeps in the state directory: what this machine should have, and which registry
+//! said so.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,9 +20,9 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    /// From now on it belongs to that registry. In one that was accepted the same number may stand for something else: what
-    /// is there has none any more, and goes on to what the registry has as after an update that was missed. Answers whether
-    /// that was so.
+    /// From now on it belongs to that registry. In one that was accepted the same number may stand
+    /// for something else: what is there has none any more, and goes on to what the registry has as
+    /// after an update that was missed. Answers whether that was so.
     pub(super) fn moves_to(&mut self, now: Seen) -> bool {
         let before = &self.seen;
         let is_made_anew = before.made != 0 && before.made != now.made;
@@ -98,8 +99,8 @@ impl Agent {
         self.config.desired_file.with_file_name("seen.json")
     }
 
-    /// On disk before it is acted on, so that no reboot brings back what was stopped. A disk that does not take it
-    /// stops nothing: the machine follows the registry, says so, and tries again.
+    /// On disk before it is acted on, so that no reboot brings back what was stopped. A disk that
+    /// does not take it stops nothing: the machine follows the registry, says so, and tries again.
     pub(super) fn save(&mut self) {
         let Some(saved) = &self.saved else { return };
         let written = state_file::save(&self.seen_file(), &saved.seen)

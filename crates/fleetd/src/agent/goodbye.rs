@@ -1,4 +1,5 @@
-//! The last report of a machine that shuts down, asked for by the daemon when it is stopped with its host.
+//! The last report of a machine that shuts down, asked for by the daemon when it is stopped with
+//! its host.
 
 use std::future::pending;
 
@@ -18,7 +19,8 @@ enum Stage {
 pub struct Goodbye(watch::Sender<Stage>);
 
 impl Goodbye {
-    /// Has the session say that the host is shutting down, and waits until it did. Without a registry that is never.
+    /// Has the session say that the host is shutting down, and waits until it did. Without a
+    /// registry that is never.
     pub async fn say(&self) {
         self.0.send_replace(Stage::Asked);
         self.reaches(Stage::Said).await;

@@ -204,7 +204,8 @@ impl Index {
                     self.touch(&name);
                     let before = self.grants.remove(&name);
                     record::decode(&entry.value).map(|grant: Grant| {
-                        // The leader marks grants for itself: to confirm that again would be a report for nothing.
+                        // The leader marks grants for itself: to confirm that again would be a
+                        // report for nothing.
                         let same = before.filter(|(before, _)| before.permits_like(&grant));
                         let at = same.map_or(entry.modified, |(_, at)| at);
                         self.grants.insert(name, (grant, at));

@@ -1,4 +1,5 @@
-//! The agent: makes this machine's systemd agree with the registry, and tells the registry how that went.
+//! The agent: makes this machine's systemd agree with the registry, and tells the registry how that
+//! went.
 //!
 //! ```text
 //!   registry --watch--> Index --desired--> plan --tasks--> systemd
@@ -6,12 +7,13 @@
 //!                    desired.json           +---- signals ----+--> report --> registry
 //! ```
 //!
-//! A unit that runs here changes to another revision, where that restarts it, only by the leader's grant to this
-//! machine's present session; with another session, the same registry may mean something else.
+//! A unit that runs here changes to another revision, where that restarts it, only by the leader's
+//! grant to this machine's present session; with another session, the same registry may mean
+//! something else.
 //!
-//! The loop is level-triggered: an event only means "look again". While the registry is away, or held, the desired
-//! state of before stands: from memory, or after a restart from the state directory. Without either, nothing is
-//! touched at all.
+//! The loop is level-triggered: an event only means "look again". While the registry is away, or
+//! held, the desired state of before stands: from memory, or after a restart from the state
+//! directory. Without either, nothing is touched at all.
 
 mod clocks;
 mod desired_file;
@@ -51,11 +53,12 @@ use crate::mirror::{Mirror, Update};
 use crate::store::Store;
 use crate::systemd::{Dirty, Systemd};
 
-/// The longest wait before what went wrong is tried again. Each try costs a few calls for each unit it is about.
+/// The longest wait before what went wrong is tried again. Each try costs a few calls for each unit
+/// it is about.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
-/// The least wait before a unit that is busy is asked to stop again: each try is a process, and lines in
-/// the journal.
+/// The least wait before a unit that is busy is asked to stop again: each try is a process, and
+/// lines in the journal.
 const BUSY_RETRY: Duration = Duration::from_secs(3);
 
 /// What an agent is made of.
@@ -66,8 +69,8 @@ pub struct Config {
     pub presence: watch::Receiver<MachineRecord>,
     /// How long the machine counts as live without a word (`agent_ttl`).
     pub ttl: Duration,
-    /// The desired state is kept here, for a start without the registry; and beside it, in `seen.json`, which registry it
-    /// came from, for a start without that file.
+    /// The desired state is kept here, for a start without the registry; and beside it, in
+    /// `seen.json`, which registry it came from, for a start without that file.
     pub desired_file: PathBuf,
     /// What was started is kept here until the next boot; none keeps it in memory only.
     pub marks_file: Option<PathBuf>,
@@ -96,14 +99,15 @@ pub struct Agent {
     host: Host,
     /// What this machine should have, and the registry that said so; none until one did.
     saved: Option<Saved>,
-    /// What runs here by the files and marks, for as long as `saved` is none: a desired state that cannot be read is no leave to
-    /// restart anything.
+    /// What runs here by the files and marks, for as long as `saved` is none: a desired state that
+    /// cannot be read is no leave to restart anything.
     in_place: BTreeMap<UnitName, Desired>,
     /// What was decided about the registry.
     following: Following,
     /// Whether the registry is to be listed anew: by its events it might be followed again.
     wants_list: bool,
-    /// Whether what is wanted has lost its numbers since the host was last told: that is a change of every unit.
+    /// Whether what is wanted has lost its numbers since the host was last told: that is a change
+    /// of every unit.
     moved: bool,
     /// What is wrong with the state directory.
     disk: Option<String>,
@@ -163,7 +167,8 @@ impl Agent {
         }
     }
 
-    /// Follows how the registry stands with this machine, for whoever else here may change something in it.
+    /// Follows how the registry stands with this machine, for whoever else here may change
+    /// something in it.
     pub fn trust(&self) -> watch::Receiver<Trust> {
         self.trust.subscribe()
     }
@@ -183,7 +188,8 @@ impl Agent {
         self.newest.subscribe()
     }
 
-    /// Runs until it is dropped; that touches no unit. `directory`: the problems of the units directory.
+    /// Runs until it is dropped; that touches no unit. `directory`: the problems of the units
+    /// directory.
     pub async fn run(mut self, directory: watch::Receiver<BTreeMap<String, String>>) {
         let session = Session {
             store: self.store.clone(),
@@ -294,8 +300,9 @@ impl Agent {
         }
     }
 
-    /// Takes a burst of events as one change of the desired state. Answers the units of which something else is wanted; none
-    /// where nothing is wanted otherwise than before. Only its end counts: behind an instruction may come an empty registry.
+    /// Takes a burst of events as one change of the desired state. Answers the units of which
+    /// something else is wanted; none where nothing is wanted otherwise than before. Only its end
+    /// counts: behind an instruction may come an empty registry.
     fn take_all(&mut self, burst: impl Iterator<Item = Update>) -> Option<BTreeSet<UnitName>> {
         let obeyed = burst.fold(None, |_, event| self.take(event));
         let changed = obeyed.map(|seen| self.adopt(seen));
@@ -309,7 +316,8 @@ impl Agent {
         desired.cloned().collect()
     }
 
-    /// Takes an event into the index. Answers what to adopt the index as; none if it is not to be obeyed.
+    /// Takes an event into the index. Answers what to adopt the index as; none if it is not to be
+    /// obeyed.
     fn take(&mut self, event: Update) -> Option<Seen> {
         if index::is_about_place(&self.config.me, &event) {
             self.place.send_modify(|news| *news += 1);
@@ -338,8 +346,8 @@ impl Agent {
         outcome.obey
     }
 
-    /// Tells everybody here who may change the registry whether they may, and what this machine would do if it were
-    /// followed.
+    /// Tells everybody here who may change the registry whether they may, and what this machine
+    /// would do if it were followed.
     fn tell_trust(&self) {
         let trust = self.following.trust();
         let footing = match trust.footing {
@@ -374,7 +382,8 @@ impl Agent {
         Some(self.adopt(seen))
     }
 
-    /// Makes the index's desired state this machine's. Answers the units of which something else is wanted.
+    /// Makes the index's desired state this machine's. Answers the units of which something else is
+    /// wanted.
     fn adopt(&mut self, seen: Seen) -> BTreeSet<UnitName> {
         if self.newest.receiver_count() > 0 {
             let newest = Arc::new(self.index.newest());
@@ -382,7 +391,8 @@ impl Agent {
         }
         self.move_to(&seen);
         if self.saved.is_none() {
-            // The numbers in the marks may be those of another registry. By them a unit would be another one than before.
+            // The numbers in the marks may be those of another registry. By them a unit would be
+            // another one than before.
             self.host.forget_created();
         }
         let in_place = std::mem::take(&mut self.in_place);

@@ -1,4 +1,5 @@
-//! What this machine's reports are written over, so that a change of one unit writes about that one.
+//! What this machine's reports are written over, so that a change of one unit writes about that
+//! one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,8 +29,9 @@ struct There {
 }
 
 impl Base {
-    /// The changes to write for these units; and the base to write with them, where they would be too many over the one
-    /// that is there. Until it is [`Base::written`], nobody knows whether any is.
+    /// The changes to write for these units; and the base to write with them, where they would be
+    /// too many over the one that is there. Until it is [`Base::written`], nobody knows whether any
+    /// is.
     pub(super) fn report(&mut self, units: &Arc<Units>) -> (Changes, Option<ReportBase<Units>>) {
         let nothing = Units::new();
         let base = self.there.as_ref().map_or(&nothing, |there| &there.units);
@@ -80,8 +82,9 @@ impl Base {
     }
 }
 
-/// Whether a report of so many changes is better than a new base. With one at every c-th change of u units a report has c/2 of
-/// them on average, and a c-th of the base: least in all where c is the root of 2u.
+/// Whether a report of so many changes is better than a new base. With one at every c-th change of
+/// u units a report has c/2 of them on average, and a c-th of the base: least in all where c is the
+/// root of 2u.
 fn is_short(changes: usize, units: usize) -> bool {
     changes == 0 || changes * changes < 2 * units
 }

@@ -61,7 +61,7 @@ fn launched() -> record::UnitRecord {
 }
 
 #[tokio::test]
-async fn a_session_that_is_certain_again_makes_its_grants_count_though_no_event_comes() {
+async fn session_certain_again_makes_grants_count_without_event() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut agent = agent(&folder);
     let name = UnitName::parse("a.service").expect("valid");
@@ -112,7 +112,7 @@ async fn a_session_that_is_certain_again_makes_its_grants_count_though_no_event_
 
 /// A registry went back to a backup, and came along another way to where it had been.
 #[tokio::test]
-async fn another_file_behind_the_same_number_restarts_nothing_by_itself() {
+async fn other_file_with_same_revision_number_restarts_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut agent = agent(&folder);
     let name = UnitName::parse("a.service").expect("valid");
@@ -160,7 +160,7 @@ async fn a_desired_state_of_an_older_version_is_read() {
 }
 
 #[tokio::test]
-async fn a_registry_that_was_wiped_right_after_a_change_is_not_followed() {
+async fn registry_wiped_right_after_a_change_is_not_followed() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut agent = agent(&folder);
     let ours = Update::Reset(Snapshot {
@@ -181,7 +181,7 @@ async fn a_registry_that_was_wiped_right_after_a_change_is_not_followed() {
 }
 
 #[tokio::test]
-async fn what_is_taken_away_is_believed_only_beside_the_id_that_is_read_after_it() {
+async fn removal_is_believed_only_with_the_id_read_after_it() {
     let units = keys::unit(&UnitName::parse("a.service").expect("valid"));
     let me = MachineId::parse("190c6f8fbbd25efb88aad49e6c499b79").expect("valid");
     let changed = |change| Batch {
@@ -234,7 +234,7 @@ async fn only_a_list_ends_a_hold() {
 
 /// As a later fleetd may write it, before somebody goes back to this one.
 #[tokio::test]
-async fn a_desired_state_of_a_newer_version_is_refused_and_left_as_it_is() {
+async fn desired_state_of_newer_version_is_refused_and_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut agent = agent(&folder);
     let newer = r#"{"format":2,"seen":"otherwise"}"#;
@@ -253,7 +253,7 @@ async fn a_desired_state_of_a_newer_version_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changed_here_is_looked_at_though_something_else_was_wanted_first() {
+async fn local_change_is_observed_beside_an_earlier_wish() {
     let systemd = Arc::new(Fake::new());
     let mut host = Host::new(systemd.clone(), Heart::default(), Marks::in_memory());
     let name = UnitName::parse("a.service").expect("valid");

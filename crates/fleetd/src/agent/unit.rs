@@ -60,7 +60,8 @@ impl Indexed {
         &self.record.newest().content
     }
 
-    /// `known`: what was read of the unit before, which need not be read again where it is the same.
+    /// `known`: what was read of the unit before, which need not be read again where it is the
+    /// same.
     pub(super) fn new(
         name: &UnitName,
         record: UnitRecord,
@@ -83,8 +84,8 @@ impl Indexed {
         }
     }
 
-    /// Chooses the revision for this machine. `session`: its present one. `present`: what it should have had so far
-    /// of a unit of that name. `grant`: with the store revision that wrote it.
+    /// Chooses the revision for this machine. `session`: its present one. `present`: what it should
+    /// have had so far of a unit of that name. `grant`: with the store revision that wrote it.
     pub(super) fn choose<'a>(
         &'a self,
         grant: Option<&(Grant, u64)>,
@@ -132,8 +133,8 @@ impl Indexed {
         all.any(|read| !read.options.conflicts.is_empty())
     }
 
-    /// The number of what the machine has; 0 where another file stands behind it: the registry went back to a backup and came
-    /// to the number again.
+    /// The number of what the machine has; 0 where another file stands behind it: the registry went
+    /// back to a backup and came to the number again.
     fn number_of(&self, present: &Desired) -> u64 {
         let candidate = self.record.candidate.iter();
         let mut all = std::iter::once(&self.record.stable).chain(candidate.map(|it| &it.revision));
@@ -181,7 +182,8 @@ impl<'a> Chosen<'a> {
         self.read.options.conflicts.is_empty()
     }
 
-    /// The grant that led to that revision. The leader removes it once it was followed; what was reported of it stays.
+    /// The grant that led to that revision. The leader removes it once it was followed; what was
+    /// reported of it stays.
     fn grant_to(&self, revision: u64) -> u64 {
         let before = self.present.filter(|_| self.number == revision);
         match self.grant {

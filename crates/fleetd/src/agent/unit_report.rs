@@ -78,7 +78,8 @@ impl Row<'_> {
         }
     }
 
-    /// When it becomes available, or became it, if nothing happens to it; none if it is not even ready.
+    /// When it becomes available, or became it, if nothing happens to it; none if it is not even
+    /// ready.
     fn available_at(&self, now: Instant) -> Option<Instant> {
         let want = self.want.filter(|_| self.is_ready())?;
         let lasts = want.launch && self.seen.state.active != "inactive";
@@ -124,8 +125,8 @@ impl Row<'_> {
             leaving: self.want.is_some_and(|want| want.leaving),
             grant: self.want.map_or(0, |want| want.grant),
             launched: self.launched().is_some(),
-            // A restart that is under way has not ended the run before, and one that was refused, or
-            // did not end that run, is the fault of the revision in place.
+            // A restart that is under way has not ended the run before, and one that was refused,
+            // or did not end that run, is the fault of the revision in place.
             revision: match self.outdated().filter(|_| {
                 failure.is_none() && self.start.is_none() && self.seen.state.job.is_none()
             }) {
@@ -143,7 +144,8 @@ impl Row<'_> {
     }
 }
 
-/// Which units are available. Noted when a unit was just looked at, so that the time alone makes none of them available.
+/// Which units are available. Noted when a unit was just looked at, so that the time alone makes
+/// none of them available.
 #[derive(Default)]
 pub(super) struct Availability {
     are: BTreeSet<UnitName>,

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::store::{self, Guard, Write};
 
-/// How many machines or keys one commit is about. etcd takes 128 operations, of guards and of writes; there are a few
-/// for the decision itself.
+/// How many machines or keys one commit is about. etcd takes 128 operations, of guards and of
+/// writes; there are a few for the decision itself.
 pub(super) const BATCH: usize = 100;
 
 /// A decision. The leader's claim guards it, whatever else does.
@@ -32,7 +32,8 @@ impl Decision {
         });
     }
 
-    /// Whether one commit can be made of both, whose events are among their writes, and which the claim guards.
+    /// Whether one commit can be made of both, whose events are among their writes, and which the
+    /// claim guards.
     pub(super) fn fits(&self, other: &Self) -> bool {
         let guards = self.guards.len() + other.guards.len() + 1;
         store::fits(guards, self.writes.iter().chain(&other.writes))

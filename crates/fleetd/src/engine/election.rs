@@ -6,8 +6,9 @@
 //!      +---------- lost ----------+
 //! ```
 //!
-//! Waiting costs one watch and no traffic; only the leader renews a lease. Every write of a leader is guarded by
-//! the claim's creation revision, so one that has lost its claim without knowing is refused by the registry.
+//! Waiting costs one watch and no traffic; only the leader renews a lease. Every write of a leader
+//! is guarded by the claim's creation revision, so one that has lost its claim without knowing is
+//! refused by the registry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +24,13 @@ use crate::backoff::Backoff;
 use crate::mirror::{self, Update, Updates};
 use crate::store::{Change, Entry, Guard, LeaseId, Result, Store, StoreError, Write};
 
-/// How long a leader that died is still the leader. The store adds up to a second; together they bound the
-/// hand-over, which is to take less than five seconds.
+/// How long a leader that died is still the leader. The store adds up to a second; together they
+/// bound the hand-over, which is to take less than five seconds.
 const CLAIM_TTL: Duration = Duration::from_secs(3);
 
-/// Engines that see a claim go all want it. Each waits for a part of this, by its machine's id, so that most see the first
-/// one's claim before they ask for their own: a hand-over is a few writes, however many engines there are.
+/// Engines that see a claim go all want it. Each waits for a part of this, by its machine's id, so
+/// that most see the first one's claim before they ask for their own: a hand-over is a few writes,
+/// however many engines there are.
 const SPREAD: Duration = Duration::from_millis(250);
 
 /// A claim on leadership. It does not change; when it is lost, it is replaced by none.
@@ -44,8 +46,8 @@ impl Claim {
     }
 }
 
-/// Runs for leadership until it is dropped, and tells `claims` what it holds. While `trust` says that the registry is
-/// held, it neither claims it nor keeps a claim.
+/// Runs for leadership until it is dropped, and tells `claims` what it holds. While `trust` says
+/// that the registry is held, it neither claims it nor keeps a claim.
 pub(super) async fn run(
     store: Arc<dyn Store>,
     me: MachineId,
@@ -115,7 +117,8 @@ pub(super) async fn run(
                     }
                 };
                 claims.send_replace(None);
-                // At once, so that another engine leads at once; a lease that is gone already is no error.
+                // At once, so that another engine leads at once; a lease that is gone already is no
+                // error.
                 if let Err(error) = store.revoke(lease).await {
                     tracing::warn!("the claim is left to its lease: {error}");
                 }
@@ -153,12 +156,14 @@ enum Seen {
     Free,
     /// Somebody holds it, or may.
     Claimed,
-    /// Something is there that no lease ends, the store revision that wrote it, and what is wrong with it.
+    /// Something is there that no lease ends, the store revision that wrote it, and what is wrong
+    /// with it.
     Damaged(u64, &'static str),
 }
 
 impl Seen {
-    /// `own`: the newest commit of this engine. What is told of earlier ones, such as the end of a claim before, is old.
+    /// `own`: the newest commit of this engine. What is told of earlier ones, such as the end of a
+    /// claim before, is old.
     fn take(&mut self, event: &Update, own: u64) {
         match event {
             Update::Reset(snapshot) if snapshot.revision < own => {}
@@ -205,7 +210,8 @@ async fn after(wait: Duration, first: impl Future<Output = ()>) {
     sleep(wait).await;
 }
 
-/// Removes what is in the place of the claim, unless somebody has written it since. Answers the commit that did.
+/// Removes what is in the place of the claim, unless somebody has written it since. Answers the
+/// commit that did.
 async fn remove(store: &dyn Store, at: u64) -> Result<u64> {
     let key = keys::LEADER.to_owned();
     let guard = Guard::Unmodified(key.clone(), at);

@@ -26,7 +26,8 @@ impl Events {
         self.last = self.last.max(newest.unwrap_or_default());
     }
 
-    /// A new key, above every other. Whether or not it lands: to remove one that is not there is no error.
+    /// A new key, above every other. Whether or not it lands: to remove one that is not there is no
+    /// error.
     pub(super) fn add(&mut self, at: u64) -> String {
         self.last = keys::next_event(self.last, at);
         let key = keys::event(self.last.0, self.last.1);

@@ -11,8 +11,8 @@ use super::commit::{BATCH, Decision};
 use super::index::Index;
 use crate::store::Guard;
 
-/// Grants and progress of units that are gone or were made anew, and grants of machines that nobody knows; and damaged
-/// presences, which no lease ends, of machines whose report went with theirs.
+/// Grants and progress of units that are gone or were made anew, and grants of machines that nobody
+/// knows; and damaged presences, which no lease ends, of machines whose report went with theirs.
 pub(super) fn of_rollouts(index: &Index) -> Vec<Decision> {
     let mut keys: Vec<(String, u64)> = Vec::new();
     for (id, machine) in &index.machines {
@@ -39,8 +39,8 @@ pub(super) fn of_rollouts(index: &Index) -> Vec<Decision> {
     removal(keys)
 }
 
-/// Histories of units that are not there. `history`: all keys below [`keys::HISTORY`], with the store revisions that wrote
-/// them.
+/// Histories of units that are not there. `history`: all keys below [`keys::HISTORY`], with the
+/// store revisions that wrote them.
 pub(super) fn of_histories(index: &Index, history: &BTreeMap<String, u64>) -> Vec<Decision> {
     let left = history.iter().filter(|(key, _)| {
         let unit = key.strip_prefix(keys::HISTORY);
@@ -66,8 +66,8 @@ fn old_tombstones(index: &Index, history: &BTreeMap<String, u64>) -> Vec<(String
     destroyed.split_off(destroyed.len().min(TOMBSTONES))
 }
 
-/// Grants of units that are not rolled out, which are of no use any more. One that may have cut a machine off stays: the
-/// machine spends the budget.
+/// Grants of units that are not rolled out, which are of no use any more. One that may have cut a
+/// machine off stays: the machine spends the budget.
 pub(super) fn of_settled(index: &Index, units: &BTreeSet<UnitName>) -> Vec<Decision> {
     let mut keys = Vec::new();
     for (id, machine) in &index.machines {
@@ -101,8 +101,8 @@ pub(super) fn of_settled(index: &Index, units: &BTreeSet<UnitName>) -> Vec<Decis
     removal(keys)
 }
 
-/// Owners of units that are not there, which an older version left, and those among `forgotten`. `owners`: all keys below
-/// [`keys::OWNERS`], with the store revisions that wrote them.
+/// Owners of units that are not there, which an older version left, and those among `forgotten`.
+/// `owners`: all keys below [`keys::OWNERS`], with the store revisions that wrote them.
 pub(super) fn of_owners(
     index: &Index,
     forgotten: &BTreeSet<MachineId>,
@@ -166,7 +166,7 @@ mod tests {
     use crate::engine::fixture::{everywhere, machine, name, seen};
 
     #[test]
-    fn a_grant_stays_until_it_was_followed_and_where_it_may_have_cut_a_machine_off() {
+    fn grant_stays_until_followed_or_its_machine_may_be_cut_off() {
         let mut index = Index::default();
         let (unit, id) = (name(), machine());
         let record = record::encode(&everywhere());

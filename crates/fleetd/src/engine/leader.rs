@@ -1,14 +1,14 @@
 //! One engine's time as the leader: it follows the registry, decides, and writes what it decided.
 //!
 //! ```text
-//!   listing --all there is--> following --burst of changes--> deciding --commit--> deciding ... nothing left
-//!      ^                          ^                              |                                 |
-//!      |                          +------------------------------|---------------------------------+
+//!   listing --all there is--> following --burst of changes--> deciding --commit--> deciding ...
+//!      ^                          ^                              |                    |
+//!      |                          +------ nothing left ----------|--------------------+
 //!      +---------- back-off <--- refused, or unavailable --------+
 //! ```
 //!
-//! What it wrote itself it knows at once. After a commit that was refused, or ended without an answer, it lists all
-//! anew before it decides anything.
+//! What it wrote itself it knows at once. After a commit that was refused, or ended without an
+//! answer, it lists all anew before it decides anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -40,8 +40,8 @@ const GATHERING: Duration = Duration::from_secs(1);
 /// leases in an outage return within seconds, and an engine may lead before any of them is back.
 const RETURN: Duration = Duration::from_secs(30);
 
-/// How long a rollout that the registry does not take waits before it is tried again, in milliseconds: somebody may have
-/// made room, or given the right that was missing.
+/// How long a rollout that the registry does not take waits before it is tried again, in
+/// milliseconds: somebody may have made room, or given the right that was missing.
 const TAKEN_AGAIN: u64 = 10_000;
 
 /// The shortest wait for a time, in milliseconds.
@@ -50,8 +50,8 @@ const SOONEST: u64 = 100;
 /// The longest wait for a time of the wall clock, which may be set.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// Units that are looked at together, and granted what they may in as few commits as that takes: an agent takes what comes in
-/// one commit as one change, and systemd reads its files anew but once.
+/// Units that are looked at together, and granted what they may in as few commits as that takes: an
+/// agent takes what comes in one commit as one change, and systemd reads its files anew but once.
 const TOGETHER: usize = 60;
 
 /// One leadership.
@@ -65,7 +65,8 @@ pub(super) struct Leadership<'a> {
     written: u64,
     /// When to look at a unit again, by its own clock.
     wakes: BTreeMap<UnitName, u64>,
-    /// Units whose rollout the registry does not take, as it was told: the reason names keys that are others each time.
+    /// Units whose rollout the registry does not take, as it was told: the reason names keys that
+    /// are others each time.
     stuck: BTreeSet<UnitName>,
     /// Units with nothing left to do, whose grants may be in the registry still.
     settled: BTreeSet<UnitName>,
@@ -131,7 +132,8 @@ impl<'a> Leadership<'a> {
         }
     }
 
-    /// Lists all there is and goes on from there, until something makes it doubt what it knows; answers what.
+    /// Lists all there is and goes on from there, until something makes it doubt what it knows;
+    /// answers what.
     async fn follow(&mut self) -> StoreError {
         let prefixes = PREFIXES.iter().map(|prefix| (*prefix).to_owned()).collect();
         let backoff = Backoff::new(self.engine.me.as_str());
@@ -177,7 +179,8 @@ impl<'a> Leadership<'a> {
                         self.told = None;
                         self.waits_until = None;
                     }
-                    // etcd has no room, say. What is known stays true: to list it all again would only cost more.
+                    // etcd has no room, say. What is known stays true: to list it all again would
+                    // only cost more.
                     Err(error @ (StoreError::Rejected(_) | StoreError::Denied(_))) => {
                         self.waits_until =
                             Some(Instant::now() + Duration::from_millis(TAKEN_AGAIN));
@@ -198,8 +201,9 @@ impl<'a> Leadership<'a> {
             }
             mirror::Update::Reset(snapshot) => {
                 self.index.reset(&snapshot);
-                // The claim may be as old as the backup that this comes from, and the agent not know of it yet. What the agent
-                // has heard since the list was begun does not make the list an older registry.
+                // The claim may be as old as the backup that this comes from, and the agent not
+                // know of it yet. What the agent has heard since the list was begun does not make
+                // the list an older registry.
                 let at_list = self.at_list.lock().unwrap_or_else(PoisonError::into_inner);
                 let memory = at_list.clone();
                 drop(at_list);
@@ -224,7 +228,8 @@ impl<'a> Leadership<'a> {
         Ok(true)
     }
 
-    /// The time in milliseconds since 1970, by a clock that nobody sets: what waits for a time waits for it to pass.
+    /// The time in milliseconds since 1970, by a clock that nobody sets: what waits for a time
+    /// waits for it to pass.
     fn time(&self) -> u64 {
         let (began, at) = self.began;
         at.saturating_add(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX))
@@ -268,7 +273,8 @@ impl<'a> Leadership<'a> {
             self.commit(decision).await?;
         }
         let store = &self.engine.store;
-        // Histories of thousands of units are larger than any machine's memory, and only their keys are wanted.
+        // Histories of thousands of units are larger than any machine's memory, and only their keys
+        // are wanted.
         let events = store.keys(keys::EVENTS).await?;
         let history = store.keys(keys::HISTORY).await?;
         let owners = store.keys(keys::OWNERS).await?;
@@ -377,7 +383,8 @@ impl<'a> Leadership<'a> {
 
     async fn look_alone(&mut self, name: UnitName) -> Result<()> {
         match self.look_at(std::slice::from_ref(&name)).await {
-            // Too large, say, or a key that no role allows. It stays where it is, and the others go on.
+            // Too large, say, or a key that no role allows. It stays where it is, and the others go
+            // on.
             Err(StoreError::Rejected(why) | StoreError::Denied(why)) => {
                 self.index.news.units.remove(&name);
                 self.wakes.insert(name.clone(), self.time() + TAKEN_AGAIN);
@@ -393,7 +400,8 @@ impl<'a> Leadership<'a> {
         }
     }
 
-    /// Decides what these units do next, and commits it. What is decided of one does not depend on what is written of another.
+    /// Decides what these units do next, and commits it. What is decided of one does not depend on
+    /// what is written of another.
     async fn look_at(&mut self, names: &[UnitName]) -> Result<()> {
         let now = self.time();
         let mut steps = Vec::new();

@@ -45,8 +45,8 @@ fn may_defer(bytes: &[u8]) -> bool {
     bytes.windows(WORD.len()).any(|part| part == WORD)
 }
 
-/// A machine's report. It is read when somebody asks what it says: every machine writes some with each change, and
-/// nearly all of them matter to no rollout.
+/// A machine's report. It is read when somebody asks what it says: every machine writes some with
+/// each change, and nearly all of them matter to no rollout.
 #[derive(Debug)]
 pub(super) struct Report {
     bytes: Arc<[u8]>,
@@ -111,8 +111,8 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Whether it is here. `awaited_until`: until when a machine that this leader never saw may be on its way back, if
-    /// that time is not over.
+    /// Whether it is here. `awaited_until`: until when a machine that this leader never saw may be
+    /// on its way back, if that time is not over.
     pub(super) fn presence(&self, awaited_until: Option<u64>) -> Option<Presence> {
         if let Some(presence) = &self.presence {
             // A session of no machine if it cannot be read.

@@ -1,9 +1,10 @@
 //! The engine: one of them leads, and does what needs one hand for the whole fleet.
 //!
-//! It rolls updates out (`fleet_core::rollout`), notes which machines are offline, makes the registry's cluster id, and
-//! clears away what is left of units and machines that are gone. Agents decide for themselves what runs where; no engine
-//! is needed to start or stop anything. Scheduling of units that are not global (`fleet_core::schedule`) belongs here
-//! too, as a pure step whose writes are guarded by the claim.
+//! It rolls updates out (`fleet_core::rollout`), notes which machines are offline, makes the
+//! registry's cluster id, and clears away what is left of units and machines that are gone. Agents
+//! decide for themselves what runs where; no engine is needed to start or stop anything. Scheduling
+//! of units that are not global (`fleet_core::schedule`) belongs here too, as a pure step whose
+//! writes are guarded by the claim.
 
 mod commit;
 mod election;
@@ -47,7 +48,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that does not run for leadership yet. `new_cluster_id` draws 32 random hexadecimal digits.
+    /// An engine that does not run for leadership yet. `new_cluster_id` draws 32 random hexadecimal
+    /// digits.
     pub fn new(
         store: Arc<dyn Store>,
         me: MachineId,
@@ -71,7 +73,8 @@ impl Engine {
         Self { clock, ..self }
     }
 
-    /// An engine that neither leads nor changes anything in a registry that this machine's agent holds.
+    /// An engine that neither leads nor changes anything in a registry that this machine's agent
+    /// holds.
     pub fn trusting(self, trust: watch::Receiver<Trust>) -> Self {
         Self { trust, ..self }
     }

@@ -1,6 +1,7 @@
 //! Which units belong on which machines, and why not.
 //!
-//! Most machines share few values of the metadata that units select by, so each of these is placed once.
+//! Most machines share few values of the metadata that units select by, so each of these is placed
+//! once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use fleet_core::unit::UnitName;
 
 use super::unit::Unit;
 
-/// The units that belong on a machine, by the metadata that units ask for; what no unit asks for is left out.
+/// The units that belong on a machine, by the metadata that units ask for; what no unit asks for is
+/// left out.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     by_labels: BTreeMap<Metadata, Arc<BTreeMap<UnitName, Verdict>>>,

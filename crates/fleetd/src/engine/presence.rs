@@ -1,7 +1,8 @@
 //! Machines that come and go, and those that stay away.
 //!
-//! A machine writes its own `known/` key whenever it comes; the leader notes there since when it is offline. Every
-//! such note is guarded by the key as it was, so that none lands on a machine that has just come back.
+//! A machine writes its own `known/` key whenever it comes; the leader notes there since when it is
+//! offline. Every such note is guarded by the key as it was, so that none lands on a machine that
+//! has just come back.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,10 +20,12 @@ use crate::store::{Guard, Write};
 /// Before this no fleet was: a clock that shows an earlier time has not been set. 2020-01-01.
 const FLOOR: u64 = 1_577_836_800_000;
 
-/// Of the known machines so many at most are forgotten at once: a wall clock that is wrong must not forget them all.
+/// Of the known machines so many at most are forgotten at once: a wall clock that is wrong must not
+/// forget them all.
 const SHARE: usize = 10;
 
-/// A machine that stays away for so long is not coming back. One that does all the same is a new one.
+/// A machine that stays away for so long is not coming back. One that does all the same is a new
+/// one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What to write down about presence.
@@ -36,8 +39,9 @@ pub(super) struct Presence {
     pub(super) overdue: bool,
 }
 
-/// For how long the wall clock must have run as time does before machines are forgotten by it; and again after some were, so
-/// that a clock that is wrong for long is noticed before it has cost many.
+/// For how long the wall clock must have run as time does before machines are forgotten by it; and
+/// again after some were, so that a clock that is wrong for long is noticed before it has cost
+/// many.
 const STEADY: Duration = Duration::from_secs(3600);
 
 /// By how many milliseconds a wall clock may differ from what it would say if nobody had set it.
@@ -88,7 +92,8 @@ struct Note<'a> {
     at: u64,
 }
 
-/// Compares who is here with what is noted. `may_forget`: whether the wall clock, which says `now`, is to be believed.
+/// Compares who is here with what is noted. `may_forget`: whether the wall clock, which says `now`,
+/// is to be believed.
 pub(super) fn decide(index: &Index, now: u64, may_forget: bool) -> Presence {
     let forgotten_after = u64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(u64::MAX);
     let (mut gone, mut forgotten, mut back) = (Vec::new(), Vec::new(), Vec::new());

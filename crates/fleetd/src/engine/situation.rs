@@ -116,8 +116,8 @@ impl Index {
         }
         if let Some(grant) = machine.grants.get(name).filter(|it| it.value.is_none()) {
             let key = keys::grant(id, name);
-            // It may be going anywhere, until it says that it cannot read that either. No grant takes the place of one that
-            // a newer engine wrote.
+            // It may be going anywhere, until it says that it cannot read that either. No grant
+            // takes the place of one that a newer engine wrote.
             if grant.is_newer || !report.problems.contains_key(&key) {
                 return cannot_read(&key);
             }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_of_the_session_before_says_nothing_of_the_present_one() {
+    fn report_of_earlier_session_does_not_count() {
         let mut index = index();
         assert_eq!(unknown(&mut index), None);
         // The news of its report, of the same commit, is on its way.
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_of_which_neither_what_selects_it_nor_what_it_has_can_be_read_may_have_the_unit() {
+    fn machine_with_nothing_readable_may_have_the_unit() {
         let mut index = index();
         seen(&mut index, 8, &keys::metadata(&id()), Some(b"{".to_vec()));
         let machines =
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_whose_grant_cannot_be_read_is_unknown_until_it_says_that_it_goes_nowhere() {
+    fn machine_with_unreadable_grant_is_unknown_until_it_reports() {
         let mut index = index();
         let key = keys::grant(&id(), &name());
         let grant = Grant {

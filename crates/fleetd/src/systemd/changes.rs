@@ -10,12 +10,14 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Dirty;
 
-/// The least time between two answers, in the long run. One start makes about eight signals: without a pause a burst of
-/// starts would be read unit by unit, with it 1,000 starts took 32 reads.
+/// The least time between two answers, in the long run. One start makes about eight signals:
+/// without a pause a burst of starts would be read unit by unit, with it 1,000 starts took 32
+/// reads.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The least time between the first two answers after it was quiet. It doubles from there, so that an ordinary start, of ten
-/// milliseconds, is not noticed fifty later, and a long burst costs four more reads.
+/// The least time between the first two answers after it was quiet. It doubles from there, so that
+/// an ordinary start, of ten milliseconds, is not noticed fifty later, and a long burst costs four
+/// more reads.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
 /// The units that changed since they were last looked at, for one reader.
@@ -59,14 +61,16 @@ impl Changes {
         }
     }
 
-    /// These units are about to be looked at: what changed before is seen then. Answers those that did.
+    /// These units are about to be looked at: what changed before is seen then. Answers those that
+    /// did.
     pub(super) fn looking(&self, names: &BTreeSet<UnitName>) -> BTreeSet<UnitName> {
         let dirty = &mut self.seen().dirty;
         let changed = names.iter().filter_map(|name| dirty.take(name));
         changed.collect()
     }
 
-    /// From now on changes of this unit count no more, which keeps the set as small as fleet's own units.
+    /// From now on changes of this unit count no more, which keeps the set as small as fleet's own
+    /// units.
     pub(super) fn forget(&self, name: &UnitName) {
         self.seen().followed.remove(name.as_str());
     }
@@ -93,8 +97,8 @@ impl Changes {
         self.wake.notify_one();
     }
 
-    /// Waits for a change: the first is answered at once, those that follow gather, up to [`PAUSE`]. Safe to
-    /// cancel: what it answers is taken in the step that returns.
+    /// Waits for a change: the first is answered at once, those that follow gather, up to
+    /// [`PAUSE`]. Safe to cancel: what it answers is taken in the step that returns.
     pub(super) async fn next(&self) -> Dirty {
         loop {
             let pause = {

@@ -7,8 +7,9 @@ use fleet_core::directory::{File, Published};
 use fleet_core::unit::UnitName;
 use tokio::time::Instant;
 
-/// How long a file must be gone before its unit is given up. Editors and tools that replace a file by
-/// moving the old one away first leave a gap, in which a unit must not be destroyed on every machine.
+/// How long a file must be gone before its unit is given up. Editors and tools that replace a file
+/// by moving the old one away first leave a gap, in which a unit must not be destroyed on every
+/// machine.
 pub(super) const GONE: Duration = Duration::from_millis(200);
 
 /// The clocks, one for each published unit whose file is gone.
@@ -16,14 +17,14 @@ pub(super) const GONE: Duration = Duration::from_millis(200);
 pub(super) struct Grace(BTreeMap<UnitName, Instant>);
 
 impl Grace {
-    /// Starts all clocks anew. For a directory that is held: when it no longer is, its files come back
-    /// one by one.
+    /// Starts all clocks anew. For a directory that is held: when it no longer is, its files come
+    /// back one by one.
     pub(super) fn reset(&mut self) {
         self.0.clear();
     }
 
-    /// Lists files that went less than [`GONE`] ago as if they were there, so that nothing follows from
-    /// it yet. Answers whether there are any.
+    /// Lists files that went less than [`GONE`] ago as if they were there, so that nothing follows
+    /// from it yet. Answers whether there are any.
     pub(super) fn spare(
         &mut self,
         published: &Published,

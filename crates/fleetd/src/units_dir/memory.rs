@@ -1,4 +1,5 @@
-//! A units directory in memory, for simulations: what lies in it is known in its moment, and told without the kernel.
+//! A units directory in memory, for simulations: what lies in it is known in its moment, and told
+//! without the kernel.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -6,9 +6,10 @@
 //!                        the directory   directory.json  +---> problems, notes
 //! ```
 //!
-//! What to do is decided by [`fleet_core::directory`]; here it is noticed, read, done and remembered.
-//! Every round starts from the files themselves, so a lost event costs at most a minute, and a registry
-//! that is away costs nothing but time: what was not done is found undone in the next round.
+//! What to do is decided by [`fleet_core::directory`]; here it is noticed, read, done and
+//! remembered. Every round starts from the files themselves, so a lost event costs at most a
+//! minute, and a registry that is away costs nothing but time: what was not done is found undone in
+//! the next round.
 
 mod disk;
 mod grace;
@@ -47,11 +48,12 @@ use source::Source;
 /// How long to wait after an event for those that come with it: a copy of fifty files is one round.
 const DEBOUNCE: Duration = Duration::from_millis(10);
 
-/// How long the agent may take to hear of what was published, before its not having it means anything.
+/// How long the agent may take to hear of what was published, before its not having it means
+/// anything.
 const COMPARE: Duration = Duration::from_secs(2);
 
-/// How often the directory is read without any event: for events that cannot come, such as those of a
-/// file elsewhere that a link shows, or of a network file system. It asks the registry nothing.
+/// How often the directory is read without any event: for events that cannot come, such as those of
+/// a file elsewhere that a link shows, or of a network file system. It asks the registry nothing.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// How long to wait at most: a registry that is back should find changes soon.
@@ -60,7 +62,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// The file of the state directory that remembers what was published.
 const STATE_FILE: &str = "directory.json";
 
-/// The newest content of every unit, as this machine's agent has heard of them. `None` before it has.
+/// The newest content of every unit, as this machine's agent has heard of them. `None` before it
+/// has.
 pub type Newest = Option<Arc<BTreeMap<UnitName, Content>>>;
 
 /// Says why a content may not be launched from a directory, such as `not global`.
@@ -97,8 +100,8 @@ pub struct UnitsDir {
 }
 
 impl UnitsDir {
-    /// For `source_directory` and `state_directory` of the configuration, on that machine. What is wrong is sent to
-    /// `problems`.
+    /// For `source_directory` and `state_directory` of the configuration, on that machine. What is
+    /// wrong is sent to `problems`.
     pub fn new(
         directory: &Path,
         state_directory: &Path,
@@ -137,7 +140,8 @@ impl UnitsDir {
         }
     }
 
-    /// The same on a machine that publishes nothing: each unit file is a problem, so that its author hears of it.
+    /// The same on a machine that publishes nothing: each unit file is a problem, so that its
+    /// author hears of it.
     pub fn idle(self) -> Self {
         Self {
             is_idle: true,
@@ -151,14 +155,15 @@ impl UnitsDir {
         Self { source, ..self }
     }
 
-    /// Runs for ever. Dropping it at any moment is safe: what was done and not yet remembered is found
-    /// done by the next one.
+    /// Runs for ever. Dropping it at any moment is safe: what was done and not yet remembered is
+    /// found done by the next one.
     pub async fn run(mut self) -> Infallible {
         loop {
             let next = self.round().await;
             self.findings.send();
             match next {
-                // Events do not cut this short: a busy directory must not hammer a registry that is away.
+                // Events do not cut this short: a busy directory must not hammer a registry that is
+                // away.
                 Next::Retry(wait) => sleep(wait).await,
                 Next::Look(wait) => self.wait(wait).await,
             }
@@ -269,8 +274,8 @@ impl UnitsDir {
         }
     }
 
-    /// Lists files that went a moment ago as if they were there, unless the directory is held. Answers
-    /// whether there are any.
+    /// Lists files that went a moment ago as if they were there, unless the directory is held.
+    /// Answers whether there are any.
     fn spare_those_just_gone(&mut self, published: &Published, directory: &mut Directory) -> bool {
         match (directory::held(published, directory), directory) {
             (None, Directory::Present { files, .. }) => {
@@ -320,7 +325,8 @@ impl UnitsDir {
             }
         }
         let mut is_overtaken = false;
-        // All at once: what one look finds reaches the machines together, so that a timer finds its service there.
+        // All at once: what one look finds reaches the machines together, so that a timer finds its
+        // service there.
         let done = join_all(actions.iter().map(|action| self.perform(action))).await;
         for (action, done) in actions.iter().zip(done) {
             match done {
@@ -351,7 +357,8 @@ impl UnitsDir {
         if is_overtaken { Outcome::Away } else { outcome }
     }
 
-    /// Owns what another machine published from this directory: the machine has another id now, or the disk is a copy.
+    /// Owns what another machine published from this directory: the machine has another id now, or
+    /// the disk is a copy.
     async fn own(&self, published: &Published) -> Result<(), PublishError> {
         let ours = published.units.iter().filter(|(_, last)| !last.stale);
         for (name, _) in ours {
@@ -388,8 +395,8 @@ impl UnitsDir {
         Ok(true)
     }
 
-    /// Makes the marker, once there is something to lose: the empty directory below a mount point is to
-    /// stay unmarked.
+    /// Makes the marker, once there is something to lose: the empty directory below a mount point
+    /// is to stay unmarked.
     async fn mark(&mut self, published: &mut Published, seen: &Directory) {
         let Directory::Present { marked, .. } = *seen else {
             return;
@@ -462,8 +469,8 @@ async fn changed(fleet: &mut Option<Receiver<Newest>>) {
     std::future::pending().await
 }
 
-/// Reads or writes files on a thread of its own: a disk or a network file system may hang, and the agent
-/// must not.
+/// Reads or writes files on a thread of its own: a disk or a network file system may hang, and the
+/// agent must not.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,

@@ -1,4 +1,5 @@
-//! What a units directory has to say: to the journal once, to `fleetctl status` as long as it holds.
+//! What a units directory has to say: to the journal once, to `fleetctl status` as long as it
+//! holds.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -67,7 +68,8 @@ impl Findings {
         });
     }
 
-    /// Files whose content the fleet does not run. Kept apart, because the directory may change without them.
+    /// Files whose content the fleet does not run. Kept apart, because the directory may change
+    /// without them.
     pub(super) fn lost(&mut self, lost: Problems) {
         self.lost = lost;
     }

@@ -17,15 +17,15 @@ pub enum PublishError {
     Refused(String),
 }
 
-/// The registry as a units directory sees it. Every call may be repeated: one that ended with an error may
-/// have been done all the same.
+/// The registry as a units directory sees it. Every call may be repeated: one that ended with an
+/// error may have been done all the same.
 #[async_trait]
 pub trait Publisher: Send + Sync {
     /// What the registry has of these units; those it does not know are left out.
     async fn known(&self, names: &[UnitName]) -> Result<BTreeMap<UnitName, Known>, PublishError>;
 
-    /// Submits the content, as a new unit with that target state or as an update that leaves the target
-    /// state alone, and makes this machine's directory an owner.
+    /// Submits the content, as a new unit with that target state or as an update that leaves the
+    /// target state alone, and makes this machine's directory an owner.
     async fn publish(
         &self,
         name: &UnitName,
@@ -33,15 +33,16 @@ pub trait Publisher: Send + Sync {
         target: TargetState,
     ) -> Result<(), PublishError>;
 
-    /// Makes this machine's directory an owner, if the newest content is still that one, or whatever it is. Answers false if
-    /// it is another one, which means that somebody was first. A unit that went meanwhile stays gone.
+    /// Makes this machine's directory an owner, if the newest content is still that one, or
+    /// whatever it is. Answers false if it is another one, which means that somebody was first. A
+    /// unit that went meanwhile stays gone.
     async fn adopt(
         &self,
         name: &UnitName,
         content: Option<&Fingerprint>,
     ) -> Result<bool, PublishError>;
 
-    /// Ends the ownership of this machine's directory, and destroys the unit if nobody else owns it. No
-    /// error if the unit or the ownership is not there.
+    /// Ends the ownership of this machine's directory, and destroys the unit if nobody else owns
+    /// it. No error if the unit or the ownership is not there.
     async fn disown(&self, name: &UnitName) -> Result<(), PublishError>;
 }

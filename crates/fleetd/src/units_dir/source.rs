@@ -27,7 +27,7 @@ pub(super) trait Source: Send + Sync {
     /// Makes the marker.
     async fn mark(&mut self) -> io::Result<()>;
 
-    /// Whether files beside it may be slow. Histories replay exactly only where no other thread has a
-    /// part in them.
+    /// Whether files beside it may be slow. Histories replay exactly only where no other thread has
+    /// a part in them.
     fn is_slow(&self) -> bool;
 }

@@ -13,9 +13,11 @@ use crate::atomic_file;
 
 #[derive(Serialize, Deserialize)]
 struct OnDisk {
-    /// Of which directory this speaks. Another one starts afresh: its files say nothing of these units.
+    /// Of which directory this speaks. Another one starts afresh: its files say nothing of these
+    /// units.
     directory: PathBuf,
-    /// The machine that published it. None if an older version wrote this, or the machine is not an owner yet.
+    /// The machine that published it. None if an older version wrote this, or the machine is not an
+    /// owner yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     machine: Option<MachineId>,
     #[serde(flatten)]
@@ -30,10 +32,11 @@ pub(super) struct Loaded {
     pub(super) is_anothers: bool,
 }
 
-/// Reads what `directory` last published; nothing if there is no file, or it speaks of another directory.
+/// Reads what `directory` last published; nothing if there is no file, or it speaks of another
+/// directory.
 ///
-/// An error says what is wrong and what to do. It must not be taken for "nothing published": then every
-/// file would be published over what the registry has.
+/// An error says what is wrong and what to do. It must not be taken for "nothing published": then
+/// every file would be published over what the registry has.
 pub(super) fn load(path: &Path, directory: &Path, machine: &MachineId) -> Result<Loaded, String> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,

@@ -1,4 +1,5 @@
-//! What must be so once everything is mended: the fleet has become what its registry says, and nothing is left to do.
+//! What must be so once everything is mended: the fleet has become what its registry says, and
+//! nothing is left to do.
 
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ impl Play {
         Err(format!("it does not end: {candidates:?}, {astray:#?}"))
     }
 
-    /// Where the fleet's registry was wiped, somebody restores the newest copy there is of it; or it is accepted as it is.
+    /// Where the fleet's registry was wiped, somebody restores the newest copy there is of it; or
+    /// it is accepted as it is.
     async fn find_home(&mut self) {
         let is_open = self.world.referee.ask(|ledger| ledger.rightful.clone());
         let store = &self.world.stores[self.world.home];
@@ -119,7 +121,8 @@ impl Play {
         let store = self.world.stores[self.world.home].clone();
         let all = store.list(&[""]).await.expect("lists").entries;
         let is_bad = |key: &str| record::decode::<serde_json::Value>(&all[key].value).is_err();
-        // Where it is not known what the id was, it is deleted, as people are told; then another one is made.
+        // Where it is not known what the id was, it is deleted, as people are told; then another
+        // one is made.
         for key in [keys::CLUSTER, keys::ACCEPTANCE] {
             if all.contains_key(key) && is_bad(key) {
                 waits = true;
@@ -155,7 +158,8 @@ impl Play {
         waits
     }
 
-    /// Somebody restarts by hand what does not run as it should. Answers whether there was anything.
+    /// Somebody restarts by hand what does not run as it should. Answers whether there was
+    /// anything.
     fn heal(&self) -> bool {
         let mut mended = false;
         let referee = &self.world.referee;
@@ -167,7 +171,8 @@ impl Play {
                 // Of one whose record cannot be read nobody knows whether it should run.
                 let should =
                     |ledger: &Ledger| ledger.belongs(&seat) && !ledger.unreadable.contains(&seat.1);
-                // Nor is there anything to heal where the name is another's, and fleet touches nothing.
+                // Nor is there anything to heal where the name is another's, and fleet touches
+                // nothing.
                 if referee.ask(should) && !runs_well && !referee.is_foreign(&seat) {
                     referee.by_hand(|| machine.systemd.heal(&seat.1));
                     mended = true;
@@ -190,8 +195,8 @@ impl Play {
         })
     }
 
-    /// Machines that do not run what they should: of a unit without a candidate the stable revision, and available;
-    /// of one that is paused, something.
+    /// Machines that do not run what they should: of a unit without a candidate the stable
+    /// revision, and available; of one that is paused, something.
     fn astray(&self) -> Vec<String> {
         let mut astray = Vec::new();
         let referee = &self.world.referee;
@@ -222,8 +227,8 @@ impl Play {
         astray
     }
 
-    /// Whether it is the report of a machine where a unit crashes without end, which nobody can stop: its record cannot be
-    /// read.
+    /// Whether it is the report of a machine where a unit crashes without end, which nobody can
+    /// stop: its record cannot be read.
     fn is_of_a_loop(&self, key: &str, value: &[u8]) -> bool {
         // Of its base as well.
         let report = record::decode::<record::ReportChanges>(value);
@@ -291,7 +296,8 @@ impl Play {
         quiet().await;
         let after = self.world.fleet.machines[on].running().await;
         let referee = &self.world.referee;
-        // Of one whose record cannot be read only that file says what it was, unless it was lost too.
+        // Of one whose record cannot be read only that file says what it was, unless it was lost
+        // too.
         let unreadable = referee.ask(|ledger| ledger.unreadable.clone());
         let is_unknown = |name: &UnitName| unreadable.contains(name) && !on_disk.contains(name);
         // A unit that is only loaded runs because it was started by hand, or because a foreign unit

@@ -1,4 +1,5 @@
-//! What no commit may do, whoever makes it: lose what was acknowledged, or decide something that nobody is told.
+//! What no commit may do, whoever makes it: lose what was acknowledged, or decide something that
+//! nobody is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,8 @@ use fleetd::store::{Batch, Change, Entry};
 use super::ledger::{Ledger, Unit, decode};
 
 impl Ledger {
-    /// What a commit would lose of what was acknowledged: a revision that is neither in the unit's record nor in its history
-    /// any more, or, by a leader, what people asked for.
+    /// What a commit would lose of what was acknowledged: a revision that is neither in the unit's
+    /// record nor in its history any more, or, by a leader, what people asked for.
     pub(super) fn kept(&self, batch: &Batch) -> Vec<String> {
         let mut lost = Vec::new();
         let puts = batch.changes.iter().filter_map(|change| match change {

@@ -1,7 +1,9 @@
-//! What lies on the disk of a machine: which registry it has acted on, and that no state file is ever half written.
+//! What lies on the disk of a machine: which registry it has acted on, and that no state file is
+//! ever half written.
 //!
-//! A file that is replaced by another is whole for whoever has it open, and after a crash; one that is written in its
-//! place is not. So the file that was there at the last look must still hold what it held.
+//! A file that is replaced by another is whole for whoever has it open, and after a crash; one that
+//! is written in its place is not. So the file that was there at the last look must still hold what
+//! it held.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -55,7 +57,8 @@ impl Files {
         wrong
     }
 
-    /// The store revision that the machine's agent has acted on. One that was not kept knows nothing.
+    /// The store revision that the machine's agent has acted on. One that was not kept knows
+    /// nothing.
     pub(crate) fn known(&self) -> Option<u64> {
         self.saved()["seen"]["revision"].as_u64()
     }

@@ -54,7 +54,8 @@ impl Court {
         {
             started.version = version;
         }
-        // What somebody starts by hand fleet has not started: it may be asked to, and systemd has nothing to do then.
+        // What somebody starts by hand fleet has not started: it may be asked to, and systemd has
+        // nothing to do then.
         if asked.is_some() {
             place.is_launched = starts;
         }
@@ -66,7 +67,8 @@ impl Court {
         self.ways[id].shows()
     }
 
-    /// Whether the unit had no business there at some time since it was started, by a registry that the machine may obey.
+    /// Whether the unit had no business there at some time since it was started, by a registry that
+    /// the machine may obey.
     pub(super) fn was_unwanted(&self, seat: &Seat) -> bool {
         let started = self.places.get(seat).and_then(|it| it.started);
         let knows = self.knows.get(&seat.0).copied().unwrap_or_default();
@@ -156,7 +158,8 @@ impl Court {
             }
         }
         let Some((number, granted)) = found else {
-            // Of a file that somebody takes away between its change and the restart, systemd has the one before.
+            // Of a file that somebody takes away between its change and the restart, systemd has
+            // the one before.
             let edited = self.edited.get(seat);
             if edited.is_some_and(|at| at.elapsed() < PLANNED) {
                 return;

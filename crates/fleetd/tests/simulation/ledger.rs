@@ -1,4 +1,5 @@
-//! The registry, followed commit by commit: what the referee knows of grants, budgets and what belongs where.
+//! The registry, followed commit by commit: what the referee knows of grants, budgets and what
+//! belongs where.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -74,9 +75,11 @@ pub(crate) struct Ledger {
     cluster: Option<Identity>,
     /// The same, of an id that nobody can read since then, where nothing took its place.
     lost: Option<(Identity, Instant)>,
-    /// While the registry is this one, what it says is the fleet's will: its first identity, or one that was accepted since.
+    /// While the registry is this one, what it says is the fleet's will: its first identity, or one
+    /// that was accepted since.
     pub(crate) rightful: Option<Identity>,
-    /// When somebody accepted it since it began, and the units that it had then: what is not in it is to go.
+    /// When somebody accepted it since it began, and the units that it had then: what is not in it
+    /// is to go.
     pub(crate) accepted: Option<(Last, BTreeSet<UnitName>)>,
     /// Who held the claim from when on.
     leaders: Vec<(u64, Option<MachineId>)>,
@@ -92,8 +95,8 @@ pub(crate) struct Ledger {
     pub(crate) versions: BTreeMap<u32, (u64, BTreeSet<u64>)>,
     /// The versions that were a stable revision's at some time.
     pub(crate) stable_ever: BTreeSet<u32>,
-    /// The versions that were granted to a machine while the unit was one that was made before, and whether it has gone there
-    /// since: once it may be late.
+    /// The versions that were granted to a machine while the unit was one that was made before, and
+    /// whether it has gone there since: once it may be late.
     pub(crate) granted_before: BTreeMap<(Seat, u32), bool>,
     /// When a unit last had no business on a machine.
     unwanted: BTreeMap<Seat, Last>,
@@ -116,7 +119,8 @@ fn is_first(key: &str) -> bool {
 }
 
 impl Ledger {
-    /// Begins with what a store holds. `rightful`: what it has to be for that to count; none: nothing until it is accepted.
+    /// Begins with what a store holds. `rightful`: what it has to be for that to count; none:
+    /// nothing until it is accepted.
     pub(crate) fn of(snapshot: &Snapshot, rightful: Option<Identity>) -> Self {
         let mut ledger = Self {
             base: snapshot.revision,
@@ -141,7 +145,8 @@ impl Ledger {
 
     /// Whether what it says is the fleet's will.
     pub(crate) fn is_open(&self) -> bool {
-        // News of each key come apart: until a machine has heard that nobody can read the id, it follows what people say.
+        // News of each key come apart: until a machine has heard that nobody can read the id, it
+        // follows what people say.
         let lost = self.lost.iter();
         let lost = lost.filter(|(_, since)| since.elapsed() < HEARD);
         let mut is = self.cluster.iter().chain(lost.map(|(was, _)| was));
@@ -154,7 +159,8 @@ impl Ledger {
         held?.1.as_ref()
     }
 
-    /// Takes the next commit. Answers the seats that a unit has no business on now, and machines that are gone.
+    /// Takes the next commit. Answers the seats that a unit has no business on now, and machines
+    /// that are gone.
     pub(crate) fn take(&mut self, batch: &Batch) -> BTreeSet<Seat> {
         self.revision = batch.revision;
         let mut placement = false;

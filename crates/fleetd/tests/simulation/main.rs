@@ -1,5 +1,5 @@
-//! Whole fleets, simulated: the real agents, engines, units directory and registry code on fake systemds and
-//! embedded stores. See docs/development/simulation.md.
+//! Whole fleets, simulated: the real agents, engines, units directory and registry code on fake
+//! systemds and embedded stores. See docs/development/simulation.md.
 //!
 //! `FLEET_SEED=7` replays one history, `FLEET_HISTORY=file` one that was written down.
 //! `FLEET_SEEDS=10000` plays as many drawn at random.

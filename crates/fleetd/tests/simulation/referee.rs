@@ -1,13 +1,15 @@
-//! Watches every change of a unit on any machine, at the moment when it happens, and every commit; `judge.rs` says what it
-//! thinks of them.
+//! Watches every change of a unit on any machine, at the moment when it happens, and every commit;
+//! `judge.rs` says what it thinks of them.
 //!
-//! A machine counts as *taken down* by an update from the moment when its agent restarts a unit there, which it reported
-//! as available, until it reports that it has followed the same or a later grant and is available again; or,
-//! in another session, to which that grant says nothing, that it is available. It counts only
-//! while it is here (its presence is in the registry) and the unit belongs there without interruption: what was cut off,
-//! or was told to stop meanwhile, is not of the update any more. One that was down when it was granted that
-//! costs nothing, though it may come up for a moment before it is restarted: what crashes again and again does. Of one unit no more machines may count than the largest
-//! budget there was since the oldest of them was granted what it goes to, and for some seconds before.
+//! A machine counts as *taken down* by an update from the moment when its agent restarts a unit
+//! there, which it reported as available, until it reports that it has followed the same or a later
+//! grant and is available again; or, in another session, to which that grant says nothing, that it
+//! is available. It counts only while it is here (its presence is in the registry) and the unit
+//! belongs there without interruption: what was cut off, or was told to stop meanwhile, is not of
+//! the update any more. One that was down when it was granted that costs nothing, though it may
+//! come up for a moment before it is restarted: what crashes again and again does. Of one unit no
+//! more machines may count than the largest budget there was since the oldest of them was granted
+//! what it goes to, and for some seconds before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,7 +46,8 @@ pub(super) struct Place {
 #[derive(Clone, Copy)]
 pub(super) struct Started {
     pub(super) version: u32,
-    /// The registry that its agent followed, the store revision that it knew of it, and when that was.
+    /// The registry that its agent followed, the store revision that it knew of it, and when that
+    /// was.
     pub(super) of: usize,
     pub(super) known: u64,
     pub(super) at: Instant,
@@ -145,8 +148,8 @@ impl Referee {
         referee
     }
 
-    /// Follows another store from now on; answers its number. `like`: the number of the registry that it is a copy of;
-    /// none for one that is no copy. The first is the fleet's own.
+    /// Follows another store from now on; answers its number. `like`: the number of the registry
+    /// that it is a copy of; none for one that is no copy. The first is the fleet's own.
     pub(crate) async fn open(&self, store: &Embedded, like: Option<usize>) -> usize {
         let all = store.list(&[""]).await.expect("lists");
         let watch = store.watch(&[""], all.revision).await;
@@ -200,7 +203,8 @@ impl Referee {
         court.broken.clone()
     }
 
-    /// How many changes were judged, and the most machines that were down by updates of one unit at once.
+    /// How many changes were judged, and the most machines that were down by updates of one unit at
+    /// once.
     pub(crate) fn seen(&self) -> (usize, usize) {
         let court = self.court();
         (court.judged, court.most_down)
@@ -401,7 +405,8 @@ impl Court {
             };
             let session = ledger.session(&seat.0);
             let report = ledger.report(seat).filter(|it| it.available);
-            // To another session the grant says nothing, and is not confirmed; nor is one that nobody can read any more.
+            // To another session the grant says nothing, and is not confirmed; nor is one that
+            // nobody can read any more.
             let confirms = |it: &UnitReport| it.grant >= by.revision;
             let is_void = session != Some(by.grant.session) || ledger.says_grant_is_lost(seat);
             if report.is_some_and(|it| confirms(it) || is_void) {
@@ -421,7 +426,8 @@ impl Court {
             let knows = self.knows.entry(id.clone()).or_default();
             *knows = known.max(*knows);
             let shows = self.ways[id].shows();
-            // One that grows past that at once is as new as what the machine has acted on when it first looks.
+            // One that grows past that at once is as new as what the machine has acted on when it
+            // first looks.
             let seen = (id.clone(), shows);
             if self.books[shows].ledger.revision >= *knows {
                 self.older.remove(&seen);

@@ -42,7 +42,7 @@ async fn counted(store: Embedded, after: u64) -> (Vec<(String, usize)>, usize, I
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rollout_takes_little_longer_than_its_batches_and_writes_little() {
+async fn rollout_takes_little_longer_than_its_batches() {
     let fleet = Fleet::of(MACHINES).await;
     for machine in &fleet.machines {
         machine.systemd.behave_as(|content| Behaviour {

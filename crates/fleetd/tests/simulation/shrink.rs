@@ -1,4 +1,5 @@
-//! Makes a history that breaks something short: steps that are not needed for it go, as far as that is worth the time.
+//! Makes a history that breaks something short: steps that are not needed for it go, as far as that
+//! is worth the time.
 
 use super::play;
 use super::step::Story;

@@ -1,5 +1,6 @@
-//! What may happen to a fleet: people's commands and faults, as values. A history is a list of them, drawn before anything
-//! is played, so that it can be written down, shortened, and played again.
+//! What may happen to a fleet: people's commands and faults, as values. A history is a list of
+//! them, drawn before anything is played, so that it can be written down, shortened, and played
+//! again.
 
 use fleet_core::machine::Scheduling;
 use fleet_core::rollout::Order;
@@ -11,7 +12,8 @@ use crate::weather::Sky;
 /// Machines by their bits: the first is 1, the second 2, the third 4.
 pub(crate) type Among = u32;
 
-/// One thing that happens. `on`: the machine through whose API it is ordered, or to which it happens.
+/// One thing that happens. `on`: the machine through whose API it is ordered, or to which it
+/// happens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// Somebody submits a version of a unit with these options, and launches it.

@@ -1,4 +1,5 @@
-//! The fleet of a history: hosts with all that fleetd is made of, and the registries that they may see.
+//! The fleet of a history: hosts with all that fleetd is made of, and the registries that they may
+//! see.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -180,7 +181,8 @@ impl World {
         let engine = engine.with_clock(self.clock(at)).trusting(machine.trust());
         let directory = (at == 0).then(|| self.publish());
         let frozen = beside.frozen.subscribe();
-        // In one task, as in the daemon: `watch` draws lots for which of several it wakes first, and histories replay.
+        // In one task, as in the daemon: `watch` draws lots for which of several it wakes first,
+        // and histories replay.
         let rest = Task(tokio::spawn(async move {
             let (_stop, stopping) = watch::channel(false);
             let directory = async {

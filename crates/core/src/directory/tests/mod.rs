@@ -387,7 +387,7 @@ fn a_unit_that_another_of_the_directory_starts_is_loaded() {
 }
 
 #[test]
-fn what_was_rolled_back_is_published_by_nobody_until_the_file_changes() {
+fn rolled_back_content_is_not_published_again() {
     const LATE: &str = "pass over a.service: the fleet went back from this revision; change the file, or try it \
          again with fleetctl start --replace";
     // Revision 2 was rolled back to 1. The directory that published it has nothing to do,
@@ -415,7 +415,7 @@ fn what_was_rolled_back_is_published_by_nobody_until_the_file_changes() {
 }
 
 #[test]
-fn of_several_trials_of_a_content_the_last_one_says_whether_it_is_bad() {
+fn last_trial_of_a_content_decides_whether_it_is_bad() {
     let revision = |number, content: &str| Revision {
         number,
         at: 0,

@@ -117,7 +117,7 @@ fn a_directory_that_could_never_be_marked_is_not_held_for_it() {
 }
 
 #[test]
-fn two_units_gone_at_once_and_none_left_is_an_accident_but_one_is_not() {
+fn all_of_two_units_gone_at_once_is_an_accident() {
     let one = World::new().published("a.service", "1");
     assert_eq!(one.says(), "disown a.service: its file is gone");
     let two = || {
@@ -137,7 +137,7 @@ fn two_units_gone_at_once_and_none_left_is_an_accident_but_one_is_not() {
 }
 
 #[test]
-fn an_emptied_directory_whose_units_were_destroyed_has_nothing_to_hold() {
+fn emptied_directory_of_destroyed_units_holds_nothing() {
     let world = World::new()
         .published("a.service", "1")
         .published("b.service", "1");

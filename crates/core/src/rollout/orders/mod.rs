@@ -91,8 +91,8 @@ pub enum OrderError {
     },
 }
 
-/// Follows an order. `history`: the unit's older revisions by number. `by`: who orders it, as in `paused by fleetctl`.
-/// `now`: in milliseconds since 1970.
+/// Follows an order. `history`: the unit's older revisions by number. `by`: who orders it, as in
+/// `paused by fleetctl`. `now`: in milliseconds since 1970.
 pub fn follow(
     order: Order,
     unit: &UnitName,
@@ -170,7 +170,8 @@ impl Asked<'_> {
                 format!("undone by {}", self.by),
             )),
             None => {
-                // A restart made a revision of the same content: going back there would change nothing.
+                // A restart made a revision of the same content: going back there would change
+                // nothing.
                 let differs = |past: &&Past| {
                     past.dropped.is_none() && past.revision.content != stable.content
                 };
@@ -282,7 +283,8 @@ impl Asked<'_> {
         }
     }
 
-    /// A content that there was before, as a new revision. A person asked for it, so it is not held for one.
+    /// A content that there was before, as a new revision. A person asked for it, so it is not held
+    /// for one.
     fn again(&self, revision: &Revision, restarts: bool) -> Succession {
         let number = self.record.next_number();
         let next = Revision {

@@ -31,7 +31,8 @@ struct World {
     history: BTreeMap<u64, Past>,
 }
 
-/// Revision 1 with program `a` and 2 with `b` were stable before 4 with `d`; 3 with `c` was rolled back.
+/// Revision 1 with program `a` and 2 with `b` were stable before 4 with `d`; 3 with `c` was rolled
+/// back.
 fn stable() -> World {
     let past = |revision: Revision, dropped: Option<&str>| {
         let dropped = dropped.map(str::to_owned);
@@ -209,7 +210,7 @@ fn a_restart_is_a_revision_of_the_same_content() {
 }
 
 #[test]
-fn where_nothing_is_launched_an_undo_is_stable_at_once_and_nothing_is_restarted() {
+fn undo_of_unlaunched_unit_is_stable_at_once() {
     let mut world = stable();
     world.record.target = TargetState::Loaded;
     insta::assert_snapshot!(world.says(Order::Undo(None)), @"stable 5 (b+0), retired [4]");

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Towards;
 use crate::record::Progress;
 
-/// Progress is written down at most that often in the time of its deadline: it is only for the deadline.
+/// Progress is written down at most that often in the time of its deadline: it is only for the
+/// deadline.
 const PROGRESS_WRITES: u32 = 20;
 
 /// When a rollout last made progress.

@@ -1,11 +1,12 @@
 //! Which machines may change their revision next, and when a rollout ends.
 //!
-//! **Invariant:** no more machines than the budget are unavailable because of what is decided here. A machine counts as
-//! unavailable from its grant until it reports that it runs the revision steadily, online or not: a machine that goes
-//! offline after its grant may have been cut off by it. A machine that was offline before its grant costs nothing.
+//! **Invariant:** no more machines than the budget are unavailable because of what is decided here.
+//! A machine counts as unavailable from its grant until it reports that it runs the revision
+//! steadily, online or not: a machine that goes offline after its grant may have been cut off by
+//! it. A machine that was offline before its grant costs nothing.
 //!
-//! **Invariant:** no revision is promoted before a machine has proved it, and none while the state of a live machine is
-//! unknown.
+//! **Invariant:** no revision is promoted before a machine has proved it, and none while the state
+//! of a live machine is unknown.
 
 mod clock;
 mod narrow;
@@ -47,9 +48,9 @@ pub struct Situation<'a> {
     pub machines: Vec<OnMachine<'a>>,
     /// The time, in milliseconds since 1970, by a clock that is not set while it leads.
     pub now: u64,
-    /// Since when whoever decides has known the rollout to be in its phase, by the same clock. What is written to be older
-    /// was told by another clock, which may be hours behind, or is of a while in which nobody led and nothing could make
-    /// progress: no deadline counts it.
+    /// Since when whoever decides has known the rollout to be in its phase, by the same clock. What
+    /// is written to be older was told by another clock, which may be hours behind, or is of a
+    /// while in which nobody led and nothing could make progress: no deadline counts it.
     pub since: u64,
 }
 
@@ -90,7 +91,8 @@ pub struct OnMachine<'a> {
     pub presence: Presence,
     /// Whether nothing new or updated may start there.
     pub cordoned: bool,
-    /// What it may run of the unit, whatever session or unit that was for, and the store revision that wrote it.
+    /// What it may run of the unit, whatever session or unit that was for, and the store revision
+    /// that wrote it.
     pub grant: Option<(&'a Grant, u64)>,
     /// What it says of the unit; none while it has put no file in place.
     pub report: Option<&'a UnitReport>,
@@ -98,7 +100,8 @@ pub struct OnMachine<'a> {
     pub problem: Option<&'a str>,
     /// Why the unit does not belong there any more, if it may still be there.
     pub leaves: Option<&'a Reason>,
-    /// Why its state is unknown. It spends the budget, is given nothing, and nothing is promoted while it is so.
+    /// Why its state is unknown. It spends the budget, is given nothing, and nothing is promoted
+    /// while it is so.
     pub unknown: Option<Unknown<'a>>,
 }
 
@@ -265,7 +268,8 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     if is_up {
         return towards.overdue(&proved, &moving, &unknown, &lost, &pending);
     }
-    // No more machines try an unproven revision at once than the budget, even where the unit is down anyway.
+    // No more machines try an unproven revision at once than the budget, even where the unit is
+    // down anyway.
     let trying = towards
         .those(|it| (it.on || it.moving) && !it.is_done())
         .len()
@@ -287,7 +291,8 @@ fn roll(towards: &Towards<'_>, candidate: &Candidate) -> Step {
     }
 }
 
-/// Every machine has the candidate, and its state there is known. None while no machine has proved it.
+/// Every machine has the candidate, and its state there is known. None while no machine has proved
+/// it.
 fn end(towards: &Towards<'_>, candidate: &Candidate, proved: &[&Standing<'_>]) -> Option<Step> {
     if !proved.is_empty() || towards.machines.is_empty() && towards.without.is_empty() {
         return Some(promote(towards, candidate, proved));
@@ -333,7 +338,8 @@ fn promote(towards: &Towards<'_>, candidate: &Candidate, proved: &[&Standing<'_>
 }
 
 fn roll_back(towards: &Towards<'_>, candidate: &Candidate) -> Step {
-    // A machine without the unit takes the stable revision by itself, unless it was granted the candidate.
+    // A machine without the unit takes the stable revision by itself, unless it was granted the
+    // candidate.
     let has = |machine: &Standing<'_>| machine.report.is_some() || machine.granted.is_some();
     let grants = towards.grants(has, usize::MAX);
     let away = towards.those(|it| has(it) && it.may_move() && !it.is_there);

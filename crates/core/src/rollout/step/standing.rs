@@ -37,15 +37,16 @@ pub(super) struct Standing<'a> {
     pub(super) leaves: Option<&'a Reason>,
     /// The leader let it go, and it has not said yet that it is gone.
     is_going: bool,
-    /// It has proved the revision in an earlier session: what happened since says nothing about the revision.
+    /// It has proved the revision in an earlier session: what happened since says nothing about the
+    /// revision.
     proved_before: bool,
     pub(super) problem: Option<&'a str>,
     pub(super) unknown: Option<Unknown<'a>>,
 }
 
 impl<'a> Standing<'a> {
-    /// None for a machine that costs nothing and is not waited for: it was offline before it was granted anything, or
-    /// for longer than the deadline, or it is cordoned and offline.
+    /// None for a machine that costs nothing and is not waited for: it was offline before it was
+    /// granted anything, or for longer than the deadline, or it is cordoned and offline.
     pub(super) fn of(
         machine: &OnMachine<'a>,
         situation: &Situation<'_>,
@@ -172,7 +173,8 @@ impl<'a> Standing<'a> {
         report.failed.as_deref().filter(|_| !report.available)
     }
 
-    /// Whether it had the revision up for long enough: its failure since says nothing about the revision.
+    /// Whether it had the revision up for long enough: its failure since says nothing about the
+    /// revision.
     pub(super) fn is_excused(&self) -> bool {
         self.proved_before || self.report.is_some_and(|report| report.settled)
     }
@@ -182,14 +184,15 @@ impl<'a> Standing<'a> {
         self.failure().is_some() && !self.is_excused()
     }
 
-    /// Whether nothing more can be expected of it. One that did not have the unit before is no worse off without it.
+    /// Whether nothing more can be expected of it. One that did not have the unit before is no
+    /// worse off without it.
     pub(super) fn is_done(&self) -> bool {
         self.on && (self.available || self.failure().is_some())
             || !self.was_available && self.problem.is_some()
     }
 
-    /// Whether it spends the budget. A person who cordons a machine answers for it; and a machine where the unit was
-    /// broken before, and is as broken with the revision, cannot be made worse.
+    /// Whether it spends the budget. A person who cordons a machine answers for it; and a machine
+    /// where the unit was broken before, and is as broken with the revision, cannot be made worse.
     pub(super) fn costs(&self) -> bool {
         if self.leaves.is_some() {
             return self.is_going && !self.has_left() || self.is_lost || self.moving;

@@ -209,7 +209,7 @@ fn no_more_machines_are_granted_an_update_than_the_budget() {
 }
 
 #[test]
-fn a_machine_whose_unit_is_down_for_another_reason_spends_the_budget_and_goes_first() {
+fn machine_with_unit_down_spends_budget_and_goes_first() {
     let mut fleet = Fleet::rolling(4, 1);
     fleet.machines[2].report = failed(1);
     assert_eq!(fleet.granted(), [(2, 2)]);
@@ -224,7 +224,7 @@ fn a_machine_whose_unit_is_down_for_another_reason_spends_the_budget_and_goes_fi
 }
 
 #[test]
-fn an_unproven_revision_is_tried_on_no_more_machines_than_the_budget() {
+fn unproved_revision_is_tried_only_within_the_budget() {
     let mut fleet = Fleet::rolling(4, 2);
     for at in 0..4 {
         fleet.machines[at].report = failed(1);
@@ -283,7 +283,7 @@ fn a_rollback_gives_the_stable_revision_back_within_the_budget() {
 }
 
 #[test]
-fn a_rollback_takes_a_grant_back_that_a_machine_has_not_acted_on() {
+fn rollback_revokes_a_grant_that_was_not_acted_on() {
     let mut fleet = Fleet::rolling(3, 1);
     fleet.grant(0, 2, true);
     fleet.candidate().phase = Phase::RollingBack;
@@ -344,7 +344,7 @@ fn cordoned_machines_and_taken_names_hold_nothing_up() {
 
 /// It was there, and was updated, before somebody else's unit took its name.
 #[test]
-fn a_machine_that_cannot_have_the_unit_costs_no_budget_and_is_not_waited_for() {
+fn machine_that_cannot_have_the_unit_costs_no_budget() {
     let mut fleet = Fleet::rolling(3, 1);
     fleet.grant(1, 2, true);
     fleet.machines[1].report = None;
@@ -377,7 +377,7 @@ fn a_machine_that_cannot_have_the_unit_costs_no_budget_and_is_not_waited_for() {
 }
 
 #[test]
-fn an_update_that_works_nowhere_is_not_promoted_because_nothing_worked_before() {
+fn update_that_works_nowhere_is_never_promoted() {
     let mut fleet = Fleet::rolling(2, 2);
     for at in 0..2 {
         fleet.grant(at, 2, false);
@@ -410,7 +410,8 @@ fn a_rollout_that_makes_no_progress_in_time_has_failed() {
         panic!("it goes on")
     };
     insta::assert_snapshot!(reason, @"no further machine became available for 1m: waiting for 00000000: updating, 00000000: queued, 00000000: queued; 1 of 3 machines unavailable (00000000: updating), at most 1 allowed");
-    // Another machine that became available starts the time anew, though that is not written at once.
+    // Another machine that became available starts the time anew, though that is not written at
+    // once.
     fleet.report(0, up(2));
     fleet.now = 1_001;
     let step = fleet.step();

@@ -43,8 +43,8 @@ pub struct Surveyed<'a> {
     pub presence: Presence,
     /// The limits on starting units there.
     pub scheduling: Scheduling,
-    /// Whether the revision that machines are on the way to belongs there, by its metadata: the last known, where it is
-    /// offline.
+    /// Whether the revision that machines are on the way to belongs there, by its metadata: the
+    /// last known, where it is offline.
     pub verdict: Verdict,
     /// Its report about the unit; `None` while it has put no file in place.
     pub report: Option<&'a UnitReport>,

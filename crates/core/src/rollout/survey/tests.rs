@@ -163,7 +163,7 @@ fn a_machine_that_has_not_told_yet_has_not_failed() {
 }
 
 #[test]
-fn a_machine_waits_for_its_turn_only_while_no_rollout_gives_it_one() {
+fn machine_waits_only_while_no_rollout_gives_it_a_turn() {
     let id = id('1');
     let mut kept = report(1);
     kept.deferred = true;

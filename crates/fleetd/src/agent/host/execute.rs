@@ -12,12 +12,13 @@ use super::Host;
 use super::unit_file::InPlace;
 use crate::systemd::{Systemd, SystemdError};
 
-/// Tasks of one kind that are asked for at once. A job ends only after PID 1 has forked, and executed, and was told: 1,000 starts
-/// took 6.0 s with 16 at once, and 4.9 s with 64.
+/// Tasks of one kind that are asked for at once. A job ends only after PID 1 has forked, and
+/// executed, and was told: 1,000 starts took 6.0 s with 16 at once, and 4.9 s with 64.
 const TASKS: usize = 64;
 
 impl Host {
-    /// Carries a plan out and names the units to look at after it. What fails for one unit ends that unit's part.
+    /// Carries a plan out and names the units to look at after it. What fails for one unit ends
+    /// that unit's part.
     pub(super) async fn carry_out(
         &mut self,
         tasks: Vec<Task>,
@@ -46,11 +47,13 @@ impl Host {
                         .is_none_or(|unit| !failed.contains_key(unit))
                 })
                 .collect();
-            // A file counts as linked once systemd has read it too: a reload that fails is made up for.
+            // A file counts as linked once systemd has read it too: a reload that fails is made up
+            // for.
             if first.action > Action::Reload {
                 self.mark_linked(&mut linked, desired);
             }
-            // There is a link for every file that systemd is to read again. Where all failed it has nothing to read.
+            // There is a link for every file that systemd is to read again. Where all failed it has
+            // nothing to read.
             let gone = self.removed(desired);
             if first.action == Action::Reload && linked.is_empty() && gone.is_empty() {
                 continue;
@@ -97,7 +100,8 @@ impl Host {
                                 Action::Listen | Action::Start => self.marks.launched(unit, None),
                                 Action::Restart => {
                                     self.marks.not_restarted(unit);
-                                    // What systemd has read by now has put it out of order, whatever is wanted next.
+                                    // What systemd has read by now has put it out of order,
+                                    // whatever is wanted next.
                                     if unit.kind() != UnitKind::Service {
                                         self.marks.launched(unit, Some(String::new()));
                                     }
@@ -109,8 +113,9 @@ impl Host {
                         }
                     }
                 }
-                // As answers come: a later start may wait for seconds, and systemd forgets a oneshot that is done,
-                // so that a fleetd which crashed meanwhile would run it again.
+                // As answers come: a later start may wait for seconds, and systemd forgets a
+                // oneshot that is done, so that a fleetd which crashed meanwhile would run it
+                // again.
                 self.save_marks();
             }
             if let Some(error) = away {
@@ -201,7 +206,8 @@ impl Host {
     }
 
     pub(super) fn save_marks(&mut self) {
-        // Without them a restarted fleetd would find the units running and only start done oneshots again.
+        // Without them a restarted fleetd would find the units running and only start done oneshots
+        // again.
         let problem = self.marks.save().err().map(|error| {
             format!("{error}: what was started is not remembered, and would be started again by a fleetd that restarts; free some space")
         });
@@ -212,7 +218,8 @@ impl Host {
     }
 }
 
-/// Whether what runs keeps what its file said when it was started. A reload gives the others what is new.
+/// Whether what runs keeps what its file said when it was started. A reload gives the others what
+/// is new.
 fn takes_files_by_restart(kind: UnitKind) -> bool {
     !matches!(kind, UnitKind::Timer | UnitKind::Slice | UnitKind::Target)
 }

@@ -1,7 +1,8 @@
 //! What the agent remembers of the units it put in place, until the next boot.
 //!
-//! The file lies beside the unit files under /run, so both vanish together at a reboot and everything is started
-//! anew; while the machine is up, a fleetd that starts again finds here what was started, and starts nothing twice.
+//! The file lies beside the unit files under /run, so both vanish together at a reboot and
+//! everything is started anew; while the machine is up, a fleetd that starts again finds here what
+//! was started, and starts nothing twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -67,8 +68,9 @@ pub(in crate::agent) struct Marks {
 }
 
 impl Marks {
-    /// Reads the marks. A file that cannot be read counts as none: units that run are found running, and only a
-    /// oneshot that is done would run again. One that a newer version wrote is left as it is, see [`Marks::unknown`].
+    /// Reads the marks. A file that cannot be read counts as none: units that run are found
+    /// running, and only a oneshot that is done would run again. One that a newer version wrote is
+    /// left as it is, see [`Marks::unknown`].
     pub(in crate::agent) fn open(path: PathBuf) -> Self {
         let content = match state_file::load::<Content>(&path) {
             Ok(content) => content.unwrap_or_default(),
@@ -134,8 +136,9 @@ impl Marks {
 
     /// Settles such a unit by what systemd says of it now. `run`: its run, empty if there is none.
     ///
-    /// A start counts if the unit is up, or had another run since: then it ended, and is systemd's. Without one the start
-    /// may never have been asked for, and would be lost. systemd remembers runs of the days before: they prove nothing.
+    /// A start counts if the unit is up, or had another run since: then it ended, and is systemd's.
+    /// Without one the start may never have been asked for, and would be lost. systemd remembers
+    /// runs of the days before: they prove nothing.
     pub(in crate::agent) fn settle(&mut self, name: &UnitName, state: &State, run: &str) {
         let content = self.edit();
         let was_stopping = content.stopping.remove(name);
@@ -145,8 +148,8 @@ impl Marks {
         let restart = content.restarting.remove(name);
         let is_coming = matches!(state.job.as_deref(), Some("start" | "restart"));
         if let Some(restart) = restart {
-            // If there is no run any more, the failure of the one before was forgotten, and perhaps no more than that:
-            // nothing runs that another restart could end.
+            // If there is no run any more, the failure of the one before was forgotten, and perhaps
+            // no more than that: nothing runs that another restart could end.
             if restart.run != run && !run.is_empty() || is_coming {
                 self.launched(name, Some(restart.process));
                 self.created(name, restart.created);
@@ -290,7 +293,8 @@ impl Marks {
         content.runs_before.insert(name.clone(), run.to_owned());
     }
 
-    /// systemd will be asked to end that run of it and start another. To be saved before it is asked.
+    /// systemd will be asked to end that run of it and start another. To be saved before it is
+    /// asked.
     pub(in crate::agent) fn restarting(&mut self, name: &UnitName, run: &str, want: &Desired) {
         let restart = Restart {
             run: run.to_owned(),

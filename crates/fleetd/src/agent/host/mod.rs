@@ -1,7 +1,8 @@
 //! This machine's units as the agent last saw them, and the hands that change them.
 //!
-//! Nothing here decides: `plan` does. Each round looks at what may have changed (`observe`), plans, and carries the plan out (`execute`);
-//! what its jobs led to is seen in a later round, when systemd has said that something changed.
+//! Nothing here decides: `plan` does. Each round looks at what may have changed (`observe`), plans,
+//! and carries the plan out (`execute`); what its jobs led to is seen in a later round, when
+//! systemd has said that something changed.
 
 mod execute;
 mod marks;
@@ -24,8 +25,8 @@ use super::unit_report::{Availability, Row};
 use crate::health::Heart;
 use crate::systemd::{Details, Dirty, Systemd, SystemdError};
 
-/// Rounds before the agent stops to report. A unit needs three at the most (stop, remove, start of what waited);
-/// the rest is for changes that arrive meanwhile.
+/// Rounds before the agent stops to report. A unit needs three at the most (stop, remove, start of
+/// what waited); the rest is for changes that arrive meanwhile.
 const ROUNDS: usize = 8;
 
 /// Why units are looked at.
@@ -51,18 +52,20 @@ pub(super) struct Host {
     details: BTreeMap<UnitName, Details>,
     /// What went wrong with a unit in its last plan, until a plan for it succeeds.
     failures: BTreeMap<UnitName, String>,
-    /// Those of which a job failed. Signals of that job, and of the next, are no reason to try again.
+    /// Those of which a job failed. Signals of that job, and of the next, are no reason to try
+    /// again.
     patient: BTreeSet<UnitName>,
     /// Those that a stop did not end: it is asked for again, and they are up as before.
     busy: BTreeSet<UnitName>,
     refused: BTreeMap<UnitName, String>,
     /// Units on their way out, which may take long.
     leaving: BTreeMap<UnitName, String>,
-    /// Units for which the last plan left something to do, to await or to refuse: the next one is for them too.
+    /// Units for which the last plan left something to do, to await or to refuse: the next one is
+    /// for them too.
     open: BTreeSet<UnitName>,
     availability: Availability,
-    /// What the registry is told of the units that fleet has put here, as they were when they were last looked at; none
-    /// before that.
+    /// What the registry is told of the units that fleet has put here, as they were when they were
+    /// last looked at; none before that.
     reports: Option<Arc<Units>>,
     /// Why the marks are not on file.
     unsaved: Option<String>,
@@ -121,14 +124,15 @@ impl Host {
             && failed.all(|name| self.busy.contains(name))
     }
 
-    /// The units to look at when it is tried again. A file that systemd never read may free a name without a signal.
+    /// The units to look at when it is tried again. A file that systemd never read may free a name
+    /// without a signal.
     pub(super) fn to_retry(&self) -> BTreeSet<UnitName> {
         let failed = self.failures.keys();
         failed.chain(self.refused.keys()).cloned().collect()
     }
 
-    /// Makes this machine's systemd agree with `desired`, as far as that can be done now. Without a desired state it
-    /// only looks. What failed is tried again only if `cause` names it.
+    /// Makes this machine's systemd agree with `desired`, as far as that can be done now. Without a
+    /// desired state it only looks. What failed is tried again only if `cause` names it.
     pub(super) async fn converge(
         &mut self,
         desired: Option<&BTreeMap<UnitName, Desired>>,
@@ -155,8 +159,8 @@ impl Host {
         let looked = std::mem::take(&mut self.looked);
         let (mut look, mut changed) = match dirty {
             Dirty::Units(names) if looked => (names, unchanged),
-            // Every reload ends here, those of a plan too: were failures tried again at once, a plan that fails
-            // after its reload would have systemd reload without end.
+            // Every reload ends here, those of a plan too: were failures tried again at once, a
+            // plan that fails after its reload would have systemd reload without end.
             Dirty::Reloaded(names) if looked => (self.everything(desired).await?, Some(names)),
             _ => (self.everything(desired).await?, None),
         };
@@ -229,7 +233,8 @@ impl Host {
         self.files.keys().chain(self.marks.names())
     }
 
-    /// Units that are no longer fleet's need not be followed: names come and go for as long as the machine is up.
+    /// Units that are no longer fleet's need not be followed: names come and go for as long as the
+    /// machine is up.
     fn forget_strangers(&mut self, desired: Option<&BTreeMap<UnitName, Desired>>) {
         let Some(desired) = desired else { return };
         let is_known = |name: &UnitName| {
@@ -251,7 +256,8 @@ impl Host {
         }
     }
 
-    /// What was launched here and has its file, as it would be wanted by a registry in which no number stands for it.
+    /// What was launched here and has its file, as it would be wanted by a registry in which no
+    /// number stands for it.
     pub(super) async fn in_place(&self) -> BTreeMap<UnitName, Desired> {
         let files = self.systemd.files().await.unwrap_or_default();
         let launched = files.into_iter().filter_map(|(name, content)| {

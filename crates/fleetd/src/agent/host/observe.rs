@@ -13,13 +13,15 @@ use super::Host;
 use super::unit_file::InPlace;
 use crate::systemd::{Details, SystemdError};
 
-/// Looks at units that wait for answers at once, each with several calls. PID 1 serves them one after the other; more only
-/// queue there, and the bus cuts off who waits for more than 128 answers.
+/// Looks at units that wait for answers at once, each with several calls. PID 1 serves them one
+/// after the other; more only queue there, and the bus cuts off who waits for more than 128
+/// answers.
 const LOOKS: usize = 16;
 
 impl Host {
-    /// Whether it is down, with nothing under way and nothing amiss. systemd tells when that changes; to ask would have it read
-    /// the unit's file, and forget it again, which takes it the longer the more units run.
+    /// Whether it is down, with nothing under way and nothing amiss. systemd tells when that
+    /// changes; to ask would have it read the unit's file, and forget it again, which takes it the
+    /// longer the more units run.
     pub(super) fn is_at_rest(&self, name: &UnitName) -> bool {
         let is_down = |state: &State| {
             state.load == "loaded" && state.active == "inactive" && state.job.is_none()
@@ -31,8 +33,9 @@ impl Host {
             && !self.refused.contains_key(name)
     }
 
-    /// Looks at these units; closely at those that `changed`, where that is known, and at those whose state is another one. Of
-    /// those `at_rest` systemd is asked nothing: only what is on disk is read. `after`: whether it follows a plan for them.
+    /// Looks at these units; closely at those that `changed`, where that is known, and at those
+    /// whose state is another one. Of those `at_rest` systemd is asked nothing: only what is on
+    /// disk is read. `after`: whether it follows a plan for them.
     pub(super) async fn look(
         &mut self,
         names: &BTreeSet<UnitName>,
@@ -61,7 +64,8 @@ impl Host {
             .iter()
             .map(|name| {
                 let wanted = desired.is_some_and(|desired| desired.contains_key(name));
-                // Also of one whose file somebody took away: what is stopped then may be another's by now.
+                // Also of one whose file somebody took away: what is stopped then may be another's
+                // by now.
                 let marked = self.marks.get(name).is_some();
                 let asked = wanted || marked || self.files.contains_key(name);
                 async move {
@@ -87,7 +91,8 @@ impl Host {
                 None => self.foreign.remove(name),
             };
         }
-        // Of a unit that never ran there is nothing to tell, and systemd would read its file for each answer.
+        // Of a unit that never ran there is nothing to tell, and systemd would read its file for
+        // each answer.
         let has_run = |name: &&UnitName| {
             let is_down = |state: &State| state.active == "inactive" && state.job.is_none();
             let is_down = states.get(*name).is_some_and(is_down);
@@ -199,7 +204,8 @@ impl Host {
         }
     }
 
-    /// Remembers which of these systemd did not start because of their own conditions, for as long as they are down.
+    /// Remembers which of these systemd did not start because of their own conditions, for as long
+    /// as they are down.
     fn note_skipped(&mut self, names: &BTreeSet<UnitName>) {
         for name in names {
             let Some(state) = self.states.get(name) else {

@@ -22,8 +22,9 @@ impl Alive {
         self.session_by(Clocks::now())
     }
 
-    /// A machine that was suspended, or a guest that was stopped, has not aged by the clock that leases are counted by. So a
-    /// jump of another clock puts the session in doubt, until a renewal is answered.
+    /// A machine that was suspended, or a guest that was stopped, has not aged by the clock that
+    /// leases are counted by. So a jump of another clock puts the session in doubt, until a renewal
+    /// is answered.
     fn session_by(&self, clocks: Clocks) -> Option<SessionId> {
         let is_whole = Instant::now() < self.until && !clocks.jumped_since(&self.clocks);
         is_whole.then_some(self.session)

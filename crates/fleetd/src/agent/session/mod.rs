@@ -9,8 +9,8 @@
 //! A commit that got no answer may be made later, after another one of this or of the next session.
 //! Every commit writes the report, guarded by how it was, so that one which comes late is refused.
 //!
-//! While the host shuts down, the report says only that: what stops then is no failure, and the leader counts the
-//! machine as unavailable at once. The presence stays until its lease ends.
+//! While the host shuts down, the report says only that: what stops then is no failure, and the
+//! leader counts the machine as unavailable at once. The presence stays until its lease ends.
 //!
 //! Another machine may have the same id: see [`duplicate_id`](super::duplicate_id).
 
@@ -43,7 +43,8 @@ use crate::systemd::Systemd;
 /// busy machine several times that.
 const SETTLING: Duration = Duration::from_millis(100);
 
-/// When a report that the registry does not take is tried again. The lease goes on meanwhile, and with it every grant.
+/// When a report that the registry does not take is tried again. The lease goes on meanwhile, and
+/// with it every grant.
 const TAKEN_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a report says nothing of any unit.
@@ -199,7 +200,8 @@ impl Session {
                         Err(StoreError::Unavailable(_)) if Instant::now() < lease.ends => {
                             quiet_until = Instant::now() + backoff.wait();
                         }
-                        // It has no room, say. To leave would lose every grant, and to come back takes room, too.
+                        // It has no room, say. To leave would lose every grant, and to come back
+                        // takes room, too.
                         Err(error @ (StoreError::Rejected(_) | StoreError::Denied(_)))
                             if Instant::now() < lease.ends =>
                         {
@@ -243,7 +245,8 @@ impl Session {
         self.alive.send_replace(None);
         let mut note_at = Some(Instant::now());
         let mut look_at = Some(Instant::now() + PAUSE);
-        // Whatever fails meanwhile: to come back before the other one is gone would take its place, and void its grants.
+        // Whatever fails meanwhile: to come back before the other one is gone would take its place,
+        // and void its grants.
         while twins.place() == Place::Taken {
             tokio::select! {
                 biased;

@@ -44,7 +44,7 @@ mod tests {
     use tokio::time::sleep_until;
 
     #[tokio::test(start_paused = true)]
-    async fn many_quick_reports_are_followed_by_slower_ones_until_it_was_quiet() {
+    async fn many_quick_reports_slow_down_until_quiet() {
         let mut pace = Pace::new();
         let mut pauses = async |count: u32| {
             let mut pauses = Vec::new();

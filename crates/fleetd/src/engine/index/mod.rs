@@ -1,6 +1,7 @@
 //! What the leader knows of the registry, typed, and what of it is worth a new look.
 //!
-//! A value that cannot be read is told once, and leaves that one unit or machine out of every decision.
+//! A value that cannot be read is told once, and leaves that one unit or machine out of every
+//! decision.
 
 #[cfg(test)]
 mod tests;
@@ -55,7 +56,8 @@ pub(super) struct Index {
     pub(super) progress: BTreeMap<UnitName, Written<Progress>>,
     pub(super) places: Places,
     pub(super) news: News,
-    /// Until when a machine that this leader never saw may be on its way back; none once that is over.
+    /// Until when a machine that this leader never saw may be on its way back; none once that is
+    /// over.
     pub(super) awaited_until: Option<u64>,
     /// Machines that keep another revision than the stable one of a unit, and wait for their turn.
     deferred: BTreeMap<UnitName, BTreeSet<MachineId>>,
@@ -63,8 +65,8 @@ pub(super) struct Index {
     reads: bool,
     /// What cannot be read, by key.
     problems: BTreeMap<String, String>,
-    /// Keys that the leader wrote itself, whose change the watch has not shown yet, and the commits that wrote them:
-    /// what the watch shows of them until then is older.
+    /// Keys that the leader wrote itself, whose change the watch has not shown yet, and the commits
+    /// that wrote them: what the watch shows of them until then is older.
     ahead: BTreeMap<String, u64>,
 }
 
@@ -177,7 +179,8 @@ impl Index {
         self.problems.get(key).map_or("", String::as_str)
     }
 
-    /// Whether anything may be left to do for a unit. For all others the leader does no work at all.
+    /// Whether anything may be left to do for a unit. For all others the leader does no work at
+    /// all.
     pub(super) fn is_active(&self, name: &UnitName) -> bool {
         let progress = self.progress.get(name);
         if progress.is_some_and(|progress| progress.is_newer) {
@@ -188,8 +191,8 @@ impl Index {
         unit.is_some_and(|unit| unit.record.candidate.is_some() || self.deferred.contains_key(name))
     }
 
-    /// Whether the unit is still there; if it is known which store revision made it, that one. One that cannot be read
-    /// may be.
+    /// Whether the unit is still there; if it is known which store revision made it, that one. One
+    /// that cannot be read may be.
     pub(super) fn exists(&self, name: &UnitName, created: Option<u64>) -> bool {
         match self.units.get(name) {
             Some(unit) => created.is_none_or(|created| created == unit.created),
@@ -332,7 +335,8 @@ impl Index {
                     self.news.returned.insert(id.clone());
                 }
                 self.news.presence = true;
-                // Where there is no presence, or none that can be read, this says what units select it by.
+                // Where there is no presence, or none that can be read, this says what units select
+                // it by.
                 let is_readable = |presence: &Written<_>| presence.value.is_some();
                 if machine.presence.as_ref().is_some_and(is_readable) {
                     return read;
@@ -344,7 +348,8 @@ impl Index {
         read
     }
 
-    /// Once nothing is active any more, forgets what reports say: of thousands of machines that is a good part of a leader's memory.
+    /// Once nothing is active any more, forgets what reports say: of thousands of machines that is
+    /// a good part of a leader's memory.
     pub(super) fn rest(&mut self) {
         let is_active = self.anything_is_active();
         if std::mem::replace(&mut self.reads, is_active) && !is_active {

@@ -34,7 +34,7 @@ fn says(index: &mut Index, revision: u64, deferred: bool) {
 }
 
 #[test]
-fn what_the_watch_shows_late_undoes_nothing_that_the_leader_wrote() {
+fn late_watch_event_undoes_no_write_of_the_leader() {
     let mut index = Index::default();
     let key = keys::rollout(&name());
     let write = Write::Put {
@@ -144,7 +144,7 @@ fn a_report_is_read_over_the_base_of_its_own_commit() {
 }
 
 #[test]
-fn a_value_that_cannot_be_read_takes_the_place_of_one_that_could() {
+fn unreadable_value_replaces_a_readable_one() {
     let mut index = Index::default();
     let key = keys::rollout(&name());
     seen(&mut index, 2, &key, Some(progress(1)));

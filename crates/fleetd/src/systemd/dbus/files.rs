@@ -1,7 +1,7 @@
 //! fleet's directory of unit files (`/run/fleet/units`).
 //!
-//! All of it is plain, blocking file access: the directory lies in memory, and a hop to another thread would cost
-//! more than the call.
+//! All of it is plain, blocking file access: the directory lies in memory, and a hop to another
+//! thread would cost more than the call.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, OpenOptions};
@@ -69,8 +69,8 @@ impl Directory {
         }
     }
 
-    /// All unit files. A directory that does not exist holds none; what is no plain file with a unit's name is
-    /// not fleet's and is passed over.
+    /// All unit files. A directory that does not exist holds none; what is no plain file with a
+    /// unit's name is not fleet's and is passed over.
     pub(super) fn read(&self) -> Result<BTreeMap<UnitName, Content>> {
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
@@ -91,8 +91,8 @@ impl Directory {
         Ok(files)
     }
 
-    /// Writes a file whole or not at all. Nothing is synced to a disk: /run does not outlive the crash that
-    /// syncing would be for.
+    /// Writes a file whole or not at all. Nothing is synced to a disk: /run does not outlive the
+    /// crash that syncing would be for.
     pub(super) fn write(&self, name: &UnitName, content: &Content) -> Result<()> {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.create()?;

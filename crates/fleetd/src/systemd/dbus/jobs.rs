@@ -1,7 +1,8 @@
 //! How many jobs fleet may ask systemd for at once.
 //!
-//! For every job that a client asked for, PID 1 keeps a match rule at the bus. At 512 rules, which about 510
-//! jobs reach, the bus throws PID 1 out, and nobody on the host can talk to systemd until it comes back.
+//! For every job that a client asked for, PID 1 keeps a match rule at the bus. At 512 rules, which
+//! about 510 jobs reach, the bus throws PID 1 out, and nobody on the host can talk to systemd until
+//! it comes back.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,11 +13,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::{Ended, JobResult, Result, SystemdError};
 
-/// Jobs that may run side by side; far from the 512, since people ask for jobs too. 1,000 starts took 6.0 s with 16, and 4.9 s
-/// with 64.
+/// Jobs that may run side by side; far from the 512, since people ask for jobs too. 1,000 starts
+/// took 6.0 s with 16, and 4.9 s with 64.
 const SLOTS: usize = 64;
 
-/// After this long a job holds no slot any more: a unit that hangs in its start must not keep others waiting.
+/// After this long a job holds no slot any more: a unit that hangs in its start must not keep
+/// others waiting.
 const SLOT_TIME: Duration = Duration::from_secs(2);
 
 /// Jobs that may be pending in all, hanging ones included: half of what throws PID 1 off the bus.
@@ -38,7 +40,8 @@ struct Job {
     was_stop: bool,
     /// Its object, once systemd has answered.
     object: Option<String>,
-    /// Objects of the unit's jobs that ended before that answer: the one it replaced, or even itself.
+    /// Objects of the unit's jobs that ended before that answer: the one it replaced, or even
+    /// itself.
     ended: Vec<(String, JobResult)>,
 }
 
@@ -51,7 +54,8 @@ impl Jobs {
         }
     }
 
-    /// Waits for a slot. A unit that has one already keeps it: the new job takes the old one's place.
+    /// Waits for a slot. A unit that has one already keeps it: the new job takes the old one's
+    /// place.
     pub(super) async fn take(&self, unit: &str, is_stop: bool) -> Result<Slot<'_>> {
         loop {
             let freed = self.done.notified();
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn never_are_there_enough_pending_jobs_to_throw_systemd_off_the_bus() {
+    async fn pending_jobs_never_throw_systemd_off_the_bus() {
         let jobs = Jobs::new();
         for batch in 0..PENDING / SLOTS {
             fill(&jobs, &format!("batch{batch}-")).await;

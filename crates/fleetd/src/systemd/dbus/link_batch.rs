@@ -1,4 +1,5 @@
-//! Files that are to be linked at the same time are linked by one call: after each, systemd tells everybody that unit files changed.
+//! Files that are to be linked at the same time are linked by one call: after each, systemd tells
+//! everybody that unit files changed.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};

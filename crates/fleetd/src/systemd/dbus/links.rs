@@ -1,7 +1,8 @@
 //! What systemd's own directories hold of a unit: fleet's links, and what others put there.
 //!
-//! Links are made by systemd, which knows `[Install]`, and removed here. DisableUnitFiles would remove too much and
-//! too little: the links of every unit in `Also=`, which run on, and none at all of a unit that somebody masked.
+//! Links are made by systemd, which knows `[Install]`, and removed here. DisableUnitFiles would
+//! remove too much and too little: the links of every unit in `Also=`, which run on, and none at
+//! all of a unit that somebody masked.
 
 use std::fs::{DirEntry, FileType};
 use std::io::ErrorKind;
@@ -17,8 +18,9 @@ use crate::systemd::Result;
 /// Where systemd puts links that go with a reboot.
 pub(super) const RUNTIME: &str = "/run/systemd/system";
 
-/// The first thing in these directories that has this unit's name, or that of its template, and is not a link to
-/// fleet's file. A directory of drop-ins (`NAME.d`) is an administrator's addition and no clash.
+/// The first thing in these directories that has this unit's name, or that of its template, and is
+/// not a link to fleet's file. A directory of drop-ins (`NAME.d`) is an administrator's addition
+/// and no clash.
 pub(super) fn clash(unit_path: &[PathBuf], ours: &Directory, name: &UnitName) -> Option<String> {
     let template = name.template();
     for directory in unit_path {
@@ -45,8 +47,8 @@ pub(super) fn is_linked(runtime: &Path, ours: &Directory, name: &UnitName) -> bo
     target.is_ok_and(|target| target == ours.file(name))
 }
 
-/// Whether there is a directory whose drop-ins systemd adds to this unit: one of its own, of its template, of its kind, or
-/// of the beginning of its name up to a dash (systemd.unit(5)).
+/// Whether there is a directory whose drop-ins systemd adds to this unit: one of its own, of its
+/// template, of its kind, or of the beginning of its name up to a dash (systemd.unit(5)).
 pub(super) fn has_drop_ins(unit_path: &[PathBuf], name: &UnitName) -> bool {
     let (kind, prefix) = (name.kind().as_str(), name.prefix());
     let dashes = prefix.match_indices('-').map(|(at, _)| &prefix[..=at]);
@@ -64,12 +66,13 @@ pub(super) fn has_drop_ins(unit_path: &[PathBuf], name: &UnitName) -> bool {
     all.any(|path| path.symlink_metadata().is_ok())
 }
 
-/// Removes what an `[Install]` section made: aliases, and links in `.wants` and its like. A section that has
-/// changed leaves nothing of what it was.
+/// Removes what an `[Install]` section made: aliases, and links in `.wants` and its like. A section
+/// that has changed leaves nothing of what it was.
 pub(super) fn uninstall(runtime: &Path, ours: &Directory, name: &UnitName) -> Result<()> {
     let main = runtime.join(name.as_str());
     let file = ours.file(name);
-    // systemd 252 links to the file itself, others may link to the link. Of thousands of links few lead to that name.
+    // systemd 252 links to the file itself, others may link to the link. Of thousands of links few
+    // lead to that name.
     let leads_here = |link: &Path| {
         let to = link.read_link().unwrap_or_default();
         to.file_name().is_some_and(|to| to == name.as_str()) && {
@@ -118,7 +121,8 @@ fn entries(directory: &Path) -> Result<Vec<(PathBuf, FileType)>> {
     .map_err(|error| failed("read", directory, &error))
 }
 
-/// `/a/b/../c` is `/a/c`. Nothing is looked up: where a link is meant to lead counts, also while it leads nowhere.
+/// `/a/b/../c` is `/a/c`. Nothing is looked up: where a link is meant to lead counts, also while it
+/// leads nowhere.
 fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

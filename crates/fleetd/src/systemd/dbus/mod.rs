@@ -48,7 +48,8 @@ pub struct Dbus {
 }
 
 impl Dbus {
-    /// Keeps unit files in this directory, an absolute path. The system bus is connected to on first use.
+    /// Keeps unit files in this directory, an absolute path. The system bus is connected to on
+    /// first use.
     pub fn new(units_directory: PathBuf) -> Self {
         Self {
             directory: Directory::new(units_directory),
@@ -74,7 +75,8 @@ impl Dbus {
         self.bus().session().await
     }
 
-    /// Returns where a socket unit listens, as pairs such as `Stream` and `/run/fleet.sock`; nothing if there is none.
+    /// Returns where a socket unit listens, as pairs such as `Stream` and `/run/fleet.sock`;
+    /// nothing if there is none.
     pub async fn listens(&self, socket: &str) -> Result<Vec<(String, String)>> {
         let session = self.session().await?;
         let interface = "org.freedesktop.systemd1.Socket";
@@ -100,8 +102,8 @@ impl Dbus {
         Ok(())
     }
 
-    /// Whether systemd may find a condition of this unit: in its file, or in somebody's drop-in. To have systemd tell costs it
-    /// as much as a start: it reads the file, and forgets it again.
+    /// Whether systemd may find a condition of this unit: in its file, or in somebody's drop-in. To
+    /// have systemd tell costs it as much as a start: it reads the file, and forgets it again.
     fn may_have_conditions(&self, session: &Session, name: &UnitName) -> Result<bool> {
         let content = self.directory.read_one(name)?;
         // A unit that is installed may have other names, with drop-ins of theirs.
@@ -207,7 +209,8 @@ impl Systemd for Dbus {
                         .seen(name.as_str(), object.as_str(), kind == "stop");
                 }
             }
-            // In the order asked for. A row's own name may be another one: the unit that this is an alias of.
+            // In the order asked for. A row's own name may be another one: the unit that this is an
+            // alias of.
             states.extend(asked.into_iter().cloned().zip(rows.into_iter().map(state)));
         }
         Ok(states)
@@ -223,8 +226,8 @@ impl Systemd for Dbus {
         let own = format!("org.freedesktop.systemd1.{}", interface(name.kind()));
         let since = || session.property::<u64>(&object, unit, "StateChangeTimestamp");
         let checked = || session.property::<u64>(&object, unit, "ConditionTimestampMonotonic");
-        // systemd reads the file of a unit that it does not have in memory anew for each answer, and has nothing else to tell than
-        // that all went well.
+        // systemd reads the file of a unit that it does not have in memory anew for each answer,
+        // and has nothing else to tell than that all went well.
         if state.active == "inactive"
             && since().await?.unwrap_or_default() == 0
             && (!self.may_have_conditions(&session, name)?
@@ -303,7 +306,8 @@ impl Systemd for Dbus {
     async fn link(&self, name: &UnitName, links: Links) -> Result<()> {
         let path = self.path(name)?;
         let session = self.session().await?;
-        // systemd itself would overwrite nothing, but it would enable another's unit that shadows this one.
+        // systemd itself would overwrite nothing, but it would enable another's unit that shadows
+        // this one.
         if let Some(other) = links::clash(&session.unit_path, &self.directory, name) {
             return Err(SystemdError::Refused(format!(
                 "unit {name} is there already: {other}; remove it, or give fleet's unit another name"
@@ -334,7 +338,8 @@ impl Systemd for Dbus {
             forget_failures(&session, name).await?;
         }
         session.release(name).await?;
-        // Last: as long as the file is there, a removal that stopped half way is seen and done again.
+        // Last: as long as the file is there, a removal that stopped half way is seen and done
+        // again.
         self.directory.remove(name)
     }
 
@@ -360,11 +365,12 @@ impl Systemd for Dbus {
     }
 }
 
-/// Sets its counts of failures, of restarts, and of starts that are limited to 0. systemd does not do so for a restart
-/// of a unit that crashes in a loop, and would refuse what follows the crashes for all that they used up.
+/// Sets its counts of failures, of restarts, and of starts that are limited to 0. systemd does not
+/// do so for a restart of a unit that crashes in a loop, and would refuse what follows the crashes
+/// for all that they used up.
 ///
-/// Nobody waits for an answer: where the unit is not loaded there is no failure to forget, and what is asked for next
-/// systemd does after it.
+/// Nobody waits for an answer: where the unit is not loaded there is no failure to forget, and what
+/// is asked for next systemd does after it.
 async fn forget_failures(session: &Session, name: &UnitName) -> Result<()> {
     let (manager, arguments) = (session.manager.inner(), (name.as_str(),));
     let reset = manager.call_noreply("ResetFailedUnit", &arguments);

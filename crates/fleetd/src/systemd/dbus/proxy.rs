@@ -12,8 +12,8 @@ pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 /// Below this is an object for each unit.
 const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/";
 
-/// Name, description, load state, active state, sub state, followed unit, object, job's number (0: no job),
-/// job's kind, job's object.
+/// Name, description, load state, active state, sub state, followed unit, object, job's number (0:
+/// no job), job's kind, job's object.
 pub(super) type UnitRow = (
     String,
     String,
@@ -56,14 +56,16 @@ pub(super) trait Manager {
     ) -> zbus::Result<(bool, Vec<FileChange>)>;
 }
 
-/// Whether systemd can have a unit of this name at all; of a template it has instances. One name it cannot have makes it refuse a whole list.
+/// Whether systemd can have a unit of this name at all; of a template it has instances. One name it
+/// cannot have makes it refuse a whole list.
 pub(super) fn can_exist(name: &UnitName) -> bool {
     !name.is_template()
         // Kinds of the original's days that systemd has dropped since.
         && !matches!(name.kind(), UnitKind::Busname | UnitKind::Snapshot)
 }
 
-/// The object of a unit: every byte that is no letter or digit (or is a leading digit) becomes `_xx`.
+/// The object of a unit: every byte that is no letter or digit (or is a leading digit) becomes
+/// `_xx`.
 pub(super) fn unit_object(name: &str) -> String {
     let mut path = String::from(UNIT_PATH);
     for (at, byte) in name.bytes().enumerate() {

@@ -1,4 +1,5 @@
-//! The connection to the system bus: made when first needed, made again whenever the bus or PID 1 went.
+//! The connection to the system bus: made when first needed, made again whenever the bus or PID 1
+//! went.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -22,15 +23,15 @@ pub(super) const CALL: Duration = Duration::from_secs(25);
 /// How long a daemon-reload may take: it runs all generators, and systemd gives these 90 s.
 pub(super) const RELOAD: Duration = Duration::from_secs(100);
 
-/// The first and the longest pause between attempts to connect. `systemctl daemon-reexec` is over within the
-/// first few; a bus that is away for minutes costs one failed connect in five seconds.
+/// The first and the longest pause between attempts to connect. `systemctl daemon-reexec` is over
+/// within the first few; a bus that is away for minutes costs one failed connect in five seconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 const BUS: &str = "org.freedesktop.DBus";
 
-/// All that fleet listens to. One rule covers every unit; [`Changes`] drops those that are not fleet's. The bus
-/// checks the rules: it would be for nothing to match each message here again.
+/// All that fleet listens to. One rule covers every unit; [`Changes`] drops those that are not
+/// fleet's. The bus checks the rules: it would be for nothing to match each message here again.
 const MATCHES: [&str; 4] = [
     "type='signal',sender='org.freedesktop.systemd1',\
      interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',\
@@ -50,7 +51,8 @@ pub(super) struct Session {
     pub(super) manager: ManagerProxy<'static>,
     /// The directories that systemd reads unit files from, the strongest first.
     pub(super) unit_path: Vec<PathBuf>,
-    /// How often this run of PID 1 has rebooted without the kernel; 0 before systemd 254, which cannot.
+    /// How often this run of PID 1 has rebooted without the kernel; 0 before systemd 254, which
+    /// cannot.
     pub(super) soft_reboots: u32,
     /// PID 1's own name at the bus: a signal that anybody else sends us is not believed.
     owner: String,
@@ -60,8 +62,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects, and reads what comes meanwhile: on a busy host more than the stream holds may come before the
-    /// last answer. Nobody has looked at a unit through this session yet, so nothing is missed.
+    /// Connects, and reads what comes meanwhile: on a busy host more than the stream holds may come
+    /// before the last answer. Nobody has looked at a unit through this session yet, so nothing is
+    /// missed.
     async fn open() -> Result<(Self, MessageStream)> {
         let connection = Connection::system().await.map_err(meaning)?;
         let mut signals = MessageStream::from(&connection);
@@ -108,8 +111,8 @@ impl Session {
         Ok(session)
     }
 
-    /// Waits for a call's answer, within a bound. Without an answer the session ends: PID 1 hangs, or the
-    /// message went out in part and nothing behind it would be understood.
+    /// Waits for a call's answer, within a bound. Without an answer the session ends: PID 1 hangs,
+    /// or the message went out in part and nothing behind it would be understood.
     pub(super) async fn ask<T>(
         &self,
         bound: Duration,
@@ -170,7 +173,8 @@ impl Session {
         self.ask(CALL, get).await
     }
 
-    /// Has systemd keep a unit that has conditions: it would forget at once that it skipped its start.
+    /// Has systemd keep a unit that has conditions: it would forget at once that it skipped its
+    /// start.
     pub(super) async fn keep(&self, name: &UnitName) -> Result<()> {
         if self.kept().contains(name) {
             return Ok(());
@@ -204,8 +208,9 @@ impl Session {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads signals until the session is over, and says why it is. It only marks: no signal's content becomes
-    /// a state. It never waits for anything else, since an unread stream holds up every answer too.
+    /// Reads signals until the session is over, and says why it is. It only marks: no signal's
+    /// content becomes a state. It never waits for anything else, since an unread stream holds up
+    /// every answer too.
     async fn drain(&self, mut signals: MessageStream, changes: &Changes, jobs: &Jobs) -> String {
         loop {
             let message = tokio::select! {
@@ -326,7 +331,8 @@ async fn keep_connected(link: watch::Sender<Link>, changes: Arc<Changes>, jobs: 
                 pause = FIRST_PAUSE;
                 let session = Arc::new(session);
                 link.send_replace(Link::Up(session.clone()));
-                // What happened while nobody listened is not known. Before the first attempt nobody has looked.
+                // What happened while nobody listened is not known. Before the first attempt nobody
+                // has looked.
                 if !first {
                     changes.mark_all();
                 }

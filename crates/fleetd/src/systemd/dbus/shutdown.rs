@@ -1,5 +1,5 @@
-//! Whether the host is shutting down. The bus may be stopped before fleetd is, in spite of `After=`; PID 1's own socket,
-//! which `systemctl` uses, is there to the end.
+//! Whether the host is shutting down. The bus may be stopped before fleetd is, in spite of
+//! `After=`; PID 1's own socket, which `systemctl` uses, is there to the end.
 
 use std::process::Command;
 use std::sync::Arc;

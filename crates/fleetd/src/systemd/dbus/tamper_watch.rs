@@ -1,7 +1,8 @@
 //! Notices what somebody does by hand to fleet's unit files and to systemd's links to them.
 //!
-//! systemd tells nothing of files until it reads them. The kernel tells of every change, and costs nothing while there
-//! is none. Where it cannot be asked, changes are noticed whenever a unit is looked at for another reason.
+//! systemd tells nothing of files until it reads them. The kernel tells of every change, and costs
+//! nothing while there is none. Where it cannot be asked, changes are noticed whenever a unit is
+//! looked at for another reason.
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,7 +1,9 @@
-//! A systemd in memory, for tests, simulations and benches: deterministic, and moved by tokio's clock alone.
+//! A systemd in memory, for tests, simulations and benches: deterministic, and moved by tokio's
+//! clock alone.
 //!
-//! It knows what fleet relies on: files need a link, a changed file of a loaded unit needs a reload, jobs take
-//! their time, `/run` does not survive a reboot. It knows nothing of dependencies.
+//! It knows what fleet relies on: files need a link, a changed file of a loaded unit needs a
+//! reload, jobs take their time, `/run` does not survive a reboot. It knows nothing of
+//! dependencies.
 
 mod seam;
 mod unit;
@@ -122,8 +124,8 @@ impl Fake {
         self.world().script = Box::new(script);
     }
 
-    /// Tells the observer of every change of a unit: of one that was asked for at once, of others when they are noticed.
-    /// It must not call back.
+    /// Tells the observer of every change of a unit: of one that was asked for at once, of others
+    /// when they are noticed. It must not call back.
     pub fn observe(&self, observer: impl Fn(&UnitName, Happened<'_>) + Send + 'static) {
         self.world().observer = Some(Box::new(observer));
     }
@@ -153,7 +155,8 @@ impl Fake {
         self.changes.mark(name.as_str());
     }
 
-    /// Takes systemd off the bus, or brings it back. Its units run on; what happens is told on return.
+    /// Takes systemd off the bus, or brings it back. Its units run on; what happens is told on
+    /// return.
     pub fn set_available(&self, available: bool) {
         self.world().available = available;
         if available {
@@ -198,7 +201,8 @@ impl Fake {
         world.load(name);
     }
 
-    /// Starts a unit, as a socket, a timer, or a target that wants it does. Answers whether systemd still has it.
+    /// Starts a unit, as a socket, a timer, or a target that wants it does. Answers whether systemd
+    /// still has it.
     pub fn trigger(&self, name: &UnitName) -> bool {
         self.job("start", name, Unit::start).is_ok()
     }
@@ -209,7 +213,8 @@ impl Fake {
         let _ = self.job("restart", name, Unit::restart);
     }
 
-    /// Restarts the machine: all that lies in /run is gone, and nothing runs. What was set up for tests stays.
+    /// Restarts the machine: all that lies in /run is gone, and nothing runs. What was set up for
+    /// tests stays.
     pub fn reboot(&self) {
         let mut world = self.world();
         world.booted = Instant::now();
@@ -252,7 +257,8 @@ impl Fake {
         self.world().calls.get(method).copied().unwrap_or_default()
     }
 
-    /// What was changed, in order: `write a.service`, `reload`, `start a.service`. Empty again afterwards.
+    /// What was changed, in order: `write a.service`, `reload`, `start a.service`. Empty again
+    /// afterwards.
     pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.world().log)
     }
@@ -271,7 +277,8 @@ impl Fake {
             units_ended,
             ..
         } = &mut *world;
-        // An inactive unit that nothing refers to is dropped at once, and what systemd knew of its last run too.
+        // An inactive unit that nothing refers to is dropped at once, and what systemd knew of its
+        // last run too.
         units.retain(|name, unit| {
             let was_active = unit.is_active();
             if unit.advance(now) {

@@ -40,8 +40,9 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// What a unit file asks for: `ConditionPathExists=!/` is never met, a oneshot exits unless it remains, `/bin/false`
-    /// fails, and is started again with `Restart=on-failure`; all else becomes active.
+    /// What a unit file asks for: `ConditionPathExists=!/` is never met, a oneshot exits unless it
+    /// remains, `/bin/false` fails, and is started again with `Restart=on-failure`; all else
+    /// becomes active.
     pub fn of(content: &Content) -> Self {
         let text = content.to_text();
         let has = |line: &str| text.lines().any(|other| other.trim() == line);
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_takes_its_time_and_a_crash_comes_when_it_was_asked_for() {
+    fn start_takes_its_time_and_crash_comes_when_asked_for() {
         assert_eq!(
             course(BEHAVIOUR, &[2, 3, 12, 13]),
             ["activating", "active", "active", "failed"]

@@ -20,8 +20,8 @@ use super::problems::Findings;
 use super::source::Source;
 use super::{DEBOUNCE, blocking};
 
-/// How long nothing must happen after an event. A service is read together with the timer that is copied after it, and
-/// loaded for that reason, not started.
+/// How long nothing must happen after an event. A service is read together with the timer that is
+/// copied after it, and loaded for that reason, not started.
 pub(super) const SETTLE: Duration = Duration::from_millis(40);
 
 /// How long to wait for that at most: something may write for ever.

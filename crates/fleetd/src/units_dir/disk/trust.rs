@@ -1,7 +1,9 @@
-//! Whether others than root may change what a units directory holds: what lies there runs as root on every machine.
+//! Whether others than root may change what a units directory holds: what lies there runs as root
+//! on every machine.
 //!
-//! The rule is sshd's `StrictModes`: the file, its directory and every directory above belong to root, and nobody else may
-//! write to them. A directory with the sticky bit, such as `/tmp`, lets nobody replace what belongs to root.
+//! The rule is sshd's `StrictModes`: the file, its directory and every directory above belong to
+//! root, and nobody else may write to them. A directory with the sticky bit, such as `/tmp`, lets
+//! nobody replace what belongs to root.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -11,7 +13,8 @@ const STICKY: u32 = 0o1000;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
-/// Returns why a directory is not trusted: for its own sake, or for one above it. `None` also if it is missing.
+/// Returns why a directory is not trusted: for its own sake, or for one above it. `None` also if it
+/// is missing.
 pub(super) fn of_directory(path: &Path) -> Option<String> {
     let real = fs::canonicalize(path).ok()?;
     // Where a link leads, and where the link itself lies.
@@ -23,7 +26,8 @@ pub(super) fn of_directory(path: &Path) -> Option<String> {
     found.next()
 }
 
-/// Returns why a file of a trusted directory is not trusted. `metadata` is that of the file itself, links followed.
+/// Returns why a file of a trusted directory is not trusted. `metadata` is that of the file itself,
+/// links followed.
 pub(super) fn of_file(path: &Path, metadata: &Metadata) -> Option<String> {
     if let Some(weakness) = weakness(path, metadata) {
         return Some(weakness);

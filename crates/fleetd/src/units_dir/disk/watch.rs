@@ -1,7 +1,7 @@
 //! Notices that a units directory may have changed, and which of its files are being written.
 //!
-//! An event only means "look again". What is kept between events is one thing: a file that was written to
-//! is *open* until its writer closed it or another file took its name.
+//! An event only means "look again". What is kept between events is one thing: a file that was
+//! written to is *open* until its writer closed it or another file took its name.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout};
 /// Room for some hundred events; the rest is read in the next turn.
 const BUFFER: usize = 16 * 1024;
 
-/// No event for so long means that all there were have been read. The runtime learns of events only when it
-/// polls the kernel, and it has done that when a timer, however short, fires.
+/// No event for so long means that all there were have been read. The runtime learns of events only
+/// when it polls the kernel, and it has done that when a timer, however short, fires.
 const SILENCE: Duration = Duration::from_millis(1);
 
 /// Where events do not end for so long, they are taken as endless.
@@ -60,8 +60,8 @@ impl Watch {
         })
     }
 
-    /// Puts the watches where the directory is now. To be called before every look, since it may have
-    /// appeared, or another may have taken its place.
+    /// Puts the watches where the directory is now. To be called before every look, since it may
+    /// have appeared, or another may have taken its place.
     pub(in crate::units_dir) fn arm(&mut self) -> io::Result<()> {
         // The place above comes first: what appears after it was looked at makes an event.
         let mut above = None;
@@ -145,8 +145,8 @@ impl Watch {
         if mask.intersects(ends) {
             self.open.remove(name);
         } else if mask.contains(EventMask::MODIFY)
-            // A link to a file, hard or symbolic, is made at once: no close will follow. So only what is
-            // empty is about to be written.
+            // A link to a file, hard or symbolic, is made at once: no close will follow. So only
+            // what is empty is about to be written.
             || mask.contains(EventMask::CREATE) && is_empty_file(&self.directory.join(name))
         {
             self.open.insert(name.to_owned());

@@ -26,7 +26,7 @@ async fn a_missing_directory_holds_its_units_and_comes_back() {
 }
 
 #[tokio::test]
-async fn another_directory_in_its_place_is_held_until_somebody_marks_it() {
+async fn other_directory_in_its_place_is_held_until_marked() {
     let machine = Machine::new("a", &FakeRegistry::default());
     machine.publish("web.service", "1").await;
     fs::rename(machine.path(""), machine.folder.path().join("away")).expect("moved");
@@ -76,7 +76,7 @@ async fn a_directory_emptied_at_once_is_held() {
 }
 
 #[tokio::test]
-async fn an_emptied_directory_is_no_longer_held_when_its_units_were_destroyed() {
+async fn emptied_directory_is_released_when_its_units_are_destroyed() {
     let machine = Machine::new("a", &FakeRegistry::default());
     machine.publish("a.service", "1").await;
     machine.publish("b.service", "1").await;
@@ -90,7 +90,7 @@ async fn an_emptied_directory_is_no_longer_held_when_its_units_were_destroyed() 
 }
 
 #[tokio::test]
-async fn a_directory_is_marked_when_something_was_published_and_not_before() {
+async fn directory_is_marked_only_after_the_first_publication() {
     let machine = Machine::new("a", &FakeRegistry::default());
     sleep(QUIET).await;
     assert!(!machine.path(MARKER).exists());
@@ -99,7 +99,7 @@ async fn a_directory_is_marked_when_something_was_published_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_directory_made_anew_after_its_last_unit_went_is_marked_anew() {
+async fn re_created_directory_without_units_is_marked_again() {
     let machine = Machine::new("a", &FakeRegistry::default());
     machine.publish("web.service", "1").await;
     machine.remove("web.service");
@@ -112,7 +112,7 @@ async fn a_directory_made_anew_after_its_last_unit_went_is_marked_anew() {
 }
 
 #[tokio::test]
-async fn a_restart_publishes_nothing_again_and_sees_what_happened_meanwhile() {
+async fn restart_publishes_nothing_again_and_sees_changes() {
     let machine = Machine::new("a", &FakeRegistry::default());
     for unit in ["a.service", "b.service", "c.service"] {
         machine.publish(unit, "1").await;
@@ -191,7 +191,7 @@ async fn while_the_registry_is_away_changes_wait_and_none_is_lost() {
 }
 
 #[tokio::test]
-async fn two_machines_with_the_same_files_agree_and_the_last_one_out_destroys() {
+async fn last_of_two_machines_with_same_files_destroys_the_unit() {
     let registry = FakeRegistry::default();
     let (a, b) = (Machine::new("a", &registry), Machine::new("b", &registry));
     a.publish("web.service", "1").await;

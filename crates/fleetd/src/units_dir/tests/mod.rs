@@ -13,7 +13,8 @@ use super::*;
 
 mod held;
 
-/// Longer than any pause of the loop except the minute between looks: what did not happen by then does not.
+/// Longer than any pause of the loop except the minute between looks: what did not happen by then
+/// does not.
 const QUIET: Duration = Duration::from_millis(350);
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -162,7 +163,7 @@ impl Machine {
 }
 
 #[tokio::test]
-async fn a_file_that_appears_changes_and_goes_is_published_updated_and_disowned() {
+async fn file_is_published_updated_and_disowned_as_it_changes() {
     let machine = Machine::new("a", &FakeRegistry::default());
     machine.publish("web.service", "1").await;
     machine.publish("web.service", "2").await;

@@ -19,7 +19,8 @@ fn names() -> impl Iterator<Item = String> {
     (0..UNITS).map(|number| format!("u{number:03}.service"))
 }
 
-/// Three machines with all units, and a leader whose commits are counted; those of one key are refused.
+/// Three machines with all units, and a leader whose commits are counted; those of one key are
+/// refused.
 async fn crowd(refused: Option<String>) -> (Stage, Arc<AtomicUsize>) {
     let mut stage = Stage::without_a_leader(3).await;
     for name in names() {
@@ -112,7 +113,7 @@ async fn updates_of_many_units_are_granted_and_ended_in_few_commits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_whose_rollout_the_registry_does_not_take_is_in_nobodys_way() {
+async fn rollout_that_the_registry_refuses_delays_no_other() {
     let stuck = unit("u050.service");
     let (mut stage, _) = crowd(Some(keys::rollout(&stuck))).await;
     update_all(&stage).await;
@@ -122,7 +123,7 @@ async fn a_unit_whose_rollout_the_registry_does_not_take_is_in_nobodys_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_units_that_are_decided_together_one_that_somebody_changes_costs_only_another_look() {
+async fn unit_changed_during_a_batch_costs_only_another_look() {
     let (mut stage, _) = crowd(None).await;
     update_all(&stage).await;
     for number in 0..20 {

@@ -1,4 +1,5 @@
-//! The registry away, emptied, older or another's, and values in it that cannot be read: what runs goes on.
+//! The registry away, emptied, older or another's, and values in it that cannot be read: what runs
+//! goes on.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ fn stopped(logs: &[Vec<String>]) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_is_away_for_hours_stops_nothing_and_is_followed_when_it_is_back() {
+async fn registry_unreachable_for_hours_stops_nothing() {
     for sky in [Sky::Away, Sky::Silent, Sky::Slow] {
         let mut fleet = Fleet::of(3).await;
         fleet.launch("a.service", service(1, "")).await;
@@ -89,7 +90,8 @@ async fn a_registry_that_was_wiped_or_restored_or_is_anothers_is_held() {
     }
 }
 
-/// The agent takes what has come meanwhile in one go: an instruction and, right behind it, a registry that is empty.
+/// The agent takes what has come meanwhile in one go: an instruction and, right behind it, a
+/// registry that is empty.
 #[tokio::test(start_paused = true)]
 async fn an_empty_registry_right_behind_an_instruction_is_held() {
     let fleet = Fleet::of(1).await;
@@ -166,7 +168,7 @@ async fn a_machine_whose_metadata_is_damaged_stays_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_is_gone_takes_its_presence_and_its_report_along() {
+async fn machine_that_leaves_removes_its_presence_and_report() {
     let mut fleet = Fleet::of(2).await;
     fleet.launch("a.service", service(1, "")).await;
     quiet().await;
@@ -183,7 +185,7 @@ async fn a_machine_that_is_gone_takes_its_presence_and_its_report_along() {
 
 /// A look that failed half way through is made up for whole, whatever comes first.
 #[tokio::test(start_paused = true)]
-async fn an_instruction_behind_a_failed_look_finds_what_the_look_did_not() {
+async fn instruction_after_a_failed_look_finds_what_was_missed() {
     let mut fleet = Fleet::of(1).await;
     fleet.launch("a.service", service(1, "")).await;
     fleet.launch("b.service", service(1, "")).await;
@@ -204,7 +206,7 @@ async fn an_instruction_behind_a_failed_look_finds_what_the_look_did_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_that_systemd_took_is_not_asked_for_again_because_another_was_not_answered() {
+async fn accepted_restart_is_not_repeated_for_an_unanswered_one() {
     let mut fleet = Fleet::of(1).await;
     for name in ["a.service", "b.service"] {
         fleet.launch(name, service(1, "")).await;

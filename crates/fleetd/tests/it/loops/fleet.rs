@@ -371,7 +371,8 @@ impl Fleet {
         self.machines.iter().map(Machine::take_log).collect()
     }
 
-    /// What `place` wants on that machine, from the records as they are: what is launched, and what is loaded.
+    /// What `place` wants on that machine, from the records as they are: what is launched, and what
+    /// is loaded.
     pub(crate) async fn wanted(&self, machine: &Machine) -> BTreeMap<UnitName, TargetState> {
         let metadata = self.entry(&keys::metadata(&machine.id)).await;
         let set = metadata.map(|entry| {
@@ -407,7 +408,8 @@ impl Fleet {
             .collect()
     }
 
-    /// Every machine has exactly what it should have, and an agent that starts anew finds nothing to do.
+    /// Every machine has exactly what it should have, and an agent that starts anew finds nothing
+    /// to do.
     pub(crate) async fn has_converged(&mut self) {
         for machine in &self.machines {
             let wanted = self.wanted(machine).await;

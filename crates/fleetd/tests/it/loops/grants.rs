@@ -68,7 +68,8 @@ async fn revisions(fleet: &Fleet) -> Vec<(u64, bool)> {
     revisions
 }
 
-/// How often each machine restarted it since this was asked last. Nothing else may have been done but to files.
+/// How often each machine restarted it since this was asked last. Nothing else may have been done
+/// but to files.
 fn restarts(fleet: &Fleet) -> Vec<usize> {
     let count = |log: &Vec<String>| {
         let ended = |line: &&String| line.starts_with("stop") || line.starts_with("start");
@@ -81,7 +82,7 @@ fn restarts(fleet: &Fleet) -> Vec<usize> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_goes_to_the_candidate_and_back_only_when_it_is_granted() {
+async fn machine_takes_candidate_and_returns_only_by_grant() {
     let fleet = fleet_of(3).await;
     let candidate = offer(&fleet, service(2, ""), 0).await;
     quiet().await;
@@ -101,7 +102,8 @@ async fn a_machine_goes_to_the_candidate_and_back_only_when_it_is_granted() {
         [(1, false), (2, false), (1, false)]
     );
     assert_eq!(restarts(&fleet), [1, 0, 0]);
-    // The candidate goes while a machine has it: it stays there until it is granted the stable revision.
+    // The candidate goes while a machine has it: it stays there until it is granted the stable
+    // revision.
     end(&fleet, false).await;
     quiet().await;
     assert_eq!(revisions(&fleet).await, [(1, false), (2, true), (1, false)]);
@@ -126,7 +128,7 @@ async fn a_promotion_restarts_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_for_another_session_or_another_unit_moves_nobody_and_a_damaged_one_is_told() {
+async fn grant_of_other_session_or_unit_moves_no_machine() {
     let mut fleet = fleet_of(3).await;
     let candidate = offer(&fleet, service(2, ""), 0).await;
     let (_, created) = fleet.record(A).await;
@@ -166,7 +168,7 @@ async fn a_grant_for_another_session_or_another_unit_moves_nobody_and_a_damaged_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_was_cut_off_does_not_move_on_what_it_was_granted_before() {
+async fn machine_back_from_a_cut_ignores_its_old_grant() {
     let fleet = fleet_of(2).await;
     let before = fleet.session(&fleet.machines[0]).await;
     let candidate = offer(&fleet, service(2, ""), 0).await;
@@ -184,9 +186,10 @@ async fn a_machine_that_was_cut_off_does_not_move_on_what_it_was_granted_before(
     assert_eq!(restarts(&fleet), [1, 0]);
 }
 
-/// Around the end of a lease, to the tenth of a second: whether the registry or the machine is the first to end it.
+/// Around the end of a lease, to the tenth of a second: whether the registry or the machine is the
+/// first to end it.
 #[tokio::test(start_paused = true)]
-async fn a_grant_that_is_made_in_an_outage_counts_exactly_if_the_session_outlives_the_outage() {
+async fn grant_of_an_outage_counts_only_if_the_session_outlives_it() {
     let mut outlived = [0, 0];
     for tenths in (0..200).step_by(3).chain(200..320) {
         let fleet = fleet_of(1).await;
@@ -232,7 +235,7 @@ async fn an_update_on_top_of_another_moves_nobody_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_missed_a_rollout_keeps_what_it_has_until_its_turn() {
+async fn machine_that_missed_a_rollout_waits_for_its_turn() {
     for reboots in [false, true] {
         let mut fleet = fleet_of(2).await;
         fleet.machines[0].weather.turn(Sky::Silent);
@@ -282,7 +285,7 @@ async fn a_machine_that_joins_in_a_rollout_takes_the_stable_revision() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fleetd_that_starts_again_keeps_the_candidate_though_its_grant_went_with_its_session() {
+async fn restarted_fleetd_keeps_the_candidate_without_its_grant() {
     let mut fleet = fleet_of(1).await;
     offer(&fleet, service(2, ""), 0).await;
     fleet.let_all_go().await;
@@ -296,7 +299,7 @@ async fn fleetd_that_starts_again_keeps_the_candidate_though_its_grant_went_with
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_keeps_a_revision_follows_whatever_else_is_said_of_the_unit() {
+async fn machine_that_keeps_a_revision_follows_other_changes() {
     let fleet = fleet_of(1).await;
     let machine = &fleet.machines[0];
     offer(&fleet, service(2, "MachineMetadata=n=0"), 0).await;
@@ -320,7 +323,7 @@ async fn a_machine_that_keeps_a_revision_follows_whatever_else_is_said_of_the_un
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_that_is_asked_for_happens_once_and_a_comment_on_top_of_it_restarts_nothing() {
+async fn requested_restart_happens_once_despite_a_comment_change() {
     let fleet = fleet_of(2).await;
     offer(&fleet, service(1, ""), 1).await;
     quiet().await;

@@ -1,5 +1,5 @@
-//! A registry that is held: nobody on such a machine leads in it, names it or publishes to it, until it is accepted
-//! for the whole fleet.
+//! A registry that is held: nobody on such a machine leads in it, names it or publishes to it,
+//! until it is accepted for the whole fleet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,7 +117,7 @@ async fn put(store: &Embedded, key: &str, value: Vec<u8>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wiped_registry_stays_without_id_and_leader_until_one_machine_accepts_it_for_all() {
+async fn wiped_registry_stays_without_leader_until_accepted() {
     let (mut fleet, engines) = settled().await;
     let other = Embedded::in_memory();
     // It comes back when all is over. Its engine is of the same process.
@@ -176,7 +176,7 @@ async fn a_wiped_registry_stays_without_id_and_leader_until_one_machine_accepts_
 
 /// The unit's key is made anew there, and its one revision has the number of another one.
 #[tokio::test(start_paused = true)]
-async fn what_runs_goes_on_to_what_an_accepted_registry_has_within_the_budget() {
+async fn accepted_registry_is_reached_within_the_budget() {
     let (fleet, _engines) = settled().await;
     let (mut record, _) = fleet.record(A).await;
     let all = vec![Write::DeletePrefix(String::new())];
@@ -217,9 +217,10 @@ async fn what_runs_goes_on_to_what_an_accepted_registry_has_within_the_budget() 
     assert_eq!(restarts.len(), 3, "{restarts:?}");
 }
 
-/// Else nobody could mend it there: what that machine's API changes is for the registry that it has seen.
+/// Else nobody could mend it there: what that machine's API changes is for the registry that it has
+/// seen.
 #[tokio::test(start_paused = true)]
-async fn metadata_that_cannot_be_read_is_mended_on_that_machine_also_in_an_accepted_registry() {
+async fn unreadable_metadata_is_restored_by_its_machine() {
     let fleet = Fleet::of(1).await;
     quiet().await;
     let all = vec![Write::DeletePrefix(String::new())];
@@ -239,7 +240,8 @@ async fn metadata_that_cannot_be_read_is_mended_on_that_machine_also_in_an_accep
     assert_eq!(fleet.running().await, vec![super::fleet::set(&[A])]);
 }
 
-/// All machines write who they are as soon as they reach it. One that comes later finds more commits than it has seen.
+/// All machines write who they are as soon as they reach it. One that comes later finds more
+/// commits than it has seen.
 #[tokio::test(start_paused = true)]
 async fn a_backup_is_held_also_by_who_comes_when_it_has_grown() {
     let (mut fleet, _engines) = settled().await;
@@ -332,8 +334,7 @@ async fn a_registry_that_is_wiped_and_filled_key_by_key_is_held() {
 
 /// Each prefix has a watch of its own, and some of them are late.
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_goes_and_comes_again_key_by_key_stops_nothing_in_whatever_order_it_is_heard()
- {
+async fn registry_restored_key_by_key_in_any_order_stops_nothing() {
     for seed in 0..60 {
         let fleet = Fleet::of(2).await;
         for machine in &fleet.machines {
@@ -383,7 +384,7 @@ async fn a_registry_that_goes_and_comes_again_key_by_key_stops_nothing_in_whatev
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_whose_desired_state_is_damaged_knows_its_registry_all_the_same() {
+async fn machine_with_damaged_desired_state_knows_its_registry() {
     for both in [false, true] {
         let (mut fleet, _engines) = settled().await;
         for machine in &mut fleet.machines {

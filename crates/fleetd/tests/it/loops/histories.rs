@@ -1,5 +1,5 @@
-//! Random histories of what users do and what breaks: once it is quiet every machine runs exactly what `place` says,
-//! and on the way nothing was stopped that should have run all the time.
+//! Random histories of what users do and what breaks: once it is quiet every machine runs exactly
+//! what `place` says, and on the way nothing was stopped that should have run all the time.
 //!
 //! `FLEET_SEED=7` replays one history.
 
@@ -173,7 +173,7 @@ impl History {
 }
 
 #[test]
-fn whatever_happens_the_fleet_becomes_what_it_should_be_and_stops_nothing_on_the_way() {
+fn any_history_converges_and_stops_nothing_on_the_way() {
     let seeds = match std::env::var("FLEET_SEED") {
         Ok(seed) => vec![seed.parse().expect("FLEET_SEED is a number")],
         Err(_) => (0..50).collect::<Vec<u64>>(),

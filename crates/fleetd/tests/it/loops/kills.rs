@@ -1,4 +1,5 @@
-//! An agent killed at any moment, and started again on the same files: it starts nothing twice and stops nothing.
+//! An agent killed at any moment, and started again on the same files: it starts nothing twice and
+//! stops nothing.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,8 +12,8 @@ fn count(log: &[String], line: &str) -> usize {
     log.iter().filter(|other| *other == line).count()
 }
 
-/// Does `change` with an agent that is killed `moments` later, and answers what was asked of systemd, and whether
-/// the agent came that far at all.
+/// Does `change` with an agent that is killed `moments` later, and answers what was asked of
+/// systemd, and whether the agent came that far at all.
 async fn killed_after(
     fleet: &mut Fleet,
     moments: u32,
@@ -103,9 +104,10 @@ async fn a_stop_happens_wherever_the_agent_is_killed() {
     }
 }
 
-/// The numbers of its revisions begin anew, so that its number does not tell whether systemd has read its file.
+/// The numbers of its revisions begin anew, so that its number does not tell whether systemd has
+/// read its file.
 #[tokio::test(start_paused = true)]
-async fn a_unit_that_is_made_again_runs_its_own_file_wherever_the_agent_is_killed() {
+async fn re_created_unit_runs_its_file_wherever_the_agent_is_killed() {
     for moments in 0.. {
         let mut fleet = Fleet::of(1).await;
         fleet.launch("a.service", service(1, "")).await;

@@ -73,7 +73,7 @@ async fn three() -> (Embedded, Vec<Running>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_dies_or_stops_or_is_cut_off_is_followed_by_another() {
+async fn leader_that_dies_stops_or_is_cut_off_is_replaced() {
     for how in ["dies", "stops", "is cut off", "hears nothing"] {
         let (store, engines) = three().await;
         let old = leader(&engines);
@@ -120,7 +120,7 @@ async fn a_registry_gets_its_id_once() {
 
 /// A registry that lets nobody keep a watch is asked now and then, not all the time.
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_breaks_at_once_every_time_is_not_made_anew_at_once() {
+async fn watch_that_always_breaks_is_re_created_with_a_pause() {
     use fleetd::backoff::Backoff;
     use fleetd::mirror;
     let store = Embedded::in_memory();
@@ -148,7 +148,7 @@ async fn a_watch_that_breaks_at_once_every_time_is_not_made_anew_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_that_is_damaged_is_removed_and_one_of_a_newer_engine_stays() {
+async fn damaged_claim_is_removed_and_newer_claim_stays() {
     let copied = format!(r#"{{"format":1,"machine":"{}"}}"#, "e".repeat(32));
     let values = [
         ("{", false),
@@ -191,7 +191,8 @@ async fn a_claim_that_is_damaged_is_removed_and_one_of_a_newer_engine_stays() {
     }
 }
 
-/// Many adoptions, or a mass start: the agent beside a new leader always hears of something newer than the list.
+/// Many adoptions, or a mass start: the agent beside a new leader always hears of something newer
+/// than the list.
 #[tokio::test(start_paused = true)]
 async fn a_leader_begins_though_its_agent_hears_of_more_meanwhile() {
     let store = cluster("one").await;

@@ -1,5 +1,5 @@
-//! The daemon's loops without hosts: the real agents, engines and registry code on the embedded store and the fake
-//! systemd, under a clock that jumps ahead when all wait.
+//! The daemon's loops without hosts: the real agents, engines and registry code on the embedded
+//! store and the fake systemd, under a clock that jumps ahead when all wait.
 
 mod between;
 #[allow(dead_code, reason = "the simulation uses more of it")]

@@ -185,7 +185,7 @@ async fn what_a_unit_leaves_is_cleared_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_left_while_nobody_led_is_cleared_away_and_nothing_else() {
+async fn leftovers_of_a_time_without_leader_are_removed() {
     let mut stage = Stage::without_a_leader(3).await;
     stage.launch(WEB, service(1, "")).await;
     let created = stage.store_revision_of(&keys::unit(&unit(WEB))).await;
@@ -260,7 +260,7 @@ async fn the_newest_thousand_events_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_stay_in_order_when_the_clock_of_the_next_leader_is_behind() {
+async fn events_stay_in_order_when_the_next_leader_clock_is_behind() {
     let mut stage = Stage::of(1).await;
     // By its own clock the one before led an hour later, and somebody wrote what is no time at all.
     let later = stage.now() + 3_600_000;

@@ -32,7 +32,7 @@ async fn seconds(seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_is_available_when_it_was_ready_for_min_ready_sec_and_nobody_polls_for_that() {
+async fn unit_is_available_after_min_ready_sec_without_polling() {
     let fleet = Fleet::of(1).await;
     quiet().await;
     fleet.launch(A, service(1, "MinReadySec=600")).await;
@@ -55,7 +55,7 @@ async fn a_unit_is_available_when_it_was_ready_for_min_ready_sec_and_nobody_poll
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_without_min_ready_sec_is_available_as_soon_as_it_is_ready() {
+async fn unit_without_min_ready_sec_is_available_when_ready() {
     let fleet = Fleet::of(1).await;
     quiet().await;
     fleet.launch(A, service(1, "MinReadySec=0")).await;
@@ -65,7 +65,7 @@ async fn a_unit_without_min_ready_sec_is_available_as_soon_as_it_is_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_whose_min_ready_sec_no_clock_can_show_is_never_available() {
+async fn unit_with_min_ready_sec_beyond_clocks_is_never_available() {
     let fleet = Fleet::of(1).await;
     let content = service(1, "MinReadySec=18000000000000000000");
     fleet.launch(A, content).await;
@@ -76,7 +76,7 @@ async fn a_unit_whose_min_ready_sec_no_clock_can_show_is_never_available() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fleetd_that_starts_again_counts_on_from_when_the_unit_became_active() {
+async fn restarted_fleetd_counts_from_when_the_unit_became_active() {
     let mut fleet = Fleet::of(1).await;
     fleet.launch(A, service(1, "MinReadySec=600")).await;
     seconds(300).await;
@@ -115,7 +115,7 @@ async fn fleetd_that_has_not_looked_yet_says_that_it_does_not_know() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_report_names_every_unit_whatever_somebody_does_to_what_it_is_written_over() {
+async fn report_names_every_unit_whatever_its_base_became() {
     let mut fleet = Fleet::of(1).await;
     let names: Vec<String> = (0..9).map(|number| format!("u{number}.service")).collect();
     for name in &names {
@@ -165,7 +165,7 @@ async fn a_report_names_every_unit_whatever_somebody_does_to_what_it_is_written_
 
 /// With a thousand units systemd would be asked two thousand times for each update.
 #[tokio::test(start_paused = true)]
-async fn after_a_reload_only_units_in_another_state_are_looked_at_closely() {
+async fn reload_inspects_only_units_in_another_state() {
     let fleet = Fleet::of(1).await;
     for number in 0..20 {
         let name = format!("u{number}.service");
@@ -188,7 +188,7 @@ async fn after_a_reload_only_units_in_another_state_are_looked_at_closely() {
 
 /// With a thousand units that run, systemd takes a millisecond to answer for one that is down.
 #[tokio::test(start_paused = true)]
-async fn of_a_unit_that_is_down_systemd_is_asked_nothing_before_its_start() {
+async fn systemd_is_not_asked_about_a_down_unit_before_start() {
     let fleet = Fleet::of(1).await;
     let behaviour = Behaviour {
         start: Duration::from_secs(5),
@@ -211,7 +211,7 @@ async fn of_a_unit_that_is_down_systemd_is_asked_nothing_before_its_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_that_crashes_before_it_is_available_has_failed_and_is_never_available() {
+async fn crash_before_availability_is_a_failure() {
     for (restart_after, why) in [
         (None, "failed (exit-code)"),
         (Some(Duration::from_millis(100)), "systemd restarted it"),
@@ -239,7 +239,7 @@ async fn a_unit_that_crashes_before_it_is_available_has_failed_and_is_never_avai
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_that_was_available_and_is_restarted_by_systemd_has_not_failed() {
+async fn available_unit_restarted_by_systemd_has_not_failed() {
     let fleet = Fleet::of(1).await;
     let behaviour = Behaviour {
         restart_after: Some(Duration::from_secs(5)),
@@ -329,7 +329,7 @@ async fn a_unit_that_crashes_in_a_loop_does_not_fill_the_registry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ordinary_start_or_stop_is_one_report_and_a_long_one_is_told_meanwhile() {
+async fn short_start_is_one_report_and_long_one_is_reported_meanwhile() {
     use fleet_core::unit::TargetState;
     let fleet = Fleet::of(1).await;
     quiet().await;
@@ -352,7 +352,7 @@ async fn an_ordinary_start_or_stop_is_one_report_and_a_long_one_is_told_meanwhil
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_is_gone_is_still_known_with_what_it_said_of_itself() {
+async fn offline_machine_is_known_with_its_last_presence() {
     let mut fleet = Fleet::of(1).await;
     quiet().await;
     let session = fleet.session(&fleet.machines[0]).await;
@@ -367,9 +367,10 @@ async fn a_machine_that_is_gone_is_still_known_with_what_it_said_of_itself() {
     assert_eq!(known.offline_since, None);
 }
 
-/// The agent was killed with its first commit on the way; the next one's has landed when that is made.
+/// The agent was killed with its first commit on the way; the next one's has landed when that is
+/// made.
 #[tokio::test(start_paused = true)]
-async fn a_commit_of_an_earlier_session_that_comes_late_undoes_nothing() {
+async fn late_commit_of_earlier_session_undoes_nothing() {
     let mut fleet = Fleet::of(1).await;
     quiet().await;
     let machine = &mut fleet.machines[0];
@@ -388,9 +389,10 @@ async fn a_commit_of_an_earlier_session_that_comes_late_undoes_nothing() {
     assert!(fleet.report(&fleet.machines[0]).await.is_some());
 }
 
-/// etcd has too much to do: each try is answered too late. A lease for each of them would be more to do.
+/// etcd has too much to do: each try is answered too late. A lease for each of them would be more
+/// to do.
 #[tokio::test(start_paused = true)]
-async fn a_machine_whose_entry_gets_no_answer_tries_again_under_the_same_lease() {
+async fn entry_without_answer_is_retried_under_the_same_lease() {
     let mut fleet = Fleet::of(1).await;
     let machine = &mut fleet.machines[0];
     machine.kill().await;

@@ -136,7 +136,7 @@ async fn an_update_that_fails_is_taken_back_from_every_machine() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_that_fails_waits_for_a_person_where_the_unit_says_so() {
+async fn failed_update_waits_for_a_person_where_the_unit_says_so() {
     let mut stage = ten().await;
     stage.players[0].fails.insert(2);
     stage
@@ -179,7 +179,7 @@ async fn without_progress_an_update_is_taken_back_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_missed_an_update_gets_its_turn_when_it_is_back() {
+async fn machine_that_missed_an_update_gets_its_turn_later() {
     let mut stage = ten().await;
     stage.goes(4).await;
     stage.update(WEB, service(2, "MaxUnavailable=3")).await;
@@ -218,7 +218,7 @@ async fn a_machine_that_missed_an_update_gets_its_turn_when_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_machine_that_goes_offline_after_its_grant_spends_the_budget() {
+async fn machine_offline_after_its_grant_spends_the_budget() {
     let mut stage = ten().await;
     stage.update(WEB, service(2, "MaxUnavailable=3")).await;
     settle().await;
@@ -249,7 +249,7 @@ async fn a_machine_that_goes_offline_after_its_grant_spends_the_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cordoned_or_drained_machine_gets_no_grant_and_holds_nobody_up() {
+async fn cordoned_or_drained_machine_gets_no_grant_and_delays_none() {
     let mut stage = ten().await;
     stage.schedule(1, Scheduling::Cordoned).await;
     stage.schedule(2, Scheduling::Drained).await;
@@ -349,7 +349,8 @@ async fn values_that_nobody_can_read_hold_nothing_else_up() {
             stage.obey(number).await;
         }
     }
-    // The machines whose values are bad are left as they are. While their state is unknown nothing is promoted.
+    // The machines whose values are bad are left as they are. While their state is unknown nothing
+    // is promoted.
     assert_eq!(stage.unit(WEB).await.stable.number, 1);
     for number in [4, 5] {
         stage.schedule(number, Scheduling::Cordoned).await;
@@ -362,7 +363,8 @@ async fn values_that_nobody_can_read_hold_nothing_else_up() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_with_nothing_to_do_writes_nothing() {
     let mut stage = ten().await;
-    // A rollout that is paused, one that waits for nobody, a machine that keeps an old revision, one that is offline.
+    // A rollout that is paused, one that waits for nobody, a machine that keeps an old revision,
+    // one that is offline.
     stage.goes(9).await;
     stage.update(WEB, service(2, "MaxUnavailable=3")).await;
     roll(&mut stage).await;

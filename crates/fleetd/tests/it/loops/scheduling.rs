@@ -25,7 +25,7 @@ fn touched(fleet: &Fleet) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_cordoned_machine_what_runs_goes_on_and_nothing_new_starts() {
+async fn cordoned_machine_keeps_its_units_and_starts_none() {
     let mut fleet = Fleet::of(2).await;
     fleet.launch("a.service", service(1, "")).await;
     fleet.launch("b.service", service(1, "")).await;
@@ -76,7 +76,7 @@ async fn unit_that_tolerates_a_cordon_starts_and_updates_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_that_may_not_start_on_a_cordoned_machine_keeps_no_other_away() {
+async fn unit_kept_off_by_a_cordon_excludes_no_other() {
     let fleet = Fleet::of(1).await;
     let first = service(1, "Conflicts=b.service");
     fleet.submit("a.service", first, None).await;
@@ -89,7 +89,7 @@ async fn a_unit_that_may_not_start_on_a_cordoned_machine_keeps_no_other_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_drained_machine_nothing_of_fleets_runs_until_it_is_uncordoned() {
+async fn drained_machine_runs_no_unit_until_uncordoned() {
     let mut fleet = Fleet::of(2).await;
     fleet.launch("a.service", service(1, "")).await;
     fleet.launch("b.service", service(1, "")).await;

@@ -25,7 +25,8 @@ use super::fleet::{cluster, unit};
 /// When the tests begin, in milliseconds since 1970.
 const BEGIN: u64 = 1_700_000_000_000;
 
-/// Longer than a leader takes for whatever it has to do, and than a lost claim takes to be another's.
+/// Longer than a leader takes for whatever it has to do, and than a lost claim takes to be
+/// another's.
 pub(crate) async fn settle() {
     sleep(Duration::from_secs(10)).await;
 }
@@ -349,7 +350,8 @@ impl Stage {
         report
     }
 
-    /// The machines that were told to go on and have not, or whose unit is not available, of those that are here.
+    /// The machines that were told to go on and have not, or whose unit is not available, of those
+    /// that are here.
     pub(crate) async fn down(&self, name: &str) -> Vec<usize> {
         let name = unit(name);
         let reports = self.read::<ReportChanges>(keys::REPORTS).await;

@@ -45,7 +45,7 @@ async fn a_rollout_goes_on_when_another_leads_at_every_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_whose_answer_is_lost_or_that_comes_late_costs_no_more_than_the_budget() {
+async fn late_or_unanswered_commit_keeps_the_budget() {
     let loses: [fn(usize) -> Option<Loss>; 4] = [
         |_| Some(Loss::Answer),
         |count| (count % 2 == 0).then_some(Loss::Answer),
@@ -62,7 +62,8 @@ async fn a_commit_whose_answer_is_lost_or_that_comes_late_costs_no_more_than_the
             sleep(Duration::from_millis(900)).await;
             let down = stage.down(WEB).await;
             assert!(down.len() <= 3, "{down:?} at {step} of {which}");
-            // Somebody goes down by itself, so that what is decided next is not what was decided before.
+            // Somebody goes down by itself, so that what is decided next is not what was decided
+            // before.
             let number = usize::try_from(step % 10).expect("small");
             stage.obey(number).await;
         }
@@ -72,7 +73,8 @@ async fn a_commit_whose_answer_is_lost_or_that_comes_late_costs_no_more_than_the
     }
 }
 
-/// The fence itself: what was decided first arrives when somebody has decided anew, on other grounds.
+/// The fence itself: what was decided first arrives when somebody has decided anew, on other
+/// grounds.
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_comes_after_another_decision_is_refused() {
     let mut stage = ten().await;
@@ -82,7 +84,8 @@ async fn a_commit_that_comes_after_another_decision_is_refused() {
     stage.lead_over(Arc::new(mail.clone()));
     settle().await;
     stage.update(WEB, service(2, "MaxUnavailable=3")).await;
-    // The first three are granted it by the commit that is late; one of them goes meanwhile, so that others are next.
+    // The first three are granted it by the commit that is late; one of them goes meanwhile, so
+    // that others are next.
     sleep(Duration::from_millis(1)).await;
     stage.goes(0).await;
     sleep(Duration::from_secs(3)).await;
@@ -175,8 +178,8 @@ async fn a_clock_that_is_set_while_a_rollout_goes_on_does_not_end_it() {
         sleep(Duration::from_secs(550)).await;
         let candidate = stage.unit(WEB).await.candidate.expect("it goes on");
         assert_eq!(candidate.phase, Phase::Rolling, "{}", candidate.reason);
-        // Progress is written down some time after it was made. Who is behind the clock that the update began by waits
-        // until its own has come that far.
+        // Progress is written down some time after it was made. Who is behind the clock that the
+        // update began by waits until its own has come that far.
         let behind = if takes_over && set < 0 { 3600 } else { 0 };
         sleep(Duration::from_secs(100 + behind)).await;
         let candidate = stage.unit(WEB).await.candidate.expect("it goes back");

@@ -1,4 +1,5 @@
-//! Two machines with one id, as clones of one disk have: one is listed, both run their units, and both say so.
+//! Two machines with one id, as clones of one disk have: one is listed, both run their units, and
+//! both say so.
 
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ async fn cloned() -> Fleet {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_machines_with_one_id_the_later_is_listed_and_both_say_so_and_nobody_fights() {
+async fn later_of_two_machines_with_one_id_is_listed() {
     let fleet = cloned().await;
     assert!(
         shown(&fleet, 0).contains("so this one stands aside"),
@@ -83,7 +84,7 @@ async fn of_two_machines_with_one_id_the_later_is_listed_and_both_say_so_and_nob
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_one_that_stood_aside_comes_back_when_the_other_is_gone_and_all_is_well() {
+async fn twin_that_stood_aside_returns_when_the_other_is_gone() {
     let mut fleet = cloned().await;
     let session = fleet.session(&fleet.machines[0]).await;
     fleet.machines[1].kill().await;
@@ -95,7 +96,7 @@ async fn the_one_that_stood_aside_comes_back_when_the_other_is_gone_and_all_is_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_one_that_is_listed_says_nothing_any_more_when_the_other_is_gone() {
+async fn listed_twin_reports_no_problem_when_the_other_is_gone() {
     let mut fleet = cloned().await;
     let session = fleet.session(&fleet.machines[0]).await;
     fleet.machines[0].kill().await;

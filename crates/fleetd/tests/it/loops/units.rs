@@ -62,7 +62,7 @@ async fn an_update_restarts_once_and_an_update_of_a_comment_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_units_that_conflict_the_first_runs_and_the_second_takes_over() {
+async fn second_of_two_conflicting_units_takes_over_after_the_first() {
     for (first, second) in [("a.service", "b.service"), ("b.service", "a.service")] {
         let mut fleet = Fleet::of(10).await;
         let conflicts = |other: &str| service(1, &format!("Conflicts={other}"));
@@ -227,7 +227,7 @@ async fn a_name_that_is_taken_is_left_alone_until_it_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_that_fails_is_tried_again_and_again_while_others_come_and_go() {
+async fn failing_unit_is_retried_while_others_change() {
     for method in ["write", "link", "start"] {
         let mut fleet = Fleet::of(1).await;
         let error = SystemdError::Refused("no".to_owned());
@@ -264,7 +264,8 @@ async fn a_unit_that_fails_is_tried_again_and_again_while_others_come_and_go() {
     }
 }
 
-/// Else a history of the simulation replays differently, and a deadline counts by another clock than the leader's.
+/// Else a history of the simulation replays differently, and a deadline counts by another clock
+/// than the leader's.
 #[tokio::test(start_paused = true)]
 async fn the_time_of_a_change_is_that_of_the_clock_that_was_given() {
     let fleet = Fleet::of(1).await;

@@ -1,5 +1,5 @@
-//! Values in the registry that nobody can read, under every kind of key while an update goes on: they cost one unit or one
-//! machine, everybody is told, and the others go on.
+//! Values in the registry that nobody can read, under every kind of key while an update goes on:
+//! they cost one unit or one machine, everybody is told, and the others go on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -117,8 +117,8 @@ async fn what_cannot_be_read_costs_its_unit_or_machine_and_is_told() {
             quiet().await;
         }
 
-        // The unit that is hit runs on as it was, and the others are new on every machine that is not hit.
-        // Nothing is promoted while the state of a machine is unknown.
+        // The unit that is hit runs on as it was, and the others are new on every machine that is
+        // not hit. Nothing is promoted while the state of a machine is unknown.
         assert_eq!(fleet.record(WEB).await.0.stable.number, 1, "{what}");
         for (at, machine) in fleet.machines.iter().enumerate() {
             let log = machine.take_log();
@@ -129,7 +129,8 @@ async fn what_cannot_be_read_costs_its_unit_or_machine_and_is_told() {
             let expected = if is_hit { set(&[WEB, BAD]) } else { all };
             assert_eq!(machine.running().await, expected, "{what}: {at}");
             let is_new = log.contains(&format!("restart {WEB}"));
-            // Of machine 2 it is known again since `new.service` is there: it has written its report anew.
+            // Of machine 2 it is known again since `new.service` is there: it has written its
+            // report anew.
             assert_eq!(is_new, ![3, 5].contains(&at), "{what}: {at}: {log:?}");
         }
 
@@ -223,7 +224,7 @@ async fn a_machine_of_which_nobody_knows_how_it_stands_counts_as_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_that_cannot_be_read_is_not_stopped_where_its_past_is_not_known() {
+async fn unreadable_unit_with_unknown_past_is_not_stopped() {
     let mut fleet = Fleet::of(1).await;
     for name in ["a.service", "b.service"] {
         fleet.launch(name, service(1, "")).await;
@@ -250,7 +251,7 @@ async fn a_unit_that_cannot_be_read_is_not_stopped_where_its_past_is_not_known()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_that_cannot_be_read_holds_every_machine_until_it_is_restored() {
+async fn unreadable_id_holds_every_machine_until_restored() {
     let mut fleet = Fleet::of(3).await;
     let _engine = engine(&fleet.machines[0]);
     fleet.launch(WEB, service(1, "")).await;

@@ -1,4 +1,5 @@
-//! What a newer version wrote, met by this one: said, left as it is, and nothing on the host is touched.
+//! What a newer version wrote, met by this one: said, left as it is, and nothing on the host is
+//! touched.
 
 use std::path::{Path, PathBuf};
 

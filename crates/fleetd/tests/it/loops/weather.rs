@@ -36,7 +36,8 @@ pub(crate) enum Sky {
 /// How late a commit is made when commits are late.
 const LATE: Duration = Duration::from_secs(4);
 
-/// What one commit came to: the number of the store that made it, its revision there, and what it wrote.
+/// What one commit came to: the number of the store that made it, its revision there, and what it
+/// wrote.
 pub(crate) type Landed<'a> = (usize, u64, &'a [Write]);
 
 type Witness = Arc<dyn Fn(Landed<'_>) + Send + Sync>;
@@ -86,7 +87,8 @@ fn written_key(write: &Write) -> &str {
 #[derive(Clone)]
 pub(crate) struct Weather(Arc<Place>);
 
-/// Whoever waits for it to change is woken in the order in which they came, so that histories replay: `watch` draws lots.
+/// Whoever waits for it to change is woken in the order in which they came, so that histories
+/// replay: `watch` draws lots.
 struct Place {
     outlook: Mutex<Outlook>,
     changed: Notify,
@@ -279,8 +281,8 @@ struct Sight {
 
 struct Stream {
     watch: Box<dyn Watch>,
-    /// Batches on their way, and when they are here: each as late as the one before it at least. However many there are,
-    /// none waits for the others' delays: a way that is long is not narrow.
+    /// Batches on their way, and when they are here: each as late as the one before it at least.
+    /// However many there are, none waits for the others' delays: a way that is long is not narrow.
     late: VecDeque<(Instant, Batch)>,
 }
 

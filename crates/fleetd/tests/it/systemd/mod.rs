@@ -1,7 +1,9 @@
-//! What fleet relies on of systemd, a function for each statement: they hold for the fake, and for the real one.
+//! What fleet relies on of systemd, a function for each statement: they hold for the fake, and for
+//! the real one.
 //!
-//! The real one is this machine's. Units are started, `/etc/systemd/system` is written to, systemd and the bus
-//! are restarted: only with `FLEET_TEST_SYSTEM_BUS=1`, as root, on a machine that may be played with.
+//! The real one is this machine's. Units are started, `/etc/systemd/system` is written to, systemd
+//! and the bus are restarted: only with `FLEET_TEST_SYSTEM_BUS=1`, as root, on a machine that may
+//! be played with.
 
 mod files;
 mod host;
@@ -179,7 +181,8 @@ async fn a_start_that_conditions_do_not_allow_is_remembered_until_the_next(host:
     assert_eq!(host.state("a.service").await.load, "not-found");
 }
 
-/// systemd forgets such a unit at once: nothing but the end of its job tells it from a oneshot that is done.
+/// systemd forgets such a unit at once: nothing but the end of its job tells it from a oneshot that
+/// is done.
 async fn a_start_that_is_not_done_says_why(host: &Host) {
     let requires = "[Unit]\nRequires=never.service\nAfter=never.service\n";
     if let Host::Real(_) = host {
@@ -330,7 +333,8 @@ async fn a_machine_where_nothing_happens_is_quiet(host: &Host) {
         ["idle.service", "a.service", "none.service"],
     );
     host.quiet().await;
-    // Looking must not make what is looked for: systemd loads a unit only to answer, and drops it again.
+    // Looking must not make what is looked for: systemd loads a unit only to answer, and drops it
+    // again.
     host.states(&all).await;
     host.details(idle).await;
     host.foreign(idle).await;

@@ -17,7 +17,7 @@ fn a_machine_offline_since_its_grant_spends_the_budget() {
 }
 
 #[test]
-fn a_machine_that_proved_the_update_and_went_offline_spends_it_too() {
+fn proved_machine_that_went_offline_spends_the_budget() {
     let mut fleet = Fleet::rolling(3, 1);
     fleet.grant(0, 2, true);
     fleet.report(0, up(2));
@@ -79,7 +79,7 @@ fn a_lost_machine_alone_is_no_proof() {
 }
 
 #[test]
-fn a_lost_machine_holds_up_an_update_that_others_proved_only_until_the_deadline() {
+fn lost_machine_delays_a_proved_update_until_the_deadline() {
     let mut fleet = Fleet::rolling(3, 2);
     for at in 0..3 {
         fleet.grant(at, 2, true);
@@ -171,7 +171,7 @@ fn a_fleet_that_is_cordoned_proves_nothing() {
 }
 
 #[test]
-fn a_cordoned_machine_with_a_broken_unit_neither_costs_nor_is_waited_for() {
+fn cordoned_machine_with_broken_unit_costs_nothing() {
     let mut fleet = Fleet::rolling(3, 1);
     fleet.machines[2].cordoned = true;
     fleet.machines[2].report = failed(1);
@@ -216,7 +216,7 @@ fn a_waiting_rollout_names_the_machine_that_is_the_cause() {
 }
 
 #[test]
-fn a_machine_that_proved_the_update_rolls_nothing_back_after_a_reboot() {
+fn proved_machine_rolls_nothing_back_after_a_reboot() {
     let mut fleet = Fleet::rolling(3, 1);
     fleet.grant(0, 2, true);
     fleet.report(0, up(2));
@@ -242,7 +242,7 @@ fn a_machine_that_proved_the_update_rolls_nothing_back_after_a_reboot() {
 }
 
 #[test]
-fn a_grant_of_an_update_that_was_taken_back_says_nothing_about_today() {
+fn grant_of_a_revoked_update_does_not_count() {
     let mut fleet = Fleet::rolling(2, 1);
     // Revision 2 was rolled back while this machine was offline; its unit broke since.
     fleet.candidate().revision = revision(3);
