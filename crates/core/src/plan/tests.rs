@@ -1,7 +1,11 @@
 //! Plans as tables: what is wanted and seen, and what follows.
 
+mod files;
+mod laws;
+
+use std::time::Duration;
+
 use super::*;
-use proptest::prelude::*;
 
 fn name(text: &str) -> UnitName {
     UnitName::parse(text).expect("valid")
@@ -167,18 +171,6 @@ fn an_update_is_one_reload_for_all_units_and_a_restart_each() {
     reload: systemd has read older files of a.service, b.service
     restart a.service: it runs an older revision than 2
     restart b.service: it runs an older revision than 5
-    ");
-}
-
-#[test]
-fn running_unit_without_file_gets_it_back_without_restart() {
-    let mut lost = seen(1, "x", Some("x"), "active");
-    lost.state.load = "not-found".to_owned();
-    let desired = [("a.service", want(1, "x", true))];
-    // The file may be there again already: systemd looks for it in a reload only.
-    insta::assert_snapshot!(show(&desired, &[("a.service", lost)]), @r"
-    link a.service: systemd must know its file
-    reload: systemd has read older files of a.service
     ");
 }
 
@@ -363,24 +355,6 @@ fn a_unit_that_was_destroyed_and_made_again_is_a_new_one() {
 }
 
 #[test]
-fn a_file_is_left_alone_while_a_restart_stops_its_unit() {
-    let mut unit = seen(1, "x", Some("x"), "deactivating");
-    unit.state.job = Some("restart".to_owned());
-    let desired = [("a.service", want(2, "y", true))];
-    insta::assert_snapshot!(show(&desired, &[("a.service", unit)]), @"wait a.service: its restart is under way: its file changes after that");
-}
-
-#[test]
-fn file_changed_by_hand_is_restored_without_restart() {
-    let desired = [("a.service", want(1, "x", true))];
-    insta::assert_snapshot!(show(&desired, &[("a.service", seen(1, "hand", Some("x"), "active"))]), @r"
-    write a.service: somebody changed its file of revision 1
-    link a.service: systemd must know its file
-    reload: systemd has read older files of a.service
-    ");
-}
-
-#[test]
 fn stopping_a_unit_keeps_its_file() {
     let desired = [("a.service", want(1, "x", false))];
     insta::assert_snapshot!(show(&desired, &[("a.service", seen(1, "x", Some("x"), "active"))]), @"stop a.service: it should be loaded, not launched");
@@ -403,59 +377,6 @@ fn an_unwanted_unit_is_stopped_then_awaited_then_removed() {
     insta::assert_snapshot!(show(&[], &[("a.service", unit.clone())]), @"wait a.service: it does not belong on this machine, and goes once it has stopped");
     unit.state = state("inactive", None);
     insta::assert_snapshot!(show(&[], &[("a.service", unit)]), @"remove a.service: it does not belong on this machine");
-}
-
-#[test]
-fn change_of_a_file_or_link_is_named_and_undone() {
-    let desired = [("a.service", want(1, "x", true))];
-    let mut seen = seen(1, "y", Some("x"), "active");
-    insta::assert_snapshot!(show(&desired, &[("a.service", seen.clone())]), @r"
-    write a.service: somebody changed its file of revision 1
-    link a.service: systemd must know its file
-    reload: systemd has read older files of a.service
-    ");
-    seen.file = None;
-    insta::assert_snapshot!(show(&desired, &[("a.service", seen.clone())]), @r"
-    write a.service: somebody removed its file of revision 1
-    link a.service: systemd must know its file
-    reload: systemd has read older files of a.service
-    ");
-    seen.file = Some(file("x"));
-    seen.linked = false;
-    insta::assert_snapshot!(show(&desired, &[("a.service", seen)]), @r"
-    link a.service: somebody removed systemd's link to its file
-    reload: systemd has read older files of a.service
-    ");
-}
-
-#[test]
-fn a_masked_unit_is_held_as_it_is() {
-    let mut masked = seen(1, "x", Some("x"), "active");
-    masked.foreign = Some("/etc/systemd/system/a.service (masked)".to_owned());
-    insta::assert_snapshot!(show(&[("a.service", want(2, "y", true))], &[("a.service", masked)]), @r"
-    refuse a.service: somebody masked it (/etc/systemd/system/a.service): it is left as it is until `systemctl unmask a.service` on this machine
-    ");
-}
-
-#[test]
-fn a_foreign_unit_is_refused_and_others_go_on() {
-    let mut foreign = unseen();
-    foreign.state = state("active", None);
-    foreign.foreign = Some("/etc/systemd/system/a.service".to_owned());
-    let desired = [
-        ("a.service", want(1, "x", true)),
-        ("b.service", want(1, "x", false)),
-    ];
-    insta::assert_snapshot!(show(&desired, &[("a.service", foreign.clone())]), @r"
-    write b.service: revision 1 belongs on this machine
-    link b.service: systemd must know its file
-    refuse a.service: a unit of this name that is not fleet's exists (/etc/systemd/system/a.service)
-    ");
-    assert_eq!(
-        show(&[], &[("a.service", foreign)]),
-        "",
-        "never stopped, never removed"
-    );
 }
 
 #[test]
@@ -499,201 +420,5 @@ fn a_unit_waits_until_a_rival_that_is_to_leave_has_stopped() {
     assert_eq!(
         show(&alone, &[("b.service", idle())]),
         "start b.service: it should be launched"
-    );
-}
-
-/// Carries a plan out on paper, as a systemd without failures would.
-fn carry_out(
-    plan: &Plan,
-    desired: &BTreeMap<UnitName, Desired>,
-    observed: &mut BTreeMap<UnitName, Observed>,
-) {
-    for task in &plan.tasks {
-        let Some(unit) = &task.unit else {
-            for (_, seen) in observed.iter_mut().filter(|(_, seen)| seen.file.is_none()) {
-                seen.state.load = "not-found".to_owned();
-                if let Some(mark) = &mut seen.mark {
-                    mark.unread = false;
-                }
-            }
-            continue;
-        };
-        let seen = observed.entry(unit.clone()).or_insert_with(unseen);
-        match &task.action {
-            Action::Remove => {
-                (seen.file, seen.linked) = (None, false);
-                seen.state = State::not_found();
-            }
-            Action::Forget => {
-                observed.remove(unit);
-            }
-            Action::Note => {
-                if let Some(mark) = &mut seen.mark {
-                    let want = &desired[unit];
-                    mark.revision = want.revision;
-                    if mark.launched.is_some() {
-                        mark.launched = Some(want.process.clone());
-                    }
-                }
-            }
-            Action::Write(content) => seen.file = Some(content.clone()),
-            Action::Link(_) => {
-                seen.state.load = "loaded".to_owned();
-                seen.linked = true;
-                let launched = seen.mark.take().and_then(|mark| mark.launched);
-                seen.mark = Some(Mark {
-                    revision: desired[unit].revision,
-                    launched,
-                    installed: desired[unit].install,
-                    unread: false,
-                    ..Mark::default()
-                });
-            }
-            Action::Reload => {}
-            Action::Stop => {
-                seen.state = state("inactive", None);
-                if let Some(mark) = &mut seen.mark {
-                    mark.launched = None;
-                }
-            }
-            Action::Restart | Action::Listen | Action::Start => {
-                seen.state = state("active", None);
-                if let Some(mark) = &mut seen.mark {
-                    mark.launched = Some(desired[unit].process.clone());
-                }
-            }
-        }
-    }
-}
-
-fn units() -> impl Strategy<Value = UnitName> {
-    prop::sample::select(vec!["a.service", "b.timer", "c@1.service", "d.socket"]).prop_map(name)
-}
-
-fn contents() -> impl Strategy<Value = String> {
-    prop::sample::select(vec!["x", "y", "x#", "z [Install]"]).prop_map(str::to_owned)
-}
-
-fn desireds() -> impl Strategy<Value = Desired> {
-    (
-        1..4u64,
-        contents(),
-        any::<bool>(),
-        prop::collection::btree_set(units(), 0..2),
-    )
-        .prop_map(|(revision, content, launch, excludes)| Desired {
-            excludes,
-            ..want(revision, &content, launch)
-        })
-}
-
-fn observeds() -> impl Strategy<Value = Observed> {
-    let actives = prop::sample::select(vec!["active", "inactive", "failed", "activating"]);
-    let marks = prop::option::of((1..4u64, prop::option::of(contents()), any::<bool>()));
-    let seen = (prop::option::of(contents()), any::<bool>(), marks, actives);
-    seen.prop_map(|(file, linked, mark, active)| Observed {
-        file: file.map(|text| super::tests::file(&text)),
-        linked,
-        mark: mark.map(|(revision, launched, unread)| Mark {
-            revision,
-            launched,
-            installed: true,
-            unread,
-            ..Mark::default()
-        }),
-        state: state(active, None),
-        foreign: None,
-        run: String::new(),
-        members: BTreeSet::new(),
-    })
-}
-
-proptest! {
-    #[test]
-    fn carrying_plans_out_comes_to_rest_with_what_was_wanted(
-        desired in prop::collection::btree_map(units(), desireds(), 0..4),
-        mut observed in prop::collection::btree_map(units(), observeds(), 0..4),
-    ) {
-        // Stop, remove, forget, start after a conflict: four plans at the most.
-        for _ in 0..4 {
-            let plan = plan_all(&desired, &observed);
-            carry_out(&plan, &desired, &mut observed);
-        }
-        prop_assert_eq!(plan_all(&desired, &observed), Plan::default());
-        for (name, want) in &desired {
-            let file = observed[name].file.as_ref();
-            prop_assert!(file.is_some_and(|file| reads_same(file, &want.content)));
-        }
-    }
-
-    #[test]
-    fn a_plan_is_in_order_with_one_reload_at_most(
-        desired in prop::collection::btree_map(units(), desireds(), 0..4),
-        observed in prop::collection::btree_map(units(), observeds(), 0..4),
-    ) {
-        let plan = plan_all(&desired, &observed);
-        prop_assert!(plan.tasks.is_sorted_by(|a, b| (&a.action, &a.unit) <= (&b.action, &b.unit)));
-        prop_assert!(plan.tasks.iter().filter(|task| task.action == Action::Reload).count() <= 1);
-    }
-
-    #[test]
-    fn a_plan_for_one_unit_is_its_part_of_the_plan_for_all(
-        desired in prop::collection::btree_map(units(), desireds(), 0..4),
-        observed in prop::collection::btree_map(units(), observeds(), 0..4),
-        unit in units(),
-    ) {
-        let all = plan_all(&desired, &observed);
-        let own = plan([&unit], &desired, &observed);
-        let of = |plan: &Plan| {
-            let tasks = plan.tasks.iter().filter(|task| task.unit.as_ref() == Some(&unit));
-            let tasks: Vec<Task> = tasks.cloned().collect();
-            (tasks, plan.waits.get(&unit).cloned(), plan.refused.get(&unit).cloned())
-        };
-        prop_assert_eq!(of(&own), of(&all));
-        prop_assert!(own.tasks.iter().all(|task| task.unit.as_ref().is_none_or(|it| *it == unit)));
-    }
-}
-
-#[test]
-fn template_is_read_again_whenever_its_file_changes() {
-    let of_template = |content| Observed {
-        state: state("inactive", None),
-        ..seen(1, content, None, "inactive")
-    };
-    let wanted = |revision, content| [("a@.service", want(revision, content, false))];
-    insta::assert_snapshot!(show(&wanted(1, "x"), &[]), @r"
-    write a@.service: revision 1 belongs on this machine
-    link a@.service: systemd must know its file
-    reload: systemd has read older files of a@.service
-    ");
-    assert_eq!(
-        show(&wanted(1, "x"), &[("a@.service", of_template("x"))]),
-        ""
-    );
-    insta::assert_snapshot!(show(&wanted(2, "y"), &[("a@.service", of_template("x"))]), @r"
-    write a@.service: its file is not that of revision 2
-    link a@.service: systemd must know its file
-    reload: systemd has read older files of a@.service
-    ");
-    let mut removed = of_template("x");
-    insta::assert_snapshot!(
-        show(&[], &[("a@.service", removed.clone())]),
-        @"remove a@.service: it does not belong on this machine"
-    );
-    (removed.file, removed.linked) = (None, false);
-    removed.state = State::not_found();
-    let set_unread = |seen: &mut Observed, unread| {
-        let mark = seen.mark.as_mut().expect("a mark");
-        mark.unread = unread;
-    };
-    set_unread(&mut removed, true);
-    insta::assert_snapshot!(
-        show(&[], &[("a@.service", removed.clone())]),
-        @"reload: systemd has read older files of a@.service"
-    );
-    set_unread(&mut removed, false);
-    insta::assert_snapshot!(
-        show(&[], &[("a@.service", removed)]),
-        @"forget a@.service: it does not belong on this machine"
     );
 }

@@ -10,13 +10,15 @@
 //! What it wrote itself it knows at once. After a commit that was refused, or ended without an
 //! answer, it lists all anew before it decides anything.
 
+mod writing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleet_core::keys;
-use fleet_core::record::{self, ClusterRecord, Event, EventKind};
+use fleet_core::record::{ClusterRecord, Event, EventKind};
 use fleet_core::rollout::Step;
 use fleet_core::trust::{ClusterKey, Identity, Judgement, Memory, judge};
 use fleet_core::unit::UnitName;
@@ -24,14 +26,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::commit::Decision;
 use super::election::Claim;
-use super::events::{Events, line};
+use super::events::Events;
 use super::index::{Index, PREFIXES};
 use super::presence::Steady;
 use super::{Engine, garbage, presence, rollout};
 use crate::backoff::Backoff;
 use crate::mirror::{self, Mirror};
 use crate::registry::history;
-use crate::store::{Guard, Result, Snapshot, StoreError, Write};
+use crate::store::{Guard, Result, Snapshot, StoreError};
 
 /// How long changes of presence are gathered: when a switch fails, people are told once.
 const GATHERING: Duration = Duration::from_secs(1);
@@ -452,62 +454,5 @@ impl<'a> Leadership<'a> {
         }
         let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
         self.engine.store.list(&prefixes).await
-    }
-
-    async fn commit_all(&mut self, decisions: Vec<Decision>) -> Result<()> {
-        for decision in decisions {
-            self.engine.heart.still_busy();
-            self.commit(decision).await?;
-        }
-        Ok(())
-    }
-
-    async fn commit(&mut self, mut decision: Decision) -> Result<()> {
-        self.write_events(&mut decision);
-        self.send(decision).await
-    }
-
-    /// Puts its events among its writes.
-    fn write_events(&mut self, decision: &mut Decision) {
-        let wall = (self.engine.clock)();
-        for event in &mut decision.events {
-            // For people, whose clock may have been set meanwhile.
-            event.at = wall;
-            let key = self.events.add(event.at);
-            decision.guards.push(Guard::Absent(key.clone()));
-            decision.writes.push(Write::Put {
-                key,
-                value: record::encode(event),
-                lease: None,
-            });
-        }
-    }
-
-    async fn send(&mut self, decision: Decision) -> Result<()> {
-        let Decision {
-            mut guards,
-            writes,
-            events,
-        } = decision;
-        guards.push(self.claim.guard());
-        let revision = self.engine.store.commit(guards, writes.clone()).await?;
-        self.written = self.written.max(revision);
-        self.index.wrote(writes, revision);
-        for event in &events {
-            tracing::info!("{}", line(event));
-        }
-        self.prune().await
-    }
-
-    async fn prune(&mut self) -> Result<()> {
-        let oldest = self.events.surplus();
-        if oldest.is_empty() {
-            return Ok(());
-        }
-        let writes = oldest.iter().cloned().map(Write::Delete).collect();
-        let store = &self.engine.store;
-        store.commit(vec![self.claim.guard()], writes).await?;
-        self.events.removed(&oldest);
-        Ok(())
     }
 }
