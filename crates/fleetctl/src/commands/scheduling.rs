@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Args)]
 #[command(
     after_help = "On a cordoned machine, running units continue without updates, and no unit starts. No rollout waits
-for the machine.
+for the machine. Units with Tolerates=cordon start and are updated there.
 
 Examples:
   fleetctl cordon 190c6f8f
