@@ -69,7 +69,7 @@ fn service_that_reports_readiness_is_ready_only_then() {
                 (
                     "slow.service",
                     "[Service]\nType=notify\nNotifyAccess=all\n\
-             ExecStart=/bin/sh -c 'sleep 2; systemd-notify --ready; touch /run/said; exec sleep infinity'\n[X-Fleet]\nGlobal=true\n",
+             ExecStart=/bin/sh -c 'until test -e /run/go; do sleep 0.1; done; systemd-notify --ready; exec sleep infinity'\n[X-Fleet]\nGlobal=true\n",
                 ),
                 (
                     "silent.service",
@@ -86,6 +86,10 @@ fn service_that_reports_readiness_is_ready_only_then() {
             status.code == 3 && status.stdout.contains("activating (start)"),
             "{status:?}"
         );
+        for host in lab.hosts() {
+            ensure!(!host.is_active("slow.service"), "on {}", host.name());
+            host.write_file("/run/go", "")?;
+        }
         fleetctl(one, "start --wait slow")?.ok()?;
         for host in lab.hosts() {
             ensure!(host.is_active("slow.service"), "not on {}", host.name());

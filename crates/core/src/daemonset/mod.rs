@@ -9,7 +9,7 @@
 //! ```
 //!
 //! **Invariant: nothing is dropped silently.** Every field becomes a part of a unit, or is noted,
-//! or is refused with its line. [`fields::Fields::finish`] judges the fields that no code took.
+//! or is refused with its line. `fields::Fields::finish` judges the fields that no code took.
 
 mod container;
 mod document;
