@@ -11,7 +11,7 @@ const WALLS: [(&str, &[&str]); 8] = [
     ("mirror", &["backoff", "health", "store"]),
     ("systemd", &[]),
     ("registry", &["store", "units_dir"]),
-    ("units_dir", &["atomic_file", "backoff"]),
+    ("units_dir", &["atomic_file", "backoff", "state_file"]),
     (
         "engine",
         &["backoff", "health", "mirror", "registry", "store"],
@@ -19,10 +19,10 @@ const WALLS: [(&str, &[&str]); 8] = [
     (
         "agent",
         &[
-            "atomic_file",
             "backoff",
             "health",
             "mirror",
+            "state_file",
             "store",
             "systemd",
         ],

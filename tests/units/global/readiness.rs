@@ -77,7 +77,7 @@ fn service_that_reports_readiness_is_ready_only_then() {
                 ),
             ],
         )?;
-        let impatient = fleetctl(one, "start --wait=300ms slow")?;
+        let impatient = fleetctl(one, "start --wait=5s slow")?;
         ensure!(impatient.code == 1, "{impatient:?}");
         let why = "slow.service: not ready on 190c6f8f.../10.99.1.1: activating (start)";
         ensure!(impatient.stderr.contains(why), "{impatient:?}");
