@@ -20,6 +20,10 @@ use crate::wait::wait_until;
 /// The time limit of one command inside a host. The slowest, a fleetctl that waits for units, takes
 /// a few seconds.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// The time limit of a question that is asked again and again.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// How much later a command is ended from outside, if that cannot be done inside the host.
+const MARGIN: Duration = Duration::from_secs(5);
 /// The time limit of a boot. A second is usual. Thirty hosts at once on two cores have taken ten.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// The time limit of an orderly shutdown. systemd itself would wait 90 s for a unit that ignores
@@ -176,15 +180,22 @@ impl Host {
     /// # Errors
     /// If the host is off or the time is up. A failure of the command itself is in the [`Output`].
     pub fn exec(&self, command: &[&str]) -> Result<Output> {
-        let (pid, limit) = (
-            self.pid1()?.to_string(),
-            COMMAND_LIMIT.as_secs().to_string(),
-        );
+        self.exec_within(COMMAND_LIMIT, command)
+    }
+
+    fn exec_within(&self, limit: Duration, command: &[&str]) -> Result<Output> {
+        let pid = self.pid1()?.to_string();
+        let seconds = limit.as_secs().to_string();
+        let outer = (limit + MARGIN).as_secs().to_string();
         let started = Instant::now();
-        // `timeout` runs inside the host, so that it ends the command itself, not only nsenter.
+        // The inner `timeout` runs inside the host, so that it ends the command itself. The outer
+        // one ends an nsenter that is stopped: a soft reboot stops all processes of the host before
+        // it kills them, and nsenter stops with its child.
         let output = exec::finish(
-            Command::new("nsenter")
-                .args(["-t", &pid, "-a", "--", "timeout", "--kill-after=2", &limit])
+            Command::new("timeout")
+                .args(["--kill-after=2", &outer])
+                .args(["nsenter", "-t", &pid, "-a", "--"])
+                .args(["timeout", "--kill-after=2", &seconds])
                 .args(command)
                 .env_clear()
                 .env(
@@ -194,8 +205,8 @@ impl Host {
                 .env("HOME", "/root"),
             format!("{}# {}", self.name, command.join(" ")),
         )?;
-        if started.elapsed() >= COMMAND_LIMIT {
-            bail!("`{}` did not end within {COMMAND_LIMIT:?}", output.command);
+        if started.elapsed() >= limit {
+            bail!("`{}` did not end within {limit:?}", output.command);
         }
         Ok(output)
     }
@@ -290,7 +301,7 @@ impl Host {
             .ok()?;
         wait_until(
             BOOT_LIMIT,
-            &format!("host {} begins anew", self.name),
+            &format!("host {} begins again", self.name),
             // Nothing answers in between.
             || Ok(self.soft_reboots().is_ok_and(|now| now > before)),
         )?;
@@ -298,12 +309,13 @@ impl Host {
     }
 
     fn soft_reboots(&self) -> Result<u32> {
-        let count = self.exec(&[
+        let show = [
             "systemctl",
             "show",
             "--value",
             "--property=SoftRebootsCount",
-        ])?;
+        ];
+        let count = self.exec_within(LOOK_LIMIT, &show)?;
         let count = count.ok()?;
         let count = count.trim_end().parse();
         count.with_context(|| format!("systemd of {} knows no soft reboot", self.name))
