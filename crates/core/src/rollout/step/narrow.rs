@@ -6,9 +6,10 @@
 
 use super::clock::millis;
 use super::standing::Standing;
+use super::towards::proved;
 use super::words::named_alone;
 use super::{GrantTo, Step, Towards};
-use crate::record::{Grant, Progress};
+use crate::record::Progress;
 
 /// Adds to a step that grants nothing which machines may give the unit up now.
 pub(super) fn narrow(towards: &Towards<'_>, step: Step) -> Step {
@@ -38,7 +39,7 @@ pub(super) fn narrow(towards: &Towards<'_>, step: Step) -> Step {
     };
     let (up, down): (Vec<_>, Vec<_>) = waiting().partition(|it| it.available);
     let grants = down.into_iter().chain(up.into_iter().take(room));
-    let grants: Vec<GrantTo> = grants.filter_map(|it| towards.leave(it)).collect();
+    let grants: Vec<GrantTo> = grants.filter_map(|it| towards.grant(it, true)).collect();
     let reason = first.leaves.map(ToString::to_string).unwrap_or_default();
     let spent = towards.spent_by(&costing, all, budget);
     let names = named_alone(&waiting().collect::<Vec<_>>());
@@ -67,30 +68,10 @@ fn left(machine: &Standing<'_>) -> Option<GrantTo> {
     let grant = machine
         .valid_grant
         .filter(|grant| !grant.proved && machine.has_left() && grant.leaves)?;
-    Some(GrantTo {
-        machine: machine.id.clone(),
-        grant: Grant {
-            proved: true,
-            ..grant.clone()
-        },
-    })
+    Some(proved(machine.id, grant))
 }
 
 impl Towards<'_> {
-    fn leave(&self, machine: &Standing<'_>) -> Option<GrantTo> {
-        Some(GrantTo {
-            machine: machine.id.clone(),
-            grant: Grant {
-                unit: self.situation.created,
-                revision: self.revision,
-                session: machine.session?,
-                was_available: machine.was_available,
-                proved: false,
-                leaves: true,
-            },
-        })
-    }
-
     /// Until when it shows whether the others do without the machine that was last let go.
     fn watched_until(&self) -> Option<u64> {
         let situation = self.situation;

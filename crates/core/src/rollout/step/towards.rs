@@ -3,6 +3,7 @@
 use super::standing::Standing;
 use super::words::named;
 use super::{GrantTo, Situation, Step, change, ids};
+use crate::machine::MachineId;
 use crate::record::Grant;
 use crate::rollout::Transition;
 use crate::unit::{OnFailure, UnitFile, service_type};
@@ -66,20 +67,24 @@ impl<'a> Towards<'a> {
         down.into_iter()
             .chain(up)
             .take(at_most)
-            .filter_map(|machine| {
-                Some(GrantTo {
-                    machine: machine.id.clone(),
-                    grant: Grant {
-                        unit: self.situation.created,
-                        revision: self.revision,
-                        session: machine.session?,
-                        was_available: machine.was_available,
-                        proved: false,
-                        leaves: false,
-                    },
-                })
-            })
+            .filter_map(|machine| self.grant(machine, false))
             .collect()
+    }
+
+    /// Returns the grant of the revision, or of a stop if `leaves`; `None` if the machine is
+    /// offline.
+    pub(super) fn grant(&self, machine: &Standing<'_>, leaves: bool) -> Option<GrantTo> {
+        Some(GrantTo {
+            machine: machine.id.clone(),
+            grant: Grant {
+                unit: self.situation.created,
+                revision: self.revision,
+                session: machine.session?,
+                was_available: machine.was_available,
+                proved: false,
+                leaves,
+            },
+        })
     }
 
     /// The grants of machines that prove the revision now, and are not marked so.
@@ -88,13 +93,7 @@ impl<'a> Towards<'a> {
         let unmarked = proving.filter_map(|it| Some((it.id, it.valid_grant?)));
         unmarked
             .filter(|(_, grant)| grant.revision == self.revision && !grant.proved)
-            .map(|(id, grant)| GrantTo {
-                machine: id.clone(),
-                grant: Grant {
-                    proved: true,
-                    ..grant.clone()
-                },
-            })
+            .map(|(id, grant)| proved(id, grant))
             .collect()
     }
 
@@ -163,5 +162,16 @@ impl<'a> Towards<'a> {
         let machines = self.machines.iter().chain(&self.leavers);
         let machines = machines.filter_map(|it| it.counts_until);
         machines.chain(at).min()
+    }
+}
+
+/// Returns the grant of a machine, marked as proved.
+pub(super) fn proved(machine: &MachineId, grant: &Grant) -> GrantTo {
+    GrantTo {
+        machine: machine.clone(),
+        grant: Grant {
+            proved: true,
+            ..grant.clone()
+        },
     }
 }
