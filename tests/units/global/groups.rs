@@ -50,7 +50,7 @@ fn target(lab: &Lab) -> Result<()> {
         main_pids(lab, "a.service")?,
     );
     ensure!(before == after, "{before:?} became {after:?}");
-    // Whoever stops the target means its members, as with systemctl.
+    // A stop of the target stops its members, as with systemctl.
     destroy_all(lab)?;
     each(lab, |host| host.sh("systemctl stop member.service")?.ok()).map(drop)
 }

@@ -239,8 +239,8 @@ impl Plan {
             && seen.state.job.is_none()
             && let Some(run) = seen.outdated_run(want)
         {
-            // Its start ended nothing: the unit was started by somebody else before the file
-            // changed.
+            // fleet's start did nothing: the unit already ran, with the file from before the
+            // change.
             let reason = format!("it still runs revision {}", run.revision);
             self.task(name, Action::Restart, reason);
         }

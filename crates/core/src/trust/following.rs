@@ -5,8 +5,8 @@
 
 use super::{Footing, Held, Identity, Judgement, Memory, Seen, Trust, judge};
 
-const METADATA_IS_DAMAGED: &str = "what is set for this machine cannot be read, so nobody knows what belongs here: keeping what runs; \
-     set its metadata anew";
+const METADATA_IS_DAMAGED: &str = "the metadata of this machine cannot be read, so it is unknown which units belong here: keeping what runs; \
+     set its metadata again";
 
 /// What was heard of the registry.
 #[derive(Clone, Copy, Debug)]

@@ -167,8 +167,8 @@ impl Agent {
         }
     }
 
-    /// Follows how the registry stands with this machine, for whoever else here may change
-    /// something in it.
+    /// Returns a channel with this machine's trust in the registry, for the other parts of fleetd
+    /// that change the registry.
     pub fn trust(&self) -> watch::Receiver<Trust> {
         self.trust.subscribe()
     }

@@ -30,8 +30,8 @@ struct There {
 
 impl Base {
     /// The changes to write for these units; and the base to write with them, where they would be
-    /// too many over the one that is there. Until it is [`Base::written`], nobody knows whether any
-    /// is.
+    /// too many over the one that is there. Until it is [`Base::written`], it is
+    /// unknown whether any is.
     pub(super) fn report(&mut self, units: &Arc<Units>) -> (Changes, Option<ReportBase<Units>>) {
         let nothing = Units::new();
         let base = self.there.as_ref().map_or(&nothing, |there| &there.units);

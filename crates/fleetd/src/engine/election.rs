@@ -210,8 +210,8 @@ async fn after(wait: Duration, first: impl Future<Output = ()>) {
     sleep(wait).await;
 }
 
-/// Removes what is in the place of the claim, unless somebody has written it since. Answers the
-/// commit that did.
+/// Removes the value in the place of the claim, unless it was written since. Returns the revision
+/// of the commit.
 async fn remove(store: &dyn Store, at: u64) -> Result<u64> {
     let key = keys::LEADER.to_owned();
     let guard = Guard::Unmodified(key.clone(), at);

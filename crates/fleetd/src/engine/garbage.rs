@@ -11,8 +11,9 @@ use super::commit::{BATCH, Decision};
 use super::index::Index;
 use crate::store::Guard;
 
-/// Grants and progress of units that are gone or were made anew, and grants of machines that nobody
-/// knows; and damaged presences, which no lease ends, of machines whose report went with theirs.
+/// Returns decisions that remove grants and progress of units that were destroyed or re-created,
+/// grants of unknown machines, and damaged presences, which no lease ends, of machines without a
+/// report.
 pub(super) fn of_rollouts(index: &Index) -> Vec<Decision> {
     let mut keys: Vec<(String, u64)> = Vec::new();
     for (id, machine) in &index.machines {

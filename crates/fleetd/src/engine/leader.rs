@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What it wrote itself it knows at once. After a commit that was refused, or ended without an
-//! answer, it lists all anew before it decides anything.
+//! answer, it lists all again before it decides anything.
 
 mod writing;
 
@@ -43,7 +43,7 @@ const GATHERING: Duration = Duration::from_secs(1);
 const RETURN: Duration = Duration::from_secs(30);
 
 /// How long a rollout that the registry does not take waits before it is tried again, in
-/// milliseconds: somebody may have made room, or given the right that was missing.
+/// milliseconds: an operator may have made room, or given the right that was missing.
 const TAKEN_AGAIN: u64 = 10_000;
 
 /// The shortest wait for a time, in milliseconds.
@@ -53,7 +53,7 @@ const SOONEST: u64 = 100;
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// Units that are looked at together, and granted what they may in as few commits as that takes: an
-/// agent takes what comes in one commit as one change, and systemd reads its files anew but once.
+/// agent takes one commit as one change, for which systemd reads its files once.
 const TOGETHER: usize = 60;
 
 /// One leadership.
@@ -230,7 +230,7 @@ impl<'a> Leadership<'a> {
         Ok(true)
     }
 
-    /// The time in milliseconds since 1970, by a clock that nobody sets: what waits for a time
+    /// The time in milliseconds since 1970, by a clock that is never set: what waits for a time
     /// waits for it to pass.
     fn time(&self) -> u64 {
         let (began, at) = self.began;

@@ -45,8 +45,8 @@ fn may_defer(bytes: &[u8]) -> bool {
     bytes.windows(WORD.len()).any(|part| part == WORD)
 }
 
-/// A machine's report. It is read when somebody asks what it says: every machine writes some with
-/// each change, and nearly all of them matter to no rollout.
+/// A machine's report. It is decoded only when it is asked for: every machine writes reports with
+/// each change, and few of them matter to a rollout.
 #[derive(Debug)]
 pub(super) struct Report {
     bytes: Arc<[u8]>,

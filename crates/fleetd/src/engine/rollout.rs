@@ -1,10 +1,10 @@
 //! What a step of a rollout comes to: the keys that it writes, guarded so that no more than it can
 //! land.
 //!
-//! Every commit of a rollout writes the unit's `rollouts/` key, guarded by how it was. So of two
-//! that were decided from the same knowledge only one lands: also if the first ended without an
-//! answer, and reaches the registry after it was listed anew. And each is guarded by the unit's own
-//! key: whoever was told that a rollout is paused can count on it.
+//! Every commit of a rollout writes the unit's `rollouts/` key, guarded by its former value. So
+//! only one of two commits that were decided from the same knowledge lands. This holds even if the
+//! first ended without an answer, and reaches the registry after the leader listed it again. The
+//! unit's own key guards each commit too, so a pause that was acknowledged holds.
 
 use fleet_core::keys;
 use fleet_core::record::{self, EventKind, Progress, UnitRecord};
@@ -19,8 +19,8 @@ use super::unit::Unit;
 use crate::registry::history::{History, retire};
 use crate::store::{Guard, Write};
 
-/// What to commit now; none if there is nothing to do. Of many grants the first, for whoever asks
-/// again. `history`: the unit's older revisions, for a change; `before`: its record as it is in the
+/// Returns what to commit now; `None` if there is nothing to do. Many grants take several calls.
+/// `history`: the unit's older revisions, for a change; `before`: its record as it is in the
 /// registry, for what this version does not know of it.
 pub(super) fn decide(
     index: &Index,

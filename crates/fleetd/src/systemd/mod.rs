@@ -79,8 +79,8 @@ pub struct OnDisk {
 pub enum Dirty {
     /// These.
     Units(BTreeSet<UnitName>),
-    /// All: systemd read its configuration anew. Of one whose state is as it was nothing else is
-    /// new, except of these.
+    /// All: systemd read its configuration again. A unit in the same state has not changed
+    /// otherwise, except these.
     Reloaded(BTreeSet<UnitName>),
     /// All: systemd or the bus was away.
     All,

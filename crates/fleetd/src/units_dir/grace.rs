@@ -17,7 +17,7 @@ pub(super) const GONE: Duration = Duration::from_millis(200);
 pub(super) struct Grace(BTreeMap<UnitName, Instant>);
 
 impl Grace {
-    /// Starts all clocks anew. For a directory that is held: when it no longer is, its files come
+    /// Starts all clocks again. For a directory that is held: when it no longer is, its files come
     /// back one by one.
     pub(super) fn reset(&mut self) {
         self.0.clear();

@@ -33,16 +33,16 @@ pub trait Publisher: Send + Sync {
         target: TargetState,
     ) -> Result<(), PublishError>;
 
-    /// Makes this machine's directory an owner, if the newest content is still that one, or
-    /// whatever it is. Answers false if it is another one, which means that somebody was first. A
-    /// unit that went meanwhile stays gone.
+    /// Makes this machine's directory an owner, if `content` is the newest content or `None`.
+    /// Returns false if the newest content differs: another change came first. A unit that was
+    /// destroyed meanwhile stays destroyed.
     async fn adopt(
         &self,
         name: &UnitName,
         content: Option<&Fingerprint>,
     ) -> Result<bool, PublishError>;
 
-    /// Ends the ownership of this machine's directory, and destroys the unit if nobody else owns
-    /// it. No error if the unit or the ownership is not there.
+    /// Ends the ownership of this machine's directory, and destroys the unit if it has no other
+    /// owner. No error if the unit or the ownership is not there.
     async fn disown(&self, name: &UnitName) -> Result<(), PublishError>;
 }

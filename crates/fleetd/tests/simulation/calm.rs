@@ -59,8 +59,8 @@ impl Play {
         Err(format!("it does not end: {candidates:?}, {astray:#?}"))
     }
 
-    /// Where the fleet's registry was wiped, somebody restores the newest copy there is of it; or
-    /// it is accepted as it is.
+    /// Where the fleet's registry was wiped, an operator restores the newest copy there is of it;
+    /// or it is accepted as it is.
     async fn find_home(&mut self) {
         let is_open = self.world.referee.ask(|ledger| ledger.rightful.clone());
         let store = &self.world.stores[self.world.home];
@@ -158,7 +158,7 @@ impl Play {
         waits
     }
 
-    /// Somebody restarts by hand what does not run as it should. Answers whether there was
+    /// An operator restarts by hand what does not run as it should. Answers whether there was
     /// anything.
     fn heal(&self) -> bool {
         let mut mended = false;
@@ -227,8 +227,8 @@ impl Play {
         astray
     }
 
-    /// Whether it is the report of a machine where a unit crashes without end, which nobody can
-    /// stop: its record cannot be read.
+    /// Whether it is the report of a machine where a unit crashes without end, which no operator
+    /// can stop: its record cannot be read.
     fn is_of_a_loop(&self, key: &str, value: &[u8]) -> bool {
         // Of its base as well.
         let report = record::decode::<record::ReportChanges>(value);

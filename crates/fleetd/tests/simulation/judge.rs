@@ -54,8 +54,8 @@ impl Court {
         {
             started.version = version;
         }
-        // What somebody starts by hand fleet has not started: it may be asked to, and systemd has
-        // nothing to do then.
+        // fleet has not started what an operator starts by hand: it may be asked to, and systemd
+        // has nothing to do then.
         if asked.is_some() {
             place.is_launched = starts;
         }

@@ -78,7 +78,7 @@ pub(crate) struct Ledger {
     /// While the registry is this one, what it says is the fleet's will: its first identity, or one
     /// that was accepted since.
     pub(crate) rightful: Option<Identity>,
-    /// When somebody accepted it since it began, and the units that it had then: what is not in it
+    /// When it was accepted since it began, and the units that it had then: what is not in it
     /// is to go.
     pub(crate) accepted: Option<(Last, BTreeSet<UnitName>)>,
     /// Who held the claim from when on.
@@ -145,7 +145,7 @@ impl Ledger {
 
     /// Whether what it says is the fleet's will.
     pub(crate) fn is_open(&self) -> bool {
-        // News of each key come apart: until a machine has heard that nobody can read the id, it
+        // News of each key come apart: until a machine has heard that the id is unreadable, it
         // follows what people say.
         let lost = self.lost.iter();
         let lost = lost.filter(|(_, since)| since.elapsed() < HEARD);

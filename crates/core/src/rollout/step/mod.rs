@@ -48,9 +48,9 @@ pub struct Situation<'a> {
     pub machines: Vec<OnMachine<'a>>,
     /// The time, in milliseconds since 1970, by a clock that is not set while it leads.
     pub now: u64,
-    /// Since when whoever decides has known the rollout to be in its phase, by the same clock. What
-    /// is written to be older was told by another clock, which may be hours behind, or is of a
-    /// while in which nobody led and nothing could make progress: no deadline counts it.
+    /// Since when this leader knows that the rollout is in its phase, by the same clock. No
+    /// deadline counts an earlier time: another clock, which may be hours behind, wrote it, or no
+    /// engine led and the rollout could not make progress.
     pub since: u64,
 }
 

@@ -332,7 +332,7 @@ fn a_rollout_that_makes_no_progress_in_time_has_failed() {
         panic!("it goes on")
     };
     insta::assert_snapshot!(reason, @"no further machine became available for 1m: waiting for 00000000: updating, 00000000: queued, 00000000: queued; 1 of 3 machines unavailable (00000000: updating), at most 1 allowed");
-    // Another machine that became available starts the time anew, though that is not written at
+    // Another machine that became available starts the time again, though that is not written at
     // once.
     fleet.report(0, up(2));
     fleet.now = 1_001;

@@ -1,8 +1,8 @@
 //! What the agent remembers of the units it put in place, until the next boot.
 //!
-//! The file lies beside the unit files under /run, so both vanish together at a reboot and
-//! everything is started anew; while the machine is up, a fleetd that starts again finds here what
-//! was started, and starts nothing twice.
+//! The file lies beside the unit files under /run. A reboot removes both, so every unit is started
+//! again. While the machine is up, a restarted fleetd reads here which units were started, and
+//! starts none twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -64,8 +64,8 @@ impl Host {
             .iter()
             .map(|name| {
                 let wanted = desired.is_some_and(|desired| desired.contains_key(name));
-                // Also of one whose file somebody took away: what is stopped then may be another's
-                // by now.
+                // Also for a unit whose file is missing: the unit of that name may not be fleet's
+                // any more.
                 let marked = self.marks.get(name).is_some();
                 let asked = wanted || marked || self.files.contains_key(name);
                 async move {

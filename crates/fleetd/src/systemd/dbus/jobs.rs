@@ -1,8 +1,7 @@
 //! How many jobs fleet may ask systemd for at once.
 //!
 //! For every job that a client asked for, PID 1 keeps a match rule at the bus. At 512 rules, which
-//! about 510 jobs reach, the bus throws PID 1 out, and nobody on the host can talk to systemd until
-//! it comes back.
+//! about 510 jobs reach, the bus throws PID 1 out, and systemd is unreachable until it comes back.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

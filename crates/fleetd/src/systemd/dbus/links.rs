@@ -1,8 +1,8 @@
 //! What systemd's own directories hold of a unit: fleet's links, and what others put there.
 //!
 //! Links are made by systemd, which knows `[Install]`, and removed here. DisableUnitFiles would
-//! remove too much and too little: the links of every unit in `Also=`, which run on, and none at
-//! all of a unit that somebody masked.
+//! remove too much and too little: the links of every unit in `Also=`, which run on, and none of a
+//! masked unit.
 
 use std::fs::{DirEntry, FileType};
 use std::io::ErrorKind;

@@ -102,7 +102,7 @@ impl Dbus {
         Ok(())
     }
 
-    /// Whether systemd may find a condition of this unit: in its file, or in somebody's drop-in. To
+    /// Whether systemd may find a condition of this unit: in its file, or in a drop-in. To
     /// have systemd tell costs it as much as a start: it reads the file, and forgets it again.
     fn may_have_conditions(&self, session: &Session, name: &UnitName) -> Result<bool> {
         let content = self.directory.read_one(name)?;
@@ -168,7 +168,7 @@ impl Systemd for Dbus {
     }
 
     async fn files(&self) -> Result<BTreeMap<UnitName, Content>> {
-        // A directory that somebody has made anew is watched from here on.
+        // A directory that was re-created is watched from here on.
         self.guard().watch();
         self.directory.read()
     }
@@ -226,8 +226,8 @@ impl Systemd for Dbus {
         let own = format!("org.freedesktop.systemd1.{}", interface(name.kind()));
         let since = || session.property::<u64>(&object, unit, "StateChangeTimestamp");
         let checked = || session.property::<u64>(&object, unit, "ConditionTimestampMonotonic");
-        // systemd reads the file of a unit that it does not have in memory anew for each answer,
-        // and has nothing else to tell than that all went well.
+        // systemd reads the file of a unit that is not in memory again for each answer, and then
+        // reports only success.
         if state.active == "inactive"
             && since().await?.unwrap_or_default() == 0
             && (!self.may_have_conditions(&session, name)?
@@ -369,8 +369,8 @@ impl Systemd for Dbus {
 /// do so for a restart of a unit that crashes in a loop, and would refuse what follows the crashes
 /// for all that they used up.
 ///
-/// Nobody waits for an answer: where the unit is not loaded there is no failure to forget, and what
-/// is asked for next systemd does after it.
+/// It waits for no answer: a unit that is not loaded has no failure to forget, and systemd handles
+/// the next request after this one.
 async fn forget_failures(session: &Session, name: &UnitName) -> Result<()> {
     let (manager, arguments) = (session.manager.inner(), (name.as_str(),));
     let reset = manager.call_noreply("ResetFailedUnit", &arguments);

@@ -63,8 +63,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects, and reads what comes meanwhile: on a busy host more than the stream holds may come
-    /// before the last answer. Nobody has looked at a unit through this session yet, so nothing is
-    /// missed.
+    /// before the last answer. No unit was read through this session yet, so nothing is missed.
     async fn open() -> Result<(Self, MessageStream)> {
         let connection = Connection::system().await.map_err(meaning)?;
         let mut signals = MessageStream::from(&connection);
@@ -331,8 +330,8 @@ async fn keep_connected(link: watch::Sender<Link>, changes: Arc<Changes>, jobs: 
                 pause = FIRST_PAUSE;
                 let session = Arc::new(session);
                 link.send_replace(Link::Up(session.clone()));
-                // What happened while nobody listened is not known. Before the first attempt nobody
-                // has looked.
+                // Changes during the interruption are unknown. Before the first session no unit was
+                // read.
                 if !first {
                     changes.mark_all();
                 }

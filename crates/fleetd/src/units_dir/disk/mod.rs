@@ -72,7 +72,7 @@ impl Disk {
         if touched.all {
             return Ok(None);
         }
-        // Before open files are skipped, only those that nobody watched count as unfinished.
+        // Before open files are skipped, only unwatched ones count as unfinished.
         watch.unwatched &= scan.is_unfinished();
         let again = if !touched.names.is_empty() {
             Some(DEBOUNCE)
@@ -118,7 +118,7 @@ impl Source for Disk {
     ) -> io::Result<Option<(Directory, Option<Duration>)>> {
         let read = self.read(findings).await;
         if read.is_err() {
-            // Made anew for the next look, which says so if it fails.
+            // Re-created at the next look, which reports a failure.
             self.watch = None;
         }
         read

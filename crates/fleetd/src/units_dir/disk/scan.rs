@@ -12,8 +12,7 @@ use fleet_core::record::CONTENT_MAX;
 
 use super::trust;
 
-/// A file that nobody watched being written is taken as whole when it has been left alone for this
-/// long.
+/// How long an unwatched file must stay unchanged before it counts as whole.
 pub(in crate::units_dir) const RECENT: Duration = Duration::from_millis(200);
 
 const BEING_WRITTEN: &str = "still being written";

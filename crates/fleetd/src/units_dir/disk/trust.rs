@@ -2,8 +2,8 @@
 //! on every machine.
 //!
 //! The rule is sshd's `StrictModes`: the file, its directory and every directory above belong to
-//! root, and nobody else may write to them. A directory with the sticky bit, such as `/tmp`, lets
-//! nobody replace what belongs to root.
+//! root, and no other user may write to them. A directory with the sticky bit, such as `/tmp`, lets
+//! no other user replace a file of root.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;

@@ -158,7 +158,7 @@ impl Machine {
         }
     }
 
-    /// Restarts the machine: /run is empty, and the agent is started anew.
+    /// Restarts the machine: /run is empty, and the agent is started again.
     pub(crate) async fn reboot(&mut self) {
         self.kill().await;
         self.systemd.reboot();
@@ -166,7 +166,7 @@ impl Machine {
         self.start();
     }
 
-    /// Restarts all but the kernel: /run stays, and the agent is started anew.
+    /// Restarts all but the kernel: /run stays, and the agent is started again.
     pub(crate) async fn soft_reboot(&mut self) {
         self.kill().await;
         self.systemd.soft_reboot();
@@ -408,7 +408,7 @@ impl Fleet {
             .collect()
     }
 
-    /// Every machine has exactly what it should have, and an agent that starts anew finds nothing
+    /// Every machine has exactly what it should have, and an agent that starts again finds nothing
     /// to do.
     pub(crate) async fn has_converged(&mut self) {
         for machine in &self.machines {

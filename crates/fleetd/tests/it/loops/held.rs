@@ -217,8 +217,8 @@ async fn accepted_registry_is_reached_within_the_budget() {
     assert_eq!(restarts.len(), 3, "{restarts:?}");
 }
 
-/// Else nobody could mend it there: what that machine's API changes is for the registry that it has
-/// seen.
+/// Otherwise it could not be repaired there: what that machine's API changes is for the registry
+/// that it has seen.
 #[tokio::test(start_paused = true)]
 async fn unreadable_metadata_is_restored_by_its_machine() {
     let fleet = Fleet::of(1).await;

@@ -104,8 +104,8 @@ async fn a_stop_happens_wherever_the_agent_is_killed() {
     }
 }
 
-/// The numbers of its revisions begin anew, so that its number does not tell whether systemd has
-/// read its file.
+/// The numbers of its revisions begin at 1 again, so that its number does not tell whether systemd
+/// has read its file.
 #[tokio::test(start_paused = true)]
 async fn re_created_unit_runs_its_file_wherever_the_agent_is_killed() {
     for moments in 0.. {

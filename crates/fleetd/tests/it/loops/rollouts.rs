@@ -363,8 +363,8 @@ async fn values_that_nobody_can_read_hold_nothing_else_up() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_with_nothing_to_do_writes_nothing() {
     let mut stage = ten().await;
-    // A rollout that is paused, one that waits for nobody, a machine that keeps an old revision,
-    // one that is offline.
+    // A rollout that is paused, one that waits for no machine, a machine that keeps an old
+    // revision, one that is offline.
     stage.goes(9).await;
     stage.update(WEB, service(2, "MaxUnavailable=3")).await;
     roll(&mut stage).await;

@@ -62,7 +62,7 @@ async fn late_or_unanswered_commit_keeps_the_budget() {
             sleep(Duration::from_millis(900)).await;
             let down = stage.down(WEB).await;
             assert!(down.len() <= 3, "{down:?} at {step} of {which}");
-            // Somebody goes down by itself, so that what is decided next is not what was decided
+            // A unit goes down by itself, so that what is decided next is not what was decided
             // before.
             let number = usize::try_from(step % 10).expect("small");
             stage.obey(number).await;
@@ -73,7 +73,7 @@ async fn late_or_unanswered_commit_keeps_the_budget() {
     }
 }
 
-/// The fence itself: what was decided first arrives when somebody has decided anew, on other
+/// The fence itself: what was decided first arrives when another leader has decided, on other
 /// grounds.
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_comes_after_another_decision_is_refused() {

@@ -1,4 +1,4 @@
-//! Values in the registry that nobody can read, under every kind of key while an update goes on:
+//! Values in the registry that cannot be read, under every kind of key while an update goes on:
 //! they cost one unit or one machine, everybody is told, and the others go on.
 
 use std::collections::BTreeSet;
@@ -130,7 +130,7 @@ async fn what_cannot_be_read_costs_its_unit_or_machine_and_is_told() {
             assert_eq!(machine.running().await, expected, "{what}: {at}");
             let is_new = log.contains(&format!("restart {WEB}"));
             // Of machine 2 it is known again since `new.service` is there: it has written its
-            // report anew.
+            // report again.
             assert_eq!(is_new, ![3, 5].contains(&at), "{what}: {at}: {log:?}");
         }
 

@@ -87,7 +87,7 @@ fn written_key(write: &Write) -> &str {
 #[derive(Clone)]
 pub(crate) struct Weather(Arc<Place>);
 
-/// Whoever waits for it to change is woken in the order in which they came, so that histories
+/// Waiting tasks are woken in the order in which they came, so that histories
 /// replay: `watch` draws lots.
 struct Place {
     outlook: Mutex<Outlook>,

@@ -16,7 +16,7 @@ fn a_failure_rolls_back_and_says_where_and_why() {
         change,
         Some(Transition::Pause(text.to_owned(), vec![id(0)]))
     );
-    // Somebody resumed it: the same failure does not stop it again, another does.
+    // A person resumed it: the same failure does not stop it again, another does.
     fleet.candidate().failed_on.insert(id(0));
     assert_eq!(fleet.step().change, None);
     fleet.grant(1, 2, true);
